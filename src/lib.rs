@@ -1,1 +1,15 @@
+//! Steers GGUF language models token by token with autoregressive reward models (GenARM).
+//!
+//! A frozen base model proposes the next token; one or more autoregressive reward models (ARMs) of the
+//! same vocabulary say, with their own next-token logits, what they prefer; weights say how much
+//! each is heard (GenARM, ICLR 2025, section 4):
+//!
+//! ```text
+//! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
+//! ```
 
+pub mod expert;
+mod table_expert;
+
+pub use expert::{Expert, ExpertError, Token};
+pub use table_expert::TableExpert;

@@ -1,0 +1,106 @@
+//! The one primitive: bring a sequence to a token history, and return the logits of its last k positions.
+//!
+//! A plain step, a second chat turn, a rejected draft and the sampler hook are all this one call with
+//! a different history. An implementation compares the wanted history with what its cache holds,
+//! keeps the longest common prefix, and decodes only the rest.
+
+use thiserror::Error;
+
+/// A token id, as llama.cpp's `llama_token`: an index into the vocabulary, `0..n_vocab`.
+pub type Token = i32;
+
+/// A language model seen as a function from a token history to next-token logits.
+///
+/// The base model is an expert, and so is every autoregressive reward model (ARM). Decoding and
+/// speculation know only this trait, so they are tested on [`TableExpert`](crate::TableExpert)
+/// in milliseconds, without a GGUF.
+pub trait Expert {
+    /// Number of tokens in the vocabulary: the length of one row of logits.
+    fn n_vocab(&self) -> usize;
+
+    /// The longest history, in tokens, that [`advance`](Self::advance) accepts.
+    fn n_ctx(&self) -> usize;
+
+    /// Brings the sequence to `history` and returns the logits that follow each of its last `k` tokens.
+    ///
+    /// The result has `k` rows of [`n_vocab`](Self::n_vocab) raw logits, oldest first; row `k - 1`
+    /// predicts the token after the whole history. `1 <= k <= history.len()`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpertError::ContextFull`] when `history` is longer than `n_ctx`. After any error the cache holds
+    /// some prefix of `history` (perhaps none), and the next call works.
+    ///
+    /// # Cost
+    ///
+    /// One batch of the tokens after the longest common prefix with the previous history, and nothing
+    /// at all when the same rows are asked for again.
+    fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError>;
+
+    /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
+    fn n_decoded(&self) -> u64;
+}
+
+/// Why an [`Expert`] could not be brought to a history.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExpertError {
+    /// The history does not fit.
+    #[error("the context is full: {wanted} tokens do not fit in n_ctx = {n_ctx}")]
+    ContextFull {
+        /// Length of the history asked for, in tokens.
+        wanted: usize,
+        /// The expert's limit, in tokens.
+        n_ctx: usize,
+    },
+    /// `k` was 0 or larger than the history.
+    #[error("asked for the logits of {k} positions of a history of {len} tokens")]
+    BadRows {
+        /// Rows asked for.
+        k: usize,
+        /// Length of the history, in tokens.
+        len: usize,
+    },
+    /// A token id outside the vocabulary.
+    #[error("token {token} is outside the vocabulary of {n_vocab} tokens")]
+    BadToken {
+        /// The offending id.
+        token: Token,
+        /// Size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// The user asked to stop (Ctrl-C) while a batch was being computed.
+    #[error("interrupted")]
+    Interrupted,
+    /// llama.cpp refused the batch.
+    #[error("llama_decode failed with code {code} on a batch of {n_tokens} tokens")]
+    Decode {
+        /// What `llama_decode` returned.
+        code: i32,
+        /// Size of the batch.
+        n_tokens: usize,
+    },
+}
+
+/// Checks the arguments of [`Expert::advance`], alike for every implementation.
+///
+/// # Errors
+///
+/// The first of [`ExpertError::BadRows`], [`ExpertError::ContextFull`] and [`ExpertError::BadToken`] that applies.
+pub fn check_request(history: &[Token], k: usize, n_ctx: usize, n_vocab: usize) -> Result<(), ExpertError> {
+    if k == 0 || k > history.len() {
+        return Err(ExpertError::BadRows { k, len: history.len() });
+    }
+    if history.len() > n_ctx {
+        return Err(ExpertError::ContextFull { wanted: history.len(), n_ctx });
+    }
+    match history.iter().find(|t| usize::try_from(**t).map_or(true, |t| t >= n_vocab)) {
+        Some(&token) => Err(ExpertError::BadToken { token, n_vocab }),
+        None => Ok(()),
+    }
+}
+
+/// Length of the longest common prefix of two histories, in tokens.
+pub fn common_prefix(a: &[Token], b: &[Token]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
