@@ -8,7 +8,10 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod engine;
+pub mod eval;
 pub mod expert;
+pub mod sampling;
 mod table_expert;
 
 pub use expert::{Expert, ExpertError, Token};
