@@ -53,7 +53,7 @@ fn real_files_are_read_as_what_they_are() {
         assert_eq!((file.kind(), file.vocabulary().map(|v| v.n_tokens())), (kind, Some(n_tokens)), "{name}");
         assert!(file.architecture().is_some(), "{name}");
     }
-    let bytes = |name| GgufFile::open(shared.join(name)).expect("a file").vocabulary().map(|v| v.has_byte_tokens());
+    let bytes = |name| GgufFile::open(shared.join(name)).expect("a file").vocabulary().map(|v| v.has_all_bytes());
     assert_eq!((bytes("stories260K.gguf"), bytes("babyllama-char105.gguf")), (Some(true), Some(false)));
 
     let vocabulary_only = GgufFile::open_model(shared.join("ggml-vocab-phi-3.gguf")).expect_err("no weights");

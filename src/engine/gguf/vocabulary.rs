@@ -99,11 +99,27 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// Whether there are byte tokens, so that any text can be encoded.
+    /// Whether each of the 256 bytes has a token (`<0x41>`, or the byte itself), so that any text can be encoded.
     ///
-    /// A sentencepiece vocabulary (`tokenizer_model() == "llama"`) without them has no way to write a character it lacks.
-    pub fn has_byte_tokens(&self) -> bool {
-        self.types().is_some_and(|types| types.contains(&6))
+    /// llama.cpp throws when a sentencepiece vocabulary (`tokenizer_model() == "llama"`) must encode a byte it lacks.
+    pub fn has_all_bytes(&self) -> bool {
+        let mut known = [false; 256];
+        for text in self.texts() {
+            match text {
+                [byte] => known[usize::from(*byte)] = true,
+                // Two upper-case digits: llama.cpp looks the byte up by this very text.
+                [b'<', b'0', b'x', digits @ .., b'>']
+                    if digits.len() == 2 && !digits.iter().any(u8::is_ascii_lowercase) =>
+                {
+                    let byte = std::str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                    if let Some(byte) = byte {
+                        known[usize::from(byte)] = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        known.iter().all(|known| *known)
     }
 
     /// The kind of tokenizer: `llama` (sentencepiece), `gpt2` (byte-level BPE), ...
