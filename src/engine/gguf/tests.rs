@@ -150,6 +150,7 @@ fn what_is_not_gguf_is_named_for_what_it_is() {
 #[test]
 fn a_key_that_llama_cpp_would_assert_on_is_an_error_that_names_it() {
     let twins: Strings = ["<unk>", "a", "</s>", "a"].into_iter().collect();
+    let nul: Strings = ["<unk>", "a", "</s>", "a\0b"].into_iter().collect();
     let cases: Vec<(&str, Value, &str)> = vec![
         ("llama.block_count", 0u32.into(), "not between 1 and 512"),
         ("llama.block_count", 100_000u32.into(), "not between 1 and 512"),
@@ -166,6 +167,7 @@ fn a_key_that_llama_cpp_would_assert_on_is_an_error_that_names_it() {
         ("tokenizer.ggml.model", "none".into(), "no vocabulary"),
         ("tokenizer.ggml.model", "gpt2".into(), "tokenizer.ggml.merges"),
         ("tokenizer.ggml.tokens", twins.into(), "\"a\" is there twice"),
+        ("tokenizer.ggml.tokens", nul.into(), "\"a\" is there twice"),
         ("tokenizer.ggml.tokens", vec![1, 2].into(), "list of texts"),
         ("tokenizer.ggml.scores", vec![0.0f32; 3].into(), "3 items for 4 tokens"),
         ("tokenizer.ggml.token_type", vec![1u32; 4].into(), "list of numbers"),

@@ -181,9 +181,10 @@ pub(super) fn check(file: &GgufFile) -> Result<(), Fault> {
             _ => return Err(missing_or_bad(file, MERGES, "it must be a list of texts")),
         }
     }
-    // llama.cpp stops the process when two tokens have one text.
+    // llama.cpp stops the process when two tokens have one text, and a text ends for it at the first NUL.
     let mut seen = HashSet::with_capacity(n);
-    if let Some(twice) = vocabulary.texts().find(|text| !text.is_empty() && !seen.insert(*text)) {
+    let texts = vocabulary.texts().map(|text| text.split(|byte| *byte == 0).next().unwrap_or_default());
+    if let Some(twice) = texts.filter(|text| !text.is_empty()).find(|text| !seen.insert(*text)) {
         return Err(Fault::bad_key(TOKENS, format!("\"{}\" is there twice", twice.escape_ascii())));
     }
     check_special_ids(file, n)
