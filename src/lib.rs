@@ -11,6 +11,7 @@
 pub mod engine;
 pub mod eval;
 pub mod expert;
+pub mod guidance;
 pub mod sampling;
 mod table_expert;
 
