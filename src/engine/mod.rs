@@ -1,3 +1,7 @@
 //! llama.cpp behind [`Expert`](crate::Expert).
 
 pub mod gguf;
+pub mod llama;
+mod sequence;
+
+pub use sequence::{Progress, Sequence};
