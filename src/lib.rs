@@ -8,10 +8,12 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod decode;
 pub mod engine;
 pub mod eval;
 pub mod expert;
 pub mod guidance;
+mod nearest;
 pub mod sampling;
 mod table_expert;
 

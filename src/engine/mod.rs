@@ -5,3 +5,5 @@ pub mod llama;
 mod sequence;
 
 pub use sequence::{Progress, Sequence};
+mod contract;
+pub mod memory;

@@ -152,25 +152,26 @@ impl Guide {
         }
     }
 
-    /// Brings every ARM whose weight is not 0 to `history`, and hands its last `k` rows to `each`.
+    /// Brings every ARM whose weight is not 0 to `history`, then hands its last `k` rows to `each`.
     ///
     /// # Errors
     ///
-    /// [`GuideError`] of the first ARM that fails; `each` has then seen those before it.
+    /// [`GuideError`] of the first ARM that fails; `each` has then seen none, so a step is guided by all ARMs or not at all.
     pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<(), GuideError> {
         self.weights.copy_to(&mut self.now);
-        for (arm, &weight) in self.arms.iter_mut().zip(&self.now) {
-            if weight == 0.0 {
-                continue;
-            }
-            let start = Instant::now();
-            let (n_vocab, padded) = (arm.expert.n_vocab(), arm.padded);
-            let rows = arm.advance(history, self.n_prompt, k)?;
-            let advanced = Instant::now();
-            each(Term { weight, rows, n_vocab, padded });
-            self.timing.arms += advanced - start;
-            self.timing.combine += advanced.elapsed();
+        let start = Instant::now();
+        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
+            arm.advance(history, self.n_prompt, k)?;
         }
+        let advanced = Instant::now();
+        for (arm, &weight) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
+            let (n_vocab, padded) = (arm.expert.n_vocab(), arm.padded);
+            // Costs nothing: the rows are there.
+            let rows = arm.advance(history, self.n_prompt, k)?;
+            each(Term { weight, rows, n_vocab, padded });
+        }
+        self.timing.arms += advanced - start;
+        self.timing.combine += advanced.elapsed();
         Ok(())
     }
 
@@ -178,7 +179,7 @@ impl Guide {
     ///
     /// # Errors
     ///
-    /// As [`terms`](Self::terms); `logits` are then those of the base and the ARMs before the one that failed.
+    /// As [`terms`](Self::terms); `logits` are then as before.
     pub fn add(&mut self, history: &[Token], k: usize, logits: &mut [f32]) -> Result<(), GuideError> {
         let n_vocab = logits.len() / k.max(1);
         self.terms(history, k, |term| {
