@@ -1,3 +1,5 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
 mod gguf;
+mod sampling;
+mod support;

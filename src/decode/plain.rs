@@ -158,7 +158,13 @@ mod tests {
         })
     }
 
-    fn run(expert: &mut TableExpert, prompt: &[Token], n: usize, eog: Token, stop: Token) -> Result<Generated, DecodeError> {
+    fn run(
+        expert: &mut TableExpert,
+        prompt: &[Token],
+        n: usize,
+        eog: Token,
+        stop: Token,
+    ) -> Result<Generated, DecodeError> {
         let mut each = |step: Step<'_>| if step.token == stop { Flow::Stop } else { Flow::Continue };
         generate(expert, &mut Greedy, prompt, n, &|t| t == eog, &mut each)
     }

@@ -50,7 +50,8 @@ fn kv_bytes(file: &GgufFile, params: &ContextParams) -> u64 {
     // llama.cpp rounds the cells of a cache up to a multiple of 256.
     let n_cells = u64::from(params.n_ctx).next_multiple_of(256);
     let row = |ty: CacheType, n: u64| ty.bytes(n.next_multiple_of(32));
-    let layer = |l| n_cells.saturating_mul(row(params.type_k, n_k * n_head_kv(l)) + row(params.type_v, n_v * n_head_kv(l)));
+    let layer =
+        |l| n_cells.saturating_mul(row(params.type_k, n_k * n_head_kv(l)) + row(params.type_v, n_v * n_head_kv(l)));
     (0..n_layer).map(layer).fold(0, u64::saturating_add)
 }
 

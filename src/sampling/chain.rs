@@ -89,7 +89,8 @@ impl Owned {
     pub(super) fn names(&self) -> Vec<String> {
         let chain = self.0.as_ptr();
         // SAFETY: see `apply`; this one is a chain, `i` is below its length, and a name is a static C string.
-        let name = |i| unsafe { std::ffi::CStr::from_ptr(sys::llama_sampler_name(sys::llama_sampler_chain_get(chain, i))) };
+        let name =
+            |i| unsafe { std::ffi::CStr::from_ptr(sys::llama_sampler_name(sys::llama_sampler_chain_get(chain, i))) };
         // SAFETY: see above.
         let n = unsafe { sys::llama_sampler_chain_n(chain) };
         (0..n).map(|i| name(i).to_string_lossy().into_owned()).collect()
@@ -147,7 +148,8 @@ pub(super) fn truncation(
             SamplerKind::Dry => dry(params, vocab, n_ctx)?,
             SamplerKind::Penalties => {
                 let last_n = look_back(params.penalty_last_n, n_ctx);
-                let (repeat, freq, present) = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty);
+                let (repeat, freq, present) =
+                    (params.repeat_penalty, params.frequency_penalty, params.presence_penalty);
                 // SAFETY: plain numbers; so in all below.
                 unsafe { sys::llama_sampler_init_penalties(n_vocab, last_n, repeat, freq, present) }
             }

@@ -298,10 +298,12 @@ impl FromStr for SamplerKind {
     /// Takes a name or an alias of llama.cpp, in any case.
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let wanted = s.trim().to_ascii_lowercase();
-        SAMPLER_NAMES.iter().find(|(_, names)| names.contains(&wanted.as_str())).map(|(kind, _)| *kind).ok_or_else(|| {
-            let did_you_mean = crate::nearest::suggestion(s, Self::all_names());
-            format!("unknown sampler \"{s}\"{did_you_mean}")
-        })
+        SAMPLER_NAMES.iter().find(|(_, names)| names.contains(&wanted.as_str())).map(|(kind, _)| *kind).ok_or_else(
+            || {
+                let did_you_mean = crate::nearest::suggestion(s, Self::all_names());
+                format!("unknown sampler \"{s}\"{did_you_mean}")
+            },
+        )
     }
 }
 

@@ -27,7 +27,9 @@ unsafe impl Sync for Vocab {}
 #[non_exhaustive]
 pub enum TokenizeError {
     /// The vocabulary has neither the character nor byte tokens to spell it.
-    #[error("the vocabulary of this model has no token for {character:?} (character {position} of the text); leave it out")]
+    #[error(
+        "the vocabulary of this model has no token for {character:?} (character {position} of the text); leave it out"
+    )]
     Character {
         /// What cannot be written.
         character: char,
