@@ -8,7 +8,11 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod chat;
+pub mod config;
 pub mod expert;
+mod nearest;
+pub mod sampling;
 mod table_expert;
 
 pub use expert::{Expert, ExpertError, Token};

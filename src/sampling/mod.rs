@@ -1,0 +1,3 @@
+//! The sampler chain: its parameters, as llama.cpp names and orders them.
+
+pub mod params;
