@@ -1,3 +1,4 @@
-//! The sampler chain: its parameters, as llama.cpp names and orders them.
+//! GenARM inside llama.cpp's sampler chains, and the parameters of those.
 
+pub mod abi;
 pub mod params;

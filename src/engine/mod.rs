@@ -1,0 +1,3 @@
+//! llama.cpp behind [`Expert`](crate::Expert).
+
+pub mod gguf;
