@@ -146,10 +146,8 @@ impl<'a> Source<'a> {
         let root = Node::parse(text).map_err(|error| syntax_error(&error, file))?;
         let source = Self { file, root };
         match source.root.duplicate() {
-            Some(twice) => Err(source.at(
-                twice.second,
-                Problem::Duplicate { parent: twice.parent, key: twice.key, line: twice.first.0 },
-            )),
+            Some(twice) => Err(source
+                .at(twice.second, Problem::Duplicate { parent: twice.parent, key: twice.key, line: twice.first.0 })),
             None => Ok(source),
         }
     }
@@ -266,7 +264,9 @@ fn type_name(ty: &str) -> &str {
 /// serde's container names in a user's words.
 fn kind_name(expected: &str) -> String {
     match expected {
-        e if e.starts_with("struct ") || e.contains("mapping") || e.contains("map") => "a mapping (key: value)".to_owned(),
+        e if e.starts_with("struct ") || e.contains("mapping") || e.contains("map") => {
+            "a mapping (key: value)".to_owned()
+        }
         e if e.contains("sequence") => "a list".to_owned(),
         e if e.contains("string scalar") || e == "a string" => "a text".to_owned(),
         e if e.contains("scalar") => "a single value".to_owned(),

@@ -172,7 +172,11 @@ pub(crate) fn check_arm_name(name: &str) -> Result<(), String> {
 }
 
 fn parse_finite(s: &str) -> Result<f32, String> {
-    s.trim().parse().ok().filter(|w: &f32| w.is_finite()).ok_or_else(|| format!("a weight must be a finite number, got \"{s}\""))
+    s.trim()
+        .parse()
+        .ok()
+        .filter(|w: &f32| w.is_finite())
+        .ok_or_else(|| format!("a weight must be a finite number, got \"{s}\""))
 }
 
 /// On Windows a single letter before a colon is a drive, not a file.

@@ -206,7 +206,7 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_none<E>(self) -> Result<Kind, E> {
-        self.visit_unit()
+        Ok(Kind::Scalar("nothing".to_owned()))
     }
 
     fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Kind, D::Error> {

@@ -178,7 +178,8 @@ impl Resolver<'_> {
         let path = |key| ["arms", name, key];
         check_arm_name(name).map_err(|problem| {
             let problem = Problem::Invalid { key: "arms".to_owned(), problem };
-            self.source.map_or_else(|| ConfigError::usage(problem.clone()), |s| s.at_key(&["arms", name], problem.clone()))
+            self.source
+                .map_or_else(|| ConfigError::usage(problem.clone()), |s| s.at_key(&["arms", name], problem.clone()))
         })?;
         let lora = self.lora(&wire.lora, &path("lora"))?;
         let model = match &wire.model {
@@ -290,16 +291,18 @@ impl Resolver<'_> {
         wire.sampling.apply(&mut params);
         params.validate().map_err(|error| self.wrong(&["sampling", error.field], error.problem))?;
         self.overrides.sampling.apply(&mut params);
-        params.validate().map_err(|error| {
-            ConfigError::usage(Problem::Invalid { key: flag(error.field), problem: error.problem })
-        })?;
+        params
+            .validate()
+            .map_err(|error| ConfigError::usage(Problem::Invalid { key: flag(error.field), problem: error.problem }))?;
         Ok(params)
     }
 
     fn guidance(&self, wire: &ConfigWire) -> Result<GuidanceSpec, ConfigError> {
         let gate = wire.guidance.gate;
         let (key, problem) = match gate {
-            Some(Gate::Entropy(x)) if !(x.is_finite() && x >= 0.0) => ("entropy", format!("must be at least 0, got {x}")),
+            Some(Gate::Entropy(x)) if !(x.is_finite() && x >= 0.0) => {
+                ("entropy", format!("must be at least 0, got {x}"))
+            }
             Some(Gate::TopP(x)) if !(0.0..=1.0).contains(&x) => ("top_p", format!("must be between 0 and 1, got {x}")),
             _ => return Ok(GuidanceSpec { gate }),
         };
@@ -344,11 +347,14 @@ impl Resolver<'_> {
     /// Makes a template's file path independent of where it was written, and refuses a built-in name that does not exist.
     fn template(&self, template: &str, folder: &Path, key: &[&str], flag: bool) -> Result<String, ConfigError> {
         match TemplateRef::parse(template, folder) {
-            Ok(TemplateRef::File(path)) => path.into_os_string().into_string().map_err(|path| {
-                self.wrong(key, format!("the path {} is not UTF-8", path.display()))
-            }),
+            Ok(TemplateRef::File(path)) => path
+                .into_os_string()
+                .into_string()
+                .map_err(|path| self.wrong(key, format!("the path {} is not UTF-8", path.display()))),
             Ok(_) => Ok(template.to_owned()),
-            Err(problem) if flag => Err(ConfigError::usage(Problem::Invalid { key: key.join("."), problem: problem.to_string() })),
+            Err(problem) if flag => {
+                Err(ConfigError::usage(Problem::Invalid { key: key.join("."), problem: problem.to_string() }))
+            }
             Err(problem) => Err(self.wrong(key, problem.to_string())),
         }
     }

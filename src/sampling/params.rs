@@ -281,7 +281,7 @@ impl SamplerKind {
     }
 
     /// Every name that [`from_str`](FromStr::from_str) takes, canonical ones and aliases.
-    pub fn all_names() -> impl Iterator<Item = &'static str> {
+    pub fn all_names() -> impl Iterator<Item = &'static str> + Clone {
         SAMPLER_NAMES.iter().flat_map(|(_, names)| names.iter().copied())
     }
 }
@@ -298,10 +298,12 @@ impl FromStr for SamplerKind {
     /// Takes a name or an alias of llama.cpp, in any case.
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let wanted = s.trim().to_ascii_lowercase();
-        SAMPLER_NAMES.iter().find(|(_, names)| names.contains(&wanted.as_str())).map(|(kind, _)| *kind).ok_or_else(|| {
-            let did_you_mean = crate::nearest::suggestion(s, Self::all_names());
-            format!("unknown sampler \"{s}\"{did_you_mean}")
-        })
+        SAMPLER_NAMES.iter().find(|(_, names)| names.contains(&wanted.as_str())).map(|(kind, _)| *kind).ok_or_else(
+            || {
+                let did_you_mean = crate::nearest::suggestion(s, Self::all_names());
+                format!("unknown sampler \"{s}\"{did_you_mean}")
+            },
+        )
     }
 }
 
