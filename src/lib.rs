@@ -8,6 +8,8 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod chat;
+pub mod config;
 pub mod decode;
 pub mod engine;
 pub mod eval;

@@ -1,0 +1,45 @@
+//! Preferences: a YAML file and a command line, resolved into one [`Config`] that is always valid.
+//!
+//! ```yaml
+//! base: {model: base.gguf, n_ctx: 4096}
+//! arms:
+//!   helpful:  {model: helpful.gguf, weight: 1.0}
+//!   harmless: {lora: [{path: harmless-lora.gguf}], weight: 0.5}   # no model: LoRA on the base's own
+//! sampling: {temp: 0.7, top_p: 0.9}
+//! profiles:
+//!   careful: {harmless: 1.5}
+//! ```
+//!
+//! The text becomes a [`wire::ConfigWire`], whose keys are checked; [`Config::load`] lays the [`Overrides`] of the command line
+//! over it and resolves both. Three rules decide who wins:
+//!
+//! - Weights: `--weight` beats the chosen profile, which beats `arms:`. A profile sets the weights that it names and
+//!   leaves the others as in `arms:`.
+//! - What an ARM leaves out of its context's settings is as in `base:`; a setting on the command line holds for base and all ARMs.
+//! - Paths in a file are relative to the file; paths on the command line to the working directory.
+//!
+//! Every error is one line with file, line, column, key and the nearest valid name:
+//!
+//! ```text
+//! prefs.yaml:7:5: unknown key "wieght" in arms.cheerful; did you mean "weight"?
+//! ```
+
+mod error;
+mod overrides;
+mod positions;
+mod resolve;
+mod sampling;
+mod schema;
+mod settings;
+mod types;
+pub mod wire;
+
+pub use error::{ConfigError, Place, Problem};
+pub use overrides::{ArmOverride, EngineOptions, Overrides, parse_arm, parse_weight};
+pub use sampling::{SamplerOrder, SamplingOptions};
+pub use schema::json_schema;
+pub use settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+pub use types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! What the command line says over the file, or instead of one.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::sampling::SamplingOptions;
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, Switch};
+
+/// Everything that the command line may say about experts, weights and sampling
+///
+/// A subcommand flattens this into its arguments. What is absent keeps the file's value.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct Overrides {
+    /// Base model, a GGUF file
+    #[arg(long, value_name = "FILE", help_heading = "Models")]
+    pub base: Option<PathBuf>,
+    /// Autoregressive reward model, a GGUF file, with its weight [default: 1]; repeatable
+    #[arg(long = "arm", value_name = "NAME=FILE[:WEIGHT]", value_parser = parse_arm, help_heading = "Models")]
+    pub arms: Vec<ArmOverride>,
+    /// Weight of an ARM, negative to steer away from it; repeatable
+    #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight, help_heading = "Models")]
+    pub weights: Vec<(String, f32)>,
+    /// Set of weights of the file's `profiles:`
+    #[arg(long, value_name = "NAME", help_heading = "Models")]
+    pub profile: Option<String>,
+    /// System prompt
+    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
+    pub system: Option<String>,
+    /// Chat template of the base: a built-in name, a file, or inline Jinja
+    #[arg(long, value_name = "TEMPLATE", help_heading = "Prompt")]
+    pub chat_template: Option<String>,
+    /// What to do when an ARM fails in the middle of a text [default: base]
+    #[arg(long, value_name = "WHAT", help_heading = "Engine")]
+    pub on_error: Option<OnError>,
+    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm[:NAME] or lookup [default: off]
+    #[arg(long, value_name = "DRAFTER", help_heading = "Engine")]
+    pub speculate: Option<Speculate>,
+    /// Largest number of tokens drafted at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
+    pub draft_max: Option<u32>,
+    /// Evaluate base and LoRA ARMs as rows of one batch [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = "Engine")]
+    pub share_batch: Option<Switch>,
+    /// Settings of every model's context.
+    #[command(flatten)]
+    pub engine: EngineOptions,
+    /// Sampling parameters.
+    #[command(flatten)]
+    pub sampling: SamplingOptions,
+}
+
+/// Settings of a llama.cpp context, as far as they are given
+///
+/// From the command line they hold for the base and for every ARM.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineOptions {
+    /// Context size in tokens, 0 for the model's
+    #[arg(long = "n-ctx", short = 'c', visible_alias = "ctx-size", value_name = "N")]
+    pub n_ctx: Option<u32>,
+    /// Layers on the GPU: a number, auto or all [default: auto]
+    #[arg(long, visible_alias = "ngl", alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)]
+    pub n_gpu_layers: Option<GpuLayers>,
+    /// Threads that generate [default: the physical cores]
+    #[arg(long, short = 't', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+    /// Threads that read prompts [default: as --threads]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads_batch: Option<u32>,
+    /// Largest logical batch, in tokens
+    #[arg(long, alias = "batch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_batch: Option<u32>,
+    /// Largest physical batch, in tokens
+    #[arg(long, alias = "ubatch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_ubatch: Option<u32>,
+    /// Type of the K cache [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type_k: Option<CacheType>,
+    /// Type of the V cache [default: f16]
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type_v: Option<CacheType>,
+    /// Flash attention [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub flash_attn: Option<Switch>,
+    /// Map the files into memory instead of reading them [default: true]
+    #[arg(long = "mmap", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub use_mmap: Option<bool>,
+    /// Keep the models in RAM, never swapped [default: false]
+    #[arg(long = "mlock", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub use_mlock: Option<bool>,
+    /// Device to run on, as llama.cpp names it
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+}
+
+impl EngineOptions {
+    /// What `self` leaves out is taken from `fallback`.
+    #[must_use]
+    pub fn or(&self, fallback: &Self) -> Self {
+        Self {
+            n_ctx: self.n_ctx.or(fallback.n_ctx),
+            n_gpu_layers: self.n_gpu_layers.or(fallback.n_gpu_layers),
+            threads: self.threads.or(fallback.threads),
+            threads_batch: self.threads_batch.or(fallback.threads_batch),
+            n_batch: self.n_batch.or(fallback.n_batch),
+            n_ubatch: self.n_ubatch.or(fallback.n_ubatch),
+            cache_type_k: self.cache_type_k.or(fallback.cache_type_k),
+            cache_type_v: self.cache_type_v.or(fallback.cache_type_v),
+            flash_attn: self.flash_attn.or(fallback.flash_attn),
+            use_mmap: self.use_mmap.or(fallback.use_mmap),
+            use_mlock: self.use_mlock.or(fallback.use_mlock),
+            device: self.device.clone().or_else(|| fallback.device.clone()),
+        }
+    }
+}
+
+/// `--arm NAME=FILE[:WEIGHT]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArmOverride {
+    /// The ARM's name.
+    pub name: String,
+    /// Its GGUF, relative to the working directory.
+    pub model: PathBuf,
+    /// Its weight, if given.
+    pub weight: Option<f32>,
+}
+
+/// Reads `NAME=FILE[:WEIGHT]`.
+///
+/// The text after the last colon is a weight if it is a number, so that the colon of a Windows drive and colons in
+/// file names stay part of the path.
+///
+/// # Errors
+///
+/// One line that says what is expected.
+pub fn parse_arm(s: &str) -> Result<ArmOverride, String> {
+    let (name, rest) = s.split_once('=').ok_or_else(|| format!("expected NAME=FILE[:WEIGHT], got \"{s}\""))?;
+    check_arm_name(name)?;
+    let (file, weight) = match rest.rsplit_once(':') {
+        // "arm.gguf:heavy" is a wrong weight rather than a file of that name.
+        Some((file, tail))
+            if !is_drive(file) && (tail.parse::<f32>().is_ok() || file.to_ascii_lowercase().ends_with(".gguf")) =>
+        {
+            (file, Some(parse_finite(tail)?))
+        }
+        _ => (rest, None),
+    };
+    if file.is_empty() {
+        return Err(format!("expected NAME=FILE[:WEIGHT], got \"{s}\" without a file"));
+    }
+    Ok(ArmOverride { name: name.to_owned(), model: file.into(), weight })
+}
+
+/// Reads `NAME=W`.
+///
+/// # Errors
+///
+/// One line that says what is expected.
+pub fn parse_weight(s: &str) -> Result<(String, f32), String> {
+    let (name, weight) = s.split_once('=').ok_or_else(|| format!("expected NAME=W, got \"{s}\""))?;
+    check_arm_name(name)?;
+    Ok((name.to_owned(), parse_finite(weight)?))
+}
+
+/// Checks that `name` can be written as the NAME of `NAME=W`.
+pub(crate) fn check_arm_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.trim() != name || name.contains(|c: char| c == '=' || c.is_control()) {
+        return Err(format!("\"{}\" cannot name an ARM: use letters, digits, - and _", name.escape_debug()));
+    }
+    Ok(())
+}
+
+fn parse_finite(s: &str) -> Result<f32, String> {
+    s.trim()
+        .parse()
+        .ok()
+        .filter(|w: &f32| w.is_finite())
+        .ok_or_else(|| format!("a weight must be a finite number, got \"{s}\""))
+}
+
+/// On Windows a single letter before a colon is a drive, not a file.
+fn is_drive(file: &str) -> bool {
+    cfg!(windows) && file.len() == 1 && file.as_bytes()[0].is_ascii_alphabetic()
+}

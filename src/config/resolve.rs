@@ -1,0 +1,388 @@
+//! From what was written to what is meant: [`ConfigWire`] and [`Overrides`] become a [`Config`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+
+use super::error::{ConfigError, Place, Problem, Source};
+use super::overrides::{EngineOptions, Overrides, check_arm_name};
+use super::settings::{Gate, Speculate};
+use super::types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
+use super::wire::{ArmWire, ConfigWire, LoraWire};
+use crate::chat::template::TemplateRef;
+use crate::nearest::suggestion;
+use crate::sampling::params::SamplingParams;
+
+impl Config {
+    /// Reads a file, if there is one, and lays the command line over it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: one line with file, line, column, key and the nearest valid name.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        match file {
+            Some(file) => Self::parse(&read(file)?, file, overrides),
+            None => Resolver { source: None, folder: PathBuf::new(), overrides }.resolve(&ConfigWire::default()),
+        }
+    }
+
+    /// Does [`load`](Self::load)'s work on a text; `file` is its name in errors, and its folder is where its paths start.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn parse(text: &str, file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let source = Source::parse(text, file)?;
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let wire: ConfigWire =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| source.wire_error(&error))?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        let config = Resolver { source: Some(&source), folder, overrides }.resolve(&wire)?;
+        Ok(Self { path: Some(file.to_owned()), ..config })
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    let fail = |reason: String| ConfigError { place: Place::File(file.to_owned()), problem: Problem::Read(reason) };
+    let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => fail("no such file".to_owned()),
+        io::ErrorKind::IsADirectory => fail("it is a directory, name a YAML file in it".to_owned()),
+        _ => fail(error.to_string()),
+    })?;
+    if bytes.starts_with(b"GGUF") {
+        return Err(fail("it is a GGUF model and not a YAML file, pass it with --base".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8 text".to_owned()))
+}
+
+struct Resolver<'a> {
+    /// The file, for the positions in errors.
+    source: Option<&'a Source<'a>>,
+    /// Where the file's relative paths start.
+    folder: PathBuf,
+    overrides: &'a Overrides,
+}
+
+impl Resolver<'_> {
+    fn resolve(&self, wire: &ConfigWire) -> Result<Config, ConfigError> {
+        let base = self.base(wire)?;
+        let mut arms = self.arms(wire, &base)?;
+        let profiles = self.profiles(wire, &arms)?;
+        let sampling = self.sampling(wire)?;
+        let guidance = self.guidance(wire)?;
+        let speculate = self.speculate(wire, &arms)?;
+        let draft_max = self.overrides.draft_max.or(wire.draft_max);
+        if draft_max == Some(0) {
+            return Err(self.wrong(&["draft_max"], "must be at least 1, got 0"));
+        }
+        let prompt = PromptSpec {
+            chat_template: match &self.overrides.chat_template {
+                Some(template) => Some(self.template(template, Path::new(""), &["--chat-template"], true)?),
+                None => self.file_template(wire.prompt.chat_template.as_deref(), &["prompt", "chat_template"])?,
+            },
+            system: self.overrides.system.clone().or_else(|| wire.prompt.system.clone()),
+        };
+        self.set_weights(&mut arms, &profiles)?;
+        Ok(Config {
+            base,
+            arms,
+            sampling,
+            profiles,
+            prompt,
+            on_error: self.overrides.on_error.or(wire.on_error).unwrap_or_default(),
+            speculate,
+            draft_max,
+            share_batch: self.overrides.share_batch.or(wire.share_batch).unwrap_or_default(),
+            guidance,
+            path: None,
+        })
+    }
+
+    /// An error about a key of the file.
+    fn wrong(&self, path: &[&str], problem: impl Into<String>) -> ConfigError {
+        match self.source {
+            Some(source) => source.invalid(path, problem),
+            None => ConfigError::usage(Problem::Invalid { key: path.join("."), problem: problem.into() }),
+        }
+    }
+
+    fn unknown(&self, path: &[&str], what: &'static str, name: &str, suggestion: String) -> ConfigError {
+        let problem = Problem::UnknownName { key: path.join("."), what, name: name.to_owned(), suggestion };
+        match self.source {
+            Some(source) => source.at_key(path, problem),
+            None => ConfigError::usage(problem),
+        }
+    }
+
+    fn base(&self, wire: &ConfigWire) -> Result<ExpertSpec, ConfigError> {
+        let given = wire.base.clone().unwrap_or_default();
+        let model = match (&self.overrides.base, &given.model) {
+            (Some(path), _) if path.as_os_str().is_empty() => {
+                return Err(ConfigError::usage(Problem::NoBase("--base is empty, pass the path of a GGUF file")));
+            }
+            (Some(path), _) => path.clone(),
+            (None, Some(path)) => self.file_path(path, &["base", "model"])?,
+            (None, None) => return Err(self.no_base()),
+        };
+        let engine = self.checked(given.engine(), &["base"])?;
+        Ok(expert(model, self.lora(&given.lora, &["base", "lora"])?, &self.overrides.engine.or(&engine)))
+    }
+
+    fn no_base(&self) -> ConfigError {
+        match self.source {
+            Some(source) => ConfigError {
+                place: Place::File(source.file.to_owned()),
+                problem: Problem::NoBase("write `base: {model: FILE}`, or pass --base FILE"),
+            },
+            None => ConfigError::usage(Problem::NoBase("pass --base FILE, or a YAML file that names one")),
+        }
+    }
+
+    /// The ARMs of the file, then those that only the command line names.
+    fn arms(&self, wire: &ConfigWire, base: &ExpertSpec) -> Result<Vec<ArmSpec>, ConfigError> {
+        let base_engine = wire.base.as_ref().map(|base| base.engine()).unwrap_or_default();
+        let mut arms = Vec::with_capacity(wire.arms.len());
+        for (name, arm) in &wire.arms {
+            arms.push(self.arm(name, arm, base, &base_engine)?);
+        }
+        for (at, given) in self.overrides.arms.iter().enumerate() {
+            if self.overrides.arms[..at].iter().any(|earlier| earlier.name == given.name) {
+                let problem = format!("ARM \"{}\" is given twice", given.name);
+                return Err(ConfigError::usage(Problem::Invalid { key: "--arm".to_owned(), problem }));
+            }
+            if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
+                known.spec.model = given.model.clone();
+                known.default_weight = given.weight.unwrap_or(known.default_weight);
+            } else {
+                arms.push(ArmSpec {
+                    name: given.name.clone(),
+                    spec: expert(given.model.clone(), Vec::new(), &self.overrides.engine.or(&base_engine)),
+                    weight: 0.0,
+                    default_weight: given.weight.unwrap_or(1.0),
+                    template: None,
+                    beta_r: None,
+                });
+            }
+        }
+        Ok(arms)
+    }
+
+    fn arm(
+        &self,
+        name: &str,
+        wire: &ArmWire,
+        base: &ExpertSpec,
+        base_engine: &EngineOptions,
+    ) -> Result<ArmSpec, ConfigError> {
+        let path = |key| ["arms", name, key];
+        check_arm_name(name).map_err(|problem| {
+            let problem = Problem::Invalid { key: "arms".to_owned(), problem };
+            self.source
+                .map_or_else(|| ConfigError::usage(problem.clone()), |s| s.at_key(&["arms", name], problem.clone()))
+        })?;
+        let lora = self.lora(&wire.lora, &path("lora"))?;
+        let model = match &wire.model {
+            Some(model) => self.file_path(model, &path("model"))?,
+            None if !lora.is_empty() => base.model.clone(),
+            None if self.overrides.arms.iter().any(|arm| arm.name == name) => PathBuf::new(),
+            None => return Err(self.wrong(&["arms", name], "names neither a `model` nor a `lora`, write one of them")),
+        };
+        let weight = wire.weight.unwrap_or(1.0);
+        self.finite(weight, &path("weight"))?;
+        if let Some(beta_r) = wire.beta_r
+            && !(beta_r.is_finite() && beta_r > 0.0)
+        {
+            return Err(self.wrong(&path("beta_r"), format!("must be a finite number above 0, got {beta_r}")));
+        }
+        let engine = self.checked(wire.engine(), &["arms", name])?;
+        Ok(ArmSpec {
+            name: name.to_owned(),
+            spec: expert(model, lora, &self.overrides.engine.or(&engine).or(base_engine)),
+            weight: 0.0,
+            default_weight: weight,
+            template: self.file_template(wire.template.as_deref(), &path("template"))?,
+            beta_r: wire.beta_r,
+        })
+    }
+
+    /// Counts that llama.cpp would take for something else when they are 0.
+    fn checked(&self, engine: EngineOptions, path: &[&str]) -> Result<EngineOptions, ConfigError> {
+        let counts = [
+            ("threads", engine.threads),
+            ("threads_batch", engine.threads_batch),
+            ("n_batch", engine.n_batch),
+            ("n_ubatch", engine.n_ubatch),
+        ];
+        match counts.iter().find(|(_, n)| *n == Some(0)) {
+            Some((key, _)) => Err(self.wrong(&[path, &[key]].concat(), "must be at least 1, got 0")),
+            None => Ok(engine),
+        }
+    }
+
+    fn lora(&self, wire: &[LoraWire], path: &[&str]) -> Result<Vec<LoraSpec>, ConfigError> {
+        let one = |(i, lora): (usize, &LoraWire)| {
+            let i = i.to_string();
+            self.finite(lora.scale, &[path, &[&i, "scale"]].concat())?;
+            Ok(LoraSpec { path: self.file_path(&lora.path, &[path, &[&i, "path"]].concat())?, scale: lora.scale })
+        };
+        wire.iter().enumerate().map(one).collect()
+    }
+
+    fn profiles(
+        &self,
+        wire: &ConfigWire,
+        arms: &[ArmSpec],
+    ) -> Result<IndexMap<String, Vec<(usize, f32)>>, ConfigError> {
+        let mut profiles = IndexMap::new();
+        for (profile, named) in &wire.profiles {
+            let mut weights = Vec::with_capacity(named.len());
+            for (name, weight) in named {
+                let arm = arms.iter().position(|arm| arm.name == *name).ok_or_else(|| {
+                    let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
+                    self.unknown(&["profiles", profile, name], "ARM", name, near)
+                })?;
+                self.finite(*weight, &["profiles", profile, name])?;
+                weights.push((arm, *weight));
+            }
+            profiles.insert(profile.clone(), weights);
+        }
+        Ok(profiles)
+    }
+
+    /// `--weight` beats the profile, which beats `arms:`.
+    fn set_weights(
+        &self,
+        arms: &mut [ArmSpec],
+        profiles: &IndexMap<String, Vec<(usize, f32)>>,
+    ) -> Result<(), ConfigError> {
+        let unknown = |key: &str, what, name: &str, suggestion| {
+            ConfigError::usage(Problem::UnknownName { key: key.to_owned(), what, name: name.to_owned(), suggestion })
+        };
+        for arm in arms.iter_mut() {
+            arm.weight = arm.default_weight;
+        }
+        if let Some(name) = &self.overrides.profile {
+            let profile = profiles.get(name).ok_or_else(|| {
+                unknown("--profile", "profile", name, suggestion(name, profiles.keys().map(String::as_str)))
+            })?;
+            for (arm, weight) in profile {
+                arms[*arm].weight = *weight;
+            }
+        }
+        for (name, weight) in &self.overrides.weights {
+            let Some(arm) = arms.iter().position(|arm| arm.name == *name) else {
+                let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
+                return Err(unknown("--weight", "ARM", name, near));
+            };
+            arms[arm].weight = *weight;
+        }
+        Ok(())
+    }
+
+    /// Checks the file's parameters before the command line's, so that an error names the one at fault.
+    fn sampling(&self, wire: &ConfigWire) -> Result<SamplingParams, ConfigError> {
+        let mut params = SamplingParams::default();
+        if let Some(seed) = wire.sampling.seed
+            && !(-1..=i64::from(u32::MAX)).contains(&seed)
+        {
+            return Err(self.wrong(&["sampling", "seed"], format!("must be between -1 and 4294967295, got {seed}")));
+        }
+        wire.sampling.apply(&mut params);
+        params.validate().map_err(|error| self.wrong(&["sampling", error.field], error.problem))?;
+        self.overrides.sampling.apply(&mut params);
+        params
+            .validate()
+            .map_err(|error| ConfigError::usage(Problem::Invalid { key: flag(error.field), problem: error.problem }))?;
+        Ok(params)
+    }
+
+    fn guidance(&self, wire: &ConfigWire) -> Result<GuidanceSpec, ConfigError> {
+        let gate = wire.guidance.gate;
+        let (key, problem) = match gate {
+            Some(Gate::Entropy(x)) if !(x.is_finite() && x >= 0.0) => {
+                ("entropy", format!("must be at least 0, got {x}"))
+            }
+            Some(Gate::TopP(x)) if !(0.0..=1.0).contains(&x) => ("top_p", format!("must be between 0 and 1, got {x}")),
+            _ => return Ok(GuidanceSpec { gate }),
+        };
+        Err(self.wrong(&["guidance", "gate", key], problem))
+    }
+
+    fn speculate(&self, wire: &ConfigWire, arms: &[ArmSpec]) -> Result<Speculate, ConfigError> {
+        let (drafter, from_file) = match (&self.overrides.speculate, &wire.speculate) {
+            (Some(drafter), _) => (drafter, false),
+            (None, Some(drafter)) => (drafter, true),
+            (None, None) => return Ok(Speculate::default()),
+        };
+        match drafter {
+            Speculate::Draft(file) if from_file => Ok(Speculate::Draft(self.folder.join(file))),
+            Speculate::Arm(Some(name)) if !arms.iter().any(|arm| arm.name == *name) => {
+                let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
+                if from_file {
+                    return Err(self.unknown(&["speculate"], "ARM", name, near));
+                }
+                let key = "--speculate".to_owned();
+                Err(ConfigError::usage(Problem::UnknownName { key, what: "ARM", name: name.clone(), suggestion: near }))
+            }
+            other => Ok(other.clone()),
+        }
+    }
+
+    fn finite(&self, x: f32, path: &[&str]) -> Result<(), ConfigError> {
+        if x.is_finite() { Ok(()) } else { Err(self.wrong(path, format!("must be a finite number, got {x}"))) }
+    }
+
+    fn file_path(&self, path: &Path, key: &[&str]) -> Result<PathBuf, ConfigError> {
+        if path.as_os_str().is_empty() {
+            return Err(self.wrong(key, "is empty, write the path of a GGUF file"));
+        }
+        Ok(self.folder.join(path))
+    }
+
+    fn file_template(&self, template: Option<&str>, key: &[&str]) -> Result<Option<String>, ConfigError> {
+        template.map(|template| self.template(template, &self.folder, key, false)).transpose()
+    }
+
+    /// Makes a template's file path independent of where it was written, and refuses a built-in name that does not exist.
+    fn template(&self, template: &str, folder: &Path, key: &[&str], flag: bool) -> Result<String, ConfigError> {
+        match TemplateRef::parse(template, folder) {
+            Ok(TemplateRef::File(path)) => path
+                .into_os_string()
+                .into_string()
+                .map_err(|path| self.wrong(key, format!("the path {} is not UTF-8", path.display()))),
+            Ok(_) => Ok(template.to_owned()),
+            Err(problem) if flag => {
+                Err(ConfigError::usage(Problem::Invalid { key: key.join("."), problem: problem.to_string() }))
+            }
+            Err(problem) => Err(self.wrong(key, problem.to_string())),
+        }
+    }
+}
+
+/// The flag of a sampling parameter.
+fn flag(field: &str) -> String {
+    match field {
+        "dry_sequence_breakers" => "--dry-sequence-breaker".to_owned(),
+        _ => format!("--{}", field.replace('_', "-")),
+    }
+}
+
+fn expert(model: PathBuf, lora: Vec<LoraSpec>, engine: &EngineOptions) -> ExpertSpec {
+    ExpertSpec {
+        model,
+        lora,
+        n_ctx: engine.n_ctx.filter(|n| *n > 0),
+        n_gpu_layers: engine.n_gpu_layers.unwrap_or_default(),
+        threads: engine.threads,
+        threads_batch: engine.threads_batch,
+        n_batch: engine.n_batch,
+        n_ubatch: engine.n_ubatch,
+        cache_type_k: engine.cache_type_k.unwrap_or_default(),
+        cache_type_v: engine.cache_type_v.unwrap_or_default(),
+        flash_attn: engine.flash_attn.unwrap_or_default(),
+        use_mmap: engine.use_mmap.unwrap_or(true),
+        use_mlock: engine.use_mlock.unwrap_or(false),
+        device: engine.device.clone(),
+    }
+}

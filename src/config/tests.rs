@@ -1,0 +1,92 @@
+use std::path::Path;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+fn flags(args: &[&str]) -> Overrides {
+    Flags::try_parse_from([&["test"], args].concat()).unwrap().overrides
+}
+
+const FILE: &str = "base: {model: base.gguf, n_ctx: 512}\n\
+    arms:\n  kind: {model: kind.gguf, weight: 0.5}\n  brief: {lora: [{path: brief.gguf}], n_ctx: 128}\n\
+    sampling: {temp: 0.5, top_k: 7}\n\
+    profiles:\n  careful: {kind: 2}\n";
+
+fn parse(args: &[&str]) -> Result<Config, ConfigError> {
+    Config::parse(FILE, Path::new("folder/prefs.yaml"), &flags(args))
+}
+
+#[test]
+fn a_weight_flag_beats_the_profile_which_beats_the_arm() {
+    assert_eq!(parse(&[]).unwrap().weights(), [0.5, 1.0]);
+    assert_eq!(parse(&["--profile", "careful"]).unwrap().weights(), [2.0, 1.0]);
+    assert_eq!(parse(&["--profile", "careful", "--weight", "kind=-3"]).unwrap().weights(), [-3.0, 1.0]);
+    assert_eq!(parse(&["--weight", "kind=9"]).unwrap().profile("careful").unwrap(), [2.0, 1.0]);
+}
+
+#[test]
+fn paths_start_at_the_file_and_flags_at_the_working_directory() {
+    let config = parse(&["--arm", "new=new.gguf:0.25"]).unwrap();
+    assert_eq!(config.base.model, Path::new("folder/base.gguf"));
+    assert_eq!(config.arms[1].spec.model, config.base.model, "a LoRA ARM without a model is on the base's");
+    assert_eq!(config.arms[1].spec.lora[0].path, Path::new("folder/brief.gguf"));
+    assert_eq!(config.arms[2].spec.model, Path::new("new.gguf"));
+    assert_eq!(config.arms[2].weight, 0.25);
+}
+
+#[test]
+fn arms_take_their_settings_from_the_base_and_flags_beat_both() {
+    let config = parse(&[]).unwrap();
+    assert_eq!((config.arms[0].spec.n_ctx, config.arms[1].spec.n_ctx), (Some(512), Some(128)));
+    let config = parse(&["-c", "64"]).unwrap();
+    assert_eq!(
+        (config.base.n_ctx, config.arms[0].spec.n_ctx, config.arms[1].spec.n_ctx),
+        (Some(64), Some(64), Some(64))
+    );
+}
+
+#[test]
+fn sampling_flags_replace_what_the_file_says() {
+    let config = parse(&["--temp", "0", "--samplers", "temperature;top_p"]).unwrap();
+    assert_eq!((config.sampling.temp, config.sampling.top_k), (0.0, 7));
+    assert_eq!(config.sampling.samplers.len(), 2);
+}
+
+#[test]
+fn wrong_flags_are_usage_errors_with_the_nearest_name() {
+    for (args, message) in [
+        (&["--profile", "carefull"][..], "--profile: unknown profile \"carefull\"; did you mean \"careful\"?"),
+        (&["--weight", "knid=1"], "--weight: unknown ARM \"knid\"; did you mean \"kind\"?"),
+        (&["--arm", "a=x.gguf", "--arm", "a=y.gguf"], "--arm: ARM \"a\" is given twice"),
+        (&["--top-p", "1.5"], "--top-p: must be above 0 and at most 1, got 1.5"),
+        (&["--temp", "nan"], "--temp: must be at least 0, got NaN"),
+    ] {
+        let error = parse(args).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        assert!(error.is_usage());
+    }
+}
+
+#[test]
+fn clap_refuses_weights_that_are_not_numbers() {
+    for args in
+        [["--weight", "kind"], ["--weight", "kind=inf"], ["--weight", "=1"], ["--arm", "kind"], ["--arm", "a=:1"]]
+    {
+        assert!(Flags::try_parse_from([&["test"][..], &args].concat()).is_err(), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_file_the_flags_are_enough() {
+    let config = Config::load(None, &flags(&["--base", "b.gguf", "--arm", "kind=k.gguf"])).unwrap();
+    assert_eq!((config.arms.len(), config.weights()), (1, vec![1.0]));
+    let error = Config::load(None, &flags(&[])).unwrap_err();
+    assert!(error.is_usage(), "{error}");
+}

@@ -1,0 +1,151 @@
+//! The resolved configuration: nothing optional that has a default, every path ready to open, every name known.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use super::error::{ConfigError, Problem};
+use super::settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+use crate::nearest::suggestion;
+use crate::sampling::params::SamplingParams;
+
+/// Everything that a run needs to know. See [`Config::load`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    /// The base model.
+    pub base: ExpertSpec,
+    /// The ARMs, in the order of the file, then of the command line.
+    pub arms: Vec<ArmSpec>,
+    /// How to sample.
+    pub sampling: SamplingParams,
+    /// Profile name → (index into `arms`, weight) of the ARMs that the profile names.
+    pub profiles: IndexMap<String, Vec<(usize, f32)>>,
+    /// How a prompt is put to the base.
+    pub prompt: PromptSpec,
+    /// What to do when an ARM fails in the middle of a text.
+    pub on_error: OnError,
+    /// Who drafts for lossless speculation.
+    pub speculate: Speculate,
+    /// The largest number of tokens drafted at once, if set.
+    pub draft_max: Option<u32>,
+    /// Whether base and LoRA ARMs share batches.
+    pub share_batch: Switch,
+    /// When the ARMs are asked.
+    pub guidance: GuidanceSpec,
+    /// The file that this comes from.
+    pub path: Option<PathBuf>,
+}
+
+/// A model, its adapters, and the settings of its llama.cpp context.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExpertSpec {
+    /// Path of the GGUF: absolute, or relative to the working directory.
+    pub model: PathBuf,
+    /// LoRA adapters on it.
+    pub lora: Vec<LoraSpec>,
+    /// Context size in tokens; `None` is the model's own.
+    pub n_ctx: Option<u32>,
+    /// Layers on the GPU.
+    pub n_gpu_layers: GpuLayers,
+    /// Threads that generate; `None` is the engine's choice.
+    pub threads: Option<u32>,
+    /// Threads that read prompts; `None` is as `threads`.
+    pub threads_batch: Option<u32>,
+    /// Largest logical batch, in tokens; `None` is the engine's choice.
+    pub n_batch: Option<u32>,
+    /// Largest physical batch, in tokens; `None` is the engine's choice.
+    pub n_ubatch: Option<u32>,
+    /// Type of the K cache.
+    pub cache_type_k: CacheType,
+    /// Type of the V cache.
+    pub cache_type_v: CacheType,
+    /// Flash attention.
+    pub flash_attn: Switch,
+    /// Map the file into memory.
+    pub use_mmap: bool,
+    /// Keep the model in RAM.
+    pub use_mlock: bool,
+    /// Device to run on, as llama.cpp names it.
+    pub device: Option<String>,
+}
+
+/// A LoRA adapter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoraSpec {
+    /// Path of the adapter's GGUF.
+    pub path: PathBuf,
+    /// Factor on the adapter.
+    pub scale: f32,
+}
+
+/// An autoregressive reward model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ArmSpec {
+    /// Its name.
+    pub name: String,
+    /// What to load.
+    pub spec: ExpertSpec,
+    /// The weight to start with: after profile and `--weight`.
+    pub weight: f32,
+    /// The weight that `arms:` (or `--arm`) gives, to which a profile that does not name the ARM returns.
+    pub default_weight: f32,
+    /// Chat template: a built-in name, inline Jinja, or the path of a file; `None` is the GGUF's own.
+    pub template: Option<String>,
+    /// The β_r of its training.
+    pub beta_r: Option<f32>,
+}
+
+/// How a prompt is put to the base.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PromptSpec {
+    /// Chat template: a built-in name, inline Jinja, or the path of a file; `None` is the GGUF's own.
+    pub chat_template: Option<String>,
+    /// System prompt of every conversation.
+    pub system: Option<String>,
+}
+
+/// When the ARMs are asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct GuidanceSpec {
+    /// Ask them only where the base is unsure; `None` asks always.
+    pub gate: Option<Gate>,
+}
+
+impl Config {
+    /// The weights to start with, one for each of `arms`.
+    pub fn weights(&self) -> Vec<f32> {
+        self.arms.iter().map(|arm| arm.weight).collect()
+    }
+
+    /// The weights of a profile, one for each of `arms`: those it names, and for the others those of `arms:`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::UnknownName`] with the nearest profile.
+    pub fn profile(&self, name: &str) -> Result<Vec<f32>, ConfigError> {
+        let named = self.profiles.get(name).ok_or_else(|| {
+            let suggestion = suggestion(name, self.profiles.keys().map(String::as_str));
+            let (key, name) = (String::new(), name.to_owned());
+            ConfigError::usage(Problem::UnknownName { key, what: "profile", name, suggestion })
+        })?;
+        let mut weights: Vec<_> = self.arms.iter().map(|arm| arm.default_weight).collect();
+        for (arm, weight) in named {
+            weights[*arm] = *weight;
+        }
+        Ok(weights)
+    }
+
+    /// The index in `arms` of the ARM called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::UnknownName`] with the nearest ARM.
+    pub fn arm_index(&self, name: &str) -> Result<usize, ConfigError> {
+        self.arms.iter().position(|arm| arm.name == name).ok_or_else(|| {
+            let suggestion = suggestion(name, self.arms.iter().map(|arm| arm.name.as_str()));
+            let (key, name) = (String::new(), name.to_owned());
+            ConfigError::usage(Problem::UnknownName { key, what: "ARM", name, suggestion })
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! The YAML as it is written: every key optional, every name checked, nothing resolved yet.
+//!
+//! The doc comments here are the descriptions in the JSON Schema that `genarm schema` prints.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::overrides::EngineOptions;
+use super::sampling::SamplingOptions;
+use super::settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+
+/// A base model, the autoregressive reward models (ARMs) that steer it, and how to sample.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "genarm preferences")]
+pub struct ConfigWire {
+    /// The base model: the one whose text is steered. Paths are relative to this file.
+    pub base: Option<BaseWire>,
+    /// The ARMs by name, in the order in which they are reported.
+    pub arms: IndexMap<String, ArmWire>,
+    /// Sampling parameters, with llama.cpp's names and defaults.
+    pub sampling: SamplingOptions,
+    /// Named sets of weights: profile name → ARM name → weight. A profile sets the weights that it names and leaves the
+    /// others as in `arms:`.
+    pub profiles: IndexMap<String, IndexMap<String, f32>>,
+    /// How a prompt is put to the base.
+    pub prompt: PromptWire,
+    /// What to do when an ARM fails in the middle of a text: `base` goes on without guidance and says so, `stop` ends with an
+    /// error. Default: base.
+    pub on_error: Option<OnError>,
+    /// Who drafts tokens for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
+    /// `lookup`. Default: off.
+    pub speculate: Option<Speculate>,
+    /// The largest number of tokens drafted at once.
+    #[schemars(range(min = 1))]
+    pub draft_max: Option<u32>,
+    /// Evaluate base and LoRA ARMs on the same weights as rows of one batch. Default: auto.
+    pub share_batch: Option<Switch>,
+    /// When the ARMs are asked.
+    pub guidance: GuidanceWire,
+}
+
+/// Makes the structs of base and ARM, which share the settings of their llama.cpp context. A shared inner struct would need
+/// serde's `flatten`, which gives up both `deny_unknown_fields` and the positions of errors.
+macro_rules! expert_wire {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $ty,)*
+            /// LoRA adapters on the model.
+            pub lora: Vec<LoraWire>,
+            /// Context size in tokens; 0 takes the model's.
+            pub n_ctx: Option<u32>,
+            /// Layers on the GPU: a number, `auto` (as many as fit) or `all`. Default: auto.
+            pub n_gpu_layers: Option<GpuLayers>,
+            /// Threads that generate. Default: the physical cores.
+            #[schemars(range(min = 1))]
+            pub threads: Option<u32>,
+            /// Threads that read prompts. Default: as `threads`.
+            #[schemars(range(min = 1))]
+            pub threads_batch: Option<u32>,
+            /// Largest logical batch, in tokens.
+            #[schemars(range(min = 1))]
+            pub n_batch: Option<u32>,
+            /// Largest physical batch, in tokens.
+            #[schemars(range(min = 1))]
+            pub n_ubatch: Option<u32>,
+            /// Type of the K cache. Default: f16.
+            pub cache_type_k: Option<CacheType>,
+            /// Type of the V cache. Default: f16.
+            pub cache_type_v: Option<CacheType>,
+            /// Flash attention. Default: auto.
+            pub flash_attn: Option<Switch>,
+            /// Map the file into memory instead of reading it. Default: true.
+            pub use_mmap: Option<bool>,
+            /// Keep the model in RAM, never swapped. Default: false.
+            pub use_mlock: Option<bool>,
+            /// Name of the device to run on, as llama.cpp lists it.
+            pub device: Option<String>,
+        }
+
+        impl $name {
+            /// The settings of the context, apart from what is loaded into it.
+            pub fn engine(&self) -> EngineOptions {
+                EngineOptions {
+                    n_ctx: self.n_ctx,
+                    n_gpu_layers: self.n_gpu_layers,
+                    threads: self.threads,
+                    threads_batch: self.threads_batch,
+                    n_batch: self.n_batch,
+                    n_ubatch: self.n_ubatch,
+                    cache_type_k: self.cache_type_k,
+                    cache_type_v: self.cache_type_v,
+                    flash_attn: self.flash_attn,
+                    use_mmap: self.use_mmap,
+                    use_mlock: self.use_mlock,
+                    device: self.device.clone(),
+                }
+            }
+        }
+    };
+}
+
+expert_wire! {
+    /// The base model.
+    BaseWire {
+        /// Path of the GGUF.
+        model: Option<PathBuf>,
+    }
+}
+
+expert_wire! {
+    /// An autoregressive reward model. Settings that it leaves out are those of the base.
+    ArmWire {
+        /// Path of the GGUF. An ARM that is a LoRA adapter on the base's own model leaves it out.
+        model: Option<PathBuf>,
+        /// How much the ARM is heard: its logits are multiplied by this. Negative steers away. Default: 1.
+        weight: Option<f32>,
+        /// Chat template for this ARM: a built-in name, a file, or inline Jinja. Default: the one in its GGUF.
+        template: Option<String>,
+        /// The β_r that the ARM was trained with; rewards are reported in its units.
+        beta_r: Option<f32>,
+    }
+}
+
+/// A LoRA adapter.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoraWire {
+    /// Path of the adapter's GGUF.
+    pub path: PathBuf,
+    /// Factor on the adapter. Default: 1.
+    #[serde(default = "one")]
+    pub scale: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// How a prompt is put to the base.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptWire {
+    /// Chat template for the base: a built-in name, a file, or inline Jinja. Default: the one in its GGUF.
+    pub chat_template: Option<String>,
+    /// System prompt of every conversation.
+    pub system: Option<String>,
+}
+
+/// When the ARMs are asked.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuidanceWire {
+    /// Ask the ARMs only where the base is unsure: `{entropy: NATS}` or `{top_p: PROBABILITY}`. Default: always.
+    pub gate: Option<Gate>,
+}
