@@ -13,3 +13,7 @@ mod table_expert;
 
 pub use expert::{Expert, ExpertError, Token};
 pub use table_expert::TableExpert;
+
+pub mod cli;
+pub mod engine;
+pub mod train;

@@ -1,0 +1,3 @@
+//! llama.cpp behind safe functions and types.
+
+pub mod quantize;
