@@ -38,17 +38,25 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.matmul(&w.t()?);
     }
+    let parts = product(&x.detach().contiguous()?, &w.detach().t()?)?;
     if !x.track_op() && !w.track_op() {
-        return x.matmul(&w.t()?);
+        return Tensor::cat(&parts, 0);
     }
-    let y = x.detach().matmul(&w.detach().t()?)?;
-    x.contiguous()?.apply_op2(w, Linear { y: Mutex::new(Some(y)) })
+    x.contiguous()?.apply_op2(w, Linear { y: Mutex::new(Some(parts)) })
+}
+
+/// `a · b` as blocks of rows, one a thread: candle's own product spreads small matrices badly.
+fn product(a: &Tensor, b: &Tensor) -> Result<Vec<Tensor>> {
+    let rows = a.dim(0)?;
+    let step = rows.div_ceil(rayon::current_num_threads()).next_multiple_of(8).max(64);
+    let blocks: Vec<usize> = (0..rows).step_by(step).collect();
+    blocks.into_par_iter().map(|at| a.narrow(0, at, step.min(rows - at))?.matmul(b)).collect()
 }
 
 /// candle's own matmul always computes both gradients; this one skips those nobody asked for.
 struct Linear {
     /// The product, computed before the op is recorded and handed over in its forward pass.
-    y: Mutex<Option<Tensor>>,
+    y: Mutex<Option<Vec<Tensor>>>,
 }
 
 impl CustomOp2 for Linear {
@@ -56,17 +64,24 @@ impl CustomOp2 for Linear {
         "linear"
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = self.y.lock().ok().and_then(|mut y| y.take());
-        let Some(y) = y else { bail!("a linear op runs once") };
-        let data = with_floats(&y, |y| Ok(y.to_vec()))?;
-        Ok((CpuStorage::F32(data), y.shape().clone()))
+    fn cpu_fwd(&self, _: &CpuStorage, l1: &Layout, _: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let parts = self.y.lock().ok().and_then(|mut y| y.take());
+        let Some(parts) = parts else { bail!("a linear op runs once") };
+        let (n, n_out) = (l1.dims()[0], l2.dims()[0]);
+        let mut data = Vec::with_capacity(n * n_out);
+        for part in &parts {
+            with_floats(part, |y| {
+                data.extend_from_slice(y);
+                Ok(())
+            })?;
+        }
+        Ok((CpuStorage::F32(data), Shape::from((n, n_out))))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (xd, wd) = (x.detach(), w.detach());
-        let dx = if x.track_op() { Some(g.matmul(&wd)?) } else { None };
-        let dw = if w.track_op() { Some(g.t()?.matmul(&xd)?) } else { None };
+        let (xd, wd, g) = (x.detach(), w.detach(), g.contiguous()?);
+        let dx = if x.track_op() { Some(Tensor::cat(&product(&g, &wd)?, 0)?) } else { None };
+        let dw = if w.track_op() { Some(Tensor::cat(&product(&g.t()?, &xd)?, 0)?) } else { None };
         Ok((dx, dw))
     }
 }
