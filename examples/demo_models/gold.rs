@@ -83,7 +83,8 @@ pub fn lexicon(args: &LexiconArgs) -> anyhow::Result<()> {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
         let text = String::from_utf8_lossy(&bytes);
         let all: HashSet<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with(';')).collect();
-        let words: Vec<&String> = counts.iter().filter(|(w, n)| **n >= 3 && all.contains(w.as_str())).map(|(w, _)| w).collect();
+        let words: Vec<&String> =
+            counts.iter().filter(|(w, n)| **n >= 3 && all.contains(w.as_str())).map(|(w, _)| w).collect();
         out += &format!("{key}:\n");
         for line in words.chunks(12) {
             for word in line {

@@ -154,7 +154,13 @@ fn batch(
         rows.push((tokens.clone(), tokens.len(), 0.0, true));
     }
     // Which batch entry holds the logits of each row.
-    let mut places: Vec<i32> = rows.iter().scan(0, |at, r| { *at += r.0.len() as i32; Some(*at - 1) }).collect();
+    let mut places: Vec<i32> = rows
+        .iter()
+        .scan(0, |at, r| {
+            *at += r.0.len() as i32;
+            Some(*at - 1)
+        })
+        .collect();
     for _ in 0..n_predict {
         for context in contexts.iter_mut() {
             context.decode(&mut batch)?;
@@ -202,7 +208,13 @@ fn draw(logits: &[f32], rng: &mut ChaCha8Rng) -> (usize, f64) {
     let p: Vec<f32> = logits.iter().map(|l| (l - max).exp()).collect();
     let sum: f32 = p.iter().sum();
     let mut left = rng.random::<f32>() * sum;
-    let token = p.iter().position(|p| { left -= p; left < 0.0 }).unwrap_or(p.len() - 1);
+    let token = p
+        .iter()
+        .position(|p| {
+            left -= p;
+            left < 0.0
+        })
+        .unwrap_or(p.len() - 1);
     (token, f64::from((p[token] / sum).ln()))
 }
 
@@ -214,8 +226,7 @@ pub fn pairs(args: &PairArgs) -> anyhow::Result<()> {
     let openings: Vec<String> = (0..args.n_prompts)
         .map(|_| super::corpus::opening(&texts[rng.random_range(0..texts.len())], rng.random_range(3..24)))
         .collect();
-    let prompts: Vec<String> =
-        openings.iter().flat_map(|o| std::iter::repeat_n(o.clone(), args.n_samples)).collect();
+    let prompts: Vec<String> = openings.iter().flat_map(|o| std::iter::repeat_n(o.clone(), args.n_samples)).collect();
     let mut members = [Member::load(&args.base, None, 1.0)?];
     let samples = sample(&mut members, &prompts, args.n_predict, args.seed)?;
     std::fs::create_dir_all(&args.out)?;

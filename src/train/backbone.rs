@@ -1,8 +1,8 @@
 //! A transformer read from a GGUF file, differentiable in its weights or in LoRA adapters on them.
 
-use super::TrainError;
 use super::attention::{Attention, Rope, RopeStyle};
 use super::ops;
+use super::{TrainError, one_line};
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
@@ -116,11 +116,13 @@ impl Backbone {
             return Err(bad("is a directory; name the GGUF file in it".into()));
         }
         let mut file = BufReader::new(File::open(path).map_err(TrainError::io(path))?);
-        let content = Content::read(&mut file).map_err(|e| bad(format!("not a readable GGUF file ({e})")))?;
+        let content =
+            Content::read(&mut file).map_err(|e| bad(format!("not a readable GGUF file ({})", one_line(&e))))?;
         let shape = Shape::read(&content, path, n_ctx)?;
         let mut weights = BTreeMap::new();
         for name in content.tensor_infos.keys() {
-            let tensor = content.tensor(&mut file, name, device).map_err(|e| bad(format!("tensor {name}: {e}")))?;
+            let tensor =
+                content.tensor(&mut file, name, device).map_err(|e| bad(format!("tensor {name}: {}", one_line(&e))))?;
             weights.insert(name.clone(), tensor.dequantize(device)?);
         }
         let rope = Arc::new(shape.rope(&content.metadata, weights.get("rope_freqs.weight"), path)?);

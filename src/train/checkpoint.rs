@@ -3,7 +3,7 @@
 //! The order of the data and every random draw follow from seed and step, so nothing else needs saving.
 
 use super::optimizer::AdamW;
-use super::{TrainError, write_atomically};
+use super::{TrainError, one_line, write_atomically};
 use candle_core::{Device, Tensor, Var};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -39,8 +39,8 @@ pub fn load(
     device: &Device,
 ) -> Result<(), TrainError> {
     let bad = |reason: String| TrainError::Checkpoint { path: path.into(), reason };
-    let mut tensors =
-        candle_core::safetensors::load(path, device).map_err(|e| bad(format!("not a readable checkpoint ({e})")))?;
+    let mut tensors = candle_core::safetensors::load(path, device)
+        .map_err(|e| bad(format!("not a readable checkpoint ({})", one_line(&e))))?;
     let mut take = |name: String| tensors.remove(&name).ok_or_else(|| bad(format!("`{name}` is missing")));
     let found = take("fingerprint".into())?.to_vec1::<u8>()?;
     if found != fingerprint.as_bytes() {

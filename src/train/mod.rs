@@ -96,7 +96,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A tensor operation failed.
-    #[error("{0}")]
+    #[error("{}", one_line(.0))]
     Tensor(#[from] candle_core::Error),
     /// llama.cpp refused.
     #[error("{0}")]
@@ -109,6 +109,11 @@ pub enum TrainError {
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+}
+
+/// What a candle error says, without the backtrace that it adds where backtraces are on.
+fn one_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
 }
 
 impl TrainError {
@@ -144,3 +149,6 @@ pub fn write_atomically(
     }
     filled
 }
+
+#[cfg(test)]
+mod tests;

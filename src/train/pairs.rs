@@ -404,7 +404,9 @@ fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainError> {
             if (text.trim().is_empty() || n == 0) && !paragraph.is_empty() {
                 each(line, Ok(json!({"text": std::mem::take(&mut paragraph).trim_end()})))?;
             }
-            paragraph += text;
+            if !text.trim().is_empty() {
+                paragraph += text;
+            }
         } else if text.is_err() || !bytes.trim_ascii().is_empty() {
             let value = text.map_err(|_| "not UTF-8".to_string());
             each(line, value.and_then(|t| serde_json::from_str(t).map_err(|e| format!("not JSON ({e})"))))?;
