@@ -67,6 +67,12 @@ pub struct ScoreArgs {
     n_predict: usize,
     #[arg(long, default_value_t = 3)]
     seed: u64,
+    /// Draw this many from the base alone and keep the one that the ARMs score highest
+    #[arg(long)]
+    best_of: Option<usize>,
+    /// First column of the output [default: the ARMs]
+    #[arg(long)]
+    label: Option<String>,
     /// Print the first few continuations too
     #[arg(long, default_value_t = 0)]
     show: usize,
@@ -75,6 +81,10 @@ pub struct ScoreArgs {
 /// A sampled text and how far guidance moved it.
 struct Sample {
     text: String,
+    /// Prompt and continuation.
+    tokens: Vec<LlamaToken>,
+    /// Tokens of the prompt.
+    n_prompt: usize,
     /// Σ log p_guided − log p_base over its tokens, in nats.
     kl: f64,
 }
@@ -102,30 +112,59 @@ impl Member {
     }
 }
 
-/// Continues every prompt once; rows that end early stay idle.
-fn sample(members: &mut [Member], prompts: &[String], n_predict: usize, seed: u64) -> anyhow::Result<Vec<Sample>> {
-    let mut out = Vec::with_capacity(prompts.len());
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
-    let params = || {
-        LlamaContextParams::default()
+impl Member {
+    /// A context with room for [`ROWS`] sequences.
+    fn context(&mut self) -> anyhow::Result<(LlamaVocab<'_>, LlamaContext<'_>)> {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
+        let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new((ROWS * ROW_CTX) as u32))
             .with_n_batch((ROWS * ROW_CTX) as u32)
             .with_n_seq_max(ROWS as u32)
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
-            .with_kv_unified(false)
-    };
+            .with_kv_unified(false);
+        let Self { model, lora, .. } = self;
+        let model: &LlamaModel = model;
+        let mut context = model.new_context(llama_backend()?, params)?;
+        if let Some(lora) = lora {
+            context.lora_adapter_set(lora, 1.0)?;
+        }
+        Ok((model.vocab(), context))
+    }
+
+    /// Σ log π of each continuation given its prompt.
+    fn log_probs(&mut self, samples: &[Sample]) -> anyhow::Result<Vec<f64>> {
+        let (_, mut context) = self.context()?;
+        let mut out = Vec::with_capacity(samples.len());
+        for chunk in samples.chunks(ROWS) {
+            context.clear_kv_cache();
+            let mut batch = LlamaBatch::new(ROWS * ROW_CTX, 1);
+            for (row, sample) in chunk.iter().enumerate() {
+                batch.add_sequence(&sample.tokens, row as i32, true)?;
+            }
+            context.decode(&mut batch)?;
+            let mut start = 0;
+            for sample in chunk {
+                let scored = sample.n_prompt..sample.tokens.len();
+                let log_p =
+                    |i: usize| log_prob(context.get_logits_ith((start + i - 1) as i32), sample.tokens[i].0 as usize);
+                out.push(scored.map(log_p).sum());
+                start += sample.tokens.len();
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Continues every prompt once; rows that end early stay idle.
+fn sample(members: &mut [Member], prompts: &[String], n_predict: usize, seed: u64) -> anyhow::Result<Vec<Sample>> {
+    let mut out = Vec::with_capacity(prompts.len());
     let weights: Vec<f32> = members.iter().map(|m| m.weight).collect();
     let mut contexts: Vec<LlamaContext<'_>> = Vec::new();
     let mut vocab = None;
     for member in members.iter_mut() {
-        let Member { model, lora, .. } = member;
-        let model: &LlamaModel = model;
-        vocab.get_or_insert(model.vocab());
-        let mut context = model.new_context(llama_backend()?, params())?;
-        if let Some(lora) = lora {
-            context.lora_adapter_set(lora, 1.0)?;
-        }
+        let (own, context) = member.context()?;
+        vocab.get_or_insert(own);
         contexts.push(context);
     }
     let vocab = vocab.context("no model")?;
@@ -193,7 +232,7 @@ fn batch(
     let text = |r: &(Vec<LlamaToken>, usize, f64, bool)| {
         String::from_utf8_lossy(&vocab.detokenize(&r.0[r.1..], false, false)).into_owned()
     };
-    Ok(rows.iter().map(|r| Sample { text: text(r), kl: r.2 }).collect())
+    Ok(rows.iter().map(|r| Sample { text: text(r), tokens: r.0.clone(), n_prompt: r.1, kl: r.2 }).collect())
 }
 
 fn log_prob(logits: &[f32], token: usize) -> f64 {
@@ -266,7 +305,10 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     for arm in &args.arms {
         members.push(Member::parse(arm)?);
     }
-    let samples = sample(&mut members, &prompts, args.n_predict, args.seed)?;
+    let samples = match args.best_of {
+        Some(n) => best_of(&mut members, &prompts, n, args)?,
+        None => sample(&mut members, &prompts, args.n_predict, args.seed)?,
+    };
     for (prompt, sample) in prompts.iter().zip(&samples).take(args.show) {
         println!("{prompt}|{}\n", sample.text);
     }
@@ -275,13 +317,40 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
         let mean = values.iter().sum::<f64>() / n;
         (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt())
     };
-    let mut line = format!("{:40}", args.arms.join(" "));
+    let label = args.label.clone().unwrap_or_else(|| args.arms.join(" "));
+    let mut line = format!("| {label}");
     for gold in Gold::ALL {
         let rewards: Vec<f64> = samples.iter().map(|s| gold.reward(&s.text, &lexicon)).collect();
         let (mean, error) = mean(&rewards);
-        line += &format!(" | {gold:?} {mean:6.2} ± {error:.2}").to_lowercase();
+        line += &format!(" | {mean:.2} ± {error:.2}");
     }
     let kl: Vec<f64> = samples.iter().map(|s| s.kl).collect();
-    println!("{line} | KL {:.2}", mean(&kl).0);
+    println!("{line} | {:.2} |", mean(&kl).0);
     Ok(())
+}
+
+/// Of `n` continuations by the base alone, the one with the highest Σ weight · reward of the ARMs.
+fn best_of(members: &mut [Member], prompts: &[String], n: usize, args: &ScoreArgs) -> anyhow::Result<Vec<Sample>> {
+    let prompts: Vec<String> = prompts.iter().flat_map(|p| std::iter::repeat_n(p.clone(), n)).collect();
+    let mut samples = sample(&mut members[..1], &prompts, args.n_predict, args.seed)?;
+    let mut scores = vec![0.0; samples.len()];
+    for arm in &mut members[1..] {
+        for (score, log_p) in scores.iter_mut().zip(arm.log_probs(&samples)?) {
+            *score += f64::from(arm.weight) * log_p;
+        }
+    }
+    let best = scores.chunks(n).enumerate().map(|(i, group)| {
+        let best = (0..n).max_by(|a, b| group[*a].total_cmp(&group[*b])).unwrap_or(0);
+        i * n + best
+    });
+    let keep: std::collections::HashSet<usize> = best.collect();
+    let mut index = 0;
+    samples.retain(|_| {
+        index += 1;
+        keep.contains(&(index - 1))
+    });
+    // The divergence of best-of-n from its base is at most this, whatever the scores.
+    let kl = (n as f64).ln() - (n as f64 - 1.0) / n as f64;
+    samples.iter_mut().for_each(|s| s.kl = kl);
+    Ok(samples)
 }

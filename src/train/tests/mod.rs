@@ -4,6 +4,7 @@ mod data;
 mod forward;
 mod gradients;
 mod runs;
+mod tokens;
 
 use super::Backbone;
 use super::backbone::Packed;
