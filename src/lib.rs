@@ -8,12 +8,13 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod cli;
+pub mod engine;
+pub mod eval;
 pub mod expert;
+pub mod sampling;
 mod table_expert;
+pub mod train;
 
 pub use expert::{Expert, ExpertError, Token};
 pub use table_expert::TableExpert;
-
-pub mod cli;
-pub mod engine;
-pub mod train;

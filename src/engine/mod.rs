@@ -1,3 +1,4 @@
-//! llama.cpp behind safe functions and types.
+//! llama.cpp behind [`Expert`](crate::Expert).
 
+pub mod gguf;
 pub mod quantize;

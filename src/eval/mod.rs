@@ -1,0 +1,3 @@
+//! Measuring what guidance does, and what it costs.
+
+pub mod synthetic;

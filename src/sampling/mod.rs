@@ -1,0 +1,3 @@
+//! GenARM inside llama.cpp's sampler chains.
+
+pub mod abi;

@@ -1,0 +1,66 @@
+//! Synthetic models, loaded and run by llama.cpp.
+
+use super::{shared_models, write_tiny};
+use genarm::eval::synthetic::{Quantization, SyntheticVocabulary};
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::token::LlamaToken;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// llama.cpp is started once a process.
+fn backend() -> &'static LlamaBackend {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp starts"))
+}
+
+/// Logits after a few tokens.
+fn logits(path: &Path) -> Vec<f32> {
+    let model = LlamaModel::load_from_file(backend(), path, &LlamaModelParams::default()).expect("it loads");
+    let params = LlamaContextParams::default().with_n_threads(2).with_n_threads_batch(2);
+    let mut context = model.new_context(backend(), params).expect("a context");
+    let mut batch = LlamaBatch::new(8, 1);
+    for position in 0..8 {
+        batch.add(LlamaToken(position * 17 + 3), position, &[0], position == 7).expect("room for it");
+    }
+    context.decode(&mut batch).expect("it decodes");
+    context.get_logits_ith(7).to_vec()
+}
+
+#[test]
+fn llama_cpp_runs_a_synthetic_model_to_finite_logits() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    for quantization in [Quantization::Q4_0, Quantization::Q4_K_M] {
+        write_tiny(&path, quantization, &SyntheticVocabulary::byte_level(512));
+        let logits = logits(&path);
+        assert_eq!(logits.len(), 512);
+        assert!(logits.iter().all(|logit| logit.is_finite() && logit.abs() < 100.0), "{quantization:?}: {logits:?}");
+        let spread = logits.iter().fold(0.0f32, |most, logit| most.max((logit - logits[0]).abs()));
+        assert!(spread > 0.01, "{quantization:?}: all logits are alike");
+    }
+}
+
+#[test]
+fn a_copied_vocabulary_is_llama_cpps_own() {
+    let Some(shared) = shared_models() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("tiny.gguf");
+    let vocabulary = SyntheticVocabulary::from_gguf(&shared.join("ggml-vocab-llama-spm.gguf")).expect("a vocabulary");
+    let shape = genarm::eval::synthetic::Shape::of_size(12_000_000, 32_000).expect("a shape");
+    let model = genarm::eval::synthetic::SyntheticModel {
+        name: "copied",
+        shape,
+        quantization: Quantization::Q4_0,
+        vocabulary: &vocabulary,
+        n_ctx_train: 256,
+        seed: 1,
+    };
+    model.write(&path).expect("the model is written");
+    let model = LlamaModel::load_from_file(backend(), &path, &LlamaModelParams::default()).expect("it loads");
+    let tokens = model.vocab().tokenize(b"Hello world", true, false);
+    assert_eq!(tokens, [1, 15043, 3186].map(LlamaToken), "as Llama 2 encodes it");
+}

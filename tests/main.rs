@@ -1,0 +1,3 @@
+//! All integration tests, in one binary: llama.cpp is linked once.
+
+mod gguf;
