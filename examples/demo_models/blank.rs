@@ -1,8 +1,8 @@
 //! A tokenizer and a llama model with random weights, as GGUF.
 
 use anyhow::{Context, anyhow};
-use candle_core::quantized::gguf_file::Value;
 use candle_core::{Device, Tensor};
+use genarm::engine::gguf::{Strings, Value};
 use genarm::train::export::{Metadata, write_gguf};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -75,7 +75,7 @@ pub fn tokenizer(path: &Path, n_vocab: usize, out: &Path) -> anyhow::Result<()> 
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut metadata = vocabulary(&args.tokenizer)?;
-    let n_vocab = metadata["tokenizer.ggml.tokens"].to_vec()?.len();
+    let n_vocab = metadata["tokenizer.ggml.tokens"].as_array().map_or(0, |tokens| tokens.len());
     let number = |v: usize| Value::U32(v as u32);
     for (key, value) in [
         ("general.architecture", Value::String("llama".into())),
@@ -112,13 +112,13 @@ fn vocabulary(path: &Path) -> anyhow::Result<Metadata> {
         }
         text => text.as_str().unwrap_or_default().to_string(),
     };
-    let kinds = tokens.iter().map(|(_, t)| Value::I32(if *t == END { 3 } else { 1 })).collect();
+    let kinds: Vec<i32> = tokens.iter().map(|(_, t)| if *t == END { 3 } else { 1 }).collect();
     Ok([
         ("tokenizer.ggml.model", Value::String("gpt2".into())),
         ("tokenizer.ggml.pre", Value::String("gpt-2".into())),
-        ("tokenizer.ggml.tokens", Value::Array(tokens.iter().map(|(_, t)| Value::String((*t).clone())).collect())),
-        ("tokenizer.ggml.token_type", Value::Array(kinds)),
-        ("tokenizer.ggml.merges", Value::Array(merges.iter().map(|m| Value::String(merge(m))).collect())),
+        ("tokenizer.ggml.tokens", tokens.iter().map(|(_, t)| t.as_bytes()).collect::<Strings>().into()),
+        ("tokenizer.ggml.token_type", kinds.into()),
+        ("tokenizer.ggml.merges", merges.iter().map(merge).collect::<Strings>().into()),
         ("tokenizer.ggml.bos_token_id", Value::U32(0)),
         ("tokenizer.ggml.eos_token_id", Value::U32(0)),
         ("tokenizer.ggml.add_bos_token", Value::Bool(true)),

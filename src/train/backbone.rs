@@ -3,15 +3,16 @@
 use super::attention::{Attention, Rope, RopeStyle};
 use super::ops;
 use super::{TrainError, one_line};
-use candle_core::quantized::gguf_file::{Content, Value};
+use crate::engine::gguf::{GgufFile, Value};
+use candle_core::quantized::gguf_file::Content;
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The numbers of a GGUF header that shape the graph.
@@ -84,10 +85,8 @@ impl Packed {
 pub struct Backbone {
     /// What the header says.
     pub shape: Shape,
-    /// The file.
-    pub path: PathBuf,
-    /// The whole header, for exports.
-    pub metadata: Arc<HashMap<String, Value>>,
+    /// The checked header of the file, for exports.
+    pub file: Arc<GgufFile>,
     /// Where tensors live.
     pub device: Device,
     weights: BTreeMap<String, Tensor>,
@@ -97,11 +96,10 @@ pub struct Backbone {
     dropout: Option<RefCell<ChaCha8Rng>>,
 }
 
-/// Reads a number of a GGUF header, whatever its integer or float type.
-fn number(metadata: &HashMap<String, Value>, key: &str) -> Option<f64> {
-    let value = metadata.get(key)?;
-    let float = || value.to_f32().ok().map(f64::from).or_else(|| value.to_f64().ok());
-    value.to_u64().ok().map(|v| v as f64).or_else(|| value.to_i32().ok().map(f64::from)).or_else(float)
+/// A hyper-parameter, whatever its integer or float type.
+fn number(file: &GgufFile, name: &str) -> Option<f64> {
+    let value = file.hparam(name)?;
+    value.as_f64().or_else(|| value.as_u64().map(|v| v as f64))
 }
 
 impl Backbone {
@@ -109,27 +107,25 @@ impl Backbone {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Architecture`] for a graph that is not known here; [`TrainError::Io`] and [`TrainError::Gguf`].
+    /// [`TrainError::Architecture`] for a graph that is not known here; [`TrainError::File`],
+    /// [`TrainError::Io`] and [`TrainError::Gguf`].
     pub fn load(path: &Path, device: &Device, n_ctx: Option<usize>) -> std::result::Result<Self, TrainError> {
         let bad = |reason: String| TrainError::Gguf { path: path.into(), reason };
-        if path.is_dir() {
-            return Err(bad("is a directory; name the GGUF file in it".into()));
-        }
+        let header = GgufFile::open_model(path)?;
+        let shape = Shape::read(&header, n_ctx)?;
+        // candle reads the header once more, because it knows how to dequantise every type.
         let mut file = BufReader::new(File::open(path).map_err(TrainError::io(path))?);
-        let content =
-            Content::read(&mut file).map_err(|e| bad(format!("not a readable GGUF file ({})", one_line(&e))))?;
-        let shape = Shape::read(&content, path, n_ctx)?;
+        let content = Content::read(&mut file).map_err(|e| bad(format!("candle cannot read it ({})", one_line(&e))))?;
         let mut weights = BTreeMap::new();
         for name in content.tensor_infos.keys() {
             let tensor =
                 content.tensor(&mut file, name, device).map_err(|e| bad(format!("tensor {name}: {}", one_line(&e))))?;
             weights.insert(name.clone(), tensor.dequantize(device)?);
         }
-        let rope = Arc::new(shape.rope(&content.metadata, weights.get("rope_freqs.weight"), path)?);
+        let rope = Arc::new(shape.rope(&header, weights.get("rope_freqs.weight"))?);
         let backbone = Self {
             shape,
-            path: path.into(),
-            metadata: Arc::new(content.metadata),
+            file: Arc::new(header),
             device: device.clone(),
             weights,
             trainable: BTreeMap::new(),
@@ -392,12 +388,11 @@ impl Backbone {
 }
 
 impl Shape {
-    fn read(content: &Content, path: &Path, n_ctx: Option<usize>) -> std::result::Result<Self, TrainError> {
+    fn read(file: &GgufFile, n_ctx: Option<usize>) -> std::result::Result<Self, TrainError> {
+        let path = file.path();
         let bad = |reason: String| TrainError::Gguf { path: path.into(), reason };
-        let meta = &content.metadata;
-        let arch = meta.get("general.architecture").and_then(|v| v.to_string().ok()).cloned();
-        let arch = arch.ok_or_else(|| bad("general.architecture is missing".into()))?;
-        let get = |key: &str| number(meta, &format!("{arch}.{key}"));
+        let arch = file.architecture().unwrap_or_default().to_string();
+        let get = |key: &str| number(file, key);
         if !["llama", "qwen2", "qwen3"].contains(&arch.as_str()) || get("expert_count").is_some_and(|n| n > 0.0) {
             let arch = if get("expert_count").is_some() { format!("{arch} with experts") } else { arch };
             return Err(TrainError::Architecture { path: path.into(), arch });
@@ -410,7 +405,7 @@ impl Shape {
         if heads == 0 || n_embd == 0 {
             return Err(bad("head count or embedding length is 0".into()));
         }
-        let n_vocab = content.tensor_infos.get("token_embd.weight").map(|t| t.shape.dims()[0]);
+        let n_vocab = file.tensor("token_embd.weight").and_then(|t| t.dims.get(1)).map(|n| *n as usize);
         let trained = need("context_length")?;
         Ok(Self {
             n_layer: need("block_count")?,
@@ -424,21 +419,15 @@ impl Shape {
         })
     }
 
-    fn rope(
-        &self,
-        meta: &HashMap<String, Value>,
-        factors: Option<&Tensor>,
-        path: &Path,
-    ) -> std::result::Result<Rope, TrainError> {
-        let get = |key: &str| number(meta, &format!("{}.rope.{key}", self.arch));
-        let scaling = meta.get(&format!("{}.rope.scaling.type", self.arch)).and_then(|v| v.to_string().ok());
-        let scale = match scaling.map(String::as_str) {
+    fn rope(&self, file: &GgufFile, factors: Option<&Tensor>) -> std::result::Result<Rope, TrainError> {
+        let get = |key: &str| number(file, &format!("rope.{key}"));
+        let scale = match file.hparam("rope.scaling.type").and_then(Value::as_str) {
             None | Some("none") => 1.0,
             Some("linear") => 1.0 / get("scaling.factor").unwrap_or(1.0),
             Some(other) => {
                 let reason =
                     format!("rope scaling `{other}` cannot be trained; use a model without it, or with `linear`");
-                return Err(TrainError::Gguf { path: path.into(), reason });
+                return Err(TrainError::Gguf { path: file.path().into(), reason });
             }
         };
         let style = if self.arch == "llama" { RopeStyle::Interleaved } else { RopeStyle::Halves };

@@ -3,36 +3,38 @@
 use super::backbone::Backbone;
 use super::settings::OutType;
 use super::{TrainError, write_atomically};
+use crate::engine::gguf::{GgufWriter, TensorType, Value};
 use crate::engine::quantize::{FileType, quantize};
-use candle_core::quantized::gguf_file::{self, Value};
-use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// Metadata in key order; keys of a run begin with `genarm.`.
 pub type Metadata = BTreeMap<String, Value>;
 
-/// Writes metadata and F32 tensors as a GGUF file.
+/// Writes metadata and F32 tensors as a GGUF file, whole or not at all.
 ///
 /// # Errors
 ///
 /// [`TrainError::Io`] when the disk refuses.
 pub fn write_gguf(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
-    let quantized: Vec<(&str, QTensor)> = tensors
-        .iter()
-        .map(|(name, t)| {
-            let t = t.to_device(&Device::Cpu)?.contiguous()?;
-            Ok((name.as_str(), QTensor::quantize(&t, GgmlDType::F32)?))
-        })
-        .collect::<candle_core::Result<_>>()?;
-    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (k.as_str(), v)).collect();
-    let tensors: Vec<(&str, &QTensor)> = quantized.iter().map(|(n, t)| (*n, t)).collect();
-    let mut file = BufWriter::new(File::create(path).map_err(TrainError::io(path))?);
-    gguf_file::write(&mut file, &metadata, &tensors)?;
-    file.flush().map_err(TrainError::io(path))
+    // Numbers first, in memory: the writer borrows them.
+    let mut numbers = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let tensor = tensor.to_device(&Device::Cpu)?;
+        // GGUF has the fastest running dimension first.
+        let dims: Vec<u64> = tensor.dims().iter().rev().map(|d| *d as u64).collect();
+        numbers.push((name, dims, tensor.flatten_all()?.to_vec1::<f32>()?));
+    }
+    let mut writer = GgufWriter::new(path);
+    for (key, value) in metadata {
+        writer = writer.meta(key, value.clone());
+    }
+    for (name, dims, data) in &numbers {
+        writer = writer.tensor(name, dims, TensorType::F32, data.as_slice());
+    }
+    writer.finish()?;
+    Ok(())
 }
 
 /// Writes a run's result to `out`, whole or not at all, with `about` (keys `genarm.…`) in its metadata.
@@ -44,7 +46,7 @@ pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadat
     if out_type == OutType::Adapter {
         return write_atomically(out, |temporary| adapter(backbone, temporary, about));
     }
-    let mut metadata: Metadata = backbone.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut metadata: Metadata = backbone.file.metadata().iter().cloned().collect();
     // What described the old encoding is written anew by the quantiser.
     metadata.retain(|k, _| !k.starts_with("general.quantization") && !k.starts_with("genarm."));
     metadata.insert("general.file_type".into(), Value::U32(0));

@@ -37,7 +37,10 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A GGUF file is not what it should be.
+    /// A GGUF file could not be read or written.
+    #[error(transparent)]
+    File(#[from] crate::engine::gguf::GgufError),
+    /// A GGUF file is sound, but no model that can be trained.
     #[error("{}: {reason}", path.display())]
     Gguf {
         /// The file.

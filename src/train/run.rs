@@ -10,7 +10,7 @@ use super::pairs::{self, Counts, Example, Template};
 use super::report::{Record, Report};
 use super::settings::Settings;
 use super::tokens::{GgufTokens, vocab_hash};
-use candle_core::quantized::gguf_file::Value;
+use crate::engine::gguf::{SpecialIds, Value};
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -101,16 +101,14 @@ impl<'a> Run<'a> {
         let device = device(&settings.device)?;
         let mut backbone = Backbone::load(&settings.backbone, &device, Some(settings.max_len))?;
         let tokens = GgufTokens::load(&settings.backbone)?;
-        let text = |key: &str| backbone.metadata.get(key).and_then(|v| v.to_string().ok()).cloned();
-        let special = |key: &str| {
-            let id = backbone.metadata.get(key)?.to_u32().ok()?;
-            let list = backbone.metadata.get("tokenizer.ggml.tokens")?.to_vec().ok()?;
-            list.get(id as usize)?.to_string().ok().cloned()
+        let special = |pick: fn(SpecialIds) -> Option<u32>| {
+            let vocabulary = backbone.file.vocabulary()?;
+            let text = vocabulary.text(pick(vocabulary.special_ids())? as usize)?;
+            Some(String::from_utf8_lossy(text).into_owned())
         };
-        let own = text("tokenizer.chat_template");
-        let bos = special("tokenizer.ggml.bos_token_id").unwrap_or_default();
-        let eos = special("tokenizer.ggml.eos_token_id").unwrap_or_default();
-        let template = Template::resolve(&settings.template, own.as_deref(), &bos, &eos)?;
+        let bos = special(|ids| ids.bos).unwrap_or_default();
+        let eos = special(|ids| ids.eos).unwrap_or_default();
+        let template = Template::resolve(&settings.template, backbone.file.chat_template(), &bos, &eos)?;
         let (mut examples, counts) = pairs::load(settings, &tokens, &template, backbone.shape.n_ctx)?;
         let fingerprint = fingerprint(settings, &examples, &backbone);
         examples.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed));
@@ -280,9 +278,8 @@ impl<'a> Run<'a> {
         let s = self.settings;
         let string = |v: String| Value::String(v);
         let file_name = |p: &std::path::Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = self.backbone.metadata.get("general.name").and_then(|v| v.to_string().ok()).cloned();
-        let list = self.backbone.metadata.get("tokenizer.ggml.tokens").and_then(|v| v.to_vec().ok());
-        let texts = list.into_iter().flatten().filter_map(|v| v.to_string().ok()).map(String::as_str);
+        let name = self.backbone.file.str("general.name").map(String::from);
+        let texts = self.backbone.file.vocabulary().map(|v| v.texts()).into_iter().flatten();
         let mut about: Metadata = [
             ("genarm.version", string(env!("CARGO_PKG_VERSION").into())),
             ("genarm.objective", string(s.objective.name().into())),

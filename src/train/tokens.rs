@@ -77,10 +77,10 @@ impl Tokenize for GgufTokens {
 }
 
 /// FNV-1a hash of the token texts, in order: equal for files whose vocabularies agree.
-pub fn vocab_hash<'a>(tokens: impl Iterator<Item = &'a str>) -> String {
+pub fn vocab_hash<'a>(tokens: impl Iterator<Item = &'a [u8]>) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for token in tokens {
-        for byte in token.bytes().chain([0xff]) {
+        for byte in token.iter().copied().chain([0xff]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }

@@ -11,7 +11,7 @@ use super::backbone::Packed;
 use super::export::{Metadata, write_gguf};
 use super::settings::{Settings, Wire};
 use super::tokens::llama_backend;
-use candle_core::quantized::gguf_file::Value;
+use crate::engine::gguf::Value;
 use candle_core::{Device, Tensor};
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -75,12 +75,8 @@ fn random_model(path: &Path, arch: &str) {
     let base = Backbone::load(&small_llama(), &Device::Cpu, None).unwrap();
     let (d, ff, heads, kv, head_dim, n_vocab) =
         (64, 96, 4, 2, if arch == "qwen3" { 32 } else { 16 }, base.shape.n_vocab);
-    let mut metadata: Metadata = base
-        .metadata
-        .iter()
-        .filter(|(k, _)| k.starts_with("tokenizer."))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
+    let mut metadata: Metadata =
+        base.file.metadata().iter().filter(|(k, _)| k.starts_with("tokenizer.")).cloned().collect();
     metadata.insert("general.architecture".into(), Value::String(arch.into()));
     let numbers = [
         ("context_length", 128),

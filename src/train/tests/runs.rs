@@ -1,6 +1,7 @@
 //! Whole runs: learning, resuming, exporting.
 
 use super::*;
+use crate::engine::gguf::GgufFile;
 use crate::train::settings::{ObjectiveName, OutType};
 use crate::train::{TrainError, train};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,14 +94,13 @@ fn exported_files_load_in_llama_cpp_and_give_the_trained_logits() {
 fn an_exported_file_says_how_it_was_made() {
     let folder = tempfile::tempdir().unwrap();
     go(quick(folder.path(), "lora.gguf"));
-    let mut file = std::fs::File::open(folder.path().join("lora.gguf")).unwrap();
-    let content = candle_core::quantized::gguf_file::Content::read(&mut file).unwrap();
-    let text = |key: &str| content.metadata[key].to_string().unwrap().clone();
+    let file = GgufFile::open_adapter(folder.path().join("lora.gguf")).unwrap();
+    let text = |key: &str| file.str(key).unwrap().to_string();
     assert_eq!(text("genarm.objective"), "arm");
     assert_eq!(text("genarm.data.file"), "pairs.jsonl");
     assert_eq!(text("adapter.type"), "lora");
-    assert_eq!(content.metadata["genarm.data.examples"].to_u32().unwrap(), 32);
-    assert!(content.metadata["genarm.held_out.accuracy"].to_f32().unwrap() > 0.0);
+    assert_eq!(file.u64("genarm.data.examples"), Some(32));
+    assert!(file.get("genarm.held_out.accuracy").and_then(Value::as_f64).unwrap() > 0.0);
     assert_eq!(text("genarm.vocab.hash").len(), 16);
 }
 

@@ -1,8 +1,8 @@
 //! The demo models' tokenizer means the same to llama.cpp and to the `tokenizers` crate.
 
 use super::*;
+use crate::engine::gguf::{Array, GgufFile, Value};
 use crate::train::tokens::{GgufTokens, Tokenize};
-use candle_core::quantized::gguf_file::Content;
 use tokenizers::Tokenizer;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -11,16 +11,15 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 fn llama_cpp_and_the_tokenizers_crate_split_text_alike() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join("models/base.gguf");
-    let content = Content::read(&mut std::fs::File::open(&path).unwrap()).unwrap();
+    let file = GgufFile::open(&path).unwrap();
     let strings = |key: &str| -> Vec<String> {
-        let list = content.metadata[key].to_vec().unwrap();
-        list.iter().map(|v| v.to_string().unwrap().clone()).collect()
+        let Some(Value::Array(Array::Strings(list))) = file.get(key) else { panic!("{key}") };
+        list.iter().map(|text| String::from_utf8(text.to_vec()).unwrap()).collect()
     };
-    let vocab = strings("tokenizer.ggml.tokens").into_iter().zip(0u32..).collect();
-    let merge = |m: String| m.split_once(' ').map(|(a, b)| (a.to_string(), b.to_string())).unwrap();
-    let merges = strings("tokenizer.ggml.merges").into_iter().map(merge).collect();
-    let bpe: BPE =
-        BPE::builder().vocab_and_merges::<std::collections::HashMap<_, _, _>, _>(vocab, merges).build().unwrap();
+    let vocab: std::collections::BTreeMap<String, u32> =
+        strings("tokenizer.ggml.tokens").into_iter().zip(0u32..).collect();
+    let json = serde_json::json!({"type": "BPE", "vocab": vocab, "merges": strings("tokenizer.ggml.merges")});
+    let bpe: BPE = serde_json::from_value(json).unwrap();
     let mut tokenizer = Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     let gguf = GgufTokens::load(&path).unwrap();
