@@ -19,7 +19,7 @@ fn llama_cpp_and_the_tokenizers_crate_split_text_alike() {
     let vocab: std::collections::BTreeMap<String, u32> =
         strings("tokenizer.ggml.tokens").into_iter().zip(0u32..).collect();
     let json = serde_json::json!({"type": "BPE", "vocab": vocab, "merges": strings("tokenizer.ggml.merges")});
-    let bpe: BPE = serde_json::from_value(json).unwrap();
+    let bpe: BPE = serde_json::from_str(&json.to_string()).unwrap();
     let mut tokenizer = Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     let gguf = GgufTokens::load(&path).unwrap();
