@@ -1,3 +1,4 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
 mod gguf;
+mod train;
