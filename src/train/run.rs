@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
             (n_tokens, seconds) = (n_tokens + read, seconds + took);
             let mut record = totals.record(s.objective);
             record = Record { step: step + 1, lr, grad_norm: norm, tokens_per_s: read as f64 / took, ..record };
-            if (step + 1) % s.eval_every == 0 && step + 1 < total {
+            if (step + 1).is_multiple_of(s.eval_every) && step + 1 < total {
                 let held_out = self.evaluate()?;
                 (record.held_out_loss, record.held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
             }

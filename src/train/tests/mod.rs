@@ -46,8 +46,6 @@ fn llama_cpp_logits(model: &Path, lora: Option<&Path>, tokens: &[u32]) -> Vec<f3
     let mut context = model.new_context(backend, params).unwrap();
     if let Some(mut lora) = lora {
         context.lora_adapter_set(&mut lora, 1.0).unwrap();
-        // The context needs the adapter alive for as long as it decodes.
-        std::mem::forget(lora);
     }
     let mut batch = LlamaBatch::new(tokens.len(), 1);
     for (i, t) in tokens.iter().enumerate() {
