@@ -70,6 +70,9 @@ pub struct ScoreArgs {
     /// Draw this many from the base alone and keep the one that the ARMs score highest
     #[arg(long)]
     best_of: Option<usize>,
+    /// Measure the divergence to this model, not to the base: for a base that was itself trained
+    #[arg(long)]
+    kl_to: Option<PathBuf>,
     /// First column of the output [default: the ARMs]
     #[arg(long)]
     label: Option<String>,
@@ -305,10 +308,17 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     for arm in &args.arms {
         members.push(Member::parse(arm)?);
     }
-    let samples = match args.best_of {
+    let mut samples = match args.best_of {
         Some(n) => best_of(&mut members, &prompts, n, args)?,
         None => sample(&mut members, &prompts, args.n_predict, args.seed)?,
     };
+    if let Some(reference) = &args.kl_to {
+        let theirs = Member::load(reference, None, 1.0)?.log_probs(&samples)?;
+        let ours = members[0].log_probs(&samples)?;
+        for (sample, (ours, theirs)) in samples.iter_mut().zip(ours.into_iter().zip(theirs)) {
+            sample.kl += ours - theirs;
+        }
+    }
     for (prompt, sample) in prompts.iter().zip(&samples).take(args.show) {
         println!("{prompt}|{}\n", sample.text);
     }
