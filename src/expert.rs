@@ -61,6 +61,14 @@ pub enum ExpertError {
         /// Length of the history, in tokens.
         len: usize,
     },
+    /// More rows than one batch gives.
+    #[error("asked for the logits of {k} positions at once; this expert gives {max} (n_batch)")]
+    TooManyRows {
+        /// Rows asked for.
+        k: usize,
+        /// The expert's limit.
+        max: usize,
+    },
     /// A token id outside the vocabulary.
     #[error("token {token} is outside the vocabulary of {n_vocab} tokens")]
     BadToken {

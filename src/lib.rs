@@ -9,9 +9,12 @@
 //! ```
 
 pub mod cli;
+pub mod decode;
 pub mod engine;
 pub mod eval;
 pub mod expert;
+pub mod guidance;
+mod nearest;
 pub mod sampling;
 mod table_expert;
 pub mod train;

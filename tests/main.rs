@@ -1,4 +1,6 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
 mod gguf;
+mod sampling;
+mod support;
 mod train;

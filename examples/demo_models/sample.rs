@@ -2,7 +2,7 @@
 
 use super::gold::{Gold, Lexicon};
 use anyhow::{Context, ensure};
-use genarm::train::tokens::llama_backend;
+use genarm::engine::llama::backend;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -102,7 +102,11 @@ struct Member {
 impl Member {
     fn load(model: &Path, lora: Option<&Path>, weight: f32) -> anyhow::Result<Self> {
         ensure!(model.exists(), "{} does not exist", model.display());
-        let mut model = LlamaModel::load_from_file(llama_backend()?, model, &LlamaModelParams::default())?;
+        let mut model = LlamaModel::load_from_file(
+            backend().context("llama.cpp is already in use")?,
+            model,
+            &LlamaModelParams::default(),
+        )?;
         let lora = lora.map(|path| model.lora_adapter_init(path)).transpose()?;
         Ok(Self { model, lora, weight })
     }
@@ -128,7 +132,7 @@ impl Member {
             .with_kv_unified(false);
         let Self { model, lora, .. } = self;
         let model: &LlamaModel = model;
-        let mut context = model.new_context(llama_backend()?, params)?;
+        let mut context = model.new_context(backend().context("llama.cpp is already in use")?, params)?;
         if let Some(lora) = lora {
             context.lora_adapter_set(lora, 1.0)?;
         }

@@ -1,3 +1,17 @@
 //! GenARM inside llama.cpp's sampler chains.
+//!
+//! ```text
+//! logits -> genarm -> logit bias -> penalties -> dry -> top-n-sigma -> top-k -> typical -> top-p -> min-p -> xtc -> temp -> dist
+//! ```
+#![allow(unsafe_code)]
 
 pub mod abi;
+mod chain;
+mod hook;
+pub mod params;
+mod sampler;
+pub mod vtable;
+
+pub use chain::ChainError;
+pub use hook::{Hook, HookState, OnError};
+pub use sampler::Sampler;

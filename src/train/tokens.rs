@@ -1,11 +1,8 @@
 //! Text to tokens with the backbone's own vocabulary.
 
 use super::TrainError;
-use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::model::LlamaModel;
-use llama_cpp_2::model::params::LlamaModelParams;
+use crate::engine::llama::{Model, ModelParams, Vocab};
 use std::path::Path;
-use std::sync::OnceLock;
 
 /// Splits text into the token ids of a vocabulary.
 pub trait Tokenize {
@@ -24,38 +21,20 @@ pub trait Tokenize {
     fn n_vocab(&self) -> usize;
 }
 
-/// The process-wide start of llama.cpp, with its log turned off.
-///
-/// # Errors
-///
-/// [`TrainError::Llama`] when llama.cpp cannot start.
-pub fn llama_backend() -> Result<&'static LlamaBackend, TrainError> {
-    static BACKEND: OnceLock<Result<LlamaBackend, String>> = OnceLock::new();
-    let start = || {
-        let mut backend = LlamaBackend::init().map_err(|e| e.to_string())?;
-        backend.void_logs();
-        Ok(backend)
-    };
-    BACKEND.get_or_init(start).as_ref().map_err(|e| TrainError::Llama(e.clone()))
-}
-
 /// The vocabulary of a GGUF file, as llama.cpp reads it.
 #[derive(Debug)]
-pub struct GgufTokens {
-    model: LlamaModel,
-}
+pub struct GgufTokens(Vocab);
 
 impl GgufTokens {
-    /// Loads the vocabulary only.
+    /// Loads the vocabulary; the weights are mapped, not read.
     ///
     /// # Errors
     ///
     /// [`TrainError::Llama`] when llama.cpp cannot read the file.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
-        let params = LlamaModelParams::default().with_vocab_only(true);
-        let model = LlamaModel::load_from_file(llama_backend()?, path, &params)
-            .map_err(|e| TrainError::Gguf { path: path.into(), reason: format!("llama.cpp cannot read it ({e})") })?;
-        Ok(Self { model })
+        let params = ModelParams { n_gpu_layers: Some(0), ..ModelParams::default() };
+        let model = Model::load(path, &params, &mut |_| true).map_err(|e| TrainError::Llama(e.to_string()))?;
+        Ok(Self(model.vocab()))
     }
 }
 
@@ -64,15 +43,15 @@ impl Tokenize for GgufTokens {
         if text.is_empty() && !add_special {
             return Ok(Vec::new());
         }
-        Ok(self.model.vocab().tokenize(text.as_bytes(), add_special, parse_special).iter().map(|t| t.0).collect())
+        self.0.tokenize(text, add_special, parse_special).map_err(|e| TrainError::Llama(e.to_string()))
     }
 
     fn eos(&self) -> Option<i32> {
-        Some(self.model.vocab().eos().0).filter(|t| *t >= 0)
+        self.0.eos()
     }
 
     fn n_vocab(&self) -> usize {
-        self.model.vocab().n_tokens() as usize
+        self.0.n_tokens()
     }
 }
 

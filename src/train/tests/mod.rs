@@ -10,8 +10,8 @@ use super::Backbone;
 use super::backbone::Packed;
 use super::export::{Metadata, write_gguf};
 use super::settings::{Settings, Wire};
-use super::tokens::llama_backend;
 use crate::engine::gguf::Value;
+use crate::engine::llama::backend;
 use candle_core::{Device, Tensor};
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -34,7 +34,7 @@ fn small_llama() -> PathBuf {
 
 /// Logits of llama.cpp after each token, with 32-bit caches.
 fn llama_cpp_logits(model: &Path, lora: Option<&Path>, tokens: &[u32]) -> Vec<f32> {
-    let backend = llama_backend().unwrap();
+    let backend = backend().unwrap();
     let mut model = LlamaModel::load_from_file(backend, model, &LlamaModelParams::default()).unwrap();
     let lora = lora.map(|path| model.lora_adapter_init(path).unwrap());
     let params = LlamaContextParams::default()

@@ -1,0 +1,37 @@
+//! Starting llama.cpp, once a process.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+
+/// Starts the backends and sends llama.cpp's log to `tracing`. Later calls do nothing.
+pub fn start() {
+    backend();
+}
+
+/// What llama-cpp-2 wants as proof that llama.cpp runs; `None` where somebody else in this process has started it.
+pub fn backend() -> Option<&'static LlamaBackend> {
+    static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
+    let start = || {
+        send_logs_to_tracing(LogOptions::default());
+        // It fails only where somebody in this process has started llama.cpp already: then it runs.
+        LlamaBackend::init().ok()
+    };
+    BACKEND.get_or_init(start).as_ref()
+}
+
+/// The flag that ends a decode in progress when it is set: by a Ctrl-C handler.
+///
+/// While it is set, every decode of the process fails with [`ExpertError::Interrupted`](crate::ExpertError::Interrupted).
+pub fn interrupt_flag() -> Arc<AtomicBool> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    Arc::clone(FLAG.get_or_init(Arc::default))
+}
+
+/// Asked by ggml between the nodes of a graph: whether to stop.
+pub(super) unsafe extern "C" fn abort_requested(flag: *mut std::ffi::c_void) -> bool {
+    // SAFETY: the context was made with a pointer to the flag of `interrupt_flag`, which lives as long as the process.
+    unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
+}

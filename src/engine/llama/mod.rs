@@ -1,0 +1,17 @@
+//! A thin safe layer over llama.cpp's C API: what llama-cpp-2 keeps private, or cannot do.
+//!
+//! A [`Model`] is shared behind an `Arc` and outlives every [`Context`] on it, because each context holds its `Arc`. A context is
+//! used through `&mut`, so one thread decodes at a time.
+#![allow(unsafe_code)]
+
+mod backend;
+mod context;
+mod lora;
+mod model;
+mod vocab;
+
+pub use backend::{backend, interrupt_flag, start};
+pub use context::{CacheType, Context, ContextError, ContextParams, FlashAttention};
+pub use lora::{Lora, LoraError};
+pub use model::{LoadError, Model, ModelParams};
+pub use vocab::{TokenizeError, Vocab};

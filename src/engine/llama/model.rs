@@ -1,0 +1,207 @@
+//! A loaded model: weights and vocabulary.
+
+use std::ffi::{CString, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use super::backend;
+use super::vocab::Vocab;
+use crate::engine::gguf::{GgufError, GgufFile};
+
+/// How to load a model (`llama_model_params`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelParams {
+    /// Layers on the GPU; `None` is as many as there are.
+    pub n_gpu_layers: Option<u32>,
+    /// Map the file into memory.
+    pub use_mmap: bool,
+    /// Keep the weights in RAM.
+    pub use_mlock: bool,
+    /// The device that gets the layers, as ggml names it; `None` lets llama.cpp choose.
+    pub device: Option<String>,
+}
+
+impl Default for ModelParams {
+    fn default() -> Self {
+        Self { n_gpu_layers: None, use_mmap: true, use_mlock: false, device: None }
+    }
+}
+
+/// Why a model was not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file is not a sound model.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// llama.cpp refused it.
+    #[error("{}: llama.cpp cannot load this model; run again with --verbose to see its reasons", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The model cannot generate.
+    #[error("{}: this model has no decoder that generates text; give a causal language model", path.display())]
+    NoDecoder {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No such device.
+    #[error("there is no device \"{name}\"; there is {known}")]
+    Device {
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A path that C cannot take.
+    #[error("{}: a path must not contain a NUL character", path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// The weights and the vocabulary of a GGUF. Read-only once loaded, so threads may share it.
+#[derive(Debug)]
+pub struct Model {
+    raw: NonNull<sys::llama_model>,
+    file: GgufFile,
+    has_bytes: bool,
+}
+
+// SAFETY: llama.cpp only reads a loaded model; every function that we call with it takes it as const, but for
+// `llama_init_from_model` and `llama_adapter_lora_init`, which `context.rs` and `lora.rs` call under `&Arc<Model>` from the thread that loads.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
+impl Model {
+    /// Checks and loads a file. `progress` is told the share that is read, from 0 to 1; its `false` ends the loading.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; also where `progress` ended it ([`LoadError::Refused`]).
+    pub fn load(
+        path: &Path,
+        params: &ModelParams,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<Arc<Model>, LoadError> {
+        backend::start();
+        let file = GgufFile::open_model(path)?;
+        let c_path = c_path(path)?;
+        // SAFETY: no arguments.
+        let mut raw_params = unsafe { sys::llama_model_default_params() };
+        raw_params.n_gpu_layers = params.n_gpu_layers.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
+        raw_params.load_mode = match (params.use_mmap, params.use_mlock) {
+            (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
+            (true, true) => sys::LLAMA_LOAD_MODE_MMAP_MLOCK,
+            (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
+            (false, false) => sys::LLAMA_LOAD_MODE_NONE,
+        };
+        let mut devices = match &params.device {
+            Some(name) => vec![device(name)?, std::ptr::null_mut()],
+            None => Vec::new(),
+        };
+        if !devices.is_empty() {
+            raw_params.devices = devices.as_mut_ptr();
+        }
+        let mut callback: &mut dyn FnMut(f32) -> bool = progress;
+        raw_params.progress_callback = Some(report_progress);
+        raw_params.progress_callback_user_data = (&raw mut callback).cast();
+        // SAFETY: `c_path`, `devices` and `callback` live until the call returns, and the file has passed the checks of `GgufFile`.
+        let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), raw_params) };
+        let raw = NonNull::new(raw).ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
+        let has_bytes = file.vocabulary().is_some_and(|v| v.tokenizer_model() != "llama" || v.has_all_bytes());
+        let model = Model { raw, file, has_bytes };
+        // SAFETY: `raw` is a loaded model.
+        let generates = unsafe {
+            sys::llama_model_has_decoder(model.as_ptr())
+                && !sys::llama_model_has_encoder(model.as_ptr())
+                && !sys::llama_model_is_diffusion(model.as_ptr())
+        };
+        if generates { Ok(Arc::new(model)) } else { Err(LoadError::NoDecoder { path: path.to_owned() }) }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
+        self.raw.as_ptr()
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// Its vocabulary.
+    pub fn vocab(self: &Arc<Self>) -> Vocab {
+        // SAFETY: `raw` is a loaded model; the vocabulary lives in it, and the `Arc` keeps it.
+        let raw = unsafe { sys::llama_model_get_vocab(self.as_ptr()) };
+        Vocab::new(raw, Arc::clone(self), self.has_bytes)
+    }
+
+    /// Whether a part of a sequence cannot be dropped from its memory (RWKV, Mamba and hybrids).
+    pub fn is_recurrent(&self) -> bool {
+        // SAFETY: `raw` is a loaded model.
+        unsafe { sys::llama_model_is_recurrent(self.as_ptr()) || sys::llama_model_is_hybrid(self.as_ptr()) }
+    }
+
+    /// The context that it was trained for, in tokens.
+    pub fn n_ctx_train(&self) -> usize {
+        // SAFETY: `raw` is a loaded model.
+        usize::try_from(unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Bytes of all tensors.
+    pub fn n_bytes(&self) -> u64 {
+        // SAFETY: `raw` is a loaded model.
+        unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: every context, vocabulary and adapter on the model holds its `Arc`, so this is the last use.
+        unsafe { sys::llama_model_free(self.as_ptr()) }
+    }
+}
+
+pub(super) fn c_path(path: &Path) -> Result<CString, LoadError> {
+    let fail = || LoadError::Path { path: path.to_owned() };
+    #[cfg(unix)]
+    let bytes = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+    #[cfg(not(unix))]
+    let bytes = path.to_str().ok_or_else(fail)?.as_bytes();
+    CString::new(bytes).map_err(|_| fail())
+}
+
+/// The names of all devices.
+pub(super) fn device_names() -> Vec<String> {
+    // SAFETY: no arguments.
+    let n = unsafe { sys::ggml_backend_dev_count() };
+    let name = |i| {
+        // SAFETY: `i` is below the count, and a device's name is a C string that lives as long as the process.
+        unsafe { std::ffi::CStr::from_ptr(sys::ggml_backend_dev_name(sys::ggml_backend_dev_get(i))) }
+    };
+    (0..n).map(|i| name(i).to_string_lossy().into_owned()).collect()
+}
+
+fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LoadError> {
+    let names = device_names();
+    let index = names.iter().position(|n| n.eq_ignore_ascii_case(name));
+    let index = index.ok_or_else(|| LoadError::Device { name: name.to_owned(), known: names.join(", ") })?;
+    // SAFETY: `index` is below the count of devices.
+    Ok(unsafe { sys::ggml_backend_dev_get(index) })
+}
+
+unsafe extern "C" fn report_progress(share: f32, callback: *mut c_void) -> bool {
+    let report = || {
+        // SAFETY: `Model::load` passes a pointer to its `&mut dyn FnMut`, alive while llama.cpp loads.
+        let callback = unsafe { &mut *callback.cast::<&mut dyn FnMut(f32) -> bool>() };
+        callback(share)
+    };
+    // A panic must not cross into C; the loading ends instead.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(report)).unwrap_or(false)
+}

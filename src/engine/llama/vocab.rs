@@ -1,0 +1,175 @@
+//! Text to tokens and back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use super::model::Model;
+use crate::expert::Token;
+
+/// A model's vocabulary. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Vocab {
+    raw: *const sys::llama_vocab,
+    model: Arc<Model>,
+    /// The characters that can be tokenized, where not all can.
+    characters: Option<Arc<HashSet<char>>>,
+}
+
+// SAFETY: a vocabulary is read-only once loaded, and `model` keeps it alive.
+unsafe impl Send for Vocab {}
+// SAFETY: as above.
+unsafe impl Sync for Vocab {}
+
+/// Why a text has no tokens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizeError {
+    /// The vocabulary has neither the character nor byte tokens to spell it.
+    #[error(
+        "the vocabulary of this model has no token for {character:?} (character {position} of the text); leave it out"
+    )]
+    Character {
+        /// What cannot be written.
+        character: char,
+        /// Where it is, counted in characters from 1.
+        position: usize,
+    },
+    /// More bytes or tokens than llama.cpp can count.
+    #[error("the text is too long to tokenize ({n_bytes} bytes)")]
+    TooLong {
+        /// Length of the text.
+        n_bytes: usize,
+    },
+}
+
+impl Vocab {
+    pub(super) fn new(raw: *const sys::llama_vocab, model: Arc<Model>, has_bytes: bool) -> Self {
+        let characters = (!has_bytes).then(|| {
+            let single = |text: &[u8]| {
+                let mut characters = std::str::from_utf8(text).ok()?.chars();
+                characters.next().filter(|_| characters.next().is_none())
+            };
+            Arc::new(model.file().vocabulary().map(|v| v.texts().filter_map(single).collect()).unwrap_or_default())
+        });
+        Self { raw, model, characters }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const sys::llama_vocab {
+        self.raw
+    }
+
+    /// Number of tokens.
+    pub fn n_tokens(&self) -> usize {
+        // SAFETY: `raw` is a vocabulary kept alive by `model`; so in every function of this file.
+        usize::try_from(unsafe { sys::llama_vocab_n_tokens(self.raw) }).unwrap_or(0)
+    }
+
+    /// Whether the token ends a text (end of sequence, of turn, of message).
+    pub fn is_eog(&self, token: Token) -> bool {
+        // SAFETY: see `n_tokens`; the id is in the vocabulary, as llama.cpp demands.
+        self.contains(token) && unsafe { sys::llama_vocab_is_eog(self.raw, token) }
+    }
+
+    fn contains(&self, token: Token) -> bool {
+        usize::try_from(token).is_ok_and(|t| t < self.n_tokens())
+    }
+
+    /// The token that begins a text, if there is one.
+    pub fn bos(&self) -> Option<Token> {
+        // SAFETY: see `n_tokens`.
+        Some(unsafe { sys::llama_vocab_bos(self.raw) }).filter(|t| *t >= 0)
+    }
+
+    /// The token that ends a text, if there is one.
+    pub fn eos(&self) -> Option<Token> {
+        // SAFETY: see `n_tokens`.
+        Some(unsafe { sys::llama_vocab_eos(self.raw) }).filter(|t| *t >= 0)
+    }
+
+    /// Whether the model wants its texts to begin with [`bos`](Self::bos).
+    pub fn adds_bos(&self) -> bool {
+        // SAFETY: see `n_tokens`.
+        unsafe { sys::llama_vocab_get_add_bos(self.raw) }
+    }
+
+    /// Every token that ends a text.
+    pub fn eog_tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        (0..self.n_tokens() as Token).filter(|t| self.is_eog(*t))
+    }
+
+    /// Splits a text into tokens. `add_special` begins it as the model wants (BOS); `parse_special` reads the names of
+    /// control tokens in the text as those tokens, as a rendered chat template needs, and text from outside must not.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without byte
+    /// tokens lacks, so those are looked for first.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
+        self.check_characters(text)?;
+        let too_long = || TokenizeError::TooLong { n_bytes: text.len() };
+        let n_bytes = i32::try_from(text.len()).map_err(|_| too_long())?;
+        // A token is at least a byte, but for a space in front and the special ones; when that is too few, the answer says how many.
+        let mut tokens = vec![0; text.len() + 8];
+        loop {
+            let n_max = i32::try_from(tokens.len()).map_err(|_| too_long())?;
+            // SAFETY: see `n_tokens`; pointers and lengths are those of `text` and `tokens`.
+            let n = unsafe {
+                let text = text.as_ptr().cast();
+                sys::llama_tokenize(self.raw, text, n_bytes, tokens.as_mut_ptr(), n_max, add_special, parse_special)
+            };
+            match usize::try_from(n) {
+                Ok(n) => {
+                    tokens.truncate(n);
+                    return Ok(tokens);
+                }
+                Err(_) if n == i32::MIN => return Err(too_long()),
+                Err(_) => tokens.resize(n.unsigned_abs() as usize, 0),
+            }
+        }
+    }
+
+    fn check_characters(&self, text: &str) -> Result<(), TokenizeError> {
+        let Some(known) = &self.characters else { return Ok(()) };
+        // Sentencepiece writes a space as this.
+        let has = |c: char| known.contains(&if c == ' ' { '\u{2581}' } else { c });
+        match text.chars().enumerate().find(|(_, c)| !has(*c)) {
+            Some((i, character)) => Err(TokenizeError::Character { character, position: i + 1 }),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the bytes of a token to `out`. A token may end inside a character; `special` writes control tokens too.
+    pub fn piece(&self, token: Token, special: bool, out: &mut Vec<u8>) {
+        if !self.contains(token) {
+            return;
+        }
+        let start = out.len();
+        let mut room = 32;
+        loop {
+            out.resize(start + room, 0);
+            // SAFETY: see `n_tokens`; the id is in the vocabulary, and `room` bytes are there.
+            let n = unsafe {
+                let to = out.as_mut_ptr().add(start).cast();
+                sys::llama_token_to_piece(self.raw, token, to, room as i32, 0, special)
+            };
+            match usize::try_from(n) {
+                Ok(n) => return out.truncate(start + n),
+                Err(_) => room = n.unsigned_abs() as usize,
+            }
+        }
+    }
+
+    /// The text of tokens, with U+FFFD for bytes that are no UTF-8.
+    pub fn text(&self, tokens: &[Token], special: bool) -> String {
+        let mut bytes = Vec::new();
+        tokens.iter().for_each(|token| self.piece(*token, special, &mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The model that it belongs to.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+}

@@ -1,0 +1,22 @@
+//! The law of guidance, in pure Rust: weights, the weighted sum of logits, rewards, and the vocabulary contract.
+//!
+//! ```text
+//! p(v | x, y<t)  ∝  exp((log π_base(v) + Σ_i w_i · log π_i(v)) / T)          GenARM, ICLR 2025, equation 8
+//! ```
+//!
+//! An ARM's raw logits differ from its log-probabilities by one constant a step, and constants cancel in the softmax: so
+//! raw logits are added as they are, and never divided by `1 + Σ w`. Logarithms are taken only where a probability is
+//! shown ([`Report`]).
+
+mod combine;
+mod guide;
+mod report;
+mod vocabulary;
+mod weights;
+
+pub use combine::add_weighted;
+pub(crate) use combine::added as combine_one;
+pub use guide::{Arm, Guide, GuideError, Timing};
+pub use report::{ArmReward, Report, TokenReport, kl_divergence, log_softmax, log_sum_exp};
+pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};
+pub use weights::{WeightError, Weights};

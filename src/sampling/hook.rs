@@ -1,0 +1,126 @@
+//! The sampler "genarm": first in a chain, it adds the ARMs' weighted logits to the candidates.
+
+use std::ffi::CStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::vtable::{Candidates, CustomSampler};
+use crate::expert::{ExpertError, Token};
+use crate::guidance::{Guide, GuideError, combine_one};
+
+/// What becomes of the text when an ARM fails: a sampler cannot answer with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnError {
+    /// The base goes on alone; logged once.
+    Base,
+    /// Every candidate but these, the end-of-generation tokens, is forbidden.
+    Stop(Arc<[Token]>),
+}
+
+/// The ARMs of one text, shared by the samplers that guide it and the loop that watches them.
+#[derive(Clone)]
+pub struct HookState(Arc<Mutex<Inner>>);
+
+struct Inner {
+    guide: Guide,
+    on_error: OnError,
+    error: Option<GuideError>,
+    warned: bool,
+}
+
+impl HookState {
+    /// A state for [`Hook`]s that steer by `guide`.
+    pub fn new(guide: Guide, on_error: OnError) -> Self {
+        Self(Arc::new(Mutex::new(Inner { guide, on_error, error: None, warned: false })))
+    }
+
+    /// Lets `f` use the guide: to begin a text, to explain a step, to read the timing.
+    pub fn with_guide<T>(&self, f: impl FnOnce(&mut Guide) -> T) -> T {
+        f(&mut self.lock().guide)
+    }
+
+    /// The failure of the last `apply`, if it failed and the policy does not cover it: the text should end.
+    pub fn take_error(&self) -> Option<GuideError> {
+        self.lock().error.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic in an ARM leaves nothing half done: its next call compares histories again.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sampler. It knows the text only through `accept`, as every llama.cpp sampler.
+///
+/// A fork shares ARMs and weights, and has a history of its own.
+pub struct Hook {
+    state: HookState,
+    history: Vec<Token>,
+}
+
+impl Hook {
+    /// A sampler at the beginning of a text.
+    pub fn new(state: HookState) -> Self {
+        Self { state, history: Vec::new() }
+    }
+}
+
+impl CustomSampler for Hook {
+    const NAME: &'static CStr = c"genarm";
+
+    fn accept(&mut self, token: Token) {
+        self.history.push(token);
+    }
+
+    fn apply(&mut self, candidates: &mut Candidates<'_>) {
+        if self.history.is_empty() {
+            return; // an ARM says nothing about a text that has not begun
+        }
+        let inner = &mut *self.state.lock();
+        let mut changed = false;
+        let result = inner.guide.terms(&self.history, 1, |term| {
+            let (row, floor) = term.row(0);
+            for (i, candidate) in candidates.as_mut_slice().iter_mut().enumerate() {
+                let id = candidate.id as usize;
+                // Candidates mostly come in the order of their ids; then the reads run along the row.
+                let term_logit = if id == i { row.get(i) } else { row.get(id) };
+                candidate.logit = combine_one(candidate.logit, *term_logit.unwrap_or(&floor), term.weight);
+            }
+            changed = true;
+        });
+        if changed {
+            candidates.clear_sorted();
+        }
+        if let Err(error) = result {
+            inner.fail(error, candidates);
+        }
+    }
+
+    fn reset(&mut self) {
+        self.history.clear();
+    }
+
+    fn fork(&self) -> Self {
+        Self { state: self.state.clone(), history: self.history.clone() }
+    }
+}
+
+impl Inner {
+    fn fail(&mut self, error: GuideError, candidates: &mut Candidates<'_>) {
+        if !self.warned {
+            self.warned = true;
+            tracing::warn!(%error, "guidance failed");
+        }
+        match &self.on_error {
+            // A full context or a Ctrl-C is no fault of the ARM: whoever asks should end the text.
+            OnError::Base if !matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted) => {}
+            OnError::Base => self.error = Some(error),
+            OnError::Stop(eog) => {
+                for candidate in candidates.as_mut_slice().iter_mut().filter(|c| !eog.contains(&c.id)) {
+                    candidate.logit = f32::NEG_INFINITY;
+                }
+                candidates.clear_sorted();
+                self.error = Some(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A `llama_sampler` in Rust: a safe trait in, llama.cpp's struct of functions out.
+//!
+//! ```text
+//! into_raw(S) ──llama_sampler_init──▶ llama_sampler { iface ─▶ TABLE (static), ctx ─▶ Slot<S> (boxed) }
+//!                                            │ clone: Slot::fork, a new llama_sampler
+//!                                            ▼ free:  Slot is dropped; the host frees the llama_sampler itself
+//! ```
+//!
+//! No panic crosses into C: every function is guarded, and one that panics does nothing.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::abi::{llama_sampler, llama_sampler_i, llama_token, llama_token_data, llama_token_data_array};
+use crate::expert::Token;
+
+/// What a sampler does, as llama.cpp asks for it.
+pub trait CustomSampler: Send + Sized + 'static {
+    /// The name in llama.cpp's listings.
+    const NAME: &'static CStr;
+    /// Is told the token that was chosen, or a token of the prompt.
+    fn accept(&mut self, token: Token);
+    /// Changes the candidates of a step. May be called more than once at one position.
+    fn apply(&mut self, candidates: &mut Candidates<'_>);
+    /// Forgets all accepted tokens.
+    fn reset(&mut self);
+    /// Another sampler with the same state.
+    fn fork(&self) -> Self;
+}
+
+/// The candidates of a step (`llama_token_data_array`).
+pub struct Candidates<'a>(&'a mut llama_token_data_array);
+
+impl Candidates<'_> {
+    /// The candidates, in no order: find a token by its `id`, never by its place.
+    pub fn as_mut_slice(&mut self) -> &mut [llama_token_data] {
+        if self.0.data.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the host gives an array of `size` candidates that nobody else uses during the call.
+        unsafe { std::slice::from_raw_parts_mut(self.0.data, self.0.size) }
+    }
+
+    /// Must be called by whoever changes logits: the order is gone.
+    pub fn clear_sorted(&mut self) {
+        self.0.sorted = false;
+    }
+}
+
+/// llama.cpp's `llama_sampler_init`: allocates the struct with the allocator that will free it.
+pub type Init = unsafe extern "C" fn(*mut llama_sampler_i, *mut c_void) -> *mut llama_sampler;
+
+/// The `llama_sampler_init` of the llama.cpp inside genarm.
+pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void) -> *mut llama_sampler {
+    // SAFETY: passes the caller's arguments on; the structs have the same layout, which `abi.rs` proves.
+    unsafe { llama_cpp_sys_2::llama_sampler_init(iface.cast(), ctx).cast() }
+}
+
+/// Hands a sampler over to C, which frees it with `llama_sampler_free`. NULL when `init` gives NULL.
+pub fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler {
+    let ctx = Box::into_raw(Box::new(Slot { sampler, init }));
+    // SAFETY: the table is static and never written to; `ctx` is freed by `free`, once.
+    let raw = unsafe { init((&raw const Table::<S>::TABLE.iface).cast_mut(), ctx.cast()) };
+    if raw.is_null() {
+        // SAFETY: nobody else has the pointer.
+        drop(unsafe { Box::from_raw(ctx) });
+    }
+    raw
+}
+
+struct Slot<S> {
+    sampler: S,
+    init: Init,
+}
+
+/// Newer llama.cpp versions append functions to `llama_sampler_i`: they must read NULL there.
+#[repr(C)]
+struct Padded {
+    iface: llama_sampler_i,
+    spare: [usize; 16],
+}
+
+struct Table<S>(std::marker::PhantomData<S>);
+
+impl<S: CustomSampler> Table<S> {
+    const TABLE: &'static Padded = &Padded {
+        iface: llama_sampler_i {
+            name: Some(name::<S>),
+            accept: Some(accept::<S>),
+            apply: Some(apply::<S>),
+            reset: Some(reset::<S>),
+            clone: Some(clone::<S>),
+            free: Some(free::<S>),
+            backend_init: None,
+            backend_accept: None,
+            backend_apply: None,
+            backend_set_input: None,
+            backend_reset: None,
+            copy_state: None,
+        },
+        spare: [0; 16],
+    };
+}
+
+/// Runs `f` on the sampler behind `raw`; `None` where it panicked.
+///
+/// # Safety
+///
+/// `raw` comes from [`into_raw`] of the same `S`, and nobody else uses it during the call.
+unsafe fn with<S, T>(raw: *const llama_sampler, f: impl FnOnce(&mut Slot<S>) -> T) -> Option<T> {
+    // SAFETY: by the contract above.
+    let slot = unsafe { &mut *(*raw).ctx.cast::<Slot<S>>() };
+    let result = catch_unwind(AssertUnwindSafe(|| f(slot)));
+    result.inspect_err(|_| tracing::error!("a sampler panicked; this call did nothing")).ok()
+}
+
+unsafe extern "C" fn name<S: CustomSampler>(_: *const llama_sampler) -> *const c_char {
+    S::NAME.as_ptr()
+}
+
+unsafe extern "C" fn accept<S: CustomSampler>(raw: *mut llama_sampler, token: llama_token) {
+    // SAFETY: llama.cpp calls the functions of a sampler with that sampler, from one thread at a time; so in all below.
+    unsafe { with::<S, _>(raw, |slot| slot.sampler.accept(token)) };
+}
+
+unsafe extern "C" fn apply<S: CustomSampler>(raw: *mut llama_sampler, candidates: *mut llama_token_data_array) {
+    // SAFETY: see `accept`; the host's array is its own during the call.
+    unsafe { with::<S, _>(raw, |slot| slot.sampler.apply(&mut Candidates(&mut *candidates))) };
+}
+
+unsafe extern "C" fn reset<S: CustomSampler>(raw: *mut llama_sampler) {
+    // SAFETY: see `accept`.
+    unsafe { with::<S, _>(raw, |slot| slot.sampler.reset()) };
+}
+
+unsafe extern "C" fn clone<S: CustomSampler>(raw: *const llama_sampler) -> *mut llama_sampler {
+    // SAFETY: see `accept`.
+    let fork = unsafe { with::<S, _>(raw, |slot| into_raw(slot.sampler.fork(), slot.init)) };
+    fork.unwrap_or(std::ptr::null_mut())
+}
+
+unsafe extern "C" fn free<S: CustomSampler>(raw: *mut llama_sampler) {
+    // SAFETY: llama.cpp frees a sampler once, and its context was boxed by `into_raw`.
+    let slot = unsafe { Box::from_raw((*raw).ctx.cast::<Slot<S>>()) };
+    if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
+        tracing::error!("a sampler panicked while it was freed");
+    }
+}

@@ -1,0 +1,99 @@
+//! What tests share: models to run on, and experts made of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use genarm::engine::Sequence;
+use genarm::engine::llama::{CacheType, Context, ContextParams, FlashAttention, Model, ModelParams, Vocab};
+use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+use genarm::guidance::{Arm, Guide, Weights, check_vocabulary};
+use genarm::sampling::params::SamplingParams;
+use genarm::sampling::{HookState, OnError, Sampler};
+use tempfile::TempDir;
+
+/// The folder with the models that are shared but not part of the repository, if this machine has it.
+pub fn shared(folder: &str) -> Option<PathBuf> {
+    let shared = std::env::var_os("GENARM_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
+    Some(shared.join(folder)).filter(|folder| folder.is_dir())
+}
+
+/// A base and two ARMs of one vocabulary: trained ones where there are some, else synthetic ones.
+pub struct Models {
+    pub base: PathBuf,
+    pub arms: [PathBuf; 2],
+    _folder: Option<TempDir>,
+}
+
+pub fn models() -> &'static Models {
+    static MODELS: OnceLock<Models> = OnceLock::new();
+    MODELS.get_or_init(|| {
+        if let Some(shared) = shared("models") {
+            let [base, a, b] = ["stories260K.gguf", "arm-cheerful.gguf", "arm-dialogue.gguf"].map(|f| shared.join(f));
+            return Models { base, arms: [a, b], _folder: None };
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let vocabulary = SyntheticVocabulary::byte_level(512);
+        let [base, a, b] = [1, 2, 3].map(|seed| {
+            let path = folder.path().join(format!("model-{seed}.gguf"));
+            let shape = Shape::of_size(1_000_000, vocabulary.n_tokens() as u64).expect("a tiny shape");
+            let quantization = Quantization::Q4_0;
+            let model =
+                SyntheticModel { name: "tiny", shape, quantization, vocabulary: &vocabulary, n_ctx_train: 512, seed };
+            model.write(&path).expect("the model is written");
+            path
+        });
+        Models { base, arms: [a, b], _folder: Some(folder) }
+    })
+}
+
+pub fn load(path: &Path) -> Arc<Model> {
+    Model::load(path, &ModelParams::default(), &mut |_| true).expect("a sound model")
+}
+
+/// F32 caches, so that only the weights' own precision is left.
+pub fn context_params() -> ContextParams {
+    ContextParams {
+        n_ctx: 256,
+        n_batch: 64,
+        n_ubatch: 64,
+        n_threads: 1,
+        n_threads_batch: 1,
+        type_k: CacheType::F32,
+        type_v: CacheType::F32,
+        flash_attention: FlashAttention::Off,
+    }
+}
+
+pub fn sequence(model: &Arc<Model>) -> Sequence {
+    Sequence::new(Context::new(model, Vec::new(), &context_params()).expect("a context"))
+}
+
+pub fn vocab() -> Vocab {
+    static BASE: OnceLock<Arc<Model>> = OnceLock::new();
+    BASE.get_or_init(|| load(&models().base)).vocab()
+}
+
+/// A guide of the two ARMs, called a and b, with these weights.
+pub fn guide(weights: [f32; 2]) -> Guide {
+    let base = vocab();
+    let arms = ["a", "b"].into_iter().zip(&models().arms).map(|(name, path)| {
+        let model = load(path);
+        let (base, arm) = (base.model().file().vocabulary(), model.file().vocabulary());
+        let contract = check_vocabulary(&base.expect("texts"), &arm.expect("texts")).expect("one vocabulary");
+        Arm::new(name, Box::new(sequence(&model)), contract)
+    });
+    let weights = Weights::new(["a", "b"].map(String::from).into_iter().zip(weights));
+    Guide::new(arms.collect(), weights)
+}
+
+/// A sampler behind a hook with these weights, and the hook's state.
+pub fn sampler(params: &SamplingParams, weights: [f32; 2]) -> (Sampler, HookState) {
+    let state = HookState::new(guide(weights), OnError::Base);
+    (Sampler::new(params, &vocab(), 256, Some(state.clone())).expect("a sampler"), state)
+}
+
+/// Parameters under which nothing is truncated and logits stay as they are.
+pub fn open_params() -> SamplingParams {
+    SamplingParams { temp: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 1, ..SamplingParams::default() }
+}
