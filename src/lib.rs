@@ -9,6 +9,7 @@
 //! ```
 
 pub mod chat;
+pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod engine;
@@ -18,6 +19,7 @@ pub mod guidance;
 mod nearest;
 pub mod sampling;
 mod table_expert;
+pub mod train;
 
 pub use expert::{Expert, ExpertError, Token};
 pub use table_expert::TableExpert;

@@ -4,3 +4,4 @@ mod config;
 mod gguf;
 mod sampling;
 mod support;
+mod train;

@@ -8,12 +8,18 @@ use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 
 /// Starts the backends and sends llama.cpp's log to `tracing`. Later calls do nothing.
 pub fn start() {
+    backend();
+}
+
+/// What llama-cpp-2 wants as proof that llama.cpp runs; `None` where somebody else in this process has started it.
+pub fn backend() -> Option<&'static LlamaBackend> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
-    BACKEND.get_or_init(|| {
+    let start = || {
         send_logs_to_tracing(LogOptions::default());
         // It fails only where somebody in this process has started llama.cpp already: then it runs.
         LlamaBackend::init().ok()
-    });
+    };
+    BACKEND.get_or_init(start).as_ref()
 }
 
 /// The flag that ends a decode in progress when it is set: by a Ctrl-C handler.

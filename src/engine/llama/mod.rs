@@ -10,7 +10,7 @@ mod lora;
 mod model;
 mod vocab;
 
-pub use backend::{interrupt_flag, start};
+pub use backend::{backend, interrupt_flag, start};
 pub use context::{CacheType, Context, ContextError, ContextParams, FlashAttention};
 pub use lora::{Lora, LoraError};
 pub use model::{LoadError, Model, ModelParams};

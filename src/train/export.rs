@@ -1,0 +1,85 @@
+//! Writing what was trained: a LoRA adapter in llama.cpp's format, or the merged model.
+
+use super::backbone::Backbone;
+use super::settings::OutType;
+use super::{TrainError, write_atomically};
+use crate::engine::gguf::{GgufWriter, TensorType, Value};
+use crate::engine::quantize::{FileType, quantize};
+use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Metadata in key order; keys of a run begin with `genarm.`.
+pub type Metadata = BTreeMap<String, Value>;
+
+/// Writes metadata and F32 tensors as a GGUF file, whole or not at all.
+///
+/// # Errors
+///
+/// [`TrainError::Io`] when the disk refuses.
+pub fn write_gguf(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
+    // Numbers first, in memory: the writer borrows them.
+    let mut numbers = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        let tensor = tensor.to_device(&Device::Cpu)?;
+        // GGUF has the fastest running dimension first.
+        let dims: Vec<u64> = tensor.dims().iter().rev().map(|d| *d as u64).collect();
+        numbers.push((name, dims, tensor.flatten_all()?.to_vec1::<f32>()?));
+    }
+    let mut writer = GgufWriter::new(path);
+    for (key, value) in metadata {
+        writer = writer.meta(key, value.clone());
+    }
+    for (name, dims, data) in &numbers {
+        writer = writer.tensor(name, dims, TensorType::F32, data.as_slice());
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+/// Writes a run's result to `out`, whole or not at all, with `about` (keys `genarm.…`) in its metadata.
+///
+/// # Errors
+///
+/// [`TrainError::Io`]; [`TrainError::Llama`] when llama.cpp does not quantise.
+pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadata) -> Result<(), TrainError> {
+    if out_type == OutType::Adapter {
+        return write_atomically(out, |temporary| adapter(backbone, temporary, about));
+    }
+    let mut metadata: Metadata = backbone.file.metadata().iter().cloned().collect();
+    // What described the old encoding is written anew by the quantiser.
+    metadata.retain(|k, _| !k.starts_with("general.quantization") && !k.starts_with("genarm."));
+    metadata.insert("general.file_type".into(), Value::U32(0));
+    metadata.extend(about);
+    let merged = backbone.merged()?;
+    let file_type = match out_type {
+        OutType::F32 | OutType::Adapter => return write_atomically(out, |t| write_gguf(t, &metadata, &merged)),
+        OutType::F16 => FileType::F16,
+        OutType::Q8_0 => FileType::Q8_0,
+        OutType::Q4_0 => FileType::Q4_0,
+        OutType::Q4KM => FileType::Q4KM,
+    };
+    write_atomically(out, |temporary| {
+        let full = temporary.with_extension("f32");
+        let written = write_gguf(&full, &metadata, &merged)
+            .and_then(|()| quantize(&full, temporary, file_type).map_err(|e| TrainError::Llama(e.to_string())));
+        let _ = std::fs::remove_file(&full);
+        written
+    })
+}
+
+fn adapter(backbone: &Backbone, path: &Path, about: Metadata) -> Result<(), TrainError> {
+    let Some(lora) = backbone.lora() else { return Err(TrainError::Setting("there is no adapter to write".into())) };
+    let mut metadata = about;
+    for (key, value) in [
+        ("general.type", Value::String("adapter".into())),
+        ("general.architecture", Value::String(backbone.shape.arch.clone())),
+        ("general.file_type", Value::U32(0)),
+        ("adapter.type", Value::String("lora".into())),
+        ("adapter.lora.alpha", Value::F32(lora.alpha)),
+    ] {
+        metadata.insert(key.into(), value);
+    }
+    let tensors = backbone.trainable().iter().map(|(n, v)| (n.clone(), v.as_tensor().detach())).collect();
+    write_gguf(path, &metadata, &tensors)
+}

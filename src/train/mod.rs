@@ -1,0 +1,157 @@
+//! Training an ARM: preference pairs and a GGUF backbone in, a GGUF adapter or model out.
+//!
+//! [`objective`] is the pure loss; [`pairs`] reads and tokenises the data; [`backbone`] is the
+//! differentiable transformer, built of [`ops`] and [`attention`]; [`run`] ties them together.
+
+pub mod attention;
+pub mod backbone;
+pub mod checkpoint;
+pub mod export;
+pub mod objective;
+pub mod ops;
+pub mod optimizer;
+pub mod pairs;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod settings;
+pub mod tokens;
+
+pub use backbone::{Backbone, LoraSettings, Packed};
+pub use objective::Objective;
+pub use run::{Outcome, train};
+pub use settings::Settings;
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why training could not start or go on. Every message says what to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A GGUF file could not be read or written.
+    #[error(transparent)]
+    File(#[from] crate::engine::gguf::GgufError),
+    /// A GGUF file is sound, but no model that can be trained.
+    #[error("{}: {reason}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The backbone's architecture has no differentiable graph here.
+    #[error("{}: architecture `{arch}` cannot be trained; use a llama (mistral, smollm), qwen2 or qwen3 model", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// What `general.architecture` says.
+        arch: String,
+    },
+    /// A malformed line of the data.
+    #[error("{}:{line}: {reason}; repair the line, or pass --skip-bad to leave such lines out", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1 (element number, for a JSON array).
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing to train on.
+    #[error("no usable examples in {}: {counts}", path.display())]
+    NoData {
+        /// The file.
+        path: PathBuf,
+        /// What became of its lines.
+        counts: String,
+    },
+    /// A setting that makes no sense.
+    #[error("{0}")]
+    Setting(String),
+    /// The loss is no longer a number.
+    #[error(
+        "the loss is {loss} at step {step}; lower the learning rate or --max-grad-norm, or look for broken pairs; \
+         the last good checkpoint is {}", checkpoint.display()
+    )]
+    NotANumber {
+        /// The loss.
+        loss: f64,
+        /// The step, from 1.
+        step: usize,
+        /// Where to resume from.
+        checkpoint: PathBuf,
+    },
+    /// A checkpoint that belongs to another run.
+    #[error("{}: {reason}; remove it, or start without --resume", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A tensor operation failed.
+    #[error("{}", one_line(.0))]
+    Tensor(#[from] candle_core::Error),
+    /// llama.cpp refused.
+    #[error("{0}")]
+    Llama(String),
+    /// Ctrl-C; a checkpoint was written.
+    #[error("interrupted at step {step}; continue with --resume (checkpoint {})", checkpoint.display())]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// The checkpoint.
+        checkpoint: PathBuf,
+    },
+}
+
+/// What a candle error says, without the backtrace that it adds where backtraces are on.
+fn one_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+impl TrainError {
+    /// Ties a system error to its file.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Writes a file whole or not at all: a temporary neighbour is filled, synced and renamed over it.
+///
+/// # Errors
+///
+/// [`TrainError::Io`], and whatever `fill` returns.
+pub fn write_atomically(
+    path: &std::path::Path,
+    fill: impl FnOnce(&std::path::Path) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let filled = fill(&temporary).and_then(|()| {
+        let file = std::fs::File::open(&temporary).map_err(TrainError::io(&temporary))?;
+        file.sync_all().map_err(TrainError::io(&temporary))?;
+        std::fs::rename(&temporary, path).map_err(TrainError::io(path))
+    });
+    if filled.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What a run shows: a progress bar, a JSONL log and, at the end, an SVG of the curves.
+
+use super::TrainError;
+use indicatif::{ProgressBar, ProgressStyle};
+use plotters::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// One line of the log: the means over the examples of one update.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// Updates done, from 1.
+    pub step: usize,
+    /// Loss, in nats.
+    pub loss: f64,
+    /// Share of pairs whose chosen response is preferred; absent for sft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Mean margin; absent for sft.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// Learning rate of the update.
+    pub lr: f64,
+    /// Norm of the gradients before clipping.
+    pub grad_norm: f64,
+    /// Tokens read per second.
+    pub tokens_per_s: f64,
+    /// Loss on the held-out examples, at steps where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_loss: Option<f64>,
+    /// Accuracy on the held-out pairs, at steps where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_accuracy: Option<f64>,
+}
+
+/// Where a run reports to.
+#[derive(Debug)]
+pub struct Report {
+    bar: ProgressBar,
+    log: File,
+    path: PathBuf,
+    records: Vec<Record>,
+}
+
+impl Report {
+    /// Opens the log beside `out`. A resumed run keeps the lines up to `done` steps.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`] when the log cannot be written.
+    pub fn start(out: &Path, done: usize, total: usize) -> Result<Self, TrainError> {
+        let path = out.with_extension("log.jsonl");
+        let old = if done > 0 { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+        let records: Vec<Record> =
+            old.lines().filter_map(|l| serde_json::from_str::<Record>(l).ok()).filter(|r| r.step <= done).collect();
+        super::write_atomically(&path, |temporary| {
+            let lines: Vec<String> = records.iter().filter_map(|r| serde_json::to_string(r).ok()).collect();
+            let text = lines.into_iter().map(|l| l + "\n").collect::<String>();
+            std::fs::write(temporary, text).map_err(TrainError::io(temporary))
+        })?;
+        let log = OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path))?;
+        let bar = ProgressBar::new(total as u64).with_position(done as u64);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} · {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.reset_eta();
+        Ok(Self { bar, log, path, records })
+    }
+
+    /// Shows and logs one update.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`] when the log cannot be written.
+    pub fn record(&mut self, record: Record) -> Result<(), TrainError> {
+        let line = serde_json::to_string(&record).unwrap_or_default();
+        writeln!(self.log, "{line}").map_err(TrainError::io(&self.path))?;
+        let mut message = format!("loss {:.4}", record.loss);
+        if let (Some(accuracy), Some(margin)) = (record.accuracy, record.margin) {
+            message += &format!(" · accuracy {:.0} % · margin {margin:.3}", accuracy * 100.0);
+        }
+        let held_out = self.records.iter().chain([&record]).rev().find_map(|r| r.held_out_accuracy.or(r.held_out_loss));
+        if let Some(value) = held_out {
+            message += &format!(" · held-out {value:.3}");
+        }
+        message += &format!(" · {:.0} tokens/s", record.tokens_per_s);
+        self.bar.set_message(message);
+        self.bar.set_position(record.step as u64);
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Removes the bar and draws loss and accuracy over the steps beside `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Io`] when the drawing cannot be written.
+    pub fn finish(self, out: &Path) -> Result<(), TrainError> {
+        self.bar.finish_and_clear();
+        let path = out.with_extension("svg");
+        let drawn = draw(&self.records).map_err(|e| TrainError::Setting(format!("the curves cannot be drawn: {e}")))?;
+        super::write_atomically(&path, |t| std::fs::write(t, drawn).map_err(TrainError::io(t)))
+    }
+}
+
+fn draw(records: &[Record]) -> Result<String, Box<dyn std::error::Error>> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (900, 600)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (upper, lower) = root.split_vertically(320);
+        let last = records.last().map_or(1, |r| r.step).max(2);
+        let curve = |f: &dyn Fn(&Record) -> Option<f64>| -> Vec<(usize, f64)> {
+            records.iter().filter_map(|r| Some((r.step, f(r).filter(|v| v.is_finite())?))).collect()
+        };
+        let loss = curve(&|r| Some(r.loss));
+        let top = loss.iter().map(|p| p.1).fold(0.0, f64::max).max(1e-3);
+        let curves = [
+            (&upper, "loss (thick: held-out)", top, loss, curve(&|r| r.held_out_loss)),
+            (&lower, "pair accuracy (thick: held-out)", 1.0, curve(&|r| r.accuracy), curve(&|r| r.held_out_accuracy)),
+        ];
+        for (area, title, top, train, held_out) in curves {
+            let mut builder = ChartBuilder::on(area);
+            builder.margin(10).caption(title, ("sans-serif", 16)).x_label_area_size(24).y_label_area_size(48);
+            let mut chart = builder.build_cartesian_2d(1..last, 0.0..top)?;
+            chart.configure_mesh().light_line_style(WHITE).draw()?;
+            chart.draw_series(LineSeries::new(train, BLUE))?;
+            chart.draw_series(LineSeries::new(held_out, RED.stroke_width(3)))?;
+        }
+        root.present()?;
+    }
+    Ok(svg)
+}

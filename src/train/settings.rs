@@ -1,0 +1,391 @@
+//! Everything a training run can be told, from the command line or a YAML recipe, resolved to one checked type.
+
+use super::TrainError;
+use super::backbone::LoraSettings;
+use super::objective::Objective;
+use super::optimizer::AdamWSettings;
+use super::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The name of an objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveName {
+    /// GenARM's reference-free preference loss
+    Arm,
+    /// Direct preference optimisation against the frozen backbone
+    Dpo,
+    /// Next-token loss on text or responses
+    Sft,
+}
+
+/// What the trained weights are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum OutType {
+    /// A LoRA adapter in llama.cpp's format, to be used with the backbone
+    Adapter,
+    /// A whole model, 32-bit floats
+    F32,
+    /// A whole model, 16-bit floats
+    F16,
+    /// A whole model, 8-bit blocks
+    #[value(name = "q8_0")]
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    /// A whole model, 4-bit blocks
+    #[value(name = "q4_0")]
+    #[serde(rename = "q4_0")]
+    Q4_0,
+    /// A whole model, 4-bit k-quant mixture
+    #[value(name = "q4_k_m")]
+    #[serde(rename = "q4_k_m")]
+    Q4KM,
+}
+
+/// What becomes of examples that do not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlong {
+    /// Leave the example out
+    #[default]
+    Drop,
+    /// Keep the end of the prompt and the beginning of the responses
+    Truncate,
+}
+
+/// Settings as a recipe or the command line spells them; what is absent takes the paper's value.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wire {
+    /// GGUF model to start from
+    #[arg(long, value_name = "FILE")]
+    pub backbone: Option<PathBuf>,
+    /// Training data: JSONL, JSONL.gz or a JSON array of preference pairs (or texts, for sft; .txt too)
+    #[arg(long, alias = "data", value_name = "FILE")]
+    pub pairs: Option<PathBuf>,
+    /// GGUF file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Format of the file to write [default: adapter, or f16 with --full]
+    #[arg(long, value_enum)]
+    pub out_type: Option<OutType>,
+    /// What to minimise [default: arm]
+    #[arg(long, value_enum)]
+    pub objective: Option<ObjectiveName>,
+    /// Scale of the reward, β_r of arm and β of dpo [default: 0.05, dpo 0.1]
+    #[arg(long, alias = "beta-r", value_name = "X")]
+    pub beta: Option<f64>,
+    /// Margin γ of the arm objective [default: 0]
+    #[arg(long, value_name = "X")]
+    pub gamma: Option<f64>,
+    /// Share of pairs believed to be labelled wrongly [default: 0]
+    #[arg(long, value_name = "X")]
+    pub label_smoothing: Option<f64>,
+    /// Use the hinge loss in place of the logistic one
+    #[arg(long)]
+    pub hinge: bool,
+    /// Train every weight, not a LoRA adapter
+    #[arg(long)]
+    pub full: bool,
+    /// LoRA rank [default: 8]
+    #[arg(long, value_name = "N")]
+    pub lora_rank: Option<usize>,
+    /// LoRA alpha [default: 16]
+    #[arg(long, value_name = "X")]
+    pub lora_alpha: Option<f32>,
+    /// LoRA dropout [default: 0]
+    #[arg(long, value_name = "P")]
+    pub lora_dropout: Option<f32>,
+    /// Matrices to adapt, from q, k, v, o, gate, up, down [default: q,k,v]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub lora_targets: Option<Vec<String>>,
+    /// Peak learning rate [default: 5e-4]
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// How the learning rate falls [default: cosine]
+    #[arg(long, value_enum)]
+    pub schedule: Option<Schedule>,
+    /// Steps of linear warm-up [default: 100, at most a tenth of the run]
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<usize>,
+    /// Decoupled weight decay [default: 0.05]
+    #[arg(long, value_name = "X")]
+    pub weight_decay: Option<f64>,
+    /// Examples per update [default: 32]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Examples per forward pass; gradients accumulate to a batch [default: 8]
+    #[arg(long, value_name = "N")]
+    pub micro_batch: Option<usize>,
+    /// Passes over the data [default: 1]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Stop after this many updates
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<usize>,
+    /// Scale gradients down to this norm; 0 turns it off [default: 1]
+    #[arg(long, value_name = "X")]
+    pub max_grad_norm: Option<f64>,
+    /// Keep only each block's input and compute the rest twice: less memory, a third more work
+    #[arg(long)]
+    pub grad_checkpoint: bool,
+    /// Seed of data order, adapters and dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Longest prompt, in tokens [default: 512]
+    #[arg(long, value_name = "N")]
+    pub max_prompt: Option<usize>,
+    /// Longest prompt and response together, in tokens [default: 1024, at most the model's context]
+    #[arg(long, value_name = "N")]
+    pub max_len: Option<usize>,
+    /// What becomes of longer examples [default: drop]
+    #[arg(long, value_enum)]
+    pub overlong: Option<Overlong>,
+    /// How prompts are rendered: auto, none, hh, or a Jinja file [default: auto]
+    #[arg(long, value_name = "T")]
+    pub template: Option<String>,
+    /// Responses are cut-off texts: score no end-of-sequence token after them
+    #[arg(long)]
+    pub no_eos: bool,
+    /// Leave malformed lines out and count them
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Share of the examples held out to measure accuracy [default: 0.05]
+    #[arg(long, value_name = "X")]
+    pub held_out: Option<f64>,
+    /// Steps between two measurements on the held-out examples [default: 50]
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<usize>,
+    /// Steps between two checkpoints [default: 100]
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<usize>,
+    /// Go on from the checkpoint beside --out, if there is one
+    #[arg(long)]
+    pub resume: bool,
+    /// CPU threads [default: all cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Device: cpu, cuda or metal [default: cpu]
+    #[arg(long, value_name = "D")]
+    pub device: Option<String>,
+}
+
+impl Wire {
+    /// Takes from `recipe` what is absent here.
+    #[must_use]
+    pub fn or(self, recipe: Self) -> Self {
+        Self {
+            backbone: self.backbone.or(recipe.backbone),
+            pairs: self.pairs.or(recipe.pairs),
+            out: self.out.or(recipe.out),
+            out_type: self.out_type.or(recipe.out_type),
+            objective: self.objective.or(recipe.objective),
+            beta: self.beta.or(recipe.beta),
+            gamma: self.gamma.or(recipe.gamma),
+            label_smoothing: self.label_smoothing.or(recipe.label_smoothing),
+            hinge: self.hinge || recipe.hinge,
+            full: self.full || recipe.full,
+            lora_rank: self.lora_rank.or(recipe.lora_rank),
+            lora_alpha: self.lora_alpha.or(recipe.lora_alpha),
+            lora_dropout: self.lora_dropout.or(recipe.lora_dropout),
+            lora_targets: self.lora_targets.or(recipe.lora_targets),
+            lr: self.lr.or(recipe.lr),
+            schedule: self.schedule.or(recipe.schedule),
+            warmup: self.warmup.or(recipe.warmup),
+            weight_decay: self.weight_decay.or(recipe.weight_decay),
+            batch: self.batch.or(recipe.batch),
+            micro_batch: self.micro_batch.or(recipe.micro_batch),
+            epochs: self.epochs.or(recipe.epochs),
+            max_steps: self.max_steps.or(recipe.max_steps),
+            max_grad_norm: self.max_grad_norm.or(recipe.max_grad_norm),
+            grad_checkpoint: self.grad_checkpoint || recipe.grad_checkpoint,
+            seed: self.seed.or(recipe.seed),
+            max_prompt: self.max_prompt.or(recipe.max_prompt),
+            max_len: self.max_len.or(recipe.max_len),
+            overlong: self.overlong.or(recipe.overlong),
+            template: self.template.or(recipe.template),
+            no_eos: self.no_eos || recipe.no_eos,
+            skip_bad: self.skip_bad || recipe.skip_bad,
+            held_out: self.held_out.or(recipe.held_out),
+            eval_every: self.eval_every.or(recipe.eval_every),
+            checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
+            resume: self.resume || recipe.resume,
+            threads: self.threads.or(recipe.threads),
+            device: self.device.or(recipe.device),
+        }
+    }
+}
+
+/// A run's settings, complete and checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// GGUF model to start from.
+    pub backbone: PathBuf,
+    /// Training data.
+    pub pairs: PathBuf,
+    /// GGUF file to write.
+    pub out: PathBuf,
+    /// Format of `out`.
+    pub out_type: OutType,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Adapters, or `None` to train every weight.
+    pub lora: Option<LoraSettings>,
+    /// The optimiser.
+    pub adamw: AdamWSettings,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// How it falls.
+    pub schedule: Schedule,
+    /// Steps of warm-up; `None` is 100, at most a tenth of the run.
+    pub warmup: Option<usize>,
+    /// Examples per update.
+    pub batch: usize,
+    /// Examples per forward pass.
+    pub micro_batch: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Most updates.
+    pub max_steps: Option<usize>,
+    /// Gradient norm above which gradients are scaled down; infinite when off.
+    pub max_grad_norm: f64,
+    /// Whether blocks are computed twice to save memory.
+    pub grad_checkpoint: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Longest prompt, in tokens.
+    pub max_prompt: usize,
+    /// Longest example, in tokens.
+    pub max_len: usize,
+    /// What becomes of longer ones.
+    pub overlong: Overlong,
+    /// How prompts are rendered.
+    pub template: String,
+    /// Whether an end-of-sequence token is scored after each response.
+    pub eos: bool,
+    /// Whether malformed lines are left out.
+    pub skip_bad: bool,
+    /// Share of the examples held out.
+    pub held_out: f64,
+    /// Steps between measurements.
+    pub eval_every: usize,
+    /// Steps between checkpoints.
+    pub checkpoint_every: usize,
+    /// Whether to go on from a checkpoint.
+    pub resume: bool,
+    /// CPU threads, or all.
+    pub threads: Option<usize>,
+    /// Device name.
+    pub device: String,
+}
+
+/// GGUF name of a matrix from its short or long name.
+fn matrix_name(short: &str) -> String {
+    match short {
+        "q" | "k" | "v" => format!("attn_{short}"),
+        "o" => "attn_output".into(),
+        "gate" | "up" | "down" => format!("ffn_{short}"),
+        long => long.into(),
+    }
+}
+
+impl TryFrom<Wire> for Settings {
+    type Error = TrainError;
+
+    fn try_from(w: Wire) -> Result<Self, TrainError> {
+        let need = |value: Option<PathBuf>, name: &str| {
+            value.ok_or_else(|| TrainError::Setting(format!("--{name} FILE is needed (or `{name}:` in the recipe)")))
+        };
+        let label_smoothing = w.label_smoothing.unwrap_or(0.0);
+        let objective = match w.objective.unwrap_or(ObjectiveName::Arm) {
+            ObjectiveName::Arm => Objective::Arm {
+                beta_r: w.beta.unwrap_or(0.05),
+                gamma: w.gamma.unwrap_or(0.0),
+                label_smoothing,
+                hinge: w.hinge,
+            },
+            ObjectiveName::Dpo => Objective::Dpo { beta: w.beta.unwrap_or(0.1), label_smoothing },
+            ObjectiveName::Sft => Objective::Sft,
+        };
+        let targets = w.lora_targets.clone().unwrap_or_else(|| ["q", "k", "v"].map(String::from).to_vec());
+        let lora = (!w.full).then(|| LoraSettings {
+            rank: w.lora_rank.unwrap_or(8),
+            alpha: w.lora_alpha.unwrap_or(16.0),
+            dropout: w.lora_dropout.unwrap_or(0.0),
+            targets: targets.iter().map(|t| matrix_name(t)).collect(),
+        });
+        let out_type = w.out_type.unwrap_or(if w.full { OutType::F16 } else { OutType::Adapter });
+        let norm = w.max_grad_norm.unwrap_or(1.0);
+        let settings = Self {
+            backbone: need(w.backbone, "backbone")?,
+            pairs: need(w.pairs, "pairs")?,
+            out: need(w.out, "out")?,
+            out_type,
+            objective,
+            lora,
+            adamw: AdamWSettings { weight_decay: w.weight_decay.unwrap_or(0.05), ..AdamWSettings::default() },
+            lr: w.lr.unwrap_or(5e-4),
+            schedule: w.schedule.unwrap_or_default(),
+            warmup: w.warmup,
+            batch: w.batch.unwrap_or(32),
+            micro_batch: w.micro_batch.unwrap_or(8),
+            epochs: w.epochs.unwrap_or(1),
+            max_steps: w.max_steps,
+            max_grad_norm: if norm > 0.0 { norm } else { f64::INFINITY },
+            grad_checkpoint: w.grad_checkpoint,
+            seed: w.seed.unwrap_or(0),
+            max_prompt: w.max_prompt.unwrap_or(512),
+            max_len: w.max_len.unwrap_or(1024),
+            overlong: w.overlong.unwrap_or_default(),
+            template: w.template.unwrap_or_else(|| "auto".into()),
+            eos: !w.no_eos,
+            skip_bad: w.skip_bad,
+            held_out: w.held_out.unwrap_or(0.05),
+            eval_every: w.eval_every.unwrap_or(50),
+            checkpoint_every: w.checkpoint_every.unwrap_or(100),
+            resume: w.resume,
+            threads: w.threads,
+            device: w.device.unwrap_or_else(|| "cpu".into()),
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), TrainError> {
+        let (smoothing, gamma) = match self.objective {
+            Objective::Arm { label_smoothing, gamma, .. } => (label_smoothing, gamma),
+            Objective::Dpo { label_smoothing, .. } => (label_smoothing, 0.0),
+            Objective::Sft => (0.0, 0.0),
+        };
+        let dropout = self.lora.as_ref().map_or(0.0, |l| f64::from(l.dropout));
+        let rules = [
+            (self.lr.is_finite() && self.lr > 0.0, "--lr must be a positive number"),
+            (self.objective.beta().is_finite() && self.objective.beta() > 0.0, "--beta must be a positive number"),
+            (gamma.is_finite(), "--gamma must be a finite number"),
+            ((0.0..0.5).contains(&smoothing), "--label-smoothing must be at least 0 and less than 0.5"),
+            ((0.0..1.0).contains(&dropout), "--lora-dropout must be at least 0 and less than 1"),
+            ((0.0..0.9).contains(&self.held_out), "--held-out must be at least 0 and less than 0.9"),
+            (self.batch > 0 && self.micro_batch > 0, "--batch and --micro-batch must be at least 1"),
+            (self.epochs > 0, "--epochs must be at least 1"),
+            (
+                self.eval_every > 0 && self.checkpoint_every > 0,
+                "--eval-every and --checkpoint-every must be at least 1",
+            ),
+            (self.max_len >= 2, "--max-len must be at least 2"),
+            (self.threads != Some(0), "--threads must be at least 1"),
+            (self.lora.as_ref().is_none_or(|l| l.rank > 0 && !l.targets.is_empty()), "--lora-rank must be at least 1"),
+            (
+                self.lora.is_some() || self.out_type != OutType::Adapter,
+                "--full trains every weight and cannot be written as an adapter; drop --out-type adapter",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, message)) => Err(TrainError::Setting((*message).into())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Every spelling of a pair, and what is left out.
+
+use super::*;
+use crate::train::TrainError;
+use crate::train::pairs::{self, Counts, Example, Template};
+use crate::train::settings::{ObjectiveName, Overlong};
+use crate::train::tokens::Tokenize;
+use std::io::Write;
+
+/// One token a character, BOS 1.
+struct Characters;
+
+impl Tokenize for Characters {
+    fn encode(&self, text: &str, add_special: bool, _: bool) -> Result<Vec<i32>, TrainError> {
+        Ok(add_special.then_some(1).into_iter().chain(text.chars().map(|c| c as i32)).collect())
+    }
+
+    fn eos(&self) -> Option<i32> {
+        Some(2)
+    }
+
+    fn n_vocab(&self) -> usize {
+        0x11_0000
+    }
+}
+
+fn load(name: &str, bytes: &[u8], wire: Wire) -> Result<(Vec<Example>, Counts), TrainError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..wire };
+    let template = Template::resolve("auto", None, "<s>", "</s>").unwrap();
+    pairs::load(&settings(wire), &Characters, &template, 60)
+}
+
+fn text(tokens: &[u32]) -> String {
+    tokens.iter().filter(|t| **t > 2).filter_map(|t| char::from_u32(*t)).collect()
+}
+
+#[test]
+fn every_spelling_of_a_pair_is_read() {
+    let forms = [
+        r#"{"prompt":"Hi","chosen":" yes","rejected":" no"}"#,
+        r#"{"chosen":"\n\nHuman: Hi\n\nAssistant: yes","rejected":"\n\nHuman: Hi\n\nAssistant: no"}"#,
+        r#"{"prompt":[{"role":"user","content":"Hi"}],"chosen":[{"role":"assistant","content":"yes"}],"rejected":[{"role":"assistant","content":"no"}]}"#,
+        r#"{"chosen":[{"role":"user","content":"Hi"},{"role":"assistant","content":"yes"}],"rejected":[{"role":"user","content":"Hi"},{"role":"assistant","content":"no"}]}"#,
+        r#"{"conversations":[{"from":"human","value":"Hi"}],"chosen":{"from":"gpt","value":"yes"},"rejected":{"from":"gpt","value":"no"}}"#,
+    ];
+    for (i, form) in forms.iter().enumerate() {
+        for bytes in [form.as_bytes().to_vec(), format!("[\n{form}\n]").into_bytes(), gzip(form)] {
+            let (examples, _) = load("pairs.json", &bytes, Wire::default()).unwrap();
+            let e = &examples[0];
+            let prompt = if i == 0 { "Hi" } else { "\n\nHuman: Hi\n\nAssistant:" };
+            assert_eq!(
+                (text(&e.prompt), text(&e.chosen), text(&e.rejected)),
+                (prompt.into(), " yes".into(), " no".into())
+            );
+            assert_eq!((e.prompt[0], *e.chosen.last().unwrap()), (1, 2), "BOS first, EOS scored");
+        }
+    }
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn useless_examples_are_left_out_and_counted() {
+    let long = "x".repeat(80);
+    let lines = format!(
+        "{}\n{}\n\n{}\n{}\n{}\n",
+        r#"{"prompt":"a","chosen":"b","rejected":"c"}"#,
+        r#"{"prompt":"a","chosen":"b","rejected":"c"}"#,
+        r#"{"prompt":"a","chosen":"b","rejected":"b"}"#,
+        r#"{"prompt":"a","chosen":"","rejected":"b"}"#,
+        format_args!(r#"{{"prompt":"{long}","chosen":"b{long}","rejected":"c"}}"#),
+    );
+    let (examples, counts) = load("p.jsonl", lines.as_bytes(), Wire::default()).unwrap();
+    let want = Counts { used: 1, duplicate: 1, identical: 1, empty: 1, overlong: 1, ..Counts::default() };
+    assert_eq!((examples.len(), counts), (1, want));
+    let wire = Wire { overlong: Some(Overlong::Truncate), max_prompt: Some(30), ..Wire::default() };
+    let (examples, counts) = load("p.jsonl", lines.as_bytes(), wire).unwrap();
+    assert_eq!((counts.truncated, counts.overlong), (1, 0));
+    let e = &examples[1];
+    assert_eq!(
+        (e.prompt.len(), e.prompt[0], e.chosen.len(), text(&e.chosen)[..2].into()),
+        (30, 1, 30, "bx".to_string())
+    );
+}
+
+#[test]
+fn a_malformed_line_is_named_or_counted() {
+    let lines = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n{\"prompt\": oops\n{\"prompt\":\"a\"}\n";
+    let message = load("p.jsonl", lines.as_bytes(), Wire::default()).unwrap_err().to_string();
+    assert!(message.contains("p.jsonl:2: not JSON"), "{message}");
+    let (_, counts) = load("p.jsonl", lines.as_bytes(), Wire { skip_bad: true, ..Wire::default() }).unwrap();
+    assert_eq!((counts.used, counts.bad), (1, 2));
+    let not_utf8 = [b"{\"prompt\":\"".as_slice(), &[0xff, 0xfe], b"\"}\n"].concat();
+    let message = load("p.jsonl", &not_utf8, Wire::default()).unwrap_err().to_string();
+    assert!(message.contains("p.jsonl:1: not UTF-8"), "{message}");
+    let message = load("p.jsonl", b"", Wire::default()).unwrap_err().to_string();
+    assert!(message.contains("no usable examples"), "{message}");
+}
+
+#[test]
+fn texts_are_cut_to_pieces_that_fit() {
+    let wire = || Wire { objective: Some(ObjectiveName::Sft), ..Wire::default() };
+    let line = format!("{{\"text\":\"{}\"}}", "y".repeat(100));
+    let (examples, _) = load("t.jsonl", line.as_bytes(), wire()).unwrap();
+    assert_eq!(examples.iter().map(|e| e.chosen.len()).collect::<Vec<_>>(), [59, 42]);
+    let (examples, _) = load("t.txt", b"one\ntwo\n\nthree\n", wire()).unwrap();
+    assert_eq!(examples.iter().map(|e| text(&e.chosen)).collect::<Vec<_>>(), ["one\ntwo", "three"]);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let base =
+        || Wire { backbone: Some("b".into()), pairs: Some("p".into()), out: Some("o".into()), ..Wire::default() };
+    let bad = [
+        Wire { lr: Some(f64::NAN), ..base() },
+        Wire { beta: Some(0.0), ..base() },
+        Wire { label_smoothing: Some(0.5), ..base() },
+        Wire { batch: Some(0), ..base() },
+        Wire { full: true, out_type: Some(super::super::settings::OutType::Adapter), ..base() },
+        Wire { backbone: None, ..base() },
+    ];
+    for wire in bad {
+        assert!(matches!(Settings::try_from(wire), Err(TrainError::Setting(_))));
+    }
+}

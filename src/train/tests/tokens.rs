@@ -1,0 +1,47 @@
+//! The demo models' tokenizer means the same to llama.cpp and to the `tokenizers` crate.
+
+use super::*;
+use crate::engine::gguf::{Array, GgufFile, Value};
+use crate::train::tokens::{GgufTokens, Tokenize};
+use tokenizers::Tokenizer;
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+#[test]
+fn llama_cpp_and_the_tokenizers_crate_split_text_alike() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("models/base.gguf");
+    let file = GgufFile::open(&path).unwrap();
+    let strings = |key: &str| -> Vec<String> {
+        let Some(Value::Array(Array::Strings(list))) = file.get(key) else { panic!("{key}") };
+        list.iter().map(|text| String::from_utf8(text.to_vec()).unwrap()).collect()
+    };
+    let vocab: std::collections::BTreeMap<String, u32> =
+        strings("tokenizer.ggml.tokens").into_iter().zip(0u32..).collect();
+    let json = serde_json::json!({"type": "BPE", "vocab": vocab, "merges": strings("tokenizer.ggml.merges")});
+    let bpe: BPE = serde_json::from_str(&json.to_string()).unwrap();
+    let mut tokenizer = Tokenizer::new(bpe);
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    let gguf = GgufTokens::load(&path).unwrap();
+    let odd = [
+        "It's  a 3-day trip!\n\n\"Wow,\" she'd said…",
+        "  über naïve\t\t日本語 🙂 x_y",
+        "\n\n \n a",
+        "I'LL 12345 don't",
+    ];
+    let mut texts: Vec<String> = odd.map(String::from).to_vec();
+    let prompts = std::fs::read_to_string(root.join("models/prompts.jsonl")).unwrap();
+    texts.extend(prompts.lines().map(|l| {
+        let value: serde_json::Value = serde_json::from_str(l).unwrap();
+        value["prompt"].as_str().unwrap().to_string()
+    }));
+    let shared = std::env::var_os("GENARM_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
+    if let Ok(corpus) = std::fs::read_to_string(shared.join("data/tinystories_cased_1M.txt")) {
+        texts.extend(corpus.lines().take(4000).map(String::from));
+    }
+    for text in texts.iter().filter(|t| !t.is_empty()) {
+        let want: Vec<i32> =
+            tokenizer.encode(text.as_str(), false).unwrap().get_ids().iter().map(|t| *t as i32).collect();
+        assert_eq!(gguf.encode(text, false, false).unwrap(), want, "{text:?}");
+    }
+}
