@@ -72,5 +72,5 @@ fn samplers_are_known_by_their_aliases() {
     ] {
         assert_eq!(alias.parse::<SamplerKind>(), Ok(kind));
     }
-    assert!("top_q".parse::<SamplerKind>().expect_err("unknown").contains("top_p"));
+    assert!("top_pp".parse::<SamplerKind>().expect_err("unknown").contains("top_p"));
 }
