@@ -1,26 +1,7 @@
-//! The `genarm` command.
+//! The `genarm` command: parse, run, report.
 
-use clap::{Parser, Subcommand};
-use genarm::cli;
+use std::process::ExitCode;
 
-#[derive(Debug, Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Train(Box<cli::train::Args>),
-}
-
-fn main() {
-    let result = match Cli::parse().command {
-        Command::Train(args) => cli::train::run(*args),
-    };
-    if let Err(e) = result {
-        eprintln!("error: {e:#}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    genarm::cli::main()
 }

@@ -1,3 +1,109 @@
-//! One file a subcommand.
+//! The command line: one file a subcommand. Results go to stdout, talk to stderr.
 
+mod bench;
+mod chat;
+mod completions;
+mod generate;
+mod inspect;
+mod load;
+mod schema;
 pub mod train;
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::ConfigError;
+
+/// Steer GGUF language models token by token with autoregressive reward models (GenARM)
+#[derive(Debug, Parser)]
+#[command(name = "genarm", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Show llama.cpp's log; twice for all of it
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Generate(Box<generate::Args>),
+    Chat(Box<chat::Args>),
+    Inspect(inspect::Args),
+    Bench(Box<bench::Args>),
+    Train(Box<train::Args>),
+    Schema(schema::Args),
+    Completions(completions::Args),
+}
+
+/// A command line that contradicts itself or its configuration: exit code 2.
+#[derive(Debug)]
+struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// The user pressed Ctrl-C: exit code 130.
+#[derive(Debug)]
+struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let default = match cli.verbose {
+        0 => "error,llama-cpp-2=off,genarm=warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env("GENARM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(load::colours(&io::stderr()))
+        .init();
+    let result = match cli.command {
+        Command::Generate(args) => generate::run(*args),
+        Command::Chat(args) => chat::run(*args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(*args),
+        Command::Train(args) => train::run(*args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// One line on stderr, and the exit code.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return ExitCode::from(130);
+    }
+    // The reader of our output has gone (`genarm generate … | head`): nobody is left to complain to.
+    let gone = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+    if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(gone)) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error:#}");
+    let usage = error.is::<Usage>() || error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_usage);
+    ExitCode::from(if usage { 2 } else { 1 })
+}

@@ -56,7 +56,7 @@ pub struct Overrides {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineOptions {
-    /// Context size in tokens, 0 for the model's
+    /// Context size in tokens, 0 for the model's own [default: the model's own, at most 4096]
     #[arg(long = "n-ctx", short = 'c', visible_alias = "ctx-size", value_name = "N")]
     pub n_ctx: Option<u32>,
     /// Layers on the GPU: a number, auto or all [default: auto]

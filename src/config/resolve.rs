@@ -372,7 +372,7 @@ fn expert(model: PathBuf, lora: Vec<LoraSpec>, engine: &EngineOptions) -> Expert
     ExpertSpec {
         model,
         lora,
-        n_ctx: engine.n_ctx.filter(|n| *n > 0),
+        n_ctx: engine.n_ctx,
         n_gpu_layers: engine.n_gpu_layers.unwrap_or_default(),
         threads: engine.threads,
         threads_batch: engine.threads_batch,

@@ -44,7 +44,7 @@ pub struct ExpertSpec {
     pub model: PathBuf,
     /// LoRA adapters on it.
     pub lora: Vec<LoraSpec>,
-    /// Context size in tokens; `None` is the model's own.
+    /// Context size in tokens; 0 is the model's own, `None` the model's own but at most 4096.
     pub n_ctx: Option<u32>,
     /// Layers on the GPU.
     pub n_gpu_layers: GpuLayers,

@@ -1,3 +1,4 @@
 //! Measuring what guidance does, and what it costs.
 
 pub mod synthetic;
+pub mod timing;

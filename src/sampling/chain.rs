@@ -80,11 +80,6 @@ impl Owned {
         unsafe { sys::llama_sampler_reset(self.0.as_ptr()) }
     }
 
-    pub(super) fn fork(&self) -> Option<Self> {
-        // SAFETY: see `apply`; the clone is ours.
-        unsafe { Self::new(sys::llama_sampler_clone(self.0.as_ptr())) }
-    }
-
     /// The names of a chain's samplers, in order.
     pub(super) fn names(&self) -> Vec<String> {
         let chain = self.0.as_ptr();

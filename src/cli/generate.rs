@@ -1,0 +1,294 @@
+//! `genarm generate`
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::load::{ConfigArgs, catch_interrupts, open};
+use super::{Interrupted, Usage};
+use crate::decode::{Finish, Flow, Generated, StopStrings, TextStream};
+use crate::engine::llama::{Vocab, interrupt_flag};
+use crate::expert::Token;
+use crate::guidance::{Report, TokenReport};
+use crate::sampling::Sampler;
+use crate::session::{Prompt, Session, with_known_seed};
+
+/// Continue a prompt under guidance
+///
+/// The prompt is an argument, a file, standard input or a list of tokens. The text goes to standard output as it is
+/// generated.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Prompt; - or nothing reads standard input
+    #[arg(conflicts_with_all = ["file", "prompt_tokens"], allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Read the prompt from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    file: Option<PathBuf>,
+    /// Prompt in token ids, such as 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    prompt_tokens: Option<Vec<Token>>,
+    /// Tokens to generate, -1 for as many as fit
+    #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    n_predict: i64,
+    /// End the text before this string; repeatable
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Print one JSON object: text, tokens, finish_reason, usage, timings
+    #[arg(long)]
+    json: bool,
+    /// With --json, list the N likeliest tokens of each step with everybody's log-probabilities
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Generates.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.config.resolve()?;
+    let text = match args.prompt_tokens {
+        Some(_) => String::new(),
+        None => read_prompt(args.prompt.as_deref(), args.file.as_deref())?,
+    };
+    if args.n_predict < -1 {
+        return Err(Usage(format!("--n-predict must be at least -1, got {}", args.n_predict)).into());
+    }
+    catch_interrupts()?;
+    let mut session = open(config)?;
+    let params = with_known_seed(&session.config().sampling);
+    let mut sampler = session.sampler(&params)?;
+    let prompt = match args.prompt_tokens {
+        Some(tokens) => session.token_prompt(tokens)?,
+        None => session.text_prompt(&text)?,
+    };
+    let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
+    let mut writer = Writer::new(session.vocab().clone(), args.stop, !args.json);
+    let start = Instant::now();
+    let (generated, steps) =
+        decode(&mut session, &mut sampler, &prompt, n_predict, params.temp, args.logprobs, &mut writer)?;
+    writer.finish()?;
+    if args.json {
+        let output = Output {
+            text: &writer.text,
+            tokens: &generated.tokens,
+            finish_reason: generated.finish,
+            seed: params.seed,
+            weights: session.weights().names().iter().cloned().zip(session.weights().get()).collect(),
+            usage: Usages::new(prompt.base.len(), generated.tokens.len()),
+            timings: Timings::new(&session, &sampler, &generated, start),
+            logprobs: args.logprobs.map(|_| steps),
+        };
+        print(&format!("{}\n", serde_json::to_string(&output)?))?;
+    } else if !writer.text.ends_with('\n') {
+        print("\n")?;
+    }
+    if generated.finish == Finish::Interrupted { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Generates, with a report a step where one is asked for.
+fn decode(
+    session: &mut Session,
+    sampler: &mut Sampler,
+    prompt: &Prompt,
+    n_predict: usize,
+    temp: f32,
+    logprobs: Option<usize>,
+    writer: &mut Writer,
+) -> anyhow::Result<(Generated, Vec<StepReport>)> {
+    let (hook, vocab) = (session.hook().clone(), session.vocab().clone());
+    let mut steps = Vec::new();
+    let mut fault: Option<anyhow::Error> = None;
+    let generated = session.generate(sampler, prompt, n_predict, &mut |step| {
+        let mut take = || -> anyhow::Result<Flow> {
+            if let Some(n) = logprobs {
+                let explain = |guide: &mut _| Report::explain(guide, step.history, step.logits, step.token, temp, n);
+                steps.push(StepReport::new(hook.with_guide(explain)?, &vocab));
+            }
+            writer.push(step.token)
+        };
+        take().unwrap_or_else(|error| {
+            fault = Some(error);
+            Flow::Stop
+        })
+    })?;
+    match fault {
+        // A second model may be interrupted after the first; the text so far is whole.
+        Some(_) if interrupt_flag().load(Ordering::Relaxed) => {
+            Ok((Generated { finish: Finish::Interrupted, ..generated }, steps))
+        }
+        Some(fault) => Err(fault),
+        None => Ok((generated, steps)),
+    }
+}
+
+/// The prompt from an argument, a file or standard input, as UTF-8.
+fn read_prompt(argument: Option<&str>, file: Option<&std::path::Path>) -> anyhow::Result<String> {
+    let (bytes, from) = match (argument, file) {
+        (Some(text), _) if text != "-" => return Ok(text.to_owned()),
+        (_, Some(path)) => {
+            (std::fs::read(path).with_context(|| path.display().to_string())?, path.display().to_string())
+        }
+        _ if std::io::stdin().is_terminal() => {
+            return Err(Usage("no prompt; give it as an argument, with --file, or on standard input".into()).into());
+        }
+        _ => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+            (bytes, "standard input".to_owned())
+        }
+    };
+    let mut text = String::from_utf8(bytes).map_err(|e| {
+        anyhow::anyhow!(
+            "{from} is not UTF-8 (byte {}); convert it, for example with iconv",
+            e.utf8_error().valid_up_to()
+        )
+    })?;
+    // The line end that an editor or echo puts there is not part of the prompt, as in llama.cpp's tools.
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// Writes to stdout; a closed pipe is an error and no panic.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Turns tokens into text, up to a stop string, and prints it as it comes.
+pub struct Writer {
+    vocab: Vocab,
+    stop: StopStrings,
+    stream: TextStream,
+    bytes: Vec<u8>,
+    live: bool,
+    stopped: bool,
+    /// What has been shown.
+    pub text: String,
+}
+
+impl Writer {
+    /// A writer that prints if `live`.
+    pub fn new(vocab: Vocab, stop: Vec<String>, live: bool) -> Self {
+        let (stream, bytes, text) = (TextStream::default(), Vec::new(), String::new());
+        Self { vocab, stop: StopStrings::new(stop), stream, bytes, live, stopped: false, text }
+    }
+
+    /// Takes a token.
+    pub fn push(&mut self, token: Token) -> anyhow::Result<Flow> {
+        self.bytes.clear();
+        self.vocab.piece(token, false, &mut self.bytes);
+        let piece = self.stream.push(&self.bytes);
+        let (shown, stopped) = self.stop.push(&piece);
+        self.stopped = stopped;
+        self.show(&shown)?;
+        Ok(if stopped { Flow::Stop } else { Flow::Continue })
+    }
+
+    /// Shows what was held back.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        if self.stopped {
+            return Ok(());
+        }
+        let (mut rest, _) = self.stop.push(&self.stream.finish());
+        rest += &self.stop.finish();
+        self.show(&rest)
+    }
+
+    fn show(&mut self, text: &str) -> anyhow::Result<()> {
+        self.text.push_str(text);
+        if self.live && !text.is_empty() { print(text) } else { Ok(()) }
+    }
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    text: &'a str,
+    tokens: &'a [Token],
+    finish_reason: Finish,
+    seed: u32,
+    weights: indexmap::IndexMap<String, f32>,
+    usage: Usages,
+    timings: Timings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<StepReport>>,
+}
+
+#[derive(Serialize)]
+struct Usages {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+}
+
+impl Usages {
+    fn new(prompt: usize, completion: usize) -> Self {
+        Self { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+    }
+}
+
+/// Milliseconds.
+#[derive(Serialize)]
+struct Timings {
+    prompt_ms: f64,
+    base_ms: f64,
+    arms_ms: f64,
+    sampling_ms: f64,
+    total_ms: f64,
+    tokens_per_second: f64,
+    base_decoded: u64,
+    arms_decoded: u64,
+}
+
+impl Timings {
+    fn new(session: &Session, sampler: &Sampler, generated: &Generated, start: Instant) -> Self {
+        let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
+        let (arms, arms_decoded) = session.hook().with_guide(|guide| (guide.timing().arms, guide.n_decoded()));
+        let total = start.elapsed();
+        let seconds = total.saturating_sub(generated.prompt).as_secs_f64();
+        Self {
+            prompt_ms: ms(generated.prompt),
+            base_ms: ms(generated.base),
+            arms_ms: ms(arms),
+            sampling_ms: ms(sampler.elapsed().saturating_sub(arms)),
+            total_ms: ms(total),
+            tokens_per_second: if seconds > 0.0 { generated.tokens.len() as f64 / seconds } else { 0.0 },
+            base_decoded: session.n_decoded(),
+            arms_decoded,
+        }
+    }
+}
+
+/// A [`Report`] with texts.
+#[derive(Serialize)]
+struct StepReport {
+    chosen: TokenText,
+    top: Vec<TokenText>,
+    kl: f32,
+    flipped: bool,
+}
+
+#[derive(Serialize)]
+struct TokenText {
+    text: String,
+    #[serde(flatten)]
+    report: TokenReport,
+}
+
+impl StepReport {
+    fn new(report: Report, vocab: &Vocab) -> Self {
+        let with_text = |report: TokenReport| TokenText { text: vocab.text(&[report.token], true), report };
+        let Report { top, chosen, kl, flipped } = report;
+        Self { chosen: with_text(chosen), top: top.into_iter().map(with_text).collect(), kl, flipped }
+    }
+}

@@ -1,0 +1,164 @@
+//! `genarm inspect`
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::config::{CacheType, EngineOptions, ExpertSpec, GpuLayers, Switch};
+use crate::engine::gguf::{GgufFile, ModelKind, Value};
+use crate::engine::memory::MemoryNeed;
+use crate::guidance::check_vocabulary;
+use crate::session::context_params;
+
+/// Show what GGUF files hold, whether they go together, and the memory they need
+///
+/// The first file is the base; the vocabulary of every other file is checked against it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// GGUF files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show all metadata
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+#[derive(Serialize)]
+struct Inspection {
+    path: PathBuf,
+    kind: String,
+    architecture: Option<String>,
+    name: Option<String>,
+    bytes: u64,
+    parameters: u64,
+    quantisation: Option<&'static str>,
+    n_ctx_train: Option<u64>,
+    n_vocab: Option<usize>,
+    tokenizer: Option<String>,
+    chat_template: Option<String>,
+    /// The contract with the first file; absent for the first one and for files without a vocabulary.
+    vocabulary: Option<String>,
+    fits_first: Option<bool>,
+    memory: Option<MemoryNeed>,
+    n_ctx: Option<u32>,
+    metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Prints what the files hold.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let files = args.files.iter().map(GgufFile::open).collect::<Result<Vec<_>, _>>()?;
+    let inspections: Vec<_> = files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], i > 0, args)).collect();
+    if args.json {
+        return super::generate::print(&format!("{}\n", serde_json::to_string_pretty(&inspections)?));
+    }
+    let text: Vec<_> = inspections.iter().map(|inspection| describe(inspection, args.all)).collect();
+    super::generate::print(&text.join("\n"))
+}
+
+fn inspect(file: &GgufFile, first: &GgufFile, compare: bool, args: &Args) -> Inspection {
+    let contract = match (first.vocabulary(), file.vocabulary()) {
+        (Some(base), Some(arm)) if compare => Some(check_vocabulary(&base, &arm)),
+        _ => None,
+    };
+    let engine = &args.engine;
+    let params = context_params(&spec(file, engine), file);
+    let metadata = file.metadata().iter().map(|(key, value)| (key.clone(), shown(value))).collect();
+    Inspection {
+        path: file.path().to_owned(),
+        kind: format!("{:?}", file.kind()).to_lowercase(),
+        architecture: file.architecture().map(str::to_owned),
+        name: file.str("general.name").map(str::to_owned),
+        bytes: file.size(),
+        parameters: file.n_params(),
+        quantisation: file.file_type(),
+        n_ctx_train: file.n_ctx_train(),
+        n_vocab: file.vocabulary().map(|v| v.n_tokens()),
+        tokenizer: file.vocabulary().map(|v| v.tokenizer_model().to_owned()),
+        chat_template: file.chat_template().map(str::to_owned),
+        fits_first: contract.as_ref().map(Result::is_ok),
+        vocabulary: contract.map(|c| c.map_or_else(|mismatch| mismatch.to_string(), |contract| contract.to_string())),
+        memory: (file.kind() == ModelKind::Model).then(|| MemoryNeed::of(file, &params)),
+        n_ctx: (file.kind() == ModelKind::Model).then_some(params.n_ctx),
+        metadata,
+    }
+}
+
+fn spec(file: &GgufFile, engine: &EngineOptions) -> ExpertSpec {
+    ExpertSpec {
+        model: file.path().to_owned(),
+        lora: Vec::new(),
+        n_ctx: engine.n_ctx,
+        n_gpu_layers: engine.n_gpu_layers.unwrap_or(GpuLayers::Auto),
+        threads: engine.threads,
+        threads_batch: engine.threads_batch,
+        n_batch: engine.n_batch,
+        n_ubatch: engine.n_ubatch,
+        cache_type_k: engine.cache_type_k.unwrap_or(CacheType::F16),
+        cache_type_v: engine.cache_type_v.unwrap_or(CacheType::F16),
+        flash_attn: engine.flash_attn.unwrap_or(Switch::Auto),
+        use_mmap: engine.use_mmap.unwrap_or(true),
+        use_mlock: engine.use_mlock.unwrap_or(false),
+        device: engine.device.clone(),
+    }
+}
+
+/// A value as JSON; long arrays by their length.
+fn shown(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(b) => (*b).into(),
+        Value::Array(array) => format!("{} items", array.len()).into(),
+        value => match (value.as_str(), value.as_u64(), value.as_f64()) {
+            (Some(text), _, _) => text.into(),
+            (_, Some(n), _) => n.into(),
+            (_, _, Some(x)) => x.into(),
+            _ => format!("{value:?}").into(),
+        },
+    }
+}
+
+fn describe(file: &Inspection, all: bool) -> String {
+    let mut out = format!("{}\n", file.path.display());
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "  {name:<14} {value}");
+    };
+    let unnamed = || "?".to_owned();
+    line("kind", format!("{} ({})", file.kind, file.architecture.clone().unwrap_or_else(unnamed)));
+    if let Some(name) = &file.name {
+        line("name", name.clone());
+    }
+    line("parameters", indicatif::HumanCount(file.parameters).to_string());
+    line("quantisation", format!("{}, {} on disk", file.quantisation.unwrap_or("?"), HumanBytes(file.bytes)));
+    if let Some(n) = file.n_ctx_train {
+        line("context", format!("{n} tokens in training"));
+    }
+    if let (Some(n), Some(tokenizer)) = (file.n_vocab, &file.tokenizer) {
+        line("vocabulary", format!("{n} tokens ({tokenizer})"));
+    }
+    match (&file.chat_template, file.kind.as_str()) {
+        (Some(template), _) if all => line("chat template", template.clone()),
+        (Some(template), _) => {
+            line("chat template", format!("{} characters (--all shows it)", template.chars().count()))
+        }
+        (None, "model") => line("chat template", "none".to_owned()),
+        (None, _) => {}
+    }
+    if let (Some(need), Some(n_ctx)) = (&file.memory, file.n_ctx) {
+        let (weights, kv, compute) = (HumanBytes(need.weights), HumanBytes(need.kv), HumanBytes(need.compute));
+        line("memory", format!("weights {weights}, context of {n_ctx} tokens {kv}, buffers about {compute}"));
+    }
+    if let (Some(contract), Some(fits)) = (&file.vocabulary, file.fits_first) {
+        line("with the first", format!("{}: {contract}", if fits { "yes" } else { "no" }));
+    }
+    let keys = file.metadata.iter().filter(|(key, _)| all || key.starts_with("genarm.") || key.starts_with("adapter."));
+    for (key, value) in keys.filter(|(key, _)| *key != "tokenizer.chat_template") {
+        line(key, value.as_str().map_or_else(|| value.to_string(), |text| text.replace('\n', " ")));
+    }
+    out
+}

@@ -1,0 +1,91 @@
+//! What commands share: the configuration's arguments, loading with a progress bar, Ctrl-C, colours.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{Config, Overrides};
+use crate::engine::llama::interrupt_flag;
+use crate::session::Session;
+
+/// Where preferences come from.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// Preferences: a YAML file with base, ARMs, weights, profiles and sampling
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+impl ConfigArgs {
+    /// The file under the command line, resolved.
+    pub fn resolve(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(self.config.as_deref(), &self.overrides)?)
+    }
+}
+
+/// Opens a session with a progress bar.
+pub fn open(config: Config) -> anyhow::Result<Session> {
+    let mut bar: Option<(PathBuf, ProgressBar)> = None;
+    let flag = interrupt_flag();
+    let result = Session::open(config, &mut |path, share| {
+        if bar.as_ref().is_none_or(|(shown, _)| shown != path) {
+            if let Some((_, bar)) = bar.take() {
+                bar.finish_and_clear();
+            }
+            bar = Some((path.to_owned(), progress(&format!("loading {}", file_name(path)), 1000)));
+        }
+        if let Some((_, bar)) = &bar {
+            bar.set_position((share * 1000.0) as u64);
+        }
+        !flag.load(Ordering::Relaxed)
+    });
+    if let Some((_, bar)) = bar {
+        bar.finish_and_clear();
+    }
+    if flag.load(Ordering::Relaxed) {
+        return Err(super::Interrupted.into());
+    }
+    let mut session = result?;
+    let mut bar = None;
+    session.base().on_progress(Some(Box::new(move |done, total| {
+        let bar = bar.get_or_insert_with(|| progress("reading the prompt", total as u64));
+        bar.set_position(done as u64);
+        if done == total {
+            bar.finish_and_clear();
+        }
+    })));
+    Ok(session)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A bar on stderr, hidden where that is no terminal.
+fn progress(what: &str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}% {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(total).with_style(style).with_message(what.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Lets Ctrl-C end the decode in progress; a second one ends the process.
+pub fn catch_interrupts() -> anyhow::Result<()> {
+    let flag = interrupt_flag();
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())?;
+        signal_hook::flag::register(signal, flag.clone())?;
+    }
+    Ok(())
+}
+
+/// Whether to colour what goes to `stream` (<https://no-color.org>).
+pub fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}

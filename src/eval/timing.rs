@@ -1,0 +1,126 @@
+//! What guidance costs: base, ARMs and guided decoding, timed in turns so that a noisy machine slows all of them alike.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::decode::{Chain, ChainFault};
+use crate::expert::{Expert, ExpertError, Token};
+
+/// Seconds a token of each part, the median of the repeats.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Timings {
+    /// The base alone.
+    pub base: f64,
+    /// Each ARM alone.
+    pub arms: Vec<f64>,
+    /// Guided decoding: base, ARMs, combination and sampling.
+    pub guided: f64,
+    /// Combination and sampling within it.
+    pub overhead: f64,
+    /// The median over the repeats of (base + ARMs) / guided, each from one repeat: 1 is the serial ideal.
+    pub guided_to_ideal: f64,
+    /// The median over the repeats of overhead / guided.
+    pub overhead_share: f64,
+}
+
+/// One repeat.
+#[derive(Debug, Clone, Default)]
+pub struct Repeat {
+    /// As in [`Timings`].
+    pub base: f64,
+    /// As in [`Timings`].
+    pub arms: Vec<f64>,
+    /// As in [`Timings`].
+    pub guided: f64,
+    /// As in [`Timings`].
+    pub overhead: f64,
+}
+
+impl Timings {
+    /// The medians. `repeats` is not empty.
+    pub fn of(repeats: &[Repeat]) -> Self {
+        let over = |f: &dyn Fn(&Repeat) -> f64| median(repeats.iter().map(f).collect());
+        let n_arms = repeats.first().map_or(0, |r| r.arms.len());
+        Self {
+            base: over(&|r| r.base),
+            arms: (0..n_arms).map(|i| over(&|r| r.arms[i])).collect(),
+            guided: over(&|r| r.guided),
+            overhead: over(&|r| r.overhead),
+            guided_to_ideal: over(&|r| (r.base + r.arms.iter().sum::<f64>()) / r.guided),
+            overhead_share: over(&|r| r.overhead / r.guided),
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+/// Seconds a token of an expert that reads `text` one token at a time after its first `n_prompt`.
+///
+/// # Errors
+///
+/// When the expert fails.
+pub fn time_expert(expert: &mut dyn Expert, text: &[Token], n_prompt: usize) -> Result<f64, ExpertError> {
+    expert.advance(&text[..n_prompt], 1)?;
+    let start = Instant::now();
+    for n in n_prompt + 1..=text.len() {
+        expert.advance(&text[..n], 1)?;
+    }
+    Ok(start.elapsed().as_secs_f64() / (text.len() - n_prompt) as f64)
+}
+
+/// Seconds a token of guided decoding over the same positions. The tokens are drawn, but the text goes on with `text`, so that all
+/// parts read the same.
+///
+/// # Errors
+///
+/// When the base or an ARM fails.
+pub fn time_guided(
+    base: &mut dyn Expert,
+    chain: &mut dyn Chain,
+    text: &[Token],
+    n_prompt: usize,
+) -> Result<Duration, ChainFault> {
+    let failed = |source| ChainFault::Guide(crate::guidance::GuideError { arm: "base".into(), source });
+    text[..n_prompt].iter().for_each(|token| chain.accept(*token, false));
+    chain.sample(base.advance(&text[..n_prompt], 1).map_err(failed)?)?;
+    let start = Instant::now();
+    for n in n_prompt + 1..=text.len() {
+        chain.accept(text[n - 1], false);
+        chain.sample(base.advance(&text[..n], 1).map_err(failed)?)?;
+    }
+    Ok(start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TableExpert;
+    use crate::decode::Greedy;
+
+    #[test]
+    fn every_part_reads_the_same_tokens() {
+        let expert = || TableExpert::new(3, 100, |_, logits| logits.fill(0.0));
+        let text = [0, 1, 2, 0, 1, 2, 0, 1];
+        let (mut alone, mut guided) = (expert(), expert());
+        time_expert(&mut alone, &text, 3).unwrap();
+        time_guided(&mut guided, &mut Greedy, &text, 3).unwrap();
+        assert_eq!((alone.n_decoded(), guided.n_decoded()), (8, 8));
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_repeat() {
+        let repeat =
+            |slow: f64| Repeat { base: 3.0 * slow, arms: vec![slow], guided: 4.0 * slow, overhead: 0.04 * slow };
+        let timings = Timings::of(&[repeat(1.0), repeat(10.0), repeat(2.0)]);
+        assert_eq!((timings.guided_to_ideal, timings.base), (1.0, 6.0));
+        assert!((timings.overhead_share - 0.01).abs() < 1e-12);
+    }
+}

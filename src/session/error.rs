@@ -1,0 +1,120 @@
+//! Why a session cannot be opened, or a prompt not be read.
+
+use std::path::PathBuf;
+
+use crate::chat::TemplateError;
+use crate::engine::llama::{ContextError, LoadError, LoraError, TokenizeError};
+use crate::expert::Token;
+use crate::guidance::Mismatch;
+
+/// Why a session cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// A model cannot be loaded.
+    #[error("{who}: {source}")]
+    Load {
+        /// "base", or an ARM's name in quotes.
+        who: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// An adapter cannot be loaded.
+    #[error("{who}: {source}")]
+    Lora {
+        /// As above.
+        who: String,
+        /// Why.
+        source: LoraError,
+    },
+    /// A context cannot be made.
+    #[error("{who}: {source}")]
+    Context {
+        /// As above.
+        who: String,
+        /// Why.
+        source: ContextError,
+    },
+    /// An ARM does not speak the base's tokens.
+    #[error("ARM \"{arm}\" ({}) cannot guide {}: {source}", arm_path.display(), base_path.display())]
+    Vocabulary {
+        /// The ARM.
+        arm: String,
+        /// Its file.
+        arm_path: PathBuf,
+        /// The base's file.
+        base_path: PathBuf,
+        /// The first differences.
+        source: Mismatch,
+    },
+    /// It would not fit.
+    #[error(
+        "not enough memory: {need} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are free; \
+         give a smaller --n-ctx, --cache-type-k q8_0, or smaller models"
+    )]
+    Memory {
+        /// All of it, in words.
+        need: String,
+        /// The weights.
+        weights: String,
+        /// The K and V caches.
+        kv: String,
+        /// The compute buffers.
+        compute: String,
+        /// What the machine has left.
+        free: String,
+    },
+    /// A setting that contradicts another.
+    #[error(
+        "{who}: a V cache of type {ty} needs flash attention; leave --flash-attn at auto or on, or take --cache-type-v f16"
+    )]
+    QuantisedV {
+        /// As above.
+        who: String,
+        /// The type.
+        ty: String,
+    },
+    /// A chat template cannot be used.
+    #[error("{who}: {source}")]
+    Template {
+        /// As above.
+        who: String,
+        /// Why.
+        source: TemplateError,
+    },
+}
+
+/// Why a prompt cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PromptError {
+    /// It has characters without tokens, or too many.
+    #[error("{who}: {source}")]
+    Tokenize {
+        /// "base", or an ARM's name in quotes.
+        who: String,
+        /// Why.
+        source: TokenizeError,
+    },
+    /// A token id outside the vocabulary.
+    #[error("token {token} is outside the vocabulary of {n_vocab} tokens (0 to {})", n_vocab - 1)]
+    Token {
+        /// The id.
+        token: Token,
+        /// Size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// The conversation cannot be rendered.
+    #[error("{who}: {source}")]
+    Template {
+        /// As above.
+        who: String,
+        /// Why.
+        source: TemplateError,
+    },
+    /// Nothing says how to write a conversation.
+    #[error(
+        "this base has no chat template; give one: --chat-template chatml (or llama2, llama3, zephyr, alpaca, hh, raw, a file)"
+    )]
+    NoTemplate,
+}

@@ -1,0 +1,80 @@
+//! What the user says, as each model reads it.
+
+use super::{ArmText, PromptError, Session, special_text};
+use crate::chat::{ChatTemplate, Conversation, Message, starts_with_bos};
+use crate::engine::llama::Vocab;
+use crate::expert::Token;
+
+/// A prompt in tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// The base's tokens.
+    pub base: Vec<Token>,
+    /// For each ARM its own tokens; `None` reads the base's.
+    pub arms: Vec<Option<Vec<Token>>>,
+}
+
+impl Session {
+    /// A plain text. ARMs with a `template:` in the configuration read it as a user's message through that; the others read
+    /// the base's tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn text_prompt(&self, text: &str) -> Result<Prompt, PromptError> {
+        let tokenize = |source| PromptError::Tokenize { who: "base".into(), source };
+        let base = self.vocab.tokenize(text, true, true).map_err(tokenize)?;
+        let mut conversation = Conversation::new(self.config.prompt.system.clone());
+        conversation.push_user(text);
+        let messages = conversation.messages();
+        let arms = self.arms.iter().map(|arm| if arm.templated { arm.read(&messages, &base) } else { Ok(None) });
+        let arms = arms.collect::<Result<_, _>>()?;
+        Ok(Prompt { base, arms })
+    }
+
+    /// Tokens, read by all.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError::Token`].
+    pub fn token_prompt(&self, tokens: Vec<Token>) -> Result<Prompt, PromptError> {
+        let n_vocab = self.vocab.n_tokens();
+        match tokens.iter().find(|t| usize::try_from(**t).map_or(true, |t| t >= n_vocab)) {
+            Some(&token) => Err(PromptError::Token { token, n_vocab }),
+            None => Ok(Prompt { base: tokens, arms: vec![None; self.arms.len()] }),
+        }
+    }
+
+    /// A conversation, to be continued by the assistant: each model reads it through its own chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn chat_prompt(&self, conversation: &Conversation) -> Result<Prompt, PromptError> {
+        let messages = conversation.messages();
+        let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
+        let base = render("base", template, &self.vocab, &messages)?;
+        let arms = self.arms.iter().map(|arm| arm.read(&messages, &base));
+        let arms = arms.collect::<Result<_, _>>()?;
+        Ok(Prompt { base, arms })
+    }
+}
+
+impl ArmText {
+    /// The conversation in this ARM's words, where those are not the base's.
+    fn read(&self, messages: &[Message], base: &[Token]) -> Result<Option<Vec<Token>>, PromptError> {
+        let Some(template) = &self.template else { return Ok(None) };
+        let own = render(&format!("ARM \"{}\"", self.name), template, &self.vocab, messages)?;
+        Ok(Some(own).filter(|own| own != base))
+    }
+}
+
+fn render(who: &str, template: &ChatTemplate, vocab: &Vocab, messages: &[Message]) -> Result<Vec<Token>, PromptError> {
+    let (bos, eos) = (special_text(vocab, vocab.bos()), special_text(vocab, vocab.eos()));
+    let text = template
+        .render(messages, true, &bos, &eos)
+        .map_err(|source| PromptError::Template { who: who.into(), source })?;
+    // A template that writes BOS itself must not get a second one.
+    let add_special = !starts_with_bos(&text, &bos);
+    vocab.tokenize(&text, add_special, true).map_err(|source| PromptError::Tokenize { who: who.into(), source })
+}
