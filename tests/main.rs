@@ -1,5 +1,6 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
+mod cli;
 mod config;
 mod gguf;
 mod sampling;
