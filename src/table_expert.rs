@@ -2,6 +2,9 @@
 
 use crate::expert::{Expert, ExpertError, Token, check_request, common_prefix};
 
+/// Writes the logits that follow a history.
+type Row = Box<dyn Fn(&[Token], &mut [f32]) + Send>;
+
 /// An expert that computes its logits from the last tokens of the history with a pure function.
 ///
 /// It counts decoded tokens as a real engine would, so that tests of prefix reuse and rollback run on it.
@@ -22,7 +25,7 @@ use crate::expert::{Expert, ExpertError, Token, check_request, common_prefix};
 pub struct TableExpert {
     n_vocab: usize,
     n_ctx: usize,
-    row: Box<dyn Fn(&[Token], &mut [f32]) + Send>,
+    row: Row,
     cached: Vec<Token>,
     logits: Vec<f32>,
     rows: usize,

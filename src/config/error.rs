@@ -14,8 +14,8 @@ use crate::nearest::suggestion;
 pub struct ConfigError {
     /// Where the wrong thing was said.
     pub place: Place,
-    /// What is wrong with it.
-    pub problem: Problem,
+    /// What is wrong with it; boxed, because errors travel by value through every reader.
+    pub problem: Box<Problem>,
 }
 
 impl ConfigError {
@@ -25,7 +25,7 @@ impl ConfigError {
     }
 
     pub(super) fn usage(problem: Problem) -> Self {
-        Self { place: Place::CommandLine, problem }
+        Self { place: Place::CommandLine, problem: Box::new(problem) }
     }
 }
 
@@ -153,7 +153,7 @@ impl<'a> Source<'a> {
     }
 
     fn at(&self, at: Position, problem: Problem) -> ConfigError {
-        ConfigError { place: Place::Line(self.file.to_owned(), at), problem }
+        ConfigError { place: Place::Line(self.file.to_owned(), at), problem: Box::new(problem) }
     }
 
     /// An error at the value of `path`.
@@ -230,7 +230,7 @@ fn syntax_error(error: &serde_saphyr::Error, file: &Path) -> ConfigError {
         Some(at) => Place::Line(file, at),
         None => Place::File(file),
     };
-    ConfigError { place, problem: Problem::Syntax(message(error)) }
+    ConfigError { place, problem: Box::new(Problem::Syntax(message(error))) }
 }
 
 fn innermost(error: &serde_saphyr::Error) -> &serde_saphyr::Error {

@@ -44,7 +44,8 @@ impl Config {
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
-    let fail = |reason: String| ConfigError { place: Place::File(file.to_owned()), problem: Problem::Read(reason) };
+    let fail =
+        |reason: String| ConfigError { place: Place::File(file.to_owned()), problem: Box::new(Problem::Read(reason)) };
     let bytes = std::fs::read(file).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => fail("no such file".to_owned()),
         io::ErrorKind::IsADirectory => fail("it is a directory, name a YAML file in it".to_owned()),
@@ -133,7 +134,7 @@ impl Resolver<'_> {
         match self.source {
             Some(source) => ConfigError {
                 place: Place::File(source.file.to_owned()),
-                problem: Problem::NoBase("write `base: {model: FILE}`, or pass --base FILE"),
+                problem: Box::new(Problem::NoBase("write `base: {model: FILE}`, or pass --base FILE")),
             },
             None => ConfigError::usage(Problem::NoBase("pass --base FILE, or a YAML file that names one")),
         }

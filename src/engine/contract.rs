@@ -1,6 +1,6 @@
 //! A GGUF's vocabulary, as the contract of guidance sees it.
 
-use super::gguf::{TokenType, Vocabulary};
+use super::gguf::Vocabulary;
 use crate::guidance::{TokenKind, TokenTable};
 
 impl TokenTable for Vocabulary<'_> {
@@ -13,15 +13,7 @@ impl TokenTable for Vocabulary<'_> {
     }
 
     fn kind(&self, index: usize) -> TokenKind {
-        match self.token_type(index) {
-            TokenType::Undefined => TokenKind::Undefined,
-            TokenType::Normal => TokenKind::Normal,
-            TokenType::Unknown => TokenKind::Unknown,
-            TokenType::Control => TokenKind::Control,
-            TokenType::UserDefined => TokenKind::UserDefined,
-            TokenType::Unused => TokenKind::Unused,
-            TokenType::Byte => TokenKind::Byte,
-        }
+        self.token_type(index)
     }
 
     fn special(&self) -> [(&'static str, Option<u32>); 3] {

@@ -51,6 +51,10 @@ impl Candidates<'_> {
 pub type Init = unsafe extern "C" fn(*mut llama_sampler_i, *mut c_void) -> *mut llama_sampler;
 
 /// The `llama_sampler_init` of the llama.cpp inside genarm.
+///
+/// # Safety
+///
+/// As llama.cpp's: `iface` outlives the sampler, and its functions expect `ctx`.
 pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void) -> *mut llama_sampler {
     // SAFETY: passes the caller's arguments on; the structs have the same layout, which `abi.rs` proves.
     unsafe { llama_cpp_sys_2::llama_sampler_init(iface.cast(), ctx).cast() }

@@ -27,7 +27,8 @@ fn write_lora(base: &GgufFile, path: &Path) {
 
 /// Resident memory at its highest, in bytes, of a chat with `n_arms` ARMs that has answered once.
 fn resident(folder: &Path, n_arms: usize) -> u64 {
-    let mut yaml = String::from("base: {model: base.gguf, n_ctx: 64, n_batch: 32}\nprompt: {chat_template: raw}\narms:\n");
+    let mut yaml =
+        String::from("base: {model: base.gguf, n_ctx: 64, n_batch: 32}\nprompt: {chat_template: raw}\narms:\n");
     (0..n_arms).for_each(|i| writeln!(yaml, "  arm{i}: {{lora: [{{path: lora.gguf}}]}}").expect("text"));
     let config = folder.join(format!("{n_arms}.yaml"));
     std::fs::write(&config, yaml).expect("written");

@@ -3,6 +3,7 @@
 use super::GgufFile;
 use super::error::Fault;
 use super::value::{Array, Strings, Value};
+pub use crate::guidance::TokenKind as TokenType;
 use std::collections::HashSet;
 
 /// The vocabulary of a file, without a copy.
@@ -10,19 +11,6 @@ use std::collections::HashSet;
 pub struct Vocabulary<'a> {
     file: &'a GgufFile,
     tokens: &'a Strings,
-}
-
-/// What a token is (llama.cpp's `llama_token_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // the names are llama.cpp's
-pub enum TokenType {
-    Undefined,
-    Normal,
-    Unknown,
-    Control,
-    UserDefined,
-    Unused,
-    Byte,
 }
 
 /// The special tokens that the file names, with llama.cpp's defaults where it names none.
