@@ -6,5 +6,5 @@ pub struct Args {}
 
 /// Prints it.
 pub fn run(_: &Args) -> anyhow::Result<()> {
-    super::generate::print(&format!("{}\n", serde_json::to_string_pretty(&crate::config::json_schema())?))
+    super::generate::print(&format!("{}\n", crate::config::json_schema().trim_end()))
 }

@@ -253,7 +253,7 @@ fn one_line(text: &str) -> String {
 /// Rust's type names in a user's words.
 fn type_name(ty: &str) -> &str {
     match ty {
-        "f32" | "f64" | "float" => "a number",
+        "f32" | "f64" | "float" | "floating point" => "a number",
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "bool" | "boolean" => "true or false",

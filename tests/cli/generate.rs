@@ -7,7 +7,7 @@ const PROMPT: &str = "Once upon a time, there was a little girl named Lily.";
 
 fn generate(args: &[&str]) -> serde_json::Value {
     let config = demo();
-    json(&[&["generate", "--config", &config, "--json", "--seed", "3"], args].concat())
+    json(&[&["generate", "--config", &config, "--json"], args].concat())
 }
 
 #[test]
@@ -66,8 +66,8 @@ fn the_prompt_may_come_from_everywhere() {
 
 #[test]
 fn the_end_of_a_text_has_a_reason() {
-    assert_eq!(generate(&["-n", "5", PROMPT])["finish_reason"], "length");
-    let stopped = generate(&["-n", "200", "--stop", ".", PROMPT]);
+    assert_eq!(generate(&["--seed", "3", "-n", "5", PROMPT])["finish_reason"], "length");
+    let stopped = generate(&["--seed", "3", "-n", "200", "--stop", ".", PROMPT]);
     assert_eq!(stopped["finish_reason"], "stop");
     assert!(!stopped["text"].as_str().expect("a text").contains('.'));
     let full = generate(&["--n-ctx", "32", "--ignore-eos", PROMPT]);
@@ -135,7 +135,7 @@ fn bench_reports_every_part() {
     let out = json(&[
         "bench",
         "--synthetic",
-        "base=2M,arm=1M",
+        "base=40M,arm=34M",
         "--n-gen",
         "4",
         "--n-prompt",

@@ -121,6 +121,7 @@ pub struct Context {
     raw: NonNull<sys::llama_context>,
     batch: sys::llama_batch,
     n_vocab: usize,
+    n_ctx: usize,
     /// Adapters outlive the context that applies them.
     _loras: Vec<Lora>,
     model: Arc<Model>,
@@ -161,7 +162,8 @@ impl Context {
         // SAFETY: plain numbers. It aborts only where malloc fails for these few kilobytes.
         let batch = unsafe { sys::llama_batch_init(i32::try_from(params.n_batch).unwrap_or(i32::MAX), 0, 1) };
         let n_vocab = model.vocab().n_tokens();
-        let context = Self { raw: ctx, batch, n_vocab, _loras: loras, model: Arc::clone(model) };
+        let n_ctx = params.n_ctx as usize;
+        let context = Self { raw: ctx, batch, n_vocab, n_ctx, _loras: loras, model: Arc::clone(model) };
         context.apply_loras().map_err(|()| ContextError::Lora { model: name() })?;
         Ok(context)
     }
@@ -191,8 +193,9 @@ impl Context {
 
     /// Tokens that the sequence may have.
     pub fn n_ctx(&self) -> usize {
+        // llama.cpp rounds what was asked for up to whole cells of its cache; the user's number holds.
         // SAFETY: `raw` is a context; so in every function below.
-        unsafe { sys::llama_n_ctx_seq(self.raw.as_ptr()) as usize }
+        self.n_ctx.min(unsafe { sys::llama_n_ctx_seq(self.raw.as_ptr()) as usize })
     }
 
     /// Tokens that one [`decode`](Self::decode) takes at most.
