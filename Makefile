@@ -10,7 +10,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test bench models models-report test-hosts clean
+.PHONY: help setup build demo lint test bench models models-report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,9 +40,6 @@ models: build ## Train the demo models anew (CORPUS=FILE)
 
 models-report: build ## Measure the demo models, and write their report
 	scripts/models-report
-
-test-hosts: build ## Run the sampler inside unmodified llama.cpp programs
-	scripts/test-hosts
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
