@@ -37,6 +37,14 @@ pub trait Expert {
     /// at all when the same rows are asked for again.
     fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError>;
 
+    /// Announces that [`advance`](Self::advance) follows with the same arguments.
+    ///
+    /// Experts that share a batch are decoded together when the first of them is asked for its rows. A request that cannot be
+    /// served is not taken up here; `advance` answers it with the error. Others need not do anything.
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        let _ = (history, k);
+    }
+
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;
 }

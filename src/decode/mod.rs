@@ -18,6 +18,11 @@ pub trait Chain {
     /// Is told the next token of the text; `generated` is false for the prompt's.
     fn accept(&mut self, token: Token, generated: bool);
 
+    /// Announces that the base is about to be asked for its last `k` rows after `history`: what shares a batch with it reads along.
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        let _ = (history, k);
+    }
+
     /// Draws the next token from the base's raw logits. May be called again at the same position.
     ///
     /// # Errors

@@ -103,6 +103,7 @@ pub fn generate(
     let (mut times, mut finish) = ([Duration::ZERO; 2], Finish::Length);
     while history.len() - n_prompt < n_predict {
         let start = Instant::now();
+        chain.prepare(&history, 1);
         let logits = match base.advance(&history, 1) {
             Ok(logits) => logits,
             Err(ExpertError::ContextFull { .. }) => break,

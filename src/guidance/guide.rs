@@ -37,18 +37,29 @@ impl Arm {
     }
 
     fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
-        let wanted = match &self.prompt {
-            None => history,
-            Some(prompt) => {
-                self.history.clear();
-                self.history.extend_from_slice(prompt);
-                self.history.extend_from_slice(history.get(n_prompt..).unwrap_or_default());
-                &self.history
-            }
-        };
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
         let fail = |source| GuideError { arm: self.name.clone(), source };
         self.expert.advance(wanted, k).map_err(fail)
     }
+
+    fn prepare(&mut self, history: &[Token], n_prompt: usize, k: usize) {
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        self.expert.prepare(wanted, k);
+    }
+}
+
+/// What an ARM reads where the base reads `history`: its own prompt, if it has one, and the common response.
+fn own_history<'a>(
+    prompt: Option<&[Token]>,
+    buffer: &'a mut Vec<Token>,
+    history: &'a [Token],
+    n_prompt: usize,
+) -> &'a [Token] {
+    let Some(prompt) = prompt else { return history };
+    buffer.clear();
+    buffer.extend_from_slice(prompt);
+    buffer.extend_from_slice(history.get(n_prompt..).unwrap_or_default());
+    buffer
 }
 
 /// Why guidance failed at a step.
@@ -149,6 +160,15 @@ impl Guide {
         self.n_prompt = n_prompt;
         for (arm, prompt) in self.arms.iter_mut().zip(prompts) {
             arm.prompt = prompt;
+        }
+    }
+
+    /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the base are
+    /// decoded along with it.
+    pub fn prepare(&mut self, history: &[Token], k: usize) {
+        self.weights.copy_to(&mut self.now);
+        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
+            arm.prepare(history, self.n_prompt, k);
         }
     }
 

@@ -138,6 +138,12 @@ impl Chain for Sampler {
         self.selector.accept(token);
     }
 
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        if let Some(hook) = &self.hook {
+            hook.with_guide(|guide| guide.prepare(history, k));
+        }
+    }
+
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
         let start = Instant::now();
         let mut token = self.draw(logits, false);
