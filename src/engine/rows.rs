@@ -19,6 +19,7 @@ pub(super) struct Rows {
     rows: Vec<Row>,
     /// Of the batch being decoded; kept to be reused.
     shares: Vec<Share>,
+    n_batches: u64,
 }
 
 /// One sequence.
@@ -70,11 +71,15 @@ impl Rows {
         let n_seq = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let ctx = Context::new(model, adapters, &ContextParams { n_seq, ..params.clone() })?;
         let rows = parts.iter().map(|part| Row { part: *part, ..Row::default() }).collect();
-        Ok(Self { ctx, rows, shares: Vec::new() })
+        Ok(Self { ctx, rows, shares: Vec::new(), n_batches: 0 })
     }
 
     pub(super) fn context(&self) -> &Context {
         &self.ctx
+    }
+
+    pub(super) fn n_batches(&self) -> u64 {
+        self.n_batches
     }
 
     pub(super) fn n_decoded(&self, row: usize) -> u64 {
@@ -143,6 +148,7 @@ impl Rows {
             shares.clear();
             self.fill(&mut shares);
             let result = if shares.is_empty() { Ok(false) } else { self.ctx.decode().map(|()| true) };
+            self.n_batches += u64::from(!shares.is_empty());
             match result {
                 Ok(_) => self.take(&shares),
                 Err(_) => self.undo(&shares),

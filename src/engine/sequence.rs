@@ -66,6 +66,11 @@ impl Sequence {
         self.max_rows
     }
 
+    /// Batches that its context has decoded, for this sequence and the others.
+    pub fn n_batches(&self) -> u64 {
+        self.lock().n_batches()
+    }
+
     /// Whether a part of its history cannot be dropped cheaply.
     pub fn is_recurrent(&self) -> bool {
         self.recurrent

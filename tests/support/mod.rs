@@ -1,5 +1,7 @@
 //! What tests share: models to run on, and experts made of them.
 
+pub mod random;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
