@@ -4,5 +4,6 @@ mod cli;
 mod config;
 mod gguf;
 mod sampling;
+mod speculation;
 mod support;
 mod train;

@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod load;
 mod schema;
+mod stats;
 pub mod train;
 
 use std::fmt;

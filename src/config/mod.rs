@@ -38,7 +38,8 @@ pub use error::{ConfigError, Place, Problem};
 pub use overrides::{ArmOverride, EngineOptions, Overrides, parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
-pub use settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+pub use crate::guidance::Gate;
+pub use settings::{CacheType, GpuLayers, OnError, Speculate, Switch};
 pub use types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
 
 #[cfg(test)]

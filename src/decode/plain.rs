@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Chain, ChainFault};
+use super::{Chain, ChainFault, Speculation};
 use crate::expert::{Expert, ExpertError, Token};
 
 /// Why a text ended.
@@ -49,6 +49,8 @@ pub struct Generated {
     pub prompt: Duration,
     /// Time that the base took for all later tokens.
     pub base: Duration,
+    /// What speculation did; nothing in a plain run.
+    pub speculation: Speculation,
 }
 
 /// Why decoding failed.
@@ -90,13 +92,8 @@ pub fn generate(
     is_eog: &dyn Fn(Token) -> bool,
     each: &mut dyn FnMut(Step<'_>) -> Flow,
 ) -> Result<Generated, DecodeError> {
+    check(base, prompt)?;
     let n_prompt = prompt.len();
-    if n_prompt == 0 {
-        return Err(DecodeError::EmptyPrompt);
-    }
-    if n_prompt > base.n_ctx() {
-        return Err(DecodeError::PromptTooLong { n_prompt, n_ctx: base.n_ctx() });
-    }
     prompt.iter().for_each(|token| chain.accept(*token, false));
     let mut history = Vec::with_capacity(n_prompt + n_predict.min(base.n_ctx()));
     history.extend_from_slice(prompt);
@@ -116,18 +113,10 @@ pub fn generate(
         times[usize::from(history.len() > n_prompt)] += start.elapsed();
         let token = match chain.sample(logits) {
             Ok(token) => token,
-            Err(ChainFault::Guide(fault)) => match fault.source {
-                ExpertError::ContextFull { n_ctx, wanted } if history.len() == n_prompt => {
-                    return Err(DecodeError::PromptTooLong { n_prompt: wanted, n_ctx });
-                }
-                ExpertError::ContextFull { .. } => break,
-                ExpertError::Interrupted => {
-                    finish = Finish::Interrupted;
-                    break;
-                }
-                _ => return Err(ChainFault::Guide(fault).into()),
-            },
-            Err(fault) => return Err(fault.into()),
+            Err(fault) => {
+                finish = ending(fault, history.len() == n_prompt)?;
+                break;
+            }
         };
         if is_eog(token) {
             finish = Finish::Eos;
@@ -142,7 +131,34 @@ pub fn generate(
         }
     }
     let tokens = history.split_off(n_prompt);
-    Ok(Generated { tokens, finish, prompt: times[0], base: times[1] })
+    Ok(Generated { tokens, finish, prompt: times[0], base: times[1], speculation: Speculation::default() })
+}
+
+/// Refuses a prompt that nobody can continue.
+pub(super) fn check(base: &dyn Expert, prompt: &[Token]) -> Result<(), DecodeError> {
+    let (n_prompt, n_ctx) = (prompt.len(), base.n_ctx());
+    match n_prompt {
+        0 => Err(DecodeError::EmptyPrompt),
+        _ if n_prompt > n_ctx => Err(DecodeError::PromptTooLong { n_prompt, n_ctx }),
+        _ => Ok(()),
+    }
+}
+
+/// How a text ends of which no further token could be drawn.
+pub(super) fn ending(fault: ChainFault, at_prompt: bool) -> Result<Finish, DecodeError> {
+    let source = match &fault {
+        ChainFault::Guide(fault) => &fault.source,
+        ChainFault::Draft(source) => source,
+        ChainFault::NoCandidate => return Err(fault.into()),
+    };
+    match *source {
+        ExpertError::ContextFull { n_ctx, wanted } if at_prompt => {
+            Err(DecodeError::PromptTooLong { n_prompt: wanted, n_ctx })
+        }
+        ExpertError::ContextFull { .. } => Ok(Finish::Length),
+        ExpertError::Interrupted => Ok(Finish::Interrupted),
+        _ => Err(fault.into()),
+    }
 }
 
 #[cfg(test)]

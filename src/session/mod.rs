@@ -2,6 +2,7 @@
 //!
 //! The one way from a [`Config`] to text, for every door.
 
+mod drafters;
 mod error;
 mod open;
 mod prompt;
@@ -12,7 +13,7 @@ pub use prompt::Prompt;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};
-use crate::decode::{self, DecodeError, Flow, Generated, Step};
+use crate::decode::{self, DecodeError, Flow, Generated, Speculator, Step};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
 use crate::expert::Expert;
@@ -30,6 +31,8 @@ pub struct Session {
     /// Of the base, then of each ARM that has one.
     base_template: Option<ChatTemplate>,
     arms: Vec<ArmText>,
+    /// `None` decodes plainly.
+    speculator: Option<Speculator>,
 }
 
 /// How an ARM reads prompts.
@@ -48,7 +51,7 @@ impl Session {
     ///
     /// [`SessionError`]: one line that says what to do.
     pub fn open(config: Config, loading: Loading<'_>) -> Result<Self, SessionError> {
-        let opened = open::open(&config, loading)?;
+        let opened = open::open(&config, &mut *loading)?;
         let vocab = opened.base.vocab();
         let on_error = match config.on_error {
             config::OnError::Base => OnError::Base,
@@ -56,8 +59,11 @@ impl Session {
         };
         let weights = opened.guide.weights().clone();
         let hook = HookState::new(opened.guide, on_error);
+        hook.with_guide(|guide| guide.set_gate(config.guidance.gate));
+        let speculator = drafters::speculator(&config, &opened.base, &opened.arms, &hook, loading)?;
         let base = opened.base_sequence;
-        Ok(Self { config, base, vocab, hook, weights, base_template: opened.base_template, arms: opened.arms })
+        let base_template = opened.base_template;
+        Ok(Self { config, base, vocab, hook, weights, base_template, arms: opened.arms, speculator })
     }
 
     /// The configuration that it was opened with.
@@ -109,7 +115,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`decode::generate`].
+    /// As [`decode::generate`] and [`decode::speculate`].
     pub fn generate(
         &mut self,
         sampler: &mut Sampler,
@@ -120,7 +126,14 @@ impl Session {
         sampler.reset();
         self.hook.with_guide(|guide| guide.begin(prompt.base.len(), prompt.arms.clone()));
         let vocab = self.vocab.clone();
-        decode::generate(&mut self.base, sampler, &prompt.base, n_predict, &|token| vocab.is_eog(token), each)
+        let is_eog = |token| vocab.is_eog(token);
+        match &mut self.speculator {
+            Some(speculator) if sampler.has_distribution() => {
+                speculator.seed(sampler.seed().into());
+                decode::speculate(&mut self.base, sampler, speculator, &prompt.base, n_predict, &is_eog, each)
+            }
+            _ => decode::generate(&mut self.base, sampler, &prompt.base, n_predict, &is_eog, each),
+        }
     }
 
     /// The β_r of an ARM's training, if the configuration says it.

@@ -76,7 +76,7 @@ impl Models<'_> {
     }
 }
 
-fn sequence(who: &str, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Sequence, SessionError> {
+pub(super) fn sequence(who: &str, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Sequence, SessionError> {
     let lora = |lora: &config::LoraSpec| Lora::load(model, &lora.path, lora.scale);
     let loras = spec.lora.iter().map(lora).collect::<Result<Vec<_>, _>>();
     let loras = loras.map_err(|source| SessionError::Lora { who: who.into(), source })?;
@@ -99,7 +99,7 @@ fn template(who: &str, setting: Option<&str>, model: &Model) -> Result<Option<Ch
     }
 }
 
-fn model_params(spec: &ExpertSpec) -> ModelParams {
+pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {
     let n_gpu_layers = match spec.n_gpu_layers {
         GpuLayers::Auto | GpuLayers::All => None,
         GpuLayers::Count(n) => Some(n),

@@ -1,0 +1,7 @@
+//! Lossless speculation: the tokens have the distribution of the plain loop, and the texts its endings.
+
+mod endings;
+mod exact;
+mod models;
+mod mutants;
+mod world;
