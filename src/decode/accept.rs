@@ -51,7 +51,7 @@ impl Accept for Exact {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use rand::SeedableRng;
+    use rand::{Rng, SeedableRng};
 
     /// What becomes of a token drafted from q, exactly: the law that `judge` samples.
     fn outcome(p: &Distribution, q: &Distribution, n: i32) -> Vec<f64> {

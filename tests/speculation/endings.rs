@@ -106,9 +106,14 @@ fn alike(set: impl Fn(&mut Run), finish: Finish) {
             set(&mut run);
             let found = run.go(&PROMPT);
             assert_eq!((&found.tokens, found.finish), (&expected.tokens, finish), "{who:?}, {k}");
-            assert!(found.speculation.drafted > 0 || expected.tokens.len() < 2, "{who:?}, {k} drafted");
+            // The first token is drawn plainly, and the last has nothing to draft for.
+            let may = expected.tokens.len() > 2 && who != Who::Lookup;
+            assert!(found.speculation.drafted > 0 || !may, "{who:?}, {k} drafted");
             // The next turn: the text so far, and a word of the user.
             let next = [&PROMPT[..], &expected.tokens, &[3]].concat();
+            if next.len() > 60 {
+                continue;
+            }
             for run in [&mut plain, &mut run] {
                 (run.eog, run.stop, run.n_predict) = (-1, None, 12);
             }

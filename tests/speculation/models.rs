@@ -21,7 +21,9 @@ fn demo(file: &str) -> std::path::PathBuf {
 
 fn session(yaml: &str) -> Session {
     let text = std::fs::read_to_string(demo("demo.yaml")).expect("the demo") + yaml;
-    let overrides = Overrides::default();
+    let mut overrides = Overrides::default();
+    // Threads gain nothing on models that small, and lose much where others compute too.
+    overrides.engine.threads = Some(1);
     let config = Config::parse(&text, &demo("demo.yaml"), &overrides).expect("a configuration");
     Session::open(config, &mut |_, _| true).expect("a session")
 }
@@ -109,7 +111,7 @@ fn words() -> [String; 7] {
 #[test]
 fn at_temperature_0_every_drafter_gives_the_plain_text_up_to_near_ties() {
     // All three ARMs are heard: a LoRA on the base, a whole model, and a LoRA on the small backbone.
-    let yaml = |word: &str| format!("\nspeculate: \"{word}\"\nprofile: x\n").replace("profile: x\n", "");
+    let yaml = |word: &str| format!("\nspeculate: \"{word}\"\n");
     let text = |word: &str, n: usize| {
         let mut session = session(&yaml(word));
         session.weights().set_all(&[0.6, 0.3, 0.3]).expect("weights");

@@ -171,8 +171,8 @@ impl World {
     /// The `i`-th world, in which `who` drafts.
     pub fn random(i: u64, who: Who) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(1000 + i);
-        let n_vocab = rng.random_range(3..=5);
-        let base = table(n_vocab, 1.5, &mut rng);
+        let n_vocab = rng.random_range(4..=5);
+        let base = table(n_vocab, 1.2, &mut rng);
         let arms: Vec<_> = (0..2).map(|_| TableExpert::bigram(table(n_vocab, 1.0, &mut rng))).collect();
         // The drafter knows the base a little.
         let noise = table(n_vocab, 1.0, &mut rng);
@@ -190,9 +190,9 @@ impl World {
             Who::Arm => Box::new(ArmDrafter::new(0, "arm0")),
         };
         let mut chain = TableChain::new(guide);
-        chain.temp = rng.random_range(0.5..1.5);
-        chain.top_k = rng.random_range(2..=n_vocab);
-        chain.top_p = rng.random_range(0.6..1.0);
+        chain.temp = rng.random_range(0.9..1.6);
+        chain.top_k = rng.random_range(3..=n_vocab);
+        chain.top_p = rng.random_range(0.85..1.0);
         chain.presence = rng.random_range(0.0..1.0);
         // Every pair occurs, so that lookup has something to say after each.
         let prompt = (0..n_vocab as Token).flat_map(|a| (0..n_vocab as Token).flat_map(move |b| [a, b])).collect();
