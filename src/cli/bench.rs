@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Usage;
+use super::bench_drafters::Plan;
 use super::load::{ConfigArgs, catch_interrupts, open};
-use crate::config::{ArmOverride, Overrides};
+use crate::config::{ArmOverride, Config, Overrides, Speculate};
+use crate::eval::inflate::{Inflated, inflate_adapter};
 use crate::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary, parse_shapes};
 use crate::eval::timing::{Repeat, Timings, time_expert, time_guided};
 use crate::expert::Token;
@@ -27,6 +29,19 @@ pub struct Args {
     /// GGUF whose vocabulary synthetic models have [default: 128256 tokens of bytes]
     #[arg(long, value_name = "FILE", requires = "synthetic")]
     vocabulary: Option<PathBuf>,
+    /// Grow the models of --from to these sizes, such as base=1.1B,arm=125M (arm is every ARM without a size of its own): they
+    /// compute what they did at a large model's cost. ARMs with weight 0 are left out
+    #[arg(long, value_name = "NAME=SIZE,…", requires = "from", conflicts_with = "synthetic")]
+    inflate: Option<String>,
+    /// Preferences whose llama models are grown
+    #[arg(long, value_name = "FILE", requires = "inflate")]
+    from: Option<PathBuf>,
+    /// Compare drafters instead: words of --speculate, such as off,auto,backbone,lookup. Each continues every --prompt
+    #[arg(long, value_name = "WORD,…", value_delimiter = ',')]
+    drafters: Vec<Speculate>,
+    /// Prompt of the drafters' texts; repeatable
+    #[arg(long, value_name = "TEXT", requires = "drafters")]
+    prompt: Vec<String>,
     /// Tokens in the context before the measured ones
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     n_prompt: u32,
@@ -62,10 +77,20 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
     if let Some(shapes) = args.synthetic.clone() {
         synthesise(&mut args, &shapes, folder.path())?;
     }
-    let config = args.config.resolve()?;
+    if args.from.is_some() {
+        args.config.config.clone_from(&args.from);
+    }
+    let mut config = args.config.resolve()?;
+    if let Some(sizes) = &args.inflate {
+        inflate(&mut config, sizes, folder.path())?;
+    }
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);
     catch_interrupts()?;
     let mut session = open(config)?;
+    if !args.drafters.is_empty() {
+        let plan = Plan { words: &args.drafters, prompts: &args.prompt, n_gen: args.n_gen, repeats: args.repeats };
+        return super::bench_drafters::run(&mut session, &plan, args.json);
+    }
     let needed = (args.n_prompt + args.n_gen) as usize;
     if needed > session.n_ctx() {
         return Err(
@@ -111,6 +136,35 @@ fn synthesise(args: &mut Args, shapes: &str, folder: &Path) -> anyhow::Result<()
         model.write(&path)?;
         add(overrides, request.name, path);
     }
+    Ok(())
+}
+
+/// The vocabulary of grown models: that of Llama 2, a usual size.
+const N_VOCAB_INFLATED: usize = 32_000;
+
+/// Grows the models of a configuration into `folder`, and puts them in their places.
+fn inflate(config: &mut Config, sizes: &str, folder: &Path) -> anyhow::Result<()> {
+    let sizes = parse_shapes(sizes).map_err(|e| Usage(e.to_string()))?;
+    let size = |name: &str| sizes.iter().find(|request| request.name == name).map(|request| request.n_params);
+    let of_base = size("base").unwrap_or_default();
+    config.arms.retain(|arm| arm.weight != 0.0);
+    let mut inflated = Inflated::default();
+    eprintln!("growing models …");
+    let base = config.base.model.clone();
+    let (path, _) = inflated.model(&base, folder, of_base, N_VOCAB_INFLATED)?;
+    config.base.model = path;
+    for arm in &mut config.arms {
+        let n_params = if arm.spec.model == base { Some(of_base) } else { size(&arm.name).or_else(|| size("arm")) };
+        let n_params = n_params.ok_or_else(|| Usage(format!("--inflate has no size for ARM \"{}\"", arm.name)))?;
+        let (path, growth) = inflated.model(&arm.spec.model, folder, n_params, N_VOCAB_INFLATED)?;
+        arm.spec.model = path;
+        for (i, lora) in arm.spec.lora.iter_mut().enumerate() {
+            let path = folder.join(format!("{}-{i}.gguf", arm.name));
+            inflate_adapter(&lora.path, &path, &growth)?;
+            lora.path = path;
+        }
+    }
+    config.profiles.clear();
     Ok(())
 }
 

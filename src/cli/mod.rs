@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Results go to stdout, talk to stderr.
 
 mod bench;
+mod bench_drafters;
 mod chat;
 mod completions;
 mod generate;

@@ -58,9 +58,15 @@ impl fmt::Display for Stats {
             write!(f, "; {name} drafted {drafted}, accepted {accepted}")?;
         }
         let percent = rate * 100.0;
-        writeln!(f, "\ndrafted {drafted}, accepted {accepted} ({percent:.1} %), {tokens_per_cycle:.2} tokens a cycle ({drafts} of {cycles} cycles with a draft)")?;
+        writeln!(
+            f,
+            "\ndrafted {drafted}, accepted {accepted} ({percent:.1} %), {tokens_per_cycle:.2} tokens a cycle ({drafts} of {cycles} cycles with a draft)"
+        )?;
         let Self { catch_up_ms, draft_ms, verify_ms, sampling_ms, gated_steps, .. } = self;
-        writeln!(f, "catch-up {catch_up_ms:.0} ms, draft {draft_ms:.0} ms, verify {verify_ms:.0} ms, sampling {sampling_ms:.0} ms")?;
+        writeln!(
+            f,
+            "catch-up {catch_up_ms:.0} ms, draft {draft_ms:.0} ms, verify {verify_ms:.0} ms, sampling {sampling_ms:.0} ms"
+        )?;
         write!(f, "gated steps: {gated_steps}")
     }
 }

@@ -158,12 +158,7 @@ impl Speculator {
 
 impl Speculator {
     /// Draws the token of row `i`: whether it is the drafted one.
-    fn judge(
-        &mut self,
-        chain: &mut dyn TargetChain,
-        logits: &[f32],
-        i: usize,
-    ) -> Result<(Token, bool), ChainFault> {
+    fn judge(&mut self, chain: &mut dyn TargetChain, logits: &[f32], i: usize) -> Result<(Token, bool), ChainFault> {
         let Self { draft, p, rule, rng, .. } = self;
         if draft.is_empty() {
             return Ok((chain.sample(logits)?, false));
@@ -319,8 +314,7 @@ impl Text<'_> {
         let start = Instant::now();
         let drafter = &mut spec.drafters[plan.drafter];
         let behind = spec.offers[plan.drafter].behind;
-        let mut work =
-            Work { base: self.base, chain: self.chain, history: &mut self.history, rng: &mut spec.rng };
+        let mut work = Work { base: self.base, chain: self.chain, history: &mut self.history, rng: &mut spec.rng };
         let mut result = if behind > BEHIND { drafter.catch_up(&mut work) } else { Ok(()) };
         *catch_up = start.elapsed();
         if result.is_ok() {
@@ -384,7 +378,11 @@ impl Text<'_> {
             }
             let flow = each(Step { token, history: &history[..len + i], logits });
             chain.accept(token, true);
-            if keeps { judged.kept += 1 } else { judged.own = Some(token) }
+            if keeps {
+                judged.kept += 1
+            } else {
+                judged.own = Some(token)
+            }
             if flow == Flow::Stop {
                 judged.finish = Some(Finish::Stop);
             }

@@ -74,7 +74,9 @@ impl Parts<'_> {
     /// Why nothing can be drafted.
     fn obstacle(&self) -> Option<String> {
         if self.config.sampling.mirostat != Mirostat::Off {
-            return Some("mirostat has no distribution that a draft could be held against; take --speculate off".into());
+            return Some(
+                "mirostat has no distribution that a draft could be held against; take --speculate off".into(),
+            );
         }
         let recurrent = |model: &Arc<Model>| model.is_recurrent();
         let arm = self.arms.iter().find(|arm| recurrent(arm.vocab.model())).map(|arm| format!("ARM \"{}\"", arm.name));
@@ -84,7 +86,9 @@ impl Parts<'_> {
 
     fn needs_arms(&self, drafter: &str) -> Result<(), SessionError> {
         match self.arms {
-            [] => Err(SessionError::Speculate(format!("{drafter} drafts for ARMs, and there are none; take lookup or draft:FILE"))),
+            [] => Err(SessionError::Speculate(format!(
+                "{drafter} drafts for ARMs, and there are none; take lookup or draft:FILE"
+            ))),
             _ => Ok(()),
         }
     }

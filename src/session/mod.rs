@@ -136,6 +136,21 @@ impl Session {
         }
     }
 
+    /// A speculator on this session's models; `None` is plain decoding.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
+    pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
+        let config = Config { speculate: speculate.clone(), ..self.config.clone() };
+        drafters::speculator(&config, self.vocab.model(), &self.arms, &self.hook, &mut |_, _| true)
+    }
+
+    /// Takes another speculator from now on, and gives back the one of before.
+    pub fn replace_speculator(&mut self, speculator: Option<Speculator>) -> Option<Speculator> {
+        std::mem::replace(&mut self.speculator, speculator)
+    }
+
     /// The β_r of an ARM's training, if the configuration says it.
     pub fn beta_r(&self, arm: usize) -> Option<f32> {
         self.config.arms.get(arm).and_then(|arm| arm.beta_r)

@@ -120,7 +120,8 @@ fn alike(set: impl Fn(&mut Run), finish: Finish) {
             let (a, b) = (plain.go(&next), run.go(&next));
             assert_eq!((a.tokens, a.finish), (b.tokens, b.finish), "{who:?}, {k}, continued");
             // And what the caches hold answers for itself.
-            let (a, b) = (plain.base.advance(&next, 2).map(<[f32]>::to_vec), run.base.advance(&next, 2).map(<[f32]>::to_vec));
+            let (a, b) =
+                (plain.base.advance(&next, 2).map(<[f32]>::to_vec), run.base.advance(&next, 2).map(<[f32]>::to_vec));
             assert_eq!(a, b);
         }
     }

@@ -2,6 +2,7 @@
 
 mod endings;
 mod exact;
+mod inflate;
 mod models;
 mod mutants;
 mod world;

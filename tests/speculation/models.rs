@@ -70,14 +70,7 @@ fn distance(drafter: Box<dyn Drafter>, k: usize, n: u32, params: &SamplingParams
 
 #[test]
 fn texts_of_real_models_have_the_distribution_of_the_plain_loop() {
-    let params = SamplingParams {
-        temp: 0.9,
-        top_k: 4,
-        top_p: 0.95,
-        repeat_penalty: 1.3,
-        dry_multiplier: 0.5,
-        ..support::open_params()
-    };
+    let params = SamplingParams { temp: 0.9, top_k: 4, top_p: 0.95, repeat_penalty: 1.3, ..support::open_params() };
     let small = || support::sequence(&support::load(&demo("small.gguf")));
     let z = distance(Box::new(ModelDrafter::new("draft", Box::new(small()), true)), 3, 20_000, &params);
     assert!(z < 4.5, "a draft model with the ARMs: {z} deviations");
@@ -91,12 +84,8 @@ fn texts_of_real_models_have_the_distribution_of_the_plain_loop() {
 #[test]
 fn a_grammar_is_followed_with_the_probabilities_of_the_plain_loop() {
     // The grammar forbids much of what the models like: both ways to draw a token are taken.
-    let params = SamplingParams {
-        grammar: Some("root ::= [a-m \\n]*".into()),
-        temp: 1.0,
-        top_k: 5,
-        ..support::open_params()
-    };
+    let params =
+        SamplingParams { grammar: Some("root ::= [a-m \\n]*".into()), temp: 1.0, top_k: 5, ..support::open_params() };
     let small = support::sequence(&support::load(&demo("small.gguf")));
     let z = distance(Box::new(ModelDrafter::new("draft", Box::new(small), false)), 3, 4_000, &params);
     assert!(z < 4.5, "{z} deviations");

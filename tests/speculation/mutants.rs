@@ -1,14 +1,14 @@
 //! Wrong acceptance rules, which the test of the distribution must notice.
 
+use genarm::TableExpert;
 use genarm::Token;
 use genarm::decode::Distribution;
 use genarm::decode::accept::Accept;
 use genarm::decode::draft::{Draft, ModelDrafter};
-use genarm::TableExpert;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::world::{World, Who};
+use super::world::{Who, World};
 
 const N: u64 = 200_000;
 /// The exact rule stays below 4.5 in every world.
@@ -67,7 +67,7 @@ impl Accept for BeforeTruncation {
 
 #[test]
 fn a_neighbours_distribution_is_noticed() {
-    for i in 100..104 {
+    for i in 100..102 {
         let z = World::random(i, Who::Draft).distance(3, N, Some(Box::new(OffByOne)));
         assert!(z > NOTICED, "world {i}: {z}");
     }
@@ -75,7 +75,7 @@ fn a_neighbours_distribution_is_noticed() {
 
 #[test]
 fn a_residual_that_is_not_normalised_is_noticed() {
-    for i in 110..114 {
+    for i in 110..112 {
         let z = World::random(i, Who::Draft).distance(3, N, Some(Box::new(NotNormalised)));
         assert!(z > NOTICED, "world {i}: {z}");
     }
@@ -99,7 +99,7 @@ fn constant_drafter(i: u64) -> (World, BeforeTruncation) {
 
 #[test]
 fn a_q_before_truncation_is_noticed() {
-    for i in 120..124 {
+    for i in 120..122 {
         let (world, rule) = constant_drafter(i);
         let z = world.distance(3, N, Some(Box::new(rule)));
         assert!(z > NOTICED, "world {i}: {z}");

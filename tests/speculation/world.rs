@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use genarm::decode::accept::Accept;
 use genarm::decode::draft::{ArmDrafter, BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
-use genarm::decode::{
-    Chain, ChainFault, Distribution, Flow, Policy, Speculator, TargetChain, speculate,
-};
+use genarm::decode::{Chain, ChainFault, Distribution, Flow, Policy, Speculator, TargetChain, speculate};
 use genarm::guidance::{Arm, Contract, Guide, Tail, Weights};
 use genarm::{Expert, TableExpert, Token};
 use rand::{Rng, SeedableRng};
