@@ -5,5 +5,6 @@ mod config;
 mod engine;
 mod gguf;
 mod sampling;
+mod speculation;
 mod support;
 mod train;

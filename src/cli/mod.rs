@@ -1,12 +1,14 @@
 //! The command line: one file a subcommand. Results go to stdout, talk to stderr.
 
 mod bench;
+mod bench_drafters;
 mod chat;
 mod completions;
 mod generate;
 mod inspect;
 mod load;
 mod schema;
+mod stats;
 pub mod train;
 
 use std::fmt;

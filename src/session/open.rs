@@ -100,7 +100,7 @@ impl Models<'_> {
     }
 }
 
-fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) -> Result<Member<'a>, SessionError> {
+pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) -> Result<Member<'a>, SessionError> {
     let params = context_params(spec, model.file());
     if params.type_v.is_quantised() && params.flash_attention == FlashAttention::Off {
         let ty = format!("{:?}", params.type_v).to_lowercase();
@@ -119,7 +119,7 @@ fn template(who: &str, setting: Option<&str>, model: &Model) -> Result<Option<Ch
     }
 }
 
-fn model_params(spec: &ExpertSpec) -> ModelParams {
+pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {
     let n_gpu_layers = match spec.n_gpu_layers {
         GpuLayers::Auto | GpuLayers::All => None,
         GpuLayers::Count(n) => Some(n),
