@@ -88,6 +88,14 @@ pub enum ExpertError {
     /// The user asked to stop (Ctrl-C) while a batch was being computed.
     #[error("interrupted")]
     Interrupted,
+    /// A server that holds a part of the model is lost. The expert stays lost; one that is loaded anew connects again.
+    #[error("lost the RPC server {endpoint}: {reason}; start it again, then retry")]
+    Server {
+        /// Its `host:port`.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
     /// llama.cpp refused the batch.
     #[error("llama_decode failed with code {code} on a batch of {n_tokens} tokens")]
     Decode {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
@@ -27,6 +28,9 @@ pub struct Args {
     /// GGUF whose vocabulary synthetic models have [default: 128256 tokens of bytes]
     #[arg(long, value_name = "FILE", requires = "synthetic")]
     vocabulary: Option<PathBuf>,
+    /// Keep the synthetic models in this folder, as NAME.gguf
+    #[arg(long, value_name = "FOLDER", requires = "synthetic")]
+    keep_models: Option<PathBuf>,
     /// Tokens in the context before the measured ones
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     n_prompt: u32,
@@ -60,7 +64,11 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
     // Lives until the measurement is over, and takes the models with it.
     let folder = tempfile::tempdir()?;
     if let Some(shapes) = args.synthetic.clone() {
-        synthesise(&mut args, &shapes, folder.path())?;
+        let kept = args.keep_models.clone();
+        if let Some(kept) = &kept {
+            std::fs::create_dir_all(kept).with_context(|| format!("cannot make the folder {}", kept.display()))?;
+        }
+        synthesise(&mut args, &shapes, kept.as_deref().unwrap_or(folder.path()))?;
     }
     let config = args.config.resolve()?;
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);

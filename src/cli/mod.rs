@@ -3,9 +3,12 @@
 mod bench;
 mod chat;
 mod completions;
+mod devices;
 mod generate;
 mod inspect;
 mod load;
+mod plan;
+mod rpc_server;
 mod schema;
 pub mod train;
 
@@ -33,7 +36,9 @@ struct Cli {
 enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
-    Inspect(inspect::Args),
+    Inspect(Box<inspect::Args>),
+    Devices(devices::Args),
+    RpcServer(rpc_server::Args),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
     Schema(schema::Args),
@@ -82,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::RpcServer(args) => rpc_server::run(&args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Schema(args) => schema::run(&args),

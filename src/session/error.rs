@@ -49,10 +49,12 @@ pub enum SessionError {
     },
     /// It would not fit.
     #[error(
-        "not enough memory: {need} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are free; \
-         give a smaller --n-ctx, --cache-type-k q8_0, or smaller models"
+        "not enough memory: {need} of {device} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are \
+         free; {advice}"
     )]
     Memory {
+        /// Where it is short.
+        device: String,
         /// All of it, in words.
         need: String,
         /// The weights.
@@ -61,8 +63,10 @@ pub enum SessionError {
         kv: String,
         /// The compute buffers.
         compute: String,
-        /// What the machine has left.
+        /// What is left there.
         free: String,
+        /// The cheapest changes with which all fits.
+        advice: String,
     },
     /// A setting that contradicts another.
     #[error(

@@ -4,10 +4,12 @@
 
 mod error;
 mod open;
+mod plan;
 mod prompt;
 
 pub use error::{PromptError, SessionError};
 pub use open::{Loading, context_params};
+pub use plan::{MemoryPlan, plan};
 pub use prompt::Prompt;
 
 use crate::chat::ChatTemplate;

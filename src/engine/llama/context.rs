@@ -226,11 +226,24 @@ impl Context {
                 *self.batch.logits.add(i) = i8::from(i + k >= tokens.len());
             }
         }
+        self.check_servers()?;
         // SAFETY: the batch is filled as llama_decode reads it, and token ids were checked by the caller's `check_request`.
         match unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch) } {
-            0 => Ok(()),
+            0 => self.check_servers(),
             2 => Err(ExpertError::Interrupted),
             code => Err(ExpertError::Decode { code, n_tokens: tokens.len() }),
+        }
+    }
+
+    /// Refuses what was computed with a server that is lost: its numbers are made up. Costs nothing without servers.
+    fn check_servers(&self) -> Result<(), ExpertError> {
+        if self.model.has_servers() {
+            // SAFETY: see `n_ctx`. A loss is known only when everything has been answered.
+            unsafe { sys::llama_synchronize(self.raw.as_ptr()) }
+        }
+        match self.model.lost_server() {
+            Some((endpoint, reason)) => Err(ExpertError::Server { endpoint, reason }),
+            None => Ok(()),
         }
     }
 

@@ -6,12 +6,15 @@
 
 mod backend;
 mod context;
+mod device;
 mod lora;
 mod model;
+pub mod rpc;
 mod vocab;
 
 pub use backend::{backend, interrupt_flag, start};
 pub use context::{CacheType, Context, ContextError, ContextParams, FlashAttention};
+pub use device::{Device, DeviceKind, devices};
 pub use lora::{Lora, LoraError};
-pub use model::{LoadError, Model, ModelParams};
+pub use model::{LoadError, Model, ModelParams, SplitMode, TensorSplit};
 pub use vocab::{TokenizeError, Vocab};
