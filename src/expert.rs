@@ -96,6 +96,11 @@ pub enum ExpertError {
         /// What happened.
         reason: String,
     },
+    /// The graph is not the one that the adapters were stacked for.
+    #[error(
+        "llama.cpp's graph lacks the places where the adapters of a shared batch are told apart; give --share-batch off"
+    )]
+    Unmasked,
     /// llama.cpp refused the batch.
     #[error("llama_decode failed with code {code} on a batch of {n_tokens} tokens")]
     Decode {

@@ -24,7 +24,7 @@ struct Output<'a> {
 /// Prints where the experts of `files`, or of the configuration, would go.
 pub(super) fn run(files: &[PathBuf], args: &ConfigArgs, json: bool) -> anyhow::Result<()> {
     let config = config(files, args)?;
-    let planned = plan(&config)?;
+    let planned = plan(&config, 1)?;
     let text = if json {
         let changes = planned.changes.iter().map(|change| change.text.as_str()).collect();
         let output = Output { fits: planned.plan.shortage().is_none(), plan: &planned.plan, changes };

@@ -27,12 +27,12 @@ pub struct MemoryPlan {
 const DEVICE_RESERVE: u64 = 256 << 20;
 const DEVICE_RESERVE_SHARE: u64 = 32;
 
-/// Plans a configuration; nothing is loaded. RPC servers are asked for their memory.
+/// Plans a configuration with `n_lanes` texts at a time; nothing is loaded. RPC servers are asked for their memory.
 ///
 /// # Errors
 ///
 /// [`SessionError::Load`] for a file that is no sound model, and for a server that cannot be reached.
-pub fn plan(config: &Config) -> Result<MemoryPlan, SessionError> {
+pub fn plan(config: &Config, n_lanes: usize) -> Result<MemoryPlan, SessionError> {
     let local: Vec<_> = devices().into_iter().filter(Device::takes_layers).collect();
     let remote = remote_devices(&config.base)?;
     let free = |d: &Device| d.memory_free.saturating_sub(DEVICE_RESERVE + d.memory_free / DEVICE_RESERVE_SHARE);
@@ -45,6 +45,7 @@ pub fn plan(config: &Config) -> Result<MemoryPlan, SessionError> {
         let n_remote = if arm.spec.rpc.is_empty() { 0 } else { remote.len() };
         requests.push(request(&arm.name, &arm.spec, arm.weight, &local, n_remote)?);
     }
+    requests.iter_mut().for_each(|r| r.n_sequences = u32::try_from(n_lanes).unwrap_or(u32::MAX));
     let plan = Plan::of(&requests, &places);
     let changes = if plan.shortage().is_some() { changes(&requests, &places) } else { Vec::new() };
     Ok(MemoryPlan { plan, changes })
@@ -53,14 +54,14 @@ pub fn plan(config: &Config) -> Result<MemoryPlan, SessionError> {
 /// Refuses what would not fit, and fills in the layers that the configuration leaves to the plan.
 ///
 /// An allocation that the system grants and cannot keep would end the process without a word.
-pub(super) fn resolve(config: &Config) -> Result<Config, SessionError> {
+pub(super) fn resolve(config: &Config, n_lanes: usize) -> Result<Config, SessionError> {
     let mut config = config.clone();
     // What cannot be read is reported, with its name, when it is loaded.
     let experts = || std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec));
     if experts().any(|spec| GgufFile::open_model(&spec.model).is_err()) {
         return Ok(config);
     }
-    let MemoryPlan { plan, changes } = plan(&config)?;
+    let MemoryPlan { plan, changes } = plan(&config, n_lanes)?;
     if let Some(device) = plan.shortage() {
         return Err(shortage(&plan, device, &changes));
     }
@@ -140,7 +141,7 @@ fn request(
         params: context_params(spec, &file),
         file: std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()),
         adapters: spec.lora.iter().map(|lora| size(&lora.path)).sum(),
-        n_sequences: 1,
+        n_sequences: 1, // set by `plan`
         layers: match spec.n_gpu_layers {
             GpuLayers::Auto => Layers::Auto,
             GpuLayers::All => Layers::Count(u32::MAX),

@@ -32,6 +32,7 @@ fn parts(n_layer: usize) -> Parts {
 fn params(n_ctx: u32) -> ContextParams {
     ContextParams {
         n_ctx,
+        n_seq: 1,
         n_batch: 32,
         n_ubatch: 32,
         n_threads: 1,
