@@ -24,11 +24,17 @@ fn main() {
     }
 }
 
-/// Tells `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built.
+/// Tells `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built; a binary finds
+/// llama.cpp's own libraries beside itself.
 fn backends_folder() {
-    println!("cargo:rerun-if-env-changed=DEP_LLAMA_BACKENDS_DIR");
     if let Some(folder) = env::var("DEP_LLAMA_BACKENDS_DIR").ok().filter(|_| cfg!(feature = "dynamic-backends")) {
         println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={folder}");
+        if env::var_os("CARGO_CFG_UNIX").is_some() {
+            let here =
+                if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") { "@loader_path" } else { "$ORIGIN" };
+            println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{here}");
+            println!("cargo:rustc-link-arg-tests=-Wl,-rpath,{here}/..");
+        }
     }
 }
 

@@ -100,6 +100,18 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// An error and its causes, without those that it has said already.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line
+}
+
 /// One line on stderr, and the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
@@ -110,7 +122,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(gone)) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", one_line(error));
     let usage = error.is::<Usage>() || error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }

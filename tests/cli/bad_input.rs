@@ -14,6 +14,9 @@ fn refused(args: &[&str], code: i32, words: &[&str]) {
         assert!(talk.contains(word), "{args:?}: no {word:?} in {talk}");
     }
     assert!(!talk.contains("panicked") && !talk.contains("terminate called"), "{args:?}: {talk}");
+    // A cause is named once.
+    let parts: Vec<_> = talk.trim_end().split(": ").collect();
+    assert!(parts.windows(2).all(|pair| pair[0] != pair[1]), "{args:?}: {talk}");
     if code == 1 {
         assert_eq!(talk.trim_end().lines().count(), 1, "{args:?}: {talk}");
         assert!(talk.starts_with("error: "), "{args:?}: {talk}");

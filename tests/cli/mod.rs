@@ -3,7 +3,7 @@
 mod bad_input;
 mod generate;
 #[cfg(target_os = "linux")]
-mod memory;
+pub(crate) mod memory;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

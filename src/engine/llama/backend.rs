@@ -16,10 +16,26 @@ pub fn backend() -> Option<&'static LlamaBackend> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
     let start = || {
         send_logs_to_tracing(LogOptions::default());
+        #[cfg(feature = "dynamic-backends")]
+        load_backends();
         // It fails only where somebody in this process has started llama.cpp already: then it runs.
         LlamaBackend::init().ok()
     };
     BACKEND.get_or_init(start).as_ref()
+}
+
+/// Loads the backends that lie beside the binary: in the folder that `GENARM_BACKENDS` names, in `backends` beside the binary, or
+/// where cargo has built them; the first of these that is there.
+#[cfg(feature = "dynamic-backends")]
+fn load_backends() {
+    use std::path::PathBuf;
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("backends")));
+    let given = std::env::var_os("GENARM_BACKENDS").map(PathBuf::from);
+    let built = option_env!("GENARM_BUILT_BACKENDS").map(PathBuf::from);
+    match [given, beside, built].into_iter().flatten().find(|folder| folder.is_dir()) {
+        Some(folder) => llama_cpp_2::llama_backend::load_backends_from_path(&folder),
+        None => tracing::error!("no backends are beside this binary; name their folder in GENARM_BACKENDS"),
+    }
 }
 
 /// The flag that ends a decode in progress when it is set: by a Ctrl-C handler.

@@ -91,12 +91,12 @@ impl Parts {
         let n_cells = u64::from(params.n_ctx).next_multiple_of(256);
         let cells_batch = n.saturating_mul(n_cells);
         let flash = params.flash_attention != FlashAttention::Off;
-        // Which key a token may see; flash attention reads it in 16 bits, beside the original.
-        let mask = cells_batch.saturating_mul(if flash { 6 } else { 4 });
+        // Which key a token may see; flash attention reads it in 16 bits.
+        let mask = cells_batch.saturating_mul(if flash { 2 } else { 4 });
         let scores = if flash { 0 } else { cells_batch.saturating_mul(self.n_head) };
-        let logits = n.saturating_mul(self.n_vocab + self.n_embd);
-        let attention = n.saturating_mul(3 * self.n_embd_q + 2 * self.n_embd).saturating_add(scores.saturating_mul(2));
-        let feed_forward = n.saturating_mul(2 * self.n_ff + 2 * self.n_embd);
+        let logits = n.saturating_mul(self.n_vocab + 5 * self.n_embd);
+        let attention = n.saturating_mul(3 * self.n_embd_q + 3 * self.n_embd).saturating_add(scores);
+        let feed_forward = n.saturating_mul(2 * self.n_ff + 3 * self.n_embd);
         logits.max(attention).max(feed_forward).saturating_mul(4).saturating_add(mask)
     }
 
