@@ -4,6 +4,7 @@ mod bad_input;
 mod generate;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
+mod share;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

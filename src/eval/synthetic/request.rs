@@ -115,13 +115,18 @@ mod tests {
     #[test]
     fn a_list_of_sizes_is_parsed_or_refused_with_its_culprit() {
         let sizes = |list: &str| parse_shapes(list).map(|models| models.iter().map(|m| m.size).collect::<Vec<_>>());
-        assert_eq!(sizes("base=1.2B, arm=180m,tiny=260K"), Ok(vec![1_200_000_000, 180_000_000, 260_000]));
-        assert_eq!(sizes("arm=1B"), Err(RequestError::NoBase));
+        let params = [1_200_000_000, 180_000_000, 260_000].map(Size::Params);
+        assert_eq!(sizes("base=1.2B, arm=180m,tiny=260K"), Ok(params.to_vec()));
+        assert_eq!(sizes("base=1K,lora=r16"), Ok(vec![Size::Params(1000), Size::Rank(16)]));
+        for list in ["arm=1B", "base=r8"] {
+            assert_eq!(sizes(list), Err(RequestError::NoBase));
+        }
         assert_eq!(sizes("base=1B,base=2B"), Err(RequestError::Twice { name: "base".into() }));
         for entry in ["", "base", "=1B", "../base=1B"] {
             assert_eq!(sizes(entry), Err(RequestError::Entry { entry: entry.into() }));
         }
-        for size in ["", "1", "B", "nanB", "-1B", "1e3B", "0M", "9999999B", "1.2.3B", "1é"] {
+        for size in ["", "1", "B", "nanB", "-1B", "1e3B", "0M", "9999999B", "1.2.3B", "1é", "r", "r0", "r1.5", "r9999"]
+        {
             assert_eq!(sizes(&format!("base={size}")), Err(RequestError::Size { size: size.into() }));
         }
     }
