@@ -9,8 +9,6 @@ mod share;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::support;
-
 /// The demo configuration of the repository.
 fn demo() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo.yaml").display().to_string()

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llama_cpp_sys_2 as sys;
 
@@ -118,6 +119,9 @@ pub enum LoadError {
     },
 }
 
+/// Loaded models that are on a device.
+static N_ON_DEVICE: AtomicUsize = AtomicUsize::new(0);
+
 /// The weights and the vocabulary of a GGUF. Read-only once loaded, so threads may share it.
 #[derive(Debug)]
 pub struct Model {
@@ -191,6 +195,7 @@ impl Model {
         let has_bytes = file.vocabulary().is_some_and(|v| v.tokenizer_model() != "llama" || v.has_all_bytes());
         let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
         let model = Model { raw, file, has_bytes, rpc: params.rpc.clone(), on_device };
+        N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = unsafe {
             sys::llama_model_has_decoder(model.as_ptr())
@@ -233,6 +238,11 @@ impl Model {
         self.on_device
     }
 
+    /// Whether any loaded model is on a device.
+    pub fn any_on_device() -> bool {
+        N_ON_DEVICE.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether servers hold a part of it.
     pub fn has_servers(&self) -> bool {
         !self.rpc.is_empty()
@@ -252,6 +262,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
+        N_ON_DEVICE.fetch_sub(usize::from(self.on_device), Ordering::Relaxed);
         // SAFETY: every context, vocabulary and adapter on the model holds its `Arc`, so this is the last use.
         unsafe { sys::llama_model_free(self.as_ptr()) }
     }
