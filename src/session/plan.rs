@@ -102,8 +102,10 @@ fn shortage(plan: &Plan, device: usize, changes: &[Change]) -> SessionError {
 
 /// The devices of the base's servers.
 fn remote_devices(base: &ExpertSpec) -> Result<Vec<Device>, SessionError> {
-    let seconds = base.rpc_timeout.map(u64::from);
-    rpc::set_timeout(seconds.map_or(rpc::DEFAULT_TIMEOUT, Duration::from_secs));
+    if !base.rpc.is_empty() {
+        let seconds = base.rpc_timeout.map(u64::from);
+        rpc::set_timeout(seconds.map_or(rpc::DEFAULT_TIMEOUT, Duration::from_secs));
+    }
     let mut found = Vec::new();
     for endpoint in &base.rpc {
         let of_server = rpc::devices_of(endpoint);

@@ -81,9 +81,9 @@ answer reply(uint8_t cmd, uint64_t n_tensor_bytes) {
     }
 }
 
-std::string reason(const char * what) {
+std::string reason(const char * what, int waited_ms) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        return "no answer for " + std::to_string(timeout_ms / 1000) + " s";
+        return "no answer for " + std::to_string(waited_ms / 1000) + " s";
     }
     return std::string(what) + ": " + strerror(errno);
 }
@@ -94,6 +94,7 @@ struct socket_t::impl {
     int fd = -1;
     // The client's side only.
     bool client = false;
+    int waits_ms = timeout_ms;
     bool lost = false;
     std::string endpoint;
     int stage = 0; // 0: a command is sent next, 1: its size, 2: its payload
@@ -145,7 +146,7 @@ struct socket_t::impl {
                 continue;
             }
             if (n <= 0) {
-                why = n == 0 ? "it closed the connection" : reason("cannot receive");
+                why = n == 0 ? "it closed the connection" : reason("cannot receive", waits_ms);
                 return false;
             }
             done += (size_t) n;
@@ -171,7 +172,7 @@ bool socket_t::send_data(const void * data, size_t size) {
     }
     pimpl->note_sent(data, size);
     if (!pimpl->lost && !pimpl->write_all(data, size)) {
-        pimpl->lose(reason("cannot send"));
+        pimpl->lose(reason("cannot send", pimpl->waits_ms));
     }
     return true;
 }
@@ -267,7 +268,7 @@ static int connect_to(const char * host, int port, std::string & why) {
     for (addrinfo * at = found; at && fd < 0; at = at->ai_next) {
         fd = socket(at->ai_family, at->ai_socktype, at->ai_protocol);
         if (fd < 0) {
-            why = reason("no socket");
+            why = reason("no socket", 0);
             continue;
         }
         int flags = fcntl(fd, F_GETFL, 0);
@@ -284,7 +285,7 @@ static int connect_to(const char * host, int port, std::string & why) {
             result = error == 0 ? 0 : -1;
         }
         if (result < 0) {
-            why = reason("cannot connect");
+            why = reason("cannot connect", timeout_ms);
             close(fd);
             fd = -1;
             continue;
@@ -305,7 +306,7 @@ socket_ptr socket_t::connect(const char * host, int port) {
         p->lose(why);
     } else {
         set_options(p->fd);
-        timeval time = {timeout_ms / 1000, (timeout_ms % 1000) * 1000};
+        timeval time = {p->waits_ms / 1000, (p->waits_ms % 1000) * 1000};
         setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
         setsockopt(p->fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof(time));
         std::lock_guard<std::mutex> lock(mutex);
