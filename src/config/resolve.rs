@@ -215,9 +215,10 @@ impl Resolver<'_> {
             return Err(self.wrong(&path("beta_r"), format!("must be a finite number above 0, got {beta_r}")));
         }
         let engine = self.checked(wire.engine(), &["arms", name])?;
+        let on_base = model == base.model;
         let mut spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(&engine).or(base_engine));
-        if wire.model.is_none() {
-            // An adapter on the base shares the base's weights, wherever they are.
+        if on_base {
+            // It shares the base's weights, wherever they are.
             (spec.rpc, spec.rpc_timeout) = (base.rpc.clone(), base.rpc_timeout);
         }
         Ok(ArmSpec {
