@@ -142,11 +142,16 @@ fn a_shortage_names_the_cheapest_changes_and_each_of_them_fits() {
 
 #[test]
 fn two_copies_of_one_file_are_to_be_shared() {
-    let requests = [request("base", "a", 0.0, &[1], Layers::Count(9)), request("x", "a", 1.0, &[1], Layers::Count(3))];
-    let plan = Plan::of(&requests, &devices(&[u64::MAX, u64::MAX]));
-    assert!(!plan.experts[1].shares_weights);
-    let enough_for_one = plan.experts[0].needs[1].total() + MB + plan.experts[1].needs[1].kv * 3;
-    let found = changes(&requests, &devices(&[u64::MAX, enough_for_one]));
+    let both = |layers| {
+        let mut requests = [request("base", "a", 0.0, &[1], Layers::Count(9)), request("x", "a", 1.0, &[1], layers)];
+        requests.iter_mut().for_each(|r| r.params.n_ctx = 64);
+        requests
+    };
+    let shared = Plan::of(&both(Layers::Count(9)), &devices(&[u64::MAX, u64::MAX]));
+    let apart = Plan::of(&both(Layers::Count(3)), &devices(&[u64::MAX, u64::MAX]));
+    assert!(shared.experts[1].shares_weights && !apart.experts[1].shares_weights);
+    assert!(shared.need(1).total() < apart.need(1).total());
+    let found = changes(&both(Layers::Count(3)), &devices(&[u64::MAX, shared.need(1).total()]));
     assert!(found[0].text.contains("\"x\" as those of base") && found[0].cost == 0.0, "{found:?}");
 }
 
