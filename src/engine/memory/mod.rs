@@ -33,7 +33,11 @@ impl MemoryNeed {
     /// The need of `file` in a context with `params`, all of it in one place.
     pub fn of(file: &GgufFile, params: &ContextParams) -> Self {
         let parts = Parts::of(file);
-        Self { weights: parts.weights(), kv: parts.kv(params), compute: parts.compute(params) }
+        Self {
+            weights: parts.weights(),
+            kv: parts.kv(params),
+            compute: parts.compute(params).saturating_add(parts::CONTEXT),
+        }
     }
 
     /// All of it.

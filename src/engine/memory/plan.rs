@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::parts::CONTEXT;
 use super::{MemoryNeed, Parts};
 use crate::engine::llama::ContextParams;
 
@@ -175,6 +176,7 @@ impl ExpertRequest {
         }
         needs[HOST].compute =
             if on_devices && first == 0 { parts.compute_inputs(params) } else { parts.compute(params) };
+        needs[HOST].compute = needs[HOST].compute.saturating_add(CONTEXT);
         needs
     }
 
