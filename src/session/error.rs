@@ -41,26 +41,8 @@ pub enum SessionError {
         source: Mismatch,
     },
     /// It would not fit.
-    #[error(
-        "not enough memory: {need} of {device} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are \
-         free; {advice}"
-    )]
-    Memory {
-        /// Where it is short.
-        device: String,
-        /// All of it, in words.
-        need: String,
-        /// The weights.
-        weights: String,
-        /// The K and V caches.
-        kv: String,
-        /// The compute buffers.
-        compute: String,
-        /// What is left there.
-        free: String,
-        /// The cheapest changes with which all fits.
-        advice: String,
-    },
+    #[error("{0}")]
+    Memory(Box<Shortage>),
     /// A setting that contradicts another.
     #[error(
         "{who}: a V cache of type {ty} needs flash attention; leave --flash-attn at auto or on, or take --cache-type-v f16"
@@ -79,6 +61,29 @@ pub enum SessionError {
         /// Why.
         source: TemplateError,
     },
+}
+
+/// A device with less memory than is needed; all sizes are in words.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "not enough memory: {need} of {device} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are \
+     free; {advice}"
+)]
+pub struct Shortage {
+    /// Where it is short.
+    pub device: String,
+    /// All of it.
+    pub need: String,
+    /// The weights.
+    pub weights: String,
+    /// The K and V caches.
+    pub kv: String,
+    /// The compute buffers.
+    pub compute: String,
+    /// What is left there.
+    pub free: String,
+    /// The cheapest changes with which all fits.
+    pub advice: String,
 }
 
 /// Why a prompt cannot be read.

@@ -9,7 +9,7 @@ mod plan;
 mod prompt;
 mod share;
 
-pub use error::{PromptError, SessionError};
+pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
 pub use open::{Loading, context_params};
 pub use plan::{MemoryPlan, plan};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 
 use super::SessionError;
+use super::error::Shortage;
 use super::open::context_params;
 use crate::config::{Config, ExpertSpec, GpuLayers, SplitMode};
 use crate::engine::gguf::GgufFile;
@@ -89,7 +90,7 @@ fn shortage(plan: &Plan, device: usize, changes: &[Change]) -> SessionError {
             format!("any of these would fit: {}", texts.join("; "))
         }
     };
-    SessionError::Memory {
+    SessionError::Memory(Box::new(Shortage {
         device: plan.devices[device].name.clone(),
         need: words(need.total()),
         weights: words(weights),
@@ -97,7 +98,7 @@ fn shortage(plan: &Plan, device: usize, changes: &[Change]) -> SessionError {
         compute: words(compute),
         free: words(plan.devices[device].free),
         advice,
-    }
+    }))
 }
 
 /// The devices of the base's servers.
