@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod engine;
 mod gguf;
+mod hardware;
 mod sampling;
 mod speculation;
 mod support;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
@@ -46,6 +47,9 @@ pub struct Args {
     /// Prompt of the drafters' texts; repeatable
     #[arg(long, value_name = "TEXT", requires = "drafters")]
     prompt: Vec<String>,
+    /// Keep the models that are made in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep_models: Option<PathBuf>,
     /// Tokens in the context before the measured ones
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     n_prompt: u32,
@@ -93,9 +97,13 @@ struct SharedTimings {
 pub fn run(args: Args) -> anyhow::Result<()> {
     // Lives until the measurement is over, and takes the models with it.
     let folder = tempfile::tempdir()?;
+    if let Some(kept) = &args.keep_models {
+        std::fs::create_dir_all(kept).with_context(|| format!("cannot make the folder {}", kept.display()))?;
+    }
+    let made = args.keep_models.as_deref().unwrap_or(folder.path());
     let config = match (args.synthetic.clone(), &args.inflate) {
-        (Some(shapes), _) => synthesise(&args, &shapes, folder.path())?,
-        (None, Some(sizes)) => inflated(&args, sizes, folder.path())?,
+        (Some(shapes), _) => synthesise(&args, &shapes, made)?,
+        (None, Some(sizes)) => inflated(&args, sizes, made)?,
         (None, None) => args.config.resolve()?,
     };
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);

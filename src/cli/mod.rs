@@ -4,9 +4,12 @@ mod bench;
 mod bench_drafters;
 mod chat;
 mod completions;
+mod devices;
 mod generate;
 mod inspect;
 mod load;
+mod plan;
+mod rpc_server;
 mod schema;
 mod stats;
 pub mod train;
@@ -35,7 +38,9 @@ struct Cli {
 enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
-    Inspect(inspect::Args),
+    Inspect(Box<inspect::Args>),
+    Devices(devices::Args),
+    RpcServer(rpc_server::Args),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
     Schema(schema::Args),
@@ -84,6 +89,8 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::RpcServer(args) => rpc_server::run(&args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Schema(args) => schema::run(&args),
@@ -93,6 +100,18 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
+}
+
+/// An error and its causes, without those that it has said already.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line
 }
 
 /// One line on stderr, and the exit code.
@@ -105,7 +124,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(gone)) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", one_line(error));
     let usage = error.is::<Usage>() || error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }

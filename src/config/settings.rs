@@ -47,6 +47,20 @@ pub enum Switch {
     Off,
 }
 
+/// How several devices share a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum SplitMode {
+    /// One device has all of it.
+    None,
+    /// Whole layers go to devices.
+    #[default]
+    Layer,
+    /// Rows of each matrix go to devices, where the backend can.
+    Row,
+}
+
 /// What generation does when an ARM fails in the middle of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -153,6 +153,9 @@ impl Text {
             return Ok(());
         }
         let start = Instant::now();
+        // Twice, as the first time only what is on devices starts: the base is among them, and the rest computes meanwhile.
+        chain.prepare(&self.history, 1);
+        base.prepare(&self.history, 1);
         chain.prepare(&self.history, 1);
         let logits = match base.advance(&self.history, 1) {
             Ok(logits) => logits,

@@ -6,12 +6,14 @@ mod drafters;
 mod error;
 mod lane;
 mod open;
+mod plan;
 mod prompt;
 mod share;
 
-pub use error::{PromptError, SessionError};
+pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
 pub use open::{Loading, context_params};
+pub use plan::{MemoryPlan, plan};
 pub use prompt::Prompt;
 pub use share::Shared;
 

@@ -43,7 +43,15 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(blocks: Blocks) -> Self {
-        Self { blocks, tokens: Vec::new(), outputs: Vec::new(), ended: false, n_seen: 0, fault: false, copy: Vec::new() }
+        Self {
+            blocks,
+            tokens: Vec::new(),
+            outputs: Vec::new(),
+            ended: false,
+            n_seen: 0,
+            fault: false,
+            copy: Vec::new(),
+        }
     }
 
     /// The next token of the batch.
