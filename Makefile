@@ -21,7 +21,8 @@ setup: ## Find what is missing to build, and install it
 build: setup ## Build the genarm binary
 	$(CARGO) build --release
 
-demo: build ## Continue one prompt with the base alone, then guided
+demo: build ## Continue one prompt with the base alone and guided, side by side
+	@$(CARGO) build --quiet --release --example demo
 	@scripts/demo
 
 lint: setup ## Check format, clippy and documentation; any warning is an error

@@ -5,10 +5,12 @@
 mod error;
 mod open;
 mod prompt;
+mod studio;
 
 pub use error::{PromptError, SessionError};
 pub use open::{Loading, context_params};
 pub use prompt::Prompt;
+pub use studio::SessionStudio;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};
