@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     let config = Config::load(Some(&args.config), &Overrides::default())?;
     let arm = config.arm_index(&args.arm)?;
     let n_arms = config.arms.len();
-    let session = Session::open(config, &mut |_, _| true)?;
+    let session = Session::open_lanes(config, 32, &mut |_, _| true)?;
 
     let mut texts = vec![args.prompt.clone()];
     texts.extend(prompts(&args.prompts, args.batch)?);

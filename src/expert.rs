@@ -45,6 +45,9 @@ pub trait Expert {
         let _ = (history, k);
     }
 
+    /// Drops all that the sequence holds, so that what follows does not depend, by a rounding, on what was read before.
+    fn forget(&mut self) {}
+
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;
 }
@@ -88,6 +91,11 @@ pub enum ExpertError {
     /// The user asked to stop (Ctrl-C) while a batch was being computed.
     #[error("interrupted")]
     Interrupted,
+    /// The graph is not the one that the adapters were stacked for.
+    #[error(
+        "llama.cpp's graph lacks the places where the adapters of a shared batch are told apart; give --share-batch off"
+    )]
+    Unmasked,
     /// llama.cpp refused the batch.
     #[error("llama_decode failed with code {code} on a batch of {n_tokens} tokens")]
     Decode {
