@@ -1,12 +1,19 @@
 //! The command line: one file a subcommand. Results go to stdout, talk to stderr.
 
+mod accuracy;
 mod bench;
 mod chat;
+mod compare;
 mod completions;
 mod generate;
 mod inspect;
 mod load;
+mod measure;
+mod method;
+mod profile;
 mod schema;
+mod score;
+mod sweep;
 pub mod train;
 
 use std::fmt;
@@ -17,6 +24,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
+use crate::expert::ExpertError;
 
 /// Steer GGUF language models token by token with autoregressive reward models (GenARM)
 #[derive(Debug, Parser)]
@@ -34,6 +42,10 @@ enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
     Inspect(inspect::Args),
+    Score(Box<score::Args>),
+    Accuracy(Box<accuracy::Args>),
+    Sweep(Box<sweep::Args>),
+    Compare(Box<compare::Args>),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
     Schema(schema::Args),
@@ -82,6 +94,10 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Score(args) => score::run(*args),
+        Command::Accuracy(args) => accuracy::run(*args),
+        Command::Sweep(args) => sweep::run(*args),
+        Command::Compare(args) => compare::run(*args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Schema(args) => schema::run(&args),
@@ -96,6 +112,11 @@ pub fn main() -> ExitCode {
 /// One line on stderr, and the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
+        return ExitCode::from(130);
+    }
+    // A decode that Ctrl-C has ended is reported as the failure that it looks like from within.
+    if error.chain().any(|e| e.downcast_ref::<ExpertError>() == Some(&ExpertError::Interrupted)) {
+        eprintln!("interrupted");
         return ExitCode::from(130);
     }
     // The reader of our output has gone (`genarm generate … | head`): nobody is left to complain to.

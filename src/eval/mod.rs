@@ -3,8 +3,10 @@
 pub mod accuracy;
 pub mod gold;
 pub mod grid;
+pub mod heatmap;
 pub mod judges;
 pub mod pareto;
+pub mod plots;
 pub mod recipe;
 pub mod results;
 pub mod score;
@@ -14,3 +16,4 @@ pub mod studio;
 pub mod sweep;
 pub mod synthetic;
 pub mod timing;
+pub mod win_rate;

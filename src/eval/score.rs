@@ -126,6 +126,25 @@ pub fn score(
     Ok(scores)
 }
 
+/// Σ log π of `response` after `prompt` (at least one token) under one model, in nats.
+///
+/// # Errors
+///
+/// When it does not fit, or the model fails.
+pub fn log_prob_of(expert: &mut dyn Expert, prompt: &[Token], response: &[Token]) -> Result<f64, ExpertError> {
+    let n_vocab = expert.n_vocab();
+    let mut history = prompt.to_vec();
+    let (mut sum, mut before): (f64, &[Token]) = (0.0, &[]);
+    for chunk in response.chunks(CHUNK) {
+        history.extend_from_slice(before);
+        history.extend_from_slice(&chunk[..chunk.len() - 1]);
+        let rows = expert.advance(&history, chunk.len())?.chunks_exact(n_vocab);
+        sum += rows.zip(chunk).map(|(row, token)| f64::from(log_prob(row, *token, f32::NEG_INFINITY))).sum::<f64>();
+        before = &chunk[chunk.len() - 1..];
+    }
+    Ok(sum)
+}
+
 fn token_score(token: Token, base: &[f32], guided: &[f32], arms: Vec<f32>) -> TokenScore {
     let (log_base, log_guided) = (log_softmax(base, 1.0), log_softmax(guided, 1.0));
     let id = token as usize;
@@ -202,6 +221,15 @@ mod tests {
         let scores = score(&mut table(BASE), &mut arm(), prompts, &[1], &[1.0]).unwrap();
         assert!((scores[0].arms[0] - log_softmax(&ARM[2], 1.0)[1]).abs() < 1e-6);
         assert!((scores[0].base - log_softmax(&BASE[0], 1.0)[1]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_sum_of_one_model_is_that_of_the_scores() {
+        let response: Vec<Token> = (0..130).map(|i| (i * 5 % 7 % 3) as Token).collect();
+        let prompts = Prompts { base: &[1], arms: &[None] };
+        let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.0]).unwrap();
+        let sum = log_prob_of(&mut table(ARM), &[1], &response).unwrap();
+        assert!((sum - Totals::of(&scores, 1).arms[0]).abs() < 1e-6);
     }
 
     #[test]

@@ -9,8 +9,6 @@ pub use criterion::{Criterion, scores};
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use super::scorers::{Item, Kind, Scorer, ScorerError, ScorerSpec};
-
 /// Two answers to one prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case<'a> {
@@ -48,31 +46,12 @@ impl Verdict {
     }
 }
 
-/// Decides all cases. A language model sees both answers at once, in an order drawn by `seed`; anybody else rates each by itself.
+/// Asks a language model about all cases. It sees both answers at once, in an order drawn by `seed`.
 ///
 /// # Errors
 ///
-/// When the judge cannot be asked at all.
-pub fn judge(
-    spec: &ScorerSpec,
-    client: &Client,
-    cases: &[Case<'_>],
-    seed: u64,
-) -> Result<Vec<Verdict>, ScorerError> {
-    if let Kind::Judge(url) = &spec.kind {
-        return compare(&client.at(url), &Criterion::named(&spec.name)?, cases, seed);
-    }
-    by_reward(&*spec.open(client)?, cases)
-}
-
-fn by_reward(scorer: &dyn Scorer, cases: &[Case<'_>]) -> Result<Vec<Verdict>, ScorerError> {
-    let a: Vec<_> = cases.iter().map(|case| Item { prompt: case.prompt, response: case.a }).collect();
-    let b: Vec<_> = cases.iter().map(|case| Item { prompt: case.prompt, response: case.b }).collect();
-    let (a, b) = (scorer.score(&a)?, scorer.score(&b)?);
-    Ok(a.into_iter().zip(b).map(|(a, b)| Verdict::of(a, b)).collect())
-}
-
-fn compare(client: &Client, criterion: &Criterion, cases: &[Case<'_>], seed: u64) -> Result<Vec<Verdict>, ScorerError> {
+/// [`JudgeError`], when the judge cannot be asked at all.
+pub fn compare(client: &Client, criterion: &Criterion, cases: &[Case<'_>], seed: u64) -> Result<Vec<Verdict>, JudgeError> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let swapped: Vec<bool> = cases.iter().map(|_| rng.random()).collect();
     let question = |(case, swap): (&Case<'_>, &bool)| {
