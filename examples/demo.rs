@@ -70,7 +70,10 @@ fn main() -> anyhow::Result<()> {
     let columns: Vec<Vec<String>> =
         made.chunks(texts.len()).map(|column| column.iter().map(|text| text.text.clone()).collect()).collect();
     println!("{}\n{}", args.prompt, table(&args, &columns));
-    println!("mean gold rewards ± standard error over {} held-out prompts, temperature 1, seed {}", args.batch, args.seed);
+    println!(
+        "mean gold rewards ± standard error over {} held-out prompts, temperature 1, seed {}",
+        args.batch, args.seed
+    );
     Ok(())
 }
 
@@ -96,7 +99,8 @@ fn table(args: &Args, columns: &[Vec<String>]) -> Table {
     table.set_header(args.weights.iter().map(|weight| title(weight)));
     table.add_row(columns.iter().map(|column| column[0].trim().replace('\n', " ")));
     let rewards = |column: &Vec<String>| {
-        let mean = |gold: Gold| Mean::of(&column[1..].iter().map(|text| gold.reward(text, &lexicon)).collect::<Vec<_>>());
+        let mean =
+            |gold: Gold| Mean::of(&column[1..].iter().map(|text| gold.reward(text, &lexicon)).collect::<Vec<_>>());
         Gold::ALL.map(|gold| format!("{:<10}{}", gold.name(), mean(gold))).join("\n")
     };
     table.add_row(columns.iter().map(rewards));

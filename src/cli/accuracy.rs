@@ -75,7 +75,11 @@ struct Row {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve()?;
     need_arms(&config)?;
-    let about = provenance("accuracy", &[&config], json!({"pairs": args.pairs, "eos": !args.no_eos, "template": args.template}))?;
+    let about = provenance(
+        "accuracy",
+        &[&config],
+        json!({"pairs": args.pairs, "eos": !args.no_eos, "template": args.template}),
+    )?;
     catch_interrupts()?;
     let mut session = open(config.clone())?;
     let (mut rows, mut scores) = (Vec::new(), Vec::new());
@@ -94,14 +98,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     if let Some(path) = &args.out {
         let line = |(name, pairs): &(String, Vec<PairScore>)| {
-            let one = |(i, pair): (usize, &PairScore)| Ok(format!("{}\n", json!({"model": name, "pair": i, "score": serde_json::to_value(pair)?})));
+            let one = |(i, pair): (usize, &PairScore)| {
+                Ok(format!("{}\n", json!({"model": name, "pair": i, "score": serde_json::to_value(pair)?})))
+            };
             pairs.iter().enumerate().map(one).collect::<anyhow::Result<String>>()
         };
         let lines = scores.iter().map(line).collect::<anyhow::Result<String>>()?;
         write_whole(path, &format!("{about}\n{lines}"))?;
     }
     if let Some(stem) = &args.plot {
-        let curves = rows.iter().filter_map(|row| Some((row.name.clone(), row.reliability.clone()?))).collect::<Vec<_>>();
+        let curves =
+            rows.iter().filter_map(|row| Some((row.name.clone(), row.reliability.clone()?))).collect::<Vec<_>>();
         write(&ReliabilityChart(&curves), stem).map_err(|e| anyhow::anyhow!("{}: {e}", stem.display()))?;
     }
     if args.json {
@@ -121,14 +128,22 @@ fn score_model(
     let hook = session.hook().clone();
     match model.checked_sub(1) {
         None => {
-            let (examples, counts) = examples(config, &config.base.model, config.prompt.chat_template.as_deref(), &vocab, session.base().n_ctx(), args)?;
+            let (examples, counts) = examples(
+                config,
+                &config.base.model,
+                config.prompt.chat_template.as_deref(),
+                &vocab,
+                session.base().n_ctx(),
+                args,
+            )?;
             Ok(("base".into(), score_pairs("base", session.base(), &examples)?, counts))
         }
         Some(i) => {
             let arm = &config.arms[i];
             hook.with_guide(|guide| {
                 let expert = guide.arms()[i].expert();
-                let (examples, counts) = examples(config, &arm.spec.model, arm.template.as_deref(), &vocab, expert.n_ctx(), args)?;
+                let (examples, counts) =
+                    examples(config, &arm.spec.model, arm.template.as_deref(), &vocab, expert.n_ctx(), args)?;
                 Ok((arm.name.clone(), score_pairs(&arm.name, expert, &examples)?, counts))
             })
         }

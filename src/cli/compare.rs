@@ -196,7 +196,8 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
             let scorer = spec.open(&client)?;
             let rate = |side: &Side| {
                 let items = prompts.iter().zip(&side.made);
-                scorer.score(&items.map(|(prompt, made)| Item { prompt, response: &made.text.text }).collect::<Vec<_>>())
+                scorer
+                    .score(&items.map(|(prompt, made)| Item { prompt, response: &made.text.text }).collect::<Vec<_>>())
             };
             Some(sides.iter().map(rate).collect::<Result<_, _>>()?)
         }
@@ -208,7 +209,8 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
             (_, Some(ratings)) => ratings[0].iter().zip(&ratings[i]).map(|(a, b)| Verdict::of(*a, *b)).collect(),
             (Kind::Judge(url), None) => {
                 let cases = prompts.iter().zip(sides[0].made.iter().zip(&side.made));
-                let cases: Vec<_> = cases.map(|(p, (a, b))| Case { prompt: p, a: &a.text.text, b: &b.text.text }).collect();
+                let cases: Vec<_> =
+                    cases.map(|(p, (a, b))| Case { prompt: p, a: &a.text.text, b: &b.text.text }).collect();
                 compare(&client.at(url), &Criterion::named(&spec.name)?, &cases, u64::from(seed) + i as u64)?
             }
             _ => unreachable!("whoever is no language model has rated"),
@@ -226,7 +228,9 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
             verdicts,
         });
     }
-    if args.gap && let (Some(first), Some(last)) = (rows[0].reward, rows.last().and_then(|row| row.reward)) {
+    if args.gap
+        && let (Some(first), Some(last)) = (rows[0].reward, rows.last().and_then(|row| row.reward))
+    {
         rows.iter_mut().for_each(|row| row.gap = row.reward.map(|r| (r.mean - first.mean) / (last.mean - first.mean)));
     }
     Ok(rows)

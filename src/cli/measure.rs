@@ -76,10 +76,16 @@ impl TextArgs {
     }
 
     /// Opens the models with room for the texts at once.
-    pub fn studio(&self, mut config: Config, prompts: &[String], params: SamplingParams) -> anyhow::Result<SessionStudio> {
+    pub fn studio(
+        &self,
+        mut config: Config,
+        prompts: &[String],
+        params: SamplingParams,
+    ) -> anyhow::Result<SessionStudio> {
         self.fit(&mut config, prompts);
         let session = open_lanes(config, self.parallel as usize)?;
-        let tokens = prompts.iter().map(|text| read_prompt(&session, text, self.chat)).collect::<Result<Vec<_>, _>>()?;
+        let tokens =
+            prompts.iter().map(|text| read_prompt(&session, text, self.chat)).collect::<Result<Vec<_>, _>>()?;
         Ok(SessionStudio::new(session, params, tokens, self.n_predict as usize))
     }
 
@@ -88,7 +94,8 @@ impl TextArgs {
     fn fit(&self, config: &mut Config, prompts: &[String]) {
         let longest = prompts.iter().map(String::len).max().unwrap_or(0);
         let system = config.prompt.system.as_ref().map_or(0, String::len);
-        let needed = u32::try_from(longest + system).unwrap_or(u32::MAX).saturating_add(self.n_predict).saturating_add(256);
+        let needed =
+            u32::try_from(longest + system).unwrap_or(u32::MAX).saturating_add(self.n_predict).saturating_add(256);
         for spec in std::iter::once(&mut config.base).chain(config.arms.iter_mut().map(|arm| &mut arm.spec)) {
             if spec.n_ctx.is_none() {
                 let trained = GgufFile::open_model(&spec.model).ok().and_then(|file| file.n_ctx_train());
@@ -216,7 +223,8 @@ pub fn need_arms(config: &Config) -> anyhow::Result<()> {
 
 /// A table for the terminal, or in Markdown.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>, markdown: bool) -> String {
-    let style = if markdown { comfy_table::presets::ASCII_MARKDOWN } else { comfy_table::presets::UTF8_HORIZONTAL_ONLY };
+    let style =
+        if markdown { comfy_table::presets::ASCII_MARKDOWN } else { comfy_table::presets::UTF8_HORIZONTAL_ONLY };
     let mut table = comfy_table::Table::new();
     table.load_style(style).set_header(header.to_vec());
     rows.into_iter().for_each(|row| {

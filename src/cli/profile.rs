@@ -25,7 +25,8 @@ pub fn write_profile(path: &Path, name: &str, weights: &[(&str, f32)]) -> anyhow
 /// The text with the profile at the head of `profiles:`, or with a block of its own.
 fn with_profile(text: &str, name: &str, weights: &[(&str, f32)]) -> anyhow::Result<String> {
     let quoted = |s: &str| serde_json::to_string(s);
-    let pairs = weights.iter().map(|(arm, w)| Ok(format!("{}: {w:?}", quoted(arm)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    let pairs =
+        weights.iter().map(|(arm, w)| Ok(format!("{}: {w:?}", quoted(arm)?))).collect::<anyhow::Result<Vec<_>>>()?;
     let entry = format!("{}: {{{}}}", quoted(name)?, pairs.join(", "));
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let content = |line: &str| line.split('#').next().unwrap_or_default().trim_end().to_owned();
@@ -66,7 +67,8 @@ mod tests {
     fn a_profile_is_added_and_everything_else_stays() {
         let entry = "\"best: of\": {\"nice\": 0.25}\n";
         assert_eq!(written(HEAD).unwrap(), format!("{HEAD}\nprofiles:\n  {entry}"));
-        let with = format!("{HEAD}profiles:   # sets\n    # the kind one\n    kind: {{nice: 1.0}}\nsampling: {{temp: 1.0}}\n");
+        let with =
+            format!("{HEAD}profiles:   # sets\n    # the kind one\n    kind: {{nice: 1.0}}\nsampling: {{temp: 1.0}}\n");
         let expected = with.replace("# sets\n", &format!("# sets\n    {entry}"));
         assert_eq!(written(&with).unwrap(), expected);
         assert!(written(&format!("{HEAD}profiles:")).unwrap().ends_with(&format!("profiles:\n  {entry}")));

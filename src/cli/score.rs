@@ -99,13 +99,17 @@ fn show(map: &Heatmap, shown: Option<usize>) -> anyhow::Result<()> {
 fn items(args: &Args) -> anyhow::Result<Vec<Item>> {
     if let Some(prompt) = &args.prompt {
         let names: &[&str] = if args.responses.len() == 2 { &["response A", "response B"] } else { &["response"] };
-        let responses = names.iter().zip(&args.responses).map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+        let responses =
+            names.iter().zip(&args.responses).map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
         return Ok(vec![Item { prompt: prompt.clone(), responses }]);
     }
     let (text, name) = match &args.file {
         Some(path) => (std::fs::read_to_string(path).with_context(|| path.display().to_string())?, path.as_path()),
         None if std::io::stdin().is_terminal() => {
-            return Err(Usage("no prompt and response; give them as arguments, with --file, or on standard input".into()).into());
+            return Err(Usage(
+                "no prompt and response; give them as arguments, with --file, or on standard input".into(),
+            )
+            .into());
         }
         None => {
             let mut text = String::new();

@@ -110,7 +110,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         records
     };
     let summaries = summarise(&points, &records);
-    let arm = |objective: &str| names.iter().position(|name| name == objective.strip_prefix("arm:").unwrap_or(objective));
+    let arm =
+        |objective: &str| names.iter().position(|name| name == objective.strip_prefix("arm:").unwrap_or(objective));
     let front = front(&summaries, &objectives, &arm, args.max_kl);
     report(&args, &config, &names, &summaries, &front, &about)
 }
@@ -136,7 +137,8 @@ fn all_points(args: &Args, config: &Config) -> anyhow::Result<Vec<Point>> {
             let recipe = Recipe { best_of: Some(n as usize), ..Recipe::guided(weights) };
             all.push(Point { label: Some(format!("best of {n} by {name}")), recipe });
         };
-        let alone = |arms: &[usize]| (0..start.len()).map(|i| f32::from(u8::from(arms.contains(&i)))).collect::<Vec<_>>();
+        let alone =
+            |arms: &[usize]| (0..start.len()).map(|i| f32::from(u8::from(arms.contains(&i)))).collect::<Vec<_>>();
         for arm in &axes {
             best(&config.arms[*arm].name, alone(&[*arm]));
         }
@@ -200,7 +202,9 @@ fn report(
             write_profile(path, name, &weights.collect::<Vec<_>>())?;
             eprintln!("wrote profile \"{name}\" into {}", path.display());
         }
-        (Some(name), ..) => anyhow::bail!("no point is within --max-kl {}, so no profile \"{name}\" was written", args.max_kl),
+        (Some(name), ..) => {
+            anyhow::bail!("no point is within --max-kl {}, so no profile \"{name}\" was written", args.max_kl)
+        }
         _ => {}
     }
     Ok(())

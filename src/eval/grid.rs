@@ -23,8 +23,9 @@ impl FromStr for Axis {
         let number = |s: &str| s.trim().parse::<f64>().ok().filter(|x| x.is_finite()).ok_or_else(wrong);
         let weights = match range.split(':').collect::<Vec<_>>()[..] {
             [list] => list.split(',').map(number).collect::<Result<Vec<_>, _>>()?,
-            [from, to, step] => steps(number(from)?, number(to)?, number(step)?)
-                .ok_or_else(|| format!("\"{text}\": from {from} to {to} in steps of {step} is no way, or too long a one"))?,
+            [from, to, step] => steps(number(from)?, number(to)?, number(step)?).ok_or_else(|| {
+                format!("\"{text}\": from {from} to {to} in steps of {step} is no way, or too long a one")
+            })?,
             _ => return Err(wrong()),
         };
         Ok(Self { arm: arm.to_owned(), weights: weights.into_iter().map(|w| w as f32).collect() })
@@ -53,7 +54,8 @@ pub fn points<E>(
             point[arm] = weight;
             point
         };
-        points = points.iter().flat_map(|point| axis.weights.iter().map(|w| set(point, *w)).collect::<Vec<_>>()).collect();
+        points =
+            points.iter().flat_map(|point| axis.weights.iter().map(|w| set(point, *w)).collect::<Vec<_>>()).collect();
     }
     Ok(points)
 }

@@ -13,7 +13,8 @@ use crate::chart::{self, ChartError, Draw, owned};
 const SIZE: (u32, u32) = (860, 560);
 const GRID: RGBColor = RGBColor(150, 150, 150);
 const FRONT: RGBColor = RGBColor(33, 102, 172);
-const ALONE: [RGBColor; 4] = [RGBColor(27, 158, 119), RGBColor(217, 95, 2), RGBColor(117, 112, 179), RGBColor(166, 118, 29)];
+const ALONE: [RGBColor; 4] =
+    [RGBColor(27, 158, 119), RGBColor(217, 95, 2), RGBColor(117, 112, 179), RGBColor(166, 118, 29)];
 const BASELINE: RGBColor = RGBColor(178, 24, 43);
 const PROFILE: RGBColor = RGBColor(90, 60, 130);
 
@@ -59,7 +60,9 @@ impl SweepPlot<'_> {
     fn alone(&self, arm: usize) -> Vec<&Summary> {
         let only = |s: &&Summary| {
             let recipe = &s.point.recipe;
-            recipe.best_of.is_none() && s.point.label.is_none() && (0..recipe.weights.len()).all(|i| i == arm || recipe.weights[i] == 0.0)
+            recipe.best_of.is_none()
+                && s.point.label.is_none()
+                && (0..recipe.weights.len()).all(|i| i == arm || recipe.weights[i] == 0.0)
         };
         let mut points: Vec<_> = self.summaries.iter().filter(only).collect();
         points.sort_by(|a, b| a.point.recipe.weights[arm].total_cmp(&b.point.recipe.weights[arm]));
@@ -229,7 +232,7 @@ fn plane<'a, B: DrawingBackend>(
     Ok(plane)
 }
 
-fn labels<B: DrawingBackend>(plane: &mut Plane<'_, B>) -> Result<(), ChartError> {
+fn labels<'a, B: DrawingBackend + 'a>(plane: &mut Plane<'a, B>) -> Result<(), ChartError> {
     plane
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerRight)

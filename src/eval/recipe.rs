@@ -56,7 +56,13 @@ pub fn make(
     let n_copies = |recipe: &Recipe| recipe.best_of.unwrap_or(1).max(1);
     let requests: Vec<Request> = items.iter().flat_map(|(prompt, recipe)| requests(*prompt, recipe, seed)).collect();
     // Reported by the item, not by the draw.
-    let ends: Vec<usize> = items.iter().scan(0, |n, (_, recipe)| { *n += n_copies(recipe); Some(*n) }).collect();
+    let ends: Vec<usize> = items
+        .iter()
+        .scan(0, |n, (_, recipe)| {
+            *n += n_copies(recipe);
+            Some(*n)
+        })
+        .collect();
     let (mut n_done, mut n_told) = (0, 0);
     let mut texts = studio
         .generate(&requests, &mut || {

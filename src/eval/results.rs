@@ -132,12 +132,14 @@ fn whole<T: DeserializeOwned>(
     let there: Value = serde_json::from_str(first).map_err(|e| invalid(1, e))?;
     if there != *header {
         let keys = header.as_object().into_iter().flatten().map(|(key, _)| key);
-        let key = keys.clone().find(|key| there.get(key) != header.get(key)).cloned().unwrap_or_else(|| "header".into());
+        let key =
+            keys.clone().find(|key| there.get(key) != header.get(key)).cloned().unwrap_or_else(|| "header".into());
         return Err(ResultsError::Different { path: path.to_owned(), key });
     }
     let lines: Vec<&str> = lines.collect();
     let n = if lines.len() >= total { total } else { lines.len() / unit * unit };
-    let records = lines[..n].iter().enumerate().map(|(i, line)| serde_json::from_str(line).map_err(|e| invalid(i + 2, e)));
+    let records =
+        lines[..n].iter().enumerate().map(|(i, line)| serde_json::from_str(line).map_err(|e| invalid(i + 2, e)));
     let n_bytes = first.len() + lines[..n].iter().map(|line| line.len()).sum::<usize>();
     Ok(Some((records.collect::<Result<_, _>>()?, n_bytes)))
 }
@@ -173,9 +175,12 @@ mod tests {
     fn a_file_of_other_work_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.jsonl");
-        for (content, part) in [("{\"seed\":2}\n1\n", "\"seed\" is another"), ("hello\n", ":1: this is no result file"),
-            ("half a line", "no end"), ("{\"seed\":1}\nx\n", ":2: this is no result file")]
-        {
+        for (content, part) in [
+            ("{\"seed\":2}\n1\n", "\"seed\" is another"),
+            ("hello\n", ":1: this is no result file"),
+            ("half a line", "no end"),
+            ("{\"seed\":1}\nx\n", ":2: this is no result file"),
+        ] {
             std::fs::write(&path, content).unwrap();
             let error = Results::open::<usize>(&path, &json!({"seed": 1}), 1, 9).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -120,7 +120,9 @@ pub fn score(
             }
         }
         let rows = base_rows.chunks_exact(n_vocab).zip(guided.chunks_exact(n_vocab));
-        scores.extend(rows.zip(said).zip(chunk).map(|(((base, guided), arms), token)| token_score(*token, base, guided, arms)));
+        scores.extend(
+            rows.zip(said).zip(chunk).map(|(((base, guided), arms), token)| token_score(*token, base, guided, arms)),
+        );
         before = &chunk[chunk.len() - 1..];
     }
     Ok(scores)

@@ -87,7 +87,15 @@ mod tests {
     fn coverage(n: usize, win: f64, tie: f64) -> f64 {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
         let truth = win + tie / 2.0;
-        let outcome = |x: f64| if x < win { 1.0 } else if x < win + tie { 0.5 } else { 0.0 };
+        let outcome = |x: f64| {
+            if x < win {
+                1.0
+            } else if x < win + tie {
+                0.5
+            } else {
+                0.0
+            }
+        };
         let runs = 4000;
         let held = (0..runs).filter(|_| {
             let share = Share::of_outcomes((0..n).map(|_| outcome(rng.random())));

@@ -99,8 +99,9 @@ impl Sweep<'_> {
         each: &mut dyn FnMut(),
     ) -> Result<Vec<Record>, SweepError> {
         let mut records = done;
-        let items: Vec<(usize, usize)> =
-            (0..self.points.len()).flat_map(|point| (0..self.prompts.len()).map(move |prompt| (point, prompt))).collect();
+        let items: Vec<(usize, usize)> = (0..self.points.len())
+            .flat_map(|point| (0..self.prompts.len()).map(move |prompt| (point, prompt)))
+            .collect();
         let left = items[records.len().min(items.len())..].to_vec();
         for unit in left.chunks(self.unit) {
             let made = self.unit(studio, unit, each)?;
@@ -176,7 +177,8 @@ fn summary<'a>(point: &Point, records: impl Iterator<Item = &'a Record>) -> Summ
     let records: Vec<&Record> = records.collect();
     let mean = |f: &dyn Fn(&Record) -> f64| Mean::of(&records.iter().map(|r| f(r)).collect::<Vec<_>>());
     let names = records.first().map(|r| r.rewards.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    let rated = |name: &String| records.iter().filter_map(|r| r.rewards.get(name).copied().flatten()).collect::<Vec<_>>();
+    let rated =
+        |name: &String| records.iter().filter_map(|r| r.rewards.get(name).copied().flatten()).collect::<Vec<_>>();
     Summary {
         point: point.clone(),
         rewards: names.iter().map(|name| (name.clone(), Mean::of(&rated(name)))).collect(),

@@ -1,6 +1,6 @@
 use super::*;
-use crate::eval::scorers::ScorerSpec;
 use crate::eval::score::TokenScore;
+use crate::eval::scorers::ScorerSpec;
 use crate::eval::studio::{Request, Text};
 use crate::expert::Token;
 use serde_json::json;

@@ -101,7 +101,8 @@ impl Report {
     pub fn finish(self, out: &Path) -> Result<(), TrainError> {
         self.bar.finish_and_clear();
         let path = out.with_extension("svg");
-        let drawn = chart::svg(&Curves(&self.records), (900, 600)).map_err(|e| TrainError::Setting(format!("the curves cannot be drawn: {e}")))?;
+        let drawn = chart::svg(&Curves(&self.records), (900, 600))
+            .map_err(|e| TrainError::Setting(format!("the curves cannot be drawn: {e}")))?;
         super::write_atomically(&path, |t| std::fs::write(t, drawn).map_err(TrainError::io(t)))
     }
 }

@@ -28,5 +28,7 @@ pub fn html(map: &Heatmap, about: &serde_json::Value) -> Result<String, HtmlErro
     let verdicts: Vec<_> = (0..map.arms.len()).map(|arm| map.verdict(arm).unwrap_or_default()).collect();
     let about = serde_json::to_string_pretty(about).unwrap_or_default();
     let page = env.get_template("page.html")?;
-    Ok(page.render(context! { map => Serde(map), verdicts, about, span => f64::from(SPAN), version => env!("CARGO_PKG_VERSION") })?)
+    Ok(page.render(
+        context! { map => Serde(map), verdicts, about, span => f64::from(SPAN), version => env!("CARGO_PKG_VERSION") },
+    )?)
 }

@@ -17,7 +17,13 @@ pub fn svg(map: &Heatmap, arm: usize) -> String {
     let mut body = String::new();
     let mut y = MARGIN + LINE;
     let head = &map.arms[arm];
-    text(&mut body, 0, y, "b", &format!("ARM \"{}\": which tokens it likes more (blue) or less (red) than the base", head.name));
+    text(
+        &mut body,
+        0,
+        y,
+        "b",
+        &format!("ARM \"{}\": which tokens it likes more (blue) or less (red) than the base", head.name),
+    );
     y += LINE;
     for line in wrap(&map.prompt) {
         text(&mut body, 0, y, "p", &line);
@@ -25,7 +31,13 @@ pub fn svg(map: &Heatmap, arm: usize) -> String {
     }
     for response in &map.responses {
         y += LINE / 2.0;
-        text(&mut body, 0, y, "b", &format!("{}: reward {:.2}, KL {:.2} nats", response.title, response.rewards[arm], response.totals.kl));
+        text(
+            &mut body,
+            0,
+            y,
+            "b",
+            &format!("{}: reward {:.2}, KL {:.2} nats", response.title, response.rewards[arm], response.totals.kl),
+        );
         y = cells(&mut body, y + LINE, response, arm);
     }
     if let Some(verdict) = map.verdict(arm) {
@@ -57,9 +69,16 @@ fn cells(body: &mut String, mut y: f64, response: &super::Response, arm: usize) 
             }
             let ([r, g, b], x) = (colour(cell.liking(arm)), MARGIN + column as f64 * CHAR);
             let (top, width) = (y - 16.0, n as f64 * CHAR);
-            let _ = write!(body, "<rect x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"20\" fill=\"rgb({r},{g},{b})\"/>");
+            let _ = write!(
+                body,
+                "<rect x=\"{x:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"20\" fill=\"rgb({r},{g},{b})\"/>"
+            );
             if cell.flipped {
-                let _ = write!(body, "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"2\" fill=\"#333\"/>", y + 4.0);
+                let _ = write!(
+                    body,
+                    "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"2\" fill=\"#333\"/>",
+                    y + 4.0
+                );
             }
             text(body, column, y, "t", part);
             column += n;
@@ -72,7 +91,11 @@ fn legend(body: &mut String, y: f64) {
     for step in -3..=3 {
         let [r, g, b] = colour(step as f32 * SPAN / 3.0);
         let x = MARGIN + f64::from(step + 3) * 28.0;
-        let _ = write!(body, "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"28\" height=\"18\" fill=\"rgb({r},{g},{b})\"/>", y - 14.0);
+        let _ = write!(
+            body,
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"28\" height=\"18\" fill=\"rgb({r},{g},{b})\"/>",
+            y - 14.0
+        );
         let _ = writeln!(body, "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{step:+}</text>", x + 14.0);
     }
     text(body, 25, y, "p", "nats; underlined: guidance changes the likeliest token");

@@ -25,7 +25,8 @@ pub fn terminal(map: &Heatmap, arm: usize, coloured: bool) -> String {
         for (what, least) in [("likes", false), ("dislikes", true)] {
             let cells = map.extremes(i, arm, 5, least);
             let list: Vec<_> = cells.iter().map(|(c, liking)| format!("{:?} {liking:+.1}", c.text.trim())).collect();
-            let _ = writeln!(out, "  {what:<8} {}", if list.is_empty() { "nothing".to_owned() } else { list.join(", ") });
+            let _ =
+                writeln!(out, "  {what:<8} {}", if list.is_empty() { "nothing".to_owned() } else { list.join(", ") });
         }
     }
     if let Some(verdict) = map.verdict(arm) {
@@ -44,7 +45,10 @@ pub fn legend(coloured: bool) -> String {
     }
     let step = |liking: f32| format!("{style} {liking:+.0} {style:#}", style = style(liking));
     let steps: String = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0].map(step).concat();
-    format!("{steps} log π of the ARM less log π of the base, in nats; {u}underlined{u:#}: guidance changes the likeliest token", u = Style::new().underline())
+    format!(
+        "{steps} log π of the ARM less log π of the base, in nats; {u}underlined{u:#}: guidance changes the likeliest token",
+        u = Style::new().underline()
+    )
 }
 
 fn token(cell: &Cell, arm: usize, coloured: bool) -> String {

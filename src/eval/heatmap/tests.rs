@@ -2,7 +2,17 @@ use super::*;
 
 fn cell(text: &str, base: f32, arm: f32) -> Cell {
     let (base_best, guided_best) = ("sun".to_owned(), "moon".to_owned());
-    Cell { token: 1, text: text.into(), base, guided: base, arms: vec![arm], kl: 0.1, flipped: arm > -0.5, base_best, guided_best }
+    Cell {
+        token: 1,
+        text: text.into(),
+        base,
+        guided: base,
+        arms: vec![arm],
+        kl: 0.1,
+        flipped: arm > -0.5,
+        base_best,
+        guided_best,
+    }
 }
 
 fn response(title: &str, tokens: Vec<Cell>) -> Response {
@@ -53,7 +63,9 @@ fn hostile_tokens_are_text_in_every_picture() {
     assert_eq!(page.matches("<script>").count(), 1, "the page's own");
     assert!(page.contains("&lt;script&gt;") && page.contains("nice &lt;b&gt;"));
     let picture = svg(&map(), 0);
-    assert!(!picture.contains("<script") && picture.contains("&lt;script&gt;") && picture.contains("&amp;amp;\u{FFFD}"));
+    assert!(
+        !picture.contains("<script") && picture.contains("&lt;script&gt;") && picture.contains("&amp;amp;\u{FFFD}")
+    );
     let controls = |c: char| c.is_control() && c != '\n';
     assert!(!picture.contains(controls), "no character that XML forbids");
 }

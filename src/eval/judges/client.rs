@@ -41,7 +41,8 @@ pub enum JudgeError {
 /// How judges are asked.
 #[derive(Debug, Clone)]
 pub struct Client {
-    url: String,
+    /// Address of the API, which ends with `/v1`.
+    pub url: String,
     /// The model to ask for.
     pub model: String,
     /// Sent as a bearer token.

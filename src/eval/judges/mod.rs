@@ -51,7 +51,12 @@ impl Verdict {
 /// # Errors
 ///
 /// [`JudgeError`], when the judge cannot be asked at all.
-pub fn compare(client: &Client, criterion: &Criterion, cases: &[Case<'_>], seed: u64) -> Result<Vec<Verdict>, JudgeError> {
+pub fn compare(
+    client: &Client,
+    criterion: &Criterion,
+    cases: &[Case<'_>],
+    seed: u64,
+) -> Result<Vec<Verdict>, JudgeError> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let swapped: Vec<bool> = cases.iter().map(|_| rng.random()).collect();
     let question = |(case, swap): (&Case<'_>, &bool)| {

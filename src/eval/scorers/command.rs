@@ -51,7 +51,9 @@ impl Scorer for CommandScorer {
         let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
         if lines.len() != items.len() {
             let (got, wanted) = (lines.len(), items.len());
-            return Err(self.fail(format!("it wrote {got} lines for {wanted} texts; it must write one number for each")));
+            return Err(
+                self.fail(format!("it wrote {got} lines for {wanted} texts; it must write one number for each"))
+            );
         }
         let number = |(i, line): (usize, &&str)| {
             let number = line.trim().parse::<f64>().ok().filter(|x| x.is_finite());
@@ -67,7 +69,9 @@ mod tests {
 
     fn score(command: &str, n: usize) -> Result<Vec<f64>, String> {
         let response = "x\"\n".repeat(2000);
-        CommandScorer::new(command).score(&vec![Item { prompt: "p", response: &response }; n]).map_err(|e| e.to_string())
+        CommandScorer::new(command)
+            .score(&vec![Item { prompt: "p", response: &response }; n])
+            .map_err(|e| e.to_string())
     }
 
     #[test]
