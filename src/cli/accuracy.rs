@@ -50,9 +50,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print the table in Markdown
-    #[arg(long, conflicts_with = "json")]
-    markdown: bool,
     /// Write the score of each pair: JSONL
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -114,7 +111,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&json!({"about": about, "models": rows}))?));
     }
-    print(&text(&rows, args.markdown))
+    print(&text(&rows))
 }
 
 /// Scores all pairs under the base (0) or an ARM (from 1), each in its own words.
@@ -201,13 +198,13 @@ fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example]) -> any
     Ok(scores)
 }
 
-fn text(rows: &[Row], markdown: bool) -> String {
+fn text(rows: &[Row]) -> String {
     let row = |row: &Row| {
         let error = row.reliability.as_ref().map_or("–".into(), |r| format!("{:.3} (β_r {})", r.error, r.beta));
         vec![row.name.clone(), row.counts.used.to_string(), row.by_sum.to_string(), row.by_mean.to_string(), error]
     };
     let header = ["model", "pairs", "accuracy [95 %]", "per token [95 %]", "calibration error"];
-    let mut out = table(&header, rows.iter().map(row).collect(), markdown);
+    let mut out = table(&header, rows.iter().map(row).collect());
     let Some(first) = rows.first() else { return out };
     let _ = writeln!(out, "\nby the longer response's tokens");
     let mut tops: Vec<usize> = rows.iter().flat_map(|row| row.by_length.iter().map(|b| b.to)).collect();
@@ -222,7 +219,7 @@ fn text(rows: &[Row], markdown: bool) -> String {
         let from = if *top == 16 { 1 } else { top / 2 + 1 };
         std::iter::once(format!("{from}–{top}")).chain(rows.iter().map(share)).collect()
     };
-    out += &table(&names, tops.iter().map(line).collect(), markdown);
+    out += &table(&names, tops.iter().map(line).collect());
     let _ = writeln!(out, "\n{}", first.counts);
     for row in rows {
         let Some(curve) = &row.reliability else { continue };

@@ -44,9 +44,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print the tables in Markdown
-    #[arg(long, conflicts_with = "json")]
-    markdown: bool,
     #[command(flatten)]
     judges: JudgeArgs,
     #[command(flatten)]
@@ -269,7 +266,7 @@ fn text(args: &Args, rows: &[Row], n_prompts: usize) -> String {
     }
     header.extend(["KL, nats", "tokens"]);
     let a = rows.first().map_or("", |row| row.side.as_str());
-    let mut out = table(&header, rows.iter().map(row).collect(), args.markdown);
+    let mut out = table(&header, rows.iter().map(row).collect());
     let _ = writeln!(out, "\nwins + ½ ties against {a}, over {n_prompts} prompts; failed verdicts count for nobody");
     out
 }

@@ -136,7 +136,9 @@ fn prompt(line: &str) -> anyhow::Result<String> {
 pub fn beta_r(arm: &ArmSpec) -> Option<f64> {
     let file = arm.spec.lora.first().map_or(&arm.spec.model, |lora| &lora.path);
     let written = || GgufFile::open(file).ok().and_then(|file| file.get("genarm.beta").and_then(|v| v.as_f64()));
-    arm.beta_r.map(f64::from).or_else(written)
+    // A file holds 0.2 as the nearest f32, and people wrote 0.2.
+    let shortest = |beta: f64| (beta as f32).to_string().parse().unwrap_or(beta);
+    arm.beta_r.map(f64::from).or_else(written).map(shortest)
 }
 
 /// What every result says about itself: version, command, configuration with weights and seed, and the models' hashes.
@@ -221,12 +223,10 @@ pub fn need_arms(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A table for the terminal, or in Markdown.
-pub fn table(header: &[&str], rows: Vec<Vec<String>>, markdown: bool) -> String {
-    let style =
-        if markdown { comfy_table::presets::ASCII_MARKDOWN } else { comfy_table::presets::UTF8_HORIZONTAL_ONLY };
+/// A table, in Markdown: as good to read in a terminal as in a document.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_style(style).set_header(header.to_vec());
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header(header.to_vec());
     rows.into_iter().for_each(|row| {
         table.add_row(row);
     });

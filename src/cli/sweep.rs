@@ -57,9 +57,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print the table in Markdown
-    #[arg(long, conflicts_with = "json")]
-    markdown: bool,
     #[command(flatten)]
     judges: JudgeArgs,
     #[command(flatten)]
@@ -228,7 +225,7 @@ fn text(args: &Args, names: &[String], summaries: &[Summary], front: &Front) -> 
         .chain(rewards.iter().map(String::as_str))
         .chain(["KL, nats", "flipped", "tokens"])
         .collect();
-    let mut out = table(&header, summaries.iter().enumerate().map(row).collect(), args.markdown);
+    let mut out = table(&header, summaries.iter().enumerate().map(row).collect());
     let _ = writeln!(out, "\n● on the front of {} (guided points only); ◎ recommended", front.objectives.join(", "));
     let reference: Vec<_> = front.reference.iter().map(|x| format!("{x:.2}")).collect();
     let _ = writeln!(out, "hypervolume {:.3} above ({})", front.hypervolume, reference.join(", "));
@@ -248,6 +245,7 @@ fn describe(names: &[String], summary: &Summary) -> String {
     let named = names.iter().zip(weights).filter(|(_, w)| **w != 0.0).map(|(n, w)| format!("{n} {w}"));
     match &summary.point.label {
         Some(label) if summary.point.recipe.best_of.is_some() => label.clone(),
+        Some(label) if summary.point.recipe.is_base() => format!("{label} (base)"),
         Some(label) => format!("{label} ({})", named.collect::<Vec<_>>().join(", ")),
         None if summary.point.recipe.is_base() => "base".into(),
         None => named.collect::<Vec<_>>().join(", "),

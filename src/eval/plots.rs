@@ -83,23 +83,24 @@ impl SweepPlot<'_> {
         plane: &mut Plane<'_, B>,
         place: &dyn Fn(&Summary) -> (f64, f64),
     ) -> Result<(), ChartError> {
-        let font = ("sans-serif", 14).into_font();
-        if let Some(base) = self.grid().find(|s| s.point.recipe.is_base()) {
-            let mark = EmptyElement::at(place(base))
-                + Rectangle::new([(-5, -5), (5, 5)], BLACK.filled())
-                + Text::new("base", (9, -7), font.clone());
-            plane.draw_series(std::iter::once(mark)).map_err(owned)?;
-        }
-        for (summary, label) in self.labelled() {
-            let mark = EmptyElement::at(place(summary));
-            let text = Text::new(label.to_owned(), (9, -7), font.clone());
-            if summary.point.recipe.best_of.is_some() {
+        let base = self.grid().find(|s| s.point.recipe.is_base()).map(|s| (s, "base"));
+        let mut taken = Vec::new();
+        for (summary, label) in base.into_iter().chain(self.labelled()) {
+            let at = place(summary);
+            let shift = free_line(&mut taken, plane.backend_coord(&at), label);
+            let text = Text::new(label.to_owned(), (9, shift), ("sans-serif", 14).into_font());
+            let mark = EmptyElement::at(at);
+            let drawn = if summary.point.label.is_none() {
+                let mark = mark + Rectangle::new([(-5, -5), (5, 5)], BLACK.filled()) + text;
+                plane.draw_series(std::iter::once(mark)).map(drop)
+            } else if summary.point.recipe.best_of.is_some() {
                 let mark = mark + Cross::new((0, 0), 6, BASELINE.stroke_width(2)) + text;
-                plane.draw_series(std::iter::once(mark)).map_err(owned)?;
+                plane.draw_series(std::iter::once(mark)).map(drop)
             } else {
                 let mark = mark + TriangleMarker::new((0, 0), 7, PROFILE.filled()) + text;
-                plane.draw_series(std::iter::once(mark)).map_err(owned)?;
-            }
+                plane.draw_series(std::iter::once(mark)).map(drop)
+            };
+            drawn.map_err(owned)?;
         }
         Ok(())
     }
@@ -208,6 +209,16 @@ impl Draw for ReliabilityChart<'_> {
     }
 }
 
+/// How far below its mark a label stands, in pixels, so that it covers none of those that are there.
+fn free_line(taken: &mut Vec<(i32, i32, i32)>, (x, y): (i32, i32), label: &str) -> i32 {
+    let width = 8 * i32::try_from(label.chars().count()).unwrap_or(0);
+    let covers =
+        |top: i32| taken.iter().any(|(left, right, other)| x < *right && *left < x + width && (top - other).abs() < 14);
+    let shift = (0..12).map(|line| line * 14 - 7).find(|shift| !covers(y + shift)).unwrap_or(-7);
+    taken.push((x, x + width, y + shift));
+    shift
+}
+
 type Range = (f64, f64);
 
 fn plane<'a, B: DrawingBackend>(
@@ -235,7 +246,7 @@ fn plane<'a, B: DrawingBackend>(
 fn labels<'a, B: DrawingBackend + 'a>(plane: &mut Plane<'a, B>) -> Result<(), ChartError> {
     plane
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.85))
         .border_style(RGBColor(200, 200, 200))
         .label_font(("sans-serif", 14))
@@ -243,7 +254,7 @@ fn labels<'a, B: DrawingBackend + 'a>(plane: &mut Plane<'a, B>) -> Result<(), Ch
         .map_err(owned)
 }
 
-/// What the points span, with some air, and room to the right for labels.
+/// What the points span, with some air: room to the right for labels, and above for the legend.
 fn ranges(points: impl Iterator<Item = (f64, f64)>) -> (Range, Range) {
     let (mut x, mut y) = ((f64::INFINITY, f64::NEG_INFINITY), (f64::INFINITY, f64::NEG_INFINITY));
     for (a, b) in points.filter(|(a, b)| a.is_finite() && b.is_finite()) {
@@ -255,5 +266,5 @@ fn ranges(points: impl Iterator<Item = (f64, f64)>) -> (Range, Range) {
         _ if low.is_finite() => (low - 1.0, low + 1.0),
         _ => (0.0, 1.0),
     };
-    (air(x, 0.06, 0.18), air(y, 0.08, 0.08))
+    (air(x, 0.06, 0.18), air(y, 0.08, 0.3))
 }

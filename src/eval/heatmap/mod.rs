@@ -95,7 +95,8 @@ impl Heatmap {
             Some(preferred) => preferred,
             None => return Some(format!("{name} is indifferent")),
         };
-        let sure = 100.0 / (1.0 + (-margin).exp());
+        // A probability never rounds to certainty.
+        let sure = (100.0 / (1.0 + (-margin).exp())).min(99.4);
         let (better, worse) = if index == 0 { (a, b) } else { (b, a) };
         Some(format!(
             "{name} prefers {} by {margin:.2}, reward {:.2} against {:.2}: {sure:.0} % sure",
