@@ -87,8 +87,9 @@ impl SweepPlot<'_> {
         let mut taken = Vec::new();
         for (summary, label) in base.into_iter().chain(self.labelled()) {
             let at = place(summary);
-            let shift = free_line(&mut taken, plane.backend_coord(&at), label);
-            let text = Text::new(label.to_owned(), (9, shift), ("sans-serif", 14).into_font());
+            let right_end = plane.plotting_area().get_pixel_range().0.end;
+            let place = beside(&mut taken, plane.backend_coord(&at), right_end, label);
+            let text = Text::new(label.to_owned(), place, ("sans-serif", 14).into_font());
             let mark = EmptyElement::at(at);
             let drawn = if summary.point.label.is_none() {
                 let mark = mark + Rectangle::new([(-5, -5), (5, 5)], BLACK.filled()) + text;
@@ -209,14 +210,16 @@ impl Draw for ReliabilityChart<'_> {
     }
 }
 
-/// How far below its mark a label stands, in pixels, so that it covers none of those that are there.
-fn free_line(taken: &mut Vec<(i32, i32, i32)>, (x, y): (i32, i32), label: &str) -> i32 {
+/// Where a label stands beside its mark, in pixels: within the chart, and on none of those that are there.
+fn beside(taken: &mut Vec<(i32, i32, i32)>, (x, y): (i32, i32), right_end: i32, label: &str) -> (i32, i32) {
+    // More than the font takes, which is not known here.
     let width = 8 * i32::try_from(label.chars().count()).unwrap_or(0);
-    let covers =
-        |top: i32| taken.iter().any(|(left, right, other)| x < *right && *left < x + width && (top - other).abs() < 14);
-    let shift = (0..12).map(|line| line * 14 - 7).find(|shift| !covers(y + shift)).unwrap_or(-7);
-    taken.push((x, x + width, y + shift));
-    shift
+    let dx = if x + 9 + width > right_end { -9 - width } else { 9 };
+    let (left, right) = (x + dx, x + dx + width);
+    let covers = |top: i32| taken.iter().any(|(l, r, other)| left < *r && *l < right && (top - other).abs() < 14);
+    let dy = (0..12).map(|line| line * 14 - 7).find(|dy| !covers(y + dy)).unwrap_or(-7);
+    taken.push((left, right, y + dy));
+    (dx, dy)
 }
 
 type Range = (f64, f64);

@@ -26,6 +26,8 @@ fn scores_are_those_of_an_independent_computation_from_raw_logits() {
         "--json",
         "--cache-type-k",
         "f32",
+        "--flash-attn",
+        "off",
         "--cache-type-v",
         "f32",
         PROMPT,
