@@ -186,7 +186,7 @@ fn distinct<'a>(configs: &[&'a Config]) -> Vec<&'a Config> {
 
 /// All rows of one judge, side A first.
 fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], seed: u32) -> anyhow::Result<Vec<Row>> {
-    let client = args.judges.client();
+    let client = args.judges.client(matches!(spec.kind, Kind::Judge(_)));
     let ratings: Option<Vec<Vec<f64>>> = match &spec.kind {
         Kind::Judge(_) => None,
         _ => {
@@ -225,6 +225,7 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
             verdicts,
         });
     }
+    client.progress.finish_and_clear();
     if args.gap
         && let (Some(first), Some(last)) = (rows[0].reward, rows.last().and_then(|row| row.reward))
     {

@@ -52,10 +52,12 @@ pub struct JudgeArgs {
 }
 
 impl JudgeArgs {
-    /// The client, without an address yet.
-    pub fn client(&self) -> Client {
+    /// The client, without an address yet; its bar shows itself with the first questions.
+    pub fn client(&self, asks: bool) -> Client {
         let key = std::env::var(&self.judge_key).ok().filter(|key| !key.is_empty());
-        Client { model: self.judge_model.clone(), key, jobs: self.judge_jobs.into(), ..Client::default() }
+        let (model, jobs) = (self.judge_model.clone(), self.judge_jobs.into());
+        let progress = if asks { progress("asking the judge", 0) } else { ProgressBar::hidden() };
+        Client { model, key, jobs, progress, ..Client::default() }
     }
 }
 

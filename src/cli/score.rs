@@ -4,11 +4,12 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::Usage;
 use super::generate::print;
-use super::load::{ConfigArgs, catch_interrupts, colours, open};
+use super::load::{ConfigArgs, catch_interrupts, colours, open, progress};
 use super::measure::{beta_r, need_arms, provenance, read_prompt, write_whole};
 use crate::eval::heatmap::{ArmHead, Cell, Heatmap, Response, html, legend, svg, terminal};
 use crate::eval::score::{Prompts, TokenScore, Totals, score};
@@ -70,6 +71,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let about = provenance("score", &[&config], json!({"chat": args.chat, "eos": args.eos}))?;
     catch_interrupts()?;
     let mut session = open(config)?;
+    let bar = if items.len() > 1 { progress("scoring", items.len() as u64) } else { ProgressBar::hidden() };
     for (i, item) in items.iter().enumerate() {
         let map = heatmap(&mut session, item, &args).with_context(|| format!("prompt {}", i + 1))?;
         if let Some(path) = &args.html {
@@ -81,11 +83,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if args.json {
             let mut value = serde_json::to_value(&map)?;
             value["about"] = about.clone();
-            print(&format!("{value}\n"))?;
+            bar.suspend(|| print(&format!("{value}\n")))?;
         } else {
-            show(&map, shown)?;
+            bar.suspend(|| show(&map, shown))?;
         }
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(())
 }
 

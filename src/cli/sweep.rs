@@ -76,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let prompts = args.texts.read()?;
     let params = super::measure::seeded(&config.sampling);
     let arms: Vec<_> = config.arms.iter().map(|arm| (arm.name.clone(), beta_r(arm).unwrap_or(1.0))).collect();
-    let client = args.judges.client();
+    let client = args.judges.client(false);
     let scorers: Vec<Named> =
         args.scorers.iter().map(|spec| Ok((spec.name.clone(), spec.open(&client)?))).collect::<anyhow::Result<_>>()?;
     let sweep = Sweep {

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::criterion::Question;
@@ -53,12 +54,14 @@ pub struct Client {
     pub tries: u32,
     /// The pause before the second try; it doubles from there.
     pub pause: Duration,
+    /// Moves on with each answer.
+    pub progress: ProgressBar,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let (url, model, key) = (String::new(), "default".to_owned(), None);
-        Self { url, model, key, jobs: 4, tries: 4, pause: Duration::from_secs(1) }
+        Self { url, model, key, jobs: 4, tries: 4, pause: Duration::from_secs(1), progress: ProgressBar::hidden() }
     }
 }
 
@@ -76,6 +79,7 @@ impl Client {
     /// The first [`JudgeError`]; busy servers (429, 5xx) are asked again before.
     pub fn ask_all(&self, questions: &[Question]) -> Result<Vec<String>, JudgeError> {
         let (next, replies) = (AtomicUsize::new(0), Mutex::new(vec![None; questions.len()]));
+        self.progress.inc_length(questions.len() as u64);
         let work = || -> Result<(), JudgeError> {
             let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(300)));
             let agent: ureq::Agent = config.http_status_as_error(false).build().into();
@@ -86,6 +90,7 @@ impl Client {
                     // Nobody needs the others' answers any more.
                     next.store(questions.len(), Ordering::Relaxed);
                 })?;
+                self.progress.inc(1);
                 replies.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[i] = Some(reply);
             }
         };
