@@ -200,7 +200,8 @@ fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example]) -> any
 
 fn text(rows: &[Row]) -> String {
     let row = |row: &Row| {
-        let error = row.reliability.as_ref().map_or("–".into(), |r| format!("{:.3} (β_r {})", r.error, r.beta));
+        let error =
+            row.reliability.as_ref().map_or("–".into(), |r| format!("{:.3} (β_r {})", r.error, r.beta as f32));
         vec![row.name.clone(), row.counts.used.to_string(), row.by_sum.to_string(), row.by_mean.to_string(), error]
     };
     let header = ["model", "pairs", "accuracy [95 %]", "per token [95 %]", "calibration error"];

@@ -138,9 +138,7 @@ fn prompt(line: &str) -> anyhow::Result<String> {
 pub fn beta_r(arm: &ArmSpec) -> Option<f64> {
     let file = arm.spec.lora.first().map_or(&arm.spec.model, |lora| &lora.path);
     let written = || GgufFile::open(file).ok().and_then(|file| file.get("genarm.beta").and_then(|v| v.as_f64()));
-    // A file holds 0.2 as the nearest f32, and people wrote 0.2.
-    let shortest = |beta: f64| (beta as f32).to_string().parse().unwrap_or(beta);
-    arm.beta_r.map(f64::from).or_else(written).map(shortest)
+    arm.beta_r.map(f64::from).or_else(written)
 }
 
 /// What every result says about itself: version, command, configuration with weights and seed, and the models' hashes.

@@ -10,7 +10,7 @@ use super::{Cell, Heatmap, SPAN, colour, visible};
 pub fn terminal(map: &Heatmap, arm: usize, coloured: bool) -> String {
     let mut out = String::new();
     let head = &map.arms[arm];
-    let _ = writeln!(out, "ARM {} (weight {}, β_r {})", head.name, head.weight, head.beta_r);
+    let _ = writeln!(out, "ARM {} (weight {}, β_r {})", head.name, head.weight, head.beta_r as f32);
     for (i, response) in map.responses.iter().enumerate() {
         let _ = writeln!(out, "\n{}:", response.title);
         let text: String = response.tokens.iter().map(|cell| token(cell, arm, coloured)).collect();
