@@ -10,7 +10,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test bench models models-report clean
+.PHONY: help setup build demo lint test bench models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,8 @@ setup: ## Find what is missing to build, and install it
 build: setup ## Build the genarm binary
 	$(CARGO) build --release
 
-demo: build ## Continue one prompt with the base alone, then guided
+demo: build ## Continue one prompt with the base alone and guided, side by side
+	@$(CARGO) build --quiet --release --example demo
 	@scripts/demo
 
 lint: setup ## Check format, clippy and documentation; any warning is an error
@@ -29,7 +30,8 @@ lint: setup ## Check format, clippy and documentation; any warning is an error
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
 
-test: setup ## Run all tests, those in the documentation too
+test: ## Run all tests, those in the documentation too
+	@scripts/setup browser
 	$(CARGO) test --release
 
 bench: build ## Measure guided decoding against the base alone (BENCH="...")
@@ -40,6 +42,9 @@ models: build ## Train the demo models anew (CORPUS=FILE)
 
 models-report: build ## Measure the demo models, and write their report
 	scripts/models-report
+
+report: build ## Draw and tabulate what guidance does to the demo models (docs/report.md)
+	scripts/report
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

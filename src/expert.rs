@@ -45,6 +45,9 @@ pub trait Expert {
         let _ = (history, k);
     }
 
+    /// Drops all that the sequence holds, so that what follows does not depend, by a rounding, on what was read before.
+    fn forget(&mut self) {}
+
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;
 }

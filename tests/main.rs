@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod engine;
+mod eval;
 mod gguf;
 mod hardware;
 mod sampling;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// Every this-many-th story is held out.
 const HELD_OUT_EVERY: usize = 25;
+/// Openings of held-out stories to write. Where there are fewer stories, the first ones give a second, longer opening.
+const N_PROMPTS: usize = 200;
 
 pub fn run(files: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(out)?;
@@ -37,13 +39,13 @@ pub fn run(files: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     }
     let (mut train, mut held_out, mut prompts) = (String::new(), String::new(), String::new());
     for (i, story) in stories.iter().enumerate() {
-        let line = json!({"text": story});
-        if i % HELD_OUT_EVERY == 0 {
-            writeln!(held_out, "{line}")?;
-            writeln!(prompts, "{}", json!({"prompt": opening(story, 4 + i / HELD_OUT_EVERY % 9)}))?;
-        } else {
-            writeln!(train, "{line}")?;
-        }
+        let to = if i % HELD_OUT_EVERY == 0 { &mut held_out } else { &mut train };
+        writeln!(to, "{}", json!({"text": story}))?;
+    }
+    let unseen: Vec<&String> = stories.iter().step_by(HELD_OUT_EVERY).collect();
+    for (i, story) in unseen.iter().cycle().take(N_PROMPTS).enumerate() {
+        let n_words = 4 + i % unseen.len() % 9 + 9 * (i / unseen.len());
+        writeln!(prompts, "{}", json!({"prompt": opening(story, n_words)}))?;
     }
     std::fs::write(out.join("stories.jsonl"), train)?;
     std::fs::write(out.join("held-out.jsonl"), held_out)?;

@@ -4,7 +4,7 @@
 
 mod blank;
 mod corpus;
-mod gold;
+mod lexicon;
 mod sample;
 
 use clap::Parser;
@@ -41,7 +41,7 @@ enum Step {
     /// Print the mean gold rewards of continuations, guided or not
     Score(sample::ScoreArgs),
     /// List the opinion words that occur in the corpus, as YAML
-    Lexicon(gold::LexiconArgs),
+    Lexicon(lexicon::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -51,6 +51,6 @@ fn main() -> anyhow::Result<()> {
         Step::Blank(args) => blank::run(&args),
         Step::Pairs(args) => sample::pairs(&args),
         Step::Score(args) => sample::score(&args),
-        Step::Lexicon(args) => gold::lexicon(&args),
+        Step::Lexicon(args) => lexicon::run(&args),
     }
 }

@@ -1,8 +1,9 @@
 //! Sampling at temperature 1 from a base, alone or guided by ARMs: many sequences a batch.
 
-use super::gold::{Gold, Lexicon};
 use anyhow::{Context, ensure};
 use genarm::engine::llama::backend;
+use genarm::eval::gold::{Gold, Lexicon};
+use genarm::eval::stats::Mean;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -49,9 +50,9 @@ pub struct PairArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// GGUF to guide
+    /// GGUF to guide, MODEL[+LORA]
     #[arg(long)]
-    base: PathBuf,
+    base: String,
     /// MODEL[+LORA]=WEIGHT, repeatable
     #[arg(long = "arm")]
     arms: Vec<String>,
@@ -114,8 +115,13 @@ impl Member {
     /// From `MODEL[+LORA]=WEIGHT`.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let (files, weight) = text.rsplit_once('=').context("an ARM is MODEL[+LORA]=WEIGHT")?;
+        Self::of_files(files, weight.parse()?)
+    }
+
+    /// From `MODEL[+LORA]`.
+    fn of_files(files: &str, weight: f32) -> anyhow::Result<Self> {
         let (model, lora) = files.split_once('+').map_or((files, None), |(m, l)| (m, Some(Path::new(l))));
-        Self::load(Path::new(model), lora, weight.parse()?)
+        Self::load(Path::new(model), lora, weight)
     }
 }
 
@@ -277,7 +283,7 @@ pub fn pairs(args: &PairArgs) -> anyhow::Result<()> {
     let samples = sample(&mut members, &prompts, args.n_predict, args.seed)?;
     std::fs::create_dir_all(&args.out)?;
     for gold in Gold::ALL {
-        let name = format!("{gold:?}.jsonl").to_lowercase();
+        let name = format!("{}.jsonl", gold.name());
         let mut file = std::io::BufWriter::new(std::fs::File::create(args.out.join(name))?);
         let mut n = 0;
         for (prompt, group) in openings.iter().zip(samples.chunks(args.n_samples)) {
@@ -308,7 +314,7 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
         let value: serde_json::Value = serde_json::from_str(line)?;
         prompts.push(value["prompt"].as_str().context("a line has no `prompt`")?.to_string());
     }
-    let mut members = vec![Member::load(&args.base, None, 1.0)?];
+    let mut members = vec![Member::of_files(&args.base, 1.0)?];
     for arm in &args.arms {
         members.push(Member::parse(arm)?);
     }
@@ -326,20 +332,14 @@ pub fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     for (prompt, sample) in prompts.iter().zip(&samples).take(args.show) {
         println!("{prompt}|{}\n", sample.text);
     }
-    let mean = |values: &[f64]| {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        (mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt())
-    };
     let label = args.label.clone().unwrap_or_else(|| args.arms.join(" "));
     let mut line = format!("| {label}");
     for gold in Gold::ALL {
         let rewards: Vec<f64> = samples.iter().map(|s| gold.reward(&s.text, &lexicon)).collect();
-        let (mean, error) = mean(&rewards);
-        line += &format!(" | {mean:.2} ± {error:.2}");
+        line += &format!(" | {}", Mean::of(&rewards));
     }
     let kl: Vec<f64> = samples.iter().map(|s| s.kl).collect();
-    println!("{line} | {:.2} |", mean(&kl).0);
+    println!("{line} | {:.2} |", Mean::of(&kl).mean);
     Ok(())
 }
 

@@ -30,9 +30,14 @@ impl ConfigArgs {
 
 /// Opens a session with a progress bar.
 pub fn open(config: Config) -> anyhow::Result<Session> {
+    open_lanes(config, 1)
+}
+
+/// The same with room for `n_lanes` texts at once.
+pub fn open_lanes(config: Config, n_lanes: usize) -> anyhow::Result<Session> {
     let mut bar: Option<(PathBuf, ProgressBar)> = None;
     let flag = interrupt_flag();
-    let result = Session::open(config, &mut |path, share| {
+    let result = Session::open_lanes(config, n_lanes, &mut |path, share| {
         if bar.as_ref().is_none_or(|(shown, _)| shown != path) {
             if let Some((_, bar)) = bar.take() {
                 bar.finish_and_clear();
@@ -67,7 +72,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// A bar on stderr, hidden where that is no terminal.
-fn progress(what: &str, total: u64) -> ProgressBar {
+pub fn progress(what: &str, total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}% {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(total).with_style(style).with_message(what.to_owned());

@@ -1,17 +1,24 @@
 //! The command line: one file a subcommand. Results go to stdout, talk to stderr.
 
+mod accuracy;
 mod bench;
 mod bench_drafters;
 mod chat;
+mod compare;
 mod completions;
 mod devices;
 mod generate;
 mod inspect;
 mod load;
+mod measure;
+mod method;
 mod plan;
+mod profile;
 mod rpc_server;
 mod schema;
+mod score;
 mod stats;
+mod sweep;
 pub mod train;
 
 use std::fmt;
@@ -22,6 +29,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
+use crate::expert::ExpertError;
 
 /// Steer GGUF language models token by token with autoregressive reward models (GenARM)
 #[derive(Debug, Parser)]
@@ -41,6 +49,10 @@ enum Command {
     Inspect(Box<inspect::Args>),
     Devices(devices::Args),
     RpcServer(rpc_server::Args),
+    Score(Box<score::Args>),
+    Accuracy(Box<accuracy::Args>),
+    Sweep(Box<sweep::Args>),
+    Compare(Box<compare::Args>),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
     Schema(schema::Args),
@@ -91,6 +103,10 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::RpcServer(args) => rpc_server::run(&args),
+        Command::Score(args) => score::run(*args),
+        Command::Accuracy(args) => accuracy::run(*args),
+        Command::Sweep(args) => sweep::run(*args),
+        Command::Compare(args) => compare::run(*args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Schema(args) => schema::run(&args),
@@ -117,6 +133,11 @@ fn one_line(error: &anyhow::Error) -> String {
 /// One line on stderr, and the exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
+        return ExitCode::from(130);
+    }
+    // A decode that Ctrl-C has ended is reported as the failure that it looks like from within.
+    if error.chain().any(|e| e.downcast_ref::<ExpertError>() == Some(&ExpertError::Interrupted)) {
+        eprintln!("interrupted");
         return ExitCode::from(130);
     }
     // The reader of our output has gone (`genarm generate … | head`): nobody is left to complain to.

@@ -6,7 +6,7 @@ use super::{Chain, ChainFault, Speculation};
 use crate::expert::{Expert, ExpertError, Token};
 
 /// Why a text ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finish {
     /// A stop string, or the caller, ended it.

@@ -117,6 +117,14 @@ impl Rows {
         row.due = k;
     }
 
+    /// Empties a row.
+    pub(super) fn forget(&mut self, row: usize) {
+        self.ctx.truncate(row, 0);
+        let row = &mut self.rows[row];
+        (row.held, row.due, row.checkpoint) = (0, 0, None);
+        row.cached.clear();
+    }
+
     /// Brings a row to `history`, and with it all rows that are due. Returns the place of the wanted rows among those that it
     /// holds.
     pub(super) fn advance(&mut self, row: usize, history: &[Token], k: usize) -> Result<usize, ExpertError> {

@@ -114,6 +114,10 @@ impl Expert for Sequence {
         self.lock().prepare(self.row, history, k);
     }
 
+    fn forget(&mut self) {
+        self.lock().forget(self.row);
+    }
+
     fn n_decoded(&self) -> u64 {
         self.lock().n_decoded(self.row)
     }

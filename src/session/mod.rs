@@ -9,6 +9,7 @@ mod open;
 mod plan;
 mod prompt;
 mod share;
+mod studio;
 
 pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
@@ -16,6 +17,7 @@ pub use open::{Loading, context_params};
 pub use plan::{MemoryPlan, plan};
 pub use prompt::Prompt;
 pub use share::Shared;
+pub use studio::SessionStudio;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};

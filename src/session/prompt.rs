@@ -45,6 +45,24 @@ impl Session {
         }
     }
 
+    /// The tokens of a response to a plain text: cut off the tokens of both where the text ends at one of them, so that a
+    /// sentencepiece vocabulary adds no space of its own; else those of the response alone.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError::Tokenize`].
+    pub fn response_tokens(&self, text: &str, response: &str) -> Result<Vec<Token>, PromptError> {
+        let tokenize = |text: &str, special| {
+            let tokens = self.vocab.tokenize(text, special, special);
+            tokens.map_err(|source| PromptError::Tokenize { who: "base".into(), source })
+        };
+        let (whole, head) = (tokenize(&format!("{text}{response}"), true)?, tokenize(text, true)?);
+        match whole.strip_prefix(&head[..]) {
+            Some(rest) => Ok(rest.to_vec()),
+            None => tokenize(response, false),
+        }
+    }
+
     /// A conversation, to be continued by the assistant: each model reads it through its own chat template.
     ///
     /// # Errors

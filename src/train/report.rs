@@ -1,7 +1,9 @@
 //! What a run shows: a progress bar, a JSONL log and, at the end, an SVG of the curves.
 
 use super::TrainError;
+use crate::chart::{self, ChartError, Draw, owned};
 use indicatif::{ProgressBar, ProgressStyle};
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -99,20 +101,21 @@ impl Report {
     pub fn finish(self, out: &Path) -> Result<(), TrainError> {
         self.bar.finish_and_clear();
         let path = out.with_extension("svg");
-        let drawn = draw(&self.records).map_err(|e| TrainError::Setting(format!("the curves cannot be drawn: {e}")))?;
+        let drawn = chart::svg(&Curves(&self.records), (900, 600))
+            .map_err(|e| TrainError::Setting(format!("the curves cannot be drawn: {e}")))?;
         super::write_atomically(&path, |t| std::fs::write(t, drawn).map_err(TrainError::io(t)))
     }
 }
 
-fn draw(records: &[Record]) -> Result<String, Box<dyn std::error::Error>> {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, (900, 600)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let (upper, lower) = root.split_vertically(320);
-        let last = records.last().map_or(1, |r| r.step).max(2);
+/// Loss above, accuracy below.
+struct Curves<'a>(&'a [Record]);
+
+impl Draw for Curves<'_> {
+    fn draw<B: DrawingBackend>(&self, canvas: &DrawingArea<B, Shift>) -> Result<(), ChartError> {
+        let (upper, lower) = canvas.split_vertically(320);
+        let last = self.0.last().map_or(1, |r| r.step).max(2);
         let curve = |f: &dyn Fn(&Record) -> Option<f64>| -> Vec<(usize, f64)> {
-            records.iter().filter_map(|r| Some((r.step, f(r).filter(|v| v.is_finite())?))).collect()
+            self.0.iter().filter_map(|r| Some((r.step, f(r).filter(|v| v.is_finite())?))).collect()
         };
         let loss = curve(&|r| Some(r.loss));
         let top = loss.iter().map(|p| p.1).fold(0.0, f64::max).max(1e-3);
@@ -123,12 +126,11 @@ fn draw(records: &[Record]) -> Result<String, Box<dyn std::error::Error>> {
         for (area, title, top, train, held_out) in curves {
             let mut builder = ChartBuilder::on(area);
             builder.margin(10).caption(title, ("sans-serif", 16)).x_label_area_size(24).y_label_area_size(48);
-            let mut chart = builder.build_cartesian_2d(1..last, 0.0..top)?;
-            chart.configure_mesh().light_line_style(WHITE).draw()?;
-            chart.draw_series(LineSeries::new(train, BLUE))?;
-            chart.draw_series(LineSeries::new(held_out, RED.stroke_width(3)))?;
+            let mut chart = builder.build_cartesian_2d(1..last, 0.0..top).map_err(owned)?;
+            chart.configure_mesh().light_line_style(WHITE).draw().map_err(owned)?;
+            chart.draw_series(LineSeries::new(train, BLUE)).map_err(owned)?;
+            chart.draw_series(LineSeries::new(held_out, RED.stroke_width(3))).map_err(owned)?;
         }
-        root.present()?;
+        Ok(())
     }
-    Ok(svg)
 }

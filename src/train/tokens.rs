@@ -36,6 +36,11 @@ impl GgufTokens {
         let model = Model::load(path, &params, &mut |_| true).map_err(|e| TrainError::Llama(e.to_string()))?;
         Ok(Self(model.vocab()))
     }
+
+    /// A vocabulary that is open already.
+    pub fn of(vocab: Vocab) -> Self {
+        Self(vocab)
+    }
 }
 
 impl Tokenize for GgufTokens {

@@ -1,0 +1,234 @@
+//! What the measuring commands share: prompts, the studio, β_r, judges, and the particulars that every result file carries.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Usage;
+use super::load::{open_lanes, progress};
+use crate::chat::Conversation;
+use crate::config::{ArmSpec, Config};
+use crate::engine::gguf::GgufFile;
+use crate::eval::judges::Client;
+use crate::sampling::params::{RANDOM_SEED, SamplingParams};
+use crate::session::{Session, SessionStudio};
+
+/// How texts are made, and how many.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TextArgs {
+    /// Prompts: JSONL with a `prompt` a line, or plain text with a prompt a line
+    #[arg(long, value_name = "FILE")]
+    pub prompts: PathBuf,
+    /// Take only the first N prompts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_prompts: Option<u32>,
+    /// Tokens of a text at most
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub n_predict: u32,
+    /// Texts that are made at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub parallel: u32,
+    /// Put each prompt to the models as a user's message, through their chat templates
+    #[arg(long)]
+    pub chat: bool,
+}
+
+/// How judges are asked.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Judges")]
+pub struct JudgeArgs {
+    /// Model that a judge:URL is asked for
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub judge_model: String,
+    /// Environment variable with the key of the judge's API
+    #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
+    pub judge_key: String,
+    /// Questions that a judge is asked at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub judge_jobs: u16,
+}
+
+impl JudgeArgs {
+    /// The client, without an address yet; its bar shows itself with the first questions.
+    pub fn client(&self, asks: bool) -> Client {
+        let key = std::env::var(&self.judge_key).ok().filter(|key| !key.is_empty());
+        let (model, jobs) = (self.judge_model.clone(), self.judge_jobs.into());
+        let progress = if asks { progress("asking the judge", 0) } else { ProgressBar::hidden() };
+        Client { model, key, jobs, progress, ..Client::default() }
+    }
+}
+
+impl TextArgs {
+    /// The prompts, at least one.
+    pub fn read(&self) -> anyhow::Result<Vec<String>> {
+        let path = &self.prompts;
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let n = self.n_prompts.map_or(usize::MAX, |n| n as usize);
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(n);
+        let prompts: Vec<String> = lines
+            .map(|(i, line)| prompt(line).with_context(|| format!("{}:{}", path.display(), i + 1)))
+            .collect::<anyhow::Result<_>>()?;
+        if prompts.is_empty() {
+            anyhow::bail!("{}: there are no prompts in it; write one a line", path.display());
+        }
+        Ok(prompts)
+    }
+
+    /// Opens the models with room for the texts at once.
+    pub fn studio(
+        &self,
+        mut config: Config,
+        prompts: &[String],
+        params: SamplingParams,
+    ) -> anyhow::Result<SessionStudio> {
+        self.fit(&mut config, prompts);
+        let session = open_lanes(config, self.parallel as usize)?;
+        let tokens =
+            prompts.iter().map(|text| read_prompt(&session, text, self.chat)).collect::<Result<Vec<_>, _>>()?;
+        Ok(SessionStudio::new(session, params, tokens, self.n_predict as usize))
+    }
+
+    /// Where nothing says how long a context is: as long as these texts may be, and not the model's own, which many texts at once
+    /// would multiply. A byte is a token at most; templates take some more.
+    fn fit(&self, config: &mut Config, prompts: &[String]) {
+        let longest = prompts.iter().map(String::len).max().unwrap_or(0);
+        let system = config.prompt.system.as_ref().map_or(0, String::len);
+        let needed =
+            u32::try_from(longest + system).unwrap_or(u32::MAX).saturating_add(self.n_predict).saturating_add(256);
+        for spec in std::iter::once(&mut config.base).chain(config.arms.iter_mut().map(|arm| &mut arm.spec)) {
+            if spec.n_ctx.is_none() {
+                let trained = GgufFile::open_model(&spec.model).ok().and_then(|file| file.n_ctx_train());
+                spec.n_ctx = Some(needed.min(trained.map_or(4096, |n| u32::try_from(n).unwrap_or(u32::MAX)).max(1)));
+            }
+        }
+    }
+
+    /// What of it a result file says.
+    pub fn about(&self, prompts: &[String]) -> Value {
+        let digest = prompts.iter().fold(Sha256::new(), |hash, prompt| hash.chain_update(prompt).chain_update([0]));
+        json!({
+            "prompts": {"file": self.prompts, "n": prompts.len(), "sha256": hex(&digest.finalize())},
+            "n_predict": self.n_predict, "parallel": self.parallel, "chat": self.chat,
+        })
+    }
+}
+
+/// A prompt, as the models of a session read it.
+pub fn read_prompt(session: &Session, text: &str, chat: bool) -> anyhow::Result<crate::session::Prompt> {
+    if !chat {
+        return Ok(session.text_prompt(text)?);
+    }
+    let mut conversation = Conversation::new(session.config().prompt.system.clone());
+    conversation.push_user(text);
+    Ok(session.chat_prompt(&conversation)?)
+}
+
+fn prompt(line: &str) -> anyhow::Result<String> {
+    if !line.trim_start().starts_with('{') {
+        return Ok(line.to_owned());
+    }
+    let value: Value = serde_json::from_str(line).context("not JSON")?;
+    value["prompt"].as_str().map(str::to_owned).context("there is no text `prompt` in it")
+}
+
+/// β_r of an ARM's training: of the configuration, else of its file's metadata.
+pub fn beta_r(arm: &ArmSpec) -> Option<f64> {
+    let file = arm.spec.lora.first().map_or(&arm.spec.model, |lora| &lora.path);
+    let written = || GgufFile::open(file).ok().and_then(|file| file.get("genarm.beta").and_then(|v| v.as_f64()));
+    arm.beta_r.map(f64::from).or_else(written)
+}
+
+/// What every result says about itself: version, command, configuration with weights and seed, and the models' hashes.
+pub fn provenance(command: &str, configs: &[&Config], more: Value) -> anyhow::Result<Value> {
+    let mut files = Vec::new();
+    for config in configs {
+        for spec in std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)) {
+            files.push(spec.model.clone());
+            files.extend(spec.lora.iter().map(|lora| lora.path.clone()));
+        }
+    }
+    files.sort();
+    files.dedup();
+    let total: u64 = files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    let bar = (total > 1 << 30).then(|| progress("hashing the models", total));
+    let hashes = files.iter().map(|file| Ok((file.display().to_string(), sha256(file, bar.as_ref())?.into())));
+    let hashes = hashes.collect::<anyhow::Result<serde_json::Map<String, Value>>>()?;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let mut about = json!({"genarm": env!("CARGO_PKG_VERSION"), "command": command});
+    about["config"] = match configs {
+        [one] => serde_json::to_value(one)?,
+        several => serde_json::to_value(several)?,
+    };
+    about["models"] = Value::Object(hashes);
+    for (key, value) in more.as_object().into_iter().flatten() {
+        about[key] = value.clone();
+    }
+    Ok(about)
+}
+
+fn sha256(path: &Path, bar: Option<&ProgressBar>) -> anyhow::Result<String> {
+    struct Hashed<'a>(Sha256, Option<&'a ProgressBar>);
+    impl std::io::Write for Hashed<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            if let Some(bar) = self.1 {
+                bar.inc(bytes.len() as u64);
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+    let mut hashed = Hashed(Sha256::new(), bar);
+    std::io::copy(&mut file, &mut hashed).with_context(|| path.display().to_string())?;
+    Ok(hex(&hashed.0.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a file whole or not at all.
+pub fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().with_context(|| path.display().to_string())
+}
+
+/// Parameters with a seed: 1 where none is given, so that a command that is run again does the same.
+pub fn seeded(params: &SamplingParams) -> SamplingParams {
+    let seed = if params.seed == RANDOM_SEED { 1 } else { params.seed };
+    SamplingParams { seed, ..params.clone() }
+}
+
+/// Refuses to measure ARMs where there are none.
+pub fn need_arms(config: &Config) -> anyhow::Result<()> {
+    if config.arms.is_empty() {
+        return Err(Usage("there is no ARM; name some in the configuration, or with --arm NAME=FILE".into()).into());
+    }
+    Ok(())
+}
+
+/// A table, in Markdown: as good to read in a terminal as in a document.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header(header.to_vec());
+    rows.into_iter().for_each(|row| {
+        table.add_row(row);
+    });
+    format!("{table}\n")
+}

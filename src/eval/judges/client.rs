@@ -1,0 +1,145 @@
+//! Asking an OpenAI-compatible chat endpoint.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::criterion::Question;
+
+/// Why a judge could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JudgeError {
+    /// No such criterion.
+    #[error("no judge is called \"{name}\"; name it helpful or harmless, which is what it is asked about")]
+    Criterion {
+        /// The name given.
+        name: String,
+    },
+    /// The endpoint does not answer.
+    #[error("judge {url}: {reason}; is it an OpenAI-compatible API whose address ends with /v1?")]
+    Unreachable {
+        /// Its address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The endpoint refuses.
+    #[error("judge {url} answers {status}: {message}")]
+    Status {
+        /// Its address.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it says, cut short.
+        message: String,
+    },
+}
+
+/// How judges are asked.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Address of the API, which ends with `/v1`.
+    pub url: String,
+    /// The model to ask for.
+    pub model: String,
+    /// Sent as a bearer token.
+    pub key: Option<String>,
+    /// Questions under way at once.
+    pub jobs: usize,
+    /// Tries for a question that meets a busy server.
+    pub tries: u32,
+    /// The pause before the second try; it doubles from there.
+    pub pause: Duration,
+    /// Moves on with each answer.
+    pub progress: ProgressBar,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        let (url, model, key) = (String::new(), "default".to_owned(), None);
+        Self { url, model, key, jobs: 4, tries: 4, pause: Duration::from_secs(1), progress: ProgressBar::hidden() }
+    }
+}
+
+impl Client {
+    /// The same for the API at `url`, which ends with `/v1`.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// The replies, in the order of the questions.
+    ///
+    /// # Errors
+    ///
+    /// The first [`JudgeError`]; busy servers (429, 5xx) are asked again before.
+    pub fn ask_all(&self, questions: &[Question]) -> Result<Vec<String>, JudgeError> {
+        let (next, replies) = (AtomicUsize::new(0), Mutex::new(vec![None; questions.len()]));
+        self.progress.inc_length(questions.len() as u64);
+        let work = || -> Result<(), JudgeError> {
+            let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(300)));
+            let agent: ureq::Agent = config.http_status_as_error(false).build().into();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some(question) = questions.get(i) else { return Ok(()) };
+                let reply = self.ask(&agent, question).inspect_err(|_| {
+                    // Nobody needs the others' answers any more.
+                    next.store(questions.len(), Ordering::Relaxed);
+                })?;
+                self.progress.inc(1);
+                replies.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[i] = Some(reply);
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.jobs.clamp(1, questions.len().max(1))).map(|_| scope.spawn(work)).collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+                worker.join().unwrap_or_else(|_| Err(self.unreachable("asking it failed unexpectedly")))
+            };
+            workers.into_iter().map(join).collect::<Result<Vec<()>, _>>()
+        })?;
+        let replies = replies.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(replies.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    fn unreachable(&self, reason: impl ToString) -> JudgeError {
+        JudgeError::Unreachable { url: self.url.clone(), reason: reason.to_string() }
+    }
+
+    fn ask(&self, agent: &ureq::Agent, question: &Question) -> Result<String, JudgeError> {
+        let body = json!({
+            "model": self.model,
+            "messages": [
+                {"role": "system", "content": question.system},
+                {"role": "user", "content": question.user},
+            ],
+            "temperature": 0,
+            "max_tokens": 512,
+        });
+        let mut pause = self.pause;
+        for turn in 1.. {
+            let mut request = agent.post(format!("{}/chat/completions", self.url));
+            if let Some(key) = &self.key {
+                request = request.header("Authorization", format!("Bearer {key}"));
+            }
+            let mut response = request.send_json(&body).map_err(|e| self.unreachable(e))?;
+            let status = response.status().as_u16();
+            if status == 200 {
+                let value: Value = response.body_mut().read_json().map_err(|e| self.unreachable(e))?;
+                // A reply without content (a refusal, say) is a reply that cannot be read: the caller counts it.
+                return Ok(value["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned());
+            }
+            if !(status == 429 || status >= 500) || turn >= self.tries {
+                let text = response.body_mut().read_to_string().unwrap_or_default();
+                let message = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
+                return Err(JudgeError::Status { url: self.url.clone(), status, message });
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        unreachable!("the loop returns")
+    }
+}

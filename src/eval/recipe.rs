@@ -1,0 +1,180 @@
+//! Ways to answer a prompt: guided, the best of several, or ARGS.
+
+use serde::{Deserialize, Serialize};
+
+use super::score::Totals;
+use super::studio::{Request, Studio, StudioError, Text, seed_of};
+
+/// How to make a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// One weight an ARM: of its guidance, or, where the best of several is taken, of its reward.
+    pub weights: Vec<f32>,
+    /// Draw this many from the base alone, and keep the one with the largest Σ weight · reward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_of: Option<usize>,
+    /// Guide only among the base's k likeliest tokens (ARGS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<usize>,
+}
+
+impl Recipe {
+    /// Guidance by these weights; all 0 is the base alone.
+    pub fn guided(weights: Vec<f32>) -> Self {
+        Self { weights, best_of: None, candidates: None }
+    }
+
+    /// Whether it is the base alone.
+    pub fn is_base(&self) -> bool {
+        self.best_of.is_none() && self.candidates.is_none() && self.weights.iter().all(|w| *w == 0.0)
+    }
+}
+
+/// A text with its sums.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// The text.
+    pub text: Text,
+    /// What the models say about it, under the guidance that made it.
+    pub totals: Totals,
+    /// How far it is from the base, in nats. Of guidance Σ KL(guided ‖ base) over its steps; of the best of n what n draws can
+    /// move at most, ln n − (n − 1)/n.
+    pub kl: f64,
+}
+
+/// Makes and scores a text for each (prompt, recipe). `each` is called whenever one is done.
+///
+/// # Errors
+///
+/// As [`Studio`]'s.
+pub fn make(
+    studio: &mut dyn Studio,
+    items: &[(usize, &Recipe)],
+    seed: u32,
+    each: &mut dyn FnMut(),
+) -> Result<Vec<Made>, StudioError> {
+    let n_copies = |recipe: &Recipe| recipe.best_of.unwrap_or(1).max(1);
+    let requests: Vec<Request> = items.iter().flat_map(|(prompt, recipe)| requests(*prompt, recipe, seed)).collect();
+    // Reported by the item, not by the draw.
+    let ends: Vec<usize> = items
+        .iter()
+        .scan(0, |n, (_, recipe)| {
+            *n += n_copies(recipe);
+            Some(*n)
+        })
+        .collect();
+    let (mut n_done, mut n_told) = (0, 0);
+    let mut texts = studio
+        .generate(&requests, &mut || {
+            n_done += 1;
+            while ends.get(n_told).is_some_and(|end| *end <= n_done) {
+                n_told += 1;
+                each();
+            }
+        })?
+        .into_iter();
+    let mut made = Vec::with_capacity(items.len());
+    for (prompt, recipe) in items {
+        let copies: Vec<Text> = texts.by_ref().take(n_copies(recipe)).collect();
+        made.push(match recipe.best_of {
+            None => guided(studio, *prompt, recipe, copies)?,
+            Some(n) => best(studio, *prompt, recipe, copies, n)?,
+        });
+    }
+    Ok(made)
+}
+
+fn requests(prompt: usize, recipe: &Recipe, seed: u32) -> Vec<Request> {
+    let weights = match recipe.best_of {
+        Some(_) => vec![0.0; recipe.weights.len()],
+        None => recipe.weights.clone(),
+    };
+    let request = |copy| Request {
+        prompt,
+        weights: weights.clone(),
+        seed: seed_of(seed, prompt, copy),
+        candidates: recipe.candidates,
+    };
+    (0..recipe.best_of.unwrap_or(1).max(1)).map(request).collect()
+}
+
+fn guided(studio: &mut dyn Studio, prompt: usize, recipe: &Recipe, copies: Vec<Text>) -> Result<Made, StudioError> {
+    let text = copies.into_iter().next().expect("one text a request");
+    let totals = totals(studio, prompt, &text, &recipe.weights)?;
+    Ok(Made { kl: totals.kl, text, totals })
+}
+
+fn best(
+    studio: &mut dyn Studio,
+    prompt: usize,
+    recipe: &Recipe,
+    copies: Vec<Text>,
+    n: usize,
+) -> Result<Made, StudioError> {
+    let alone = vec![0.0; recipe.weights.len()];
+    let mut best: Option<(f64, Made)> = None;
+    for text in copies {
+        let totals = totals(studio, prompt, &text, &alone)?;
+        let reward: f64 = recipe.weights.iter().zip(&totals.arms).map(|(w, r)| f64::from(*w) * r).sum();
+        if best.as_ref().is_none_or(|(most, _)| reward > *most) {
+            let n = n.max(1) as f64;
+            best = Some((reward, Made { text, totals, kl: n.ln() - (n - 1.0) / n }));
+        }
+    }
+    Ok(best.expect("at least one text").1)
+}
+
+fn totals(studio: &mut dyn Studio, prompt: usize, text: &Text, weights: &[f32]) -> Result<Totals, StudioError> {
+    Ok(Totals::of(&studio.score(prompt, &text.tokens, weights)?, weights.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Finish;
+    use crate::eval::score::TokenScore;
+    use crate::expert::Token;
+
+    /// Says its seed, and is scored by the last digit of its only token.
+    struct Fake;
+
+    impl Studio for Fake {
+        fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError> {
+            let make = |request: &Request| {
+                each();
+                let token = request.seed as Token;
+                Text { tokens: vec![token], text: format!("{:?}", request.weights), finish: Finish::Length }
+            };
+            Ok(requests.iter().map(make).collect())
+        }
+
+        fn score(&mut self, _: usize, response: &[Token], _: &[f32]) -> Result<Vec<TokenScore>, StudioError> {
+            let token = response[0];
+            let arms = vec![(token % 10) as f32];
+            Ok(vec![TokenScore { token, base: -1.0, guided: -1.0, arms, kl: 0.5, base_best: 0, guided_best: 0 }])
+        }
+    }
+
+    #[test]
+    fn the_best_of_n_is_drawn_from_the_base_and_has_the_largest_reward() {
+        let recipe = Recipe { best_of: Some(16), ..Recipe::guided(vec![2.0]) };
+        let mut n_told = 0;
+        let made = make(&mut Fake, &[(0, &recipe), (1, &recipe)], 5, &mut || n_told += 1).unwrap();
+        for (prompt, made) in made.iter().enumerate() {
+            let most = (0..16).map(|copy| seed_of(5, prompt, copy) % 10).max().unwrap();
+            assert_eq!((made.totals.arms[0], made.text.text.as_str()), (f64::from(most), "[0.0]"));
+            assert!((made.kl - (16f64.ln() - 15.0 / 16.0)).abs() < 1e-12);
+        }
+        assert_eq!(n_told, 2);
+        // A negative weight wants the least.
+        let least = Recipe { best_of: Some(16), ..Recipe::guided(vec![-1.0]) };
+        let made = make(&mut Fake, &[(0, &least)], 5, &mut || ()).unwrap();
+        assert_eq!(made[0].totals.arms[0], f64::from((0..16).map(|c| seed_of(5, 0, c) % 10).min().unwrap()));
+    }
+
+    #[test]
+    fn a_guided_text_has_the_divergence_of_its_steps() {
+        let made = make(&mut Fake, &[(3, &Recipe::guided(vec![0.7]))], 5, &mut || ()).unwrap();
+        assert_eq!((made[0].kl, made[0].text.text.as_str()), (0.5, "[0.7]"));
+    }
+}

@@ -1,0 +1,153 @@
+//! A session that makes many texts at once, and scores them.
+
+use super::{Lane, Prompt, Session};
+use crate::decode::{self, Chain, ChainFault, Finish, Flow};
+use crate::engine::llama::Vocab;
+use crate::eval::score::{Prompts, TokenScore, score};
+use crate::eval::studio::{Request, Studio, StudioError, Text};
+use crate::expert::{Expert, ExpertError, Token};
+use crate::sampling::Sampler;
+use crate::sampling::params::SamplingParams;
+
+/// Makes texts in all lanes of a session at once, after a fixed list of prompts.
+pub struct SessionStudio {
+    session: Session,
+    params: SamplingParams,
+    prompts: Vec<Prompt>,
+    /// Tokens of a text at most.
+    n_predict: usize,
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// A text in a lane.
+struct Running {
+    /// Place of its request.
+    place: usize,
+    chain: Candidates,
+    text: decode::Text,
+}
+
+impl SessionStudio {
+    /// A studio that samples by `params` (but for the seed, which each request brings) up to `n_predict` tokens.
+    pub fn new(session: Session, params: SamplingParams, prompts: Vec<Prompt>, n_predict: usize) -> Self {
+        Self { session, params, prompts, n_predict }
+    }
+
+    /// The session that it works with.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Starts a text in a lane.
+    fn begin(&mut self, lane: usize, place: usize, request: &Request) -> Result<Running, Fault> {
+        let lane = &mut self.session.lanes[lane];
+        lane.weights().set_all(&request.weights)?;
+        let params = SamplingParams { seed: request.seed, ..self.params.clone() };
+        let mut sampler = lane.sampler(&params)?;
+        let prompt = &self.prompts[request.prompt];
+        lane.rewind(&mut sampler, prompt);
+        let mut chain = Candidates { sampler, k: request.candidates, row: Vec::new() };
+        let text = decode::Text::begin(lane.base(), &mut chain, &prompt.base, self.n_predict)?;
+        Ok(Running { place, chain, text })
+    }
+}
+
+impl Studio for SessionStudio {
+    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError> {
+        let vocab = self.session.vocab.clone();
+        // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is left.
+        self.session.lanes.iter_mut().for_each(forget);
+        let mut made: Vec<Option<Text>> = vec![None; requests.len()];
+        let mut running: Vec<Option<Running>> = self.session.lanes.iter().map(|_| None).collect();
+        let mut next = 0;
+        loop {
+            for (lane, slot) in running.iter_mut().enumerate() {
+                if slot.is_none() && next < requests.len() {
+                    let request = &requests[next];
+                    let fail = |source| StudioError { prompt: request.prompt, source };
+                    *slot = Some(self.begin(lane, next, request).map_err(fail)?);
+                    next += 1;
+                }
+            }
+            if running.iter().all(Option::is_none) {
+                return Ok(made.into_iter().flatten().collect());
+            }
+            let lanes = self.session.lanes.iter_mut();
+            for (lane, Running { chain, text, .. }) in lanes.zip(&mut running).filter_map(taken) {
+                text.prepare(lane.base(), chain);
+            }
+            for (lane, slot) in self.session.lanes.iter_mut().zip(&mut running) {
+                let Some(place) = slot.as_ref().map(|running| running.place) else { continue };
+                let fail = |source| StudioError { prompt: requests[place].prompt, source };
+                if let Some(text) = step(lane, slot, &vocab).map_err(fail)? {
+                    made[place] = Some(text);
+                    each();
+                }
+            }
+        }
+    }
+
+    fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, StudioError> {
+        let Prompt { base, arms } = &self.prompts[prompt];
+        let prompts = Prompts { base, arms };
+        let hook = self.session.hook().clone();
+        let expert = self.session.base();
+        let scored = hook.with_guide(|guide| score(expert, guide.arms(), prompts, response, weights));
+        scored.map_err(|source| StudioError { prompt, source: source.into() })
+    }
+}
+
+fn taken<'a>((lane, slot): (&'a mut Lane, &'a mut Option<Running>)) -> Option<(&'a mut Lane, &'a mut Running)> {
+    slot.as_mut().map(|running| (lane, running))
+}
+
+fn forget(lane: &mut Lane) {
+    lane.base().forget();
+    lane.hook().with_guide(|guide| guide.arms().iter_mut().for_each(|arm| arm.expert().forget()));
+}
+
+/// Draws a token; empties the slot and returns the text where that was the last.
+fn step(lane: &mut Lane, slot: &mut Option<Running>, vocab: &Vocab) -> Result<Option<Text>, Fault> {
+    let Some(Running { chain, text, .. }) = slot else { return Ok(None) };
+    text.step(lane.base(), chain, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
+    let Some(finish) = text.finish() else { return Ok(None) };
+    if finish == Finish::Interrupted {
+        return Err(ExpertError::Interrupted.into());
+    }
+    let tokens = text.response().to_vec();
+    *slot = None;
+    Ok(Some(Text { text: vocab.text(&tokens, false), tokens, finish }))
+}
+
+/// A sampler that is shown only the base's k likeliest tokens.
+struct Candidates {
+    sampler: Sampler,
+    k: Option<usize>,
+    row: Vec<f32>,
+}
+
+impl Chain for Candidates {
+    fn accept(&mut self, token: Token, generated: bool) {
+        self.sampler.accept(token, generated);
+    }
+
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        self.sampler.prepare(history, k);
+    }
+
+    fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
+        match self.k.filter(|k| (1..logits.len()).contains(k)) {
+            None => self.sampler.sample(logits),
+            Some(k) => {
+                self.row.clear();
+                self.row.extend_from_slice(logits);
+                let (_, kth, _) = self.row.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+                let least = *kth;
+                self.row.clear();
+                self.row.extend(logits.iter().map(|x| if *x >= least { *x } else { f32::NEG_INFINITY }));
+                self.sampler.sample(&self.row)
+            }
+        }
+    }
+}
