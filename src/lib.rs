@@ -8,6 +8,7 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod capi;
 pub mod chat;
 pub mod cli;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod eval;
 pub mod expert;
 pub mod guidance;
 mod nearest;
+pub mod plugin;
 pub mod sampling;
 pub mod session;
 mod table_expert;

@@ -1,8 +1,11 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
+mod capi;
 mod cli;
 mod config;
 mod gguf;
+#[cfg(target_os = "linux")]
+mod hosts;
 mod sampling;
 mod support;
 mod train;

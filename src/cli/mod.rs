@@ -6,8 +6,10 @@ mod completions;
 mod generate;
 mod inspect;
 mod load;
+mod run;
 mod schema;
 pub mod train;
+mod weights;
 
 use std::fmt;
 use std::io;
@@ -36,6 +38,8 @@ enum Command {
     Inspect(inspect::Args),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
+    Run(run::Args),
+    Weights(weights::Args),
     Schema(schema::Args),
     Completions(completions::Args),
 }
@@ -84,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
+        Command::Run(args) => run::run(args),
+        Command::Weights(args) => weights::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

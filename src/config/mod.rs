@@ -24,6 +24,7 @@
 //! prefs.yaml:7:5: unknown key "wieght" in arms.cheerful; did you mean "weight"?
 //! ```
 
+mod edit;
 mod error;
 mod overrides;
 mod positions;
@@ -34,6 +35,7 @@ mod settings;
 mod types;
 pub mod wire;
 
+pub use edit::set_weights;
 pub use error::{ConfigError, Place, Problem};
 pub use overrides::{ArmOverride, EngineOptions, Overrides, parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};

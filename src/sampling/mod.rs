@@ -13,5 +13,6 @@ mod sampler;
 pub mod vtable;
 
 pub use chain::ChainError;
+pub(crate) use hook::{end_text, steer};
 pub use hook::{Hook, HookState, OnError};
 pub use sampler::Sampler;

@@ -2,10 +2,12 @@
 //!
 //! The one way from a [`Config`] to text, for every door.
 
+mod arms;
 mod error;
 mod open;
 mod prompt;
 
+pub use arms::{ArmModels, HostTokens};
 pub use error::{PromptError, SessionError};
 pub use open::{Loading, context_params};
 pub use prompt::Prompt;

@@ -28,8 +28,8 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(config: &Config, loading: Loading<'_>) -> Result<Opened, SessionError> {
-    check_memory(config)?;
-    let mut models = Models { loaded: HashMap::new(), loading };
+    check_memory(std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)))?;
+    let mut models = Models::new(loading);
     let base = models.get("base", &config.base)?;
     let base_sequence = sequence("base", &base, &config.base)?;
     let base_template = template("base", config.prompt.chat_template.as_deref(), &base)?;
@@ -55,13 +55,17 @@ pub(super) fn open(config: &Config, loading: Loading<'_>) -> Result<Opened, Sess
 }
 
 /// One copy of the weights of each file, however many experts stand on it.
-struct Models<'a> {
+pub(super) struct Models<'a> {
     loaded: HashMap<(PathBuf, ModelParams), Arc<Model>>,
     loading: Loading<'a>,
 }
 
-impl Models<'_> {
-    fn get(&mut self, who: &str, spec: &ExpertSpec) -> Result<Arc<Model>, SessionError> {
+impl<'a> Models<'a> {
+    pub(super) fn new(loading: Loading<'a>) -> Self {
+        Self { loaded: HashMap::new(), loading }
+    }
+
+    pub(super) fn get(&mut self, who: &str, spec: &ExpertSpec) -> Result<Arc<Model>, SessionError> {
         let params = model_params(spec);
         // Two names of one file are one file; a path that does not exist is reported by the loader.
         let path = std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone());
@@ -76,7 +80,7 @@ impl Models<'_> {
     }
 }
 
-fn sequence(who: &str, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Sequence, SessionError> {
+pub(super) fn sequence(who: &str, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Sequence, SessionError> {
     let lora = |lora: &config::LoraSpec| Lora::load(model, &lora.path, lora.scale);
     let loras = spec.lora.iter().map(lora).collect::<Result<Vec<_>, _>>();
     let loras = loras.map_err(|source| SessionError::Lora { who: who.into(), source })?;
@@ -151,13 +155,13 @@ fn cache_type(ty: config::CacheType) -> CacheType {
 }
 
 /// Refuses what would not fit: an allocation that the system grants and cannot keep ends the process without a word.
-fn check_memory(config: &Config) -> Result<(), SessionError> {
+pub(super) fn check_memory<'a>(experts: impl Iterator<Item = &'a ExpertSpec>) -> Result<(), SessionError> {
     if cfg!(any(feature = "cuda", feature = "vulkan")) {
         return Ok(()); // the weights may lie elsewhere
     }
     let mut total = MemoryNeed { weights: 0, kv: 0, compute: 0 };
     let mut files = HashMap::new();
-    for spec in std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)) {
+    for spec in experts {
         // What cannot be read is reported, with its name, when it is loaded.
         let Ok(file) = GgufFile::open_model(&spec.model) else { return Ok(()) };
         let need = MemoryNeed::of(&file, &context_params(spec, &file));
