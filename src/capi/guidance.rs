@@ -216,6 +216,7 @@ fn start_log() {
         let filter = EnvFilter::try_from_env("GENARM_LOG");
         let filter = filter.unwrap_or_else(|_| EnvFilter::new("error,llama-cpp-2=off,genarm=warn"));
         // Where a Rust host has a log of its own, ours goes there.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+        let _ =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
     });
 }

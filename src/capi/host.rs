@@ -23,10 +23,14 @@ type Free = unsafe extern "C" fn(*mut c_void);
 impl Host {
     /// The host that has this `llama_sampler_init`; `None` looks among all that the process has loaded.
     pub(super) fn new(init: Option<Init>) -> Self {
-        Self { init: init.or_else(|| find(None, c"llama_sampler_init").map(|address| {
-            // SAFETY: llama.h declares llama_sampler_init so, in every version that has samplers.
-            unsafe { std::mem::transmute::<*mut c_void, Init>(address) }
-        })) }
+        Self {
+            init: init.or_else(|| {
+                find(None, c"llama_sampler_init").map(|address| {
+                    // SAFETY: llama.h declares llama_sampler_init so, in every version that has samplers.
+                    unsafe { std::mem::transmute::<*mut c_void, Init>(address) }
+                })
+            }),
+        }
     }
 
     /// What makes the `llama_sampler`: the host's function, so that the host may free it; else our own.
@@ -81,7 +85,8 @@ impl Host {
         }
         for (id, name) in tokens.special.iter_mut().zip([c"llama_vocab_bos", c"llama_vocab_eos", c"llama_vocab_eot"]) {
             // SAFETY: llama.h declares them so; none is -1.
-            *id = find(name).and_then(|f| unsafe { std::mem::transmute::<*mut c_void, Count>(f)(vocab) }.try_into().ok());
+            *id =
+                find(name).and_then(|f| unsafe { std::mem::transmute::<*mut c_void, Count>(f)(vocab) }.try_into().ok());
         }
         Ok(Some(tokens))
     }

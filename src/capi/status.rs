@@ -110,7 +110,9 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> genarm_status
     let failure = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return genarm_status::GENARM_OK,
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::new(genarm_status::GENARM_PANIC, "a defect in genarm: the call did nothing; please report it"),
+        Err(_) => {
+            Failure::new(genarm_status::GENARM_PANIC, "a defect in genarm: the call did nothing; please report it")
+        }
     };
     // A thread that is ending may have no such variable any more; then nobody asks for it.
     let text = CString::new(failure.text.replace('\0', "\u{fffd}")).unwrap_or_default();

@@ -85,7 +85,10 @@ impl Plugin {
     fn load(config: Config, overrides: Overrides) -> Result<Arc<Self>, PluginError> {
         let models = Arc::new(ArmModels::open(&config, &mut |_, _| true)?);
         for arm in config.arms.iter().filter(|arm| arm.template.is_some()) {
-            tracing::warn!(arm = arm.name, "a host gives tokens only, so the ARM reads those: its template has no effect");
+            tracing::warn!(
+                arm = arm.name,
+                "a host gives tokens only, so the ARM reads those: its template has no effect"
+            );
         }
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
         let maker = (Arc::clone(&models), weights.clone());

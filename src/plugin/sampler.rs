@@ -33,7 +33,9 @@ pub enum StepError {
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The host has other tokens.
-    #[error("the host's model has {host} tokens and the configuration's base {base}: give `base:` the model that the host runs")]
+    #[error(
+        "the host's model has {host} tokens and the configuration's base {base}: give `base:` the model that the host runs"
+    )]
     Vocabulary {
         /// The candidates that the host gave.
         host: usize,
@@ -71,7 +73,8 @@ impl Text {
         };
         let mut pool = plugin.pool();
         let guide = pool.lease(self.id, before)?;
-        let n_vocab = plugin.n_vocab().unwrap_or_else(|| guide.arms().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
+        let n_vocab =
+            plugin.n_vocab().unwrap_or_else(|| guide.arms().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
         let rows = guide.all_logits(before, n_vocab)?;
         let logprob = |row: &Vec<f32>| row.get(last as usize).map_or(f32::NEG_INFINITY, |x| x - log_sum_exp(row));
         Ok((last, rows.iter().map(logprob).collect()))

@@ -19,7 +19,10 @@ fn plugin(max: usize, yaml: &str) -> Arc<Plugin> {
             logits.fill(0.0);
             logits[history.len() % N] = 1.0;
         });
-        Ok(Guide::new(vec![Arm::new("a", Box::new(expert), Contract { n_common: N, tail: Tail::None })], of_guide.clone()))
+        Ok(Guide::new(
+            vec![Arm::new("a", Box::new(expert), Contract { n_common: N, tail: Tail::None })],
+            of_guide.clone(),
+        ))
     };
     Plugin::new(config, Overrides::default(), None, weights, Pool::new(max, Box::new(make)))
 }

@@ -95,11 +95,7 @@ impl CustomSampler for Hook {
 /// # Errors
 ///
 /// [`GuideError`]; the candidates are then as before.
-pub(crate) fn steer(
-    guide: &mut Guide,
-    history: &[Token],
-    candidates: &mut Candidates<'_>,
-) -> Result<(), GuideError> {
+pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), GuideError> {
     let mut changed = false;
     let result = guide.terms(history, 1, |term| {
         let (row, floor) = term.row(0);

@@ -13,6 +13,6 @@ mod sampler;
 pub mod vtable;
 
 pub use chain::ChainError;
-pub(crate) use hook::{end_text, steer};
 pub use hook::{Hook, HookState, OnError};
+pub(crate) use hook::{end_text, steer};
 pub use sampler::Sampler;

@@ -69,7 +69,8 @@ impl ArmModels {
 
     /// Every token that ends a text, as the ARMs know it.
     pub fn eog_tokens(&self) -> Vec<Token> {
-        let mut eog: Vec<_> = self.arms.iter().flat_map(|arm| arm.model.vocab().eog_tokens().collect::<Vec<_>>()).collect();
+        let mut eog: Vec<_> =
+            self.arms.iter().flat_map(|arm| arm.model.vocab().eog_tokens().collect::<Vec<_>>()).collect();
         eog.sort_unstable();
         eog.dedup();
         eog
@@ -83,11 +84,13 @@ impl ArmModels {
     pub fn check_host(&self, host: &HostTokens) -> Result<(), SessionError> {
         for arm in &self.arms {
             let of_arm = vocabulary(arm.model.file());
-            check_vocabulary(&Host { tokens: host, kinds: &of_arm }, &of_arm).map_err(|source| SessionError::Vocabulary {
-                arm: arm.name.clone(),
-                arm_path: arm.spec.model.clone(),
-                base_path: PathBuf::from("the host's model"),
-                source,
+            check_vocabulary(&Host { tokens: host, kinds: &of_arm }, &of_arm).map_err(|source| {
+                SessionError::Vocabulary {
+                    arm: arm.name.clone(),
+                    arm_path: arm.spec.model.clone(),
+                    base_path: PathBuf::from("the host's model"),
+                    source,
+                }
             })?;
         }
         Ok(())
@@ -134,7 +137,6 @@ impl<T: TokenTable> TokenTable for Host<'_, T> {
         [("bos", bos), ("eos", eos), ("eot", eot)]
     }
 }
-
 
 fn vocabulary(file: &GgufFile) -> crate::engine::gguf::Vocabulary<'_> {
     // `GgufFile::open_model` refuses a model without a vocabulary.

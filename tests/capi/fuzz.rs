@@ -56,8 +56,24 @@ fn mutate(corpus: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     let demo = corpus.last().expect("a corpus");
     let mut text = if rng.random_bool(0.5) { demo.clone() } else { corpus.choose(rng).expect("a corpus").clone() };
     const WORDS: [&[u8]; 18] = [
-        b"&a ", b"*a", b"<<: *a", b"!!binary ", b"? ", b": ", b"- ", b"{", b"}", b"[", b"]", b"|\n", b"\t", b"---\n",
-        b"1e999", b"-9223372036854775809", b"\xf0\x9f\x92\xa9", b"\xff",
+        b"&a ",
+        b"*a",
+        b"<<: *a",
+        b"!!binary ",
+        b"? ",
+        b": ",
+        b"- ",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"|\n",
+        b"\t",
+        b"---\n",
+        b"1e999",
+        b"-9223372036854775809",
+        b"\xf0\x9f\x92\xa9",
+        b"\xff",
     ];
     for _ in 0..rng.random_range(0..6) {
         let at = rng.random_range(0..=text.len());

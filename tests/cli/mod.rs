@@ -4,6 +4,7 @@ mod bad_input;
 mod generate;
 #[cfg(target_os = "linux")]
 mod memory;
+mod weights;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -3,7 +3,20 @@
 use super::{base, bin, command, demo, guided, output};
 
 const ARGUMENTS: [&str; 14] = [
-    "-p", "Once upon a time, there was a", "-n", "40", "--seed", "7", "--temp", "0.8", "-c", "512", "-no-cnv", "--no-warmup", "-lv", "3",
+    "-p",
+    "Once upon a time, there was a",
+    "-n",
+    "40",
+    "--seed",
+    "7",
+    "--temp",
+    "0.8",
+    "-c",
+    "512",
+    "-no-cnv",
+    "--no-warmup",
+    "-lv",
+    "3",
 ];
 
 fn alone() -> (String, String) {

@@ -6,6 +6,7 @@ mod completion;
 mod programs;
 mod python;
 mod server;
+mod speed;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -9,7 +9,9 @@ use crate::support::libraries;
 /// Compiles an example, and gives the command that runs it.
 fn example(compiler: &str, source: &str, flags: &[&str]) -> (tempfile::TempDir, Command) {
     let folder = tempfile::tempdir().expect("a folder");
-    let llama = std::fs::read_dir(hosts()).expect("the hosts").filter_map(|entry| Some(entry.ok()?.path().join("vendor/llama.cpp")));
+    let llama = std::fs::read_dir(hosts())
+        .expect("the hosts")
+        .filter_map(|entry| Some(entry.ok()?.path().join("vendor/llama.cpp")));
     let llama = llama.filter(|path| path.is_dir()).max().expect("llama.cpp");
     let program = folder.path().join("example");
     let lib = hosts().join("build/bin");

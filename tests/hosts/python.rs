@@ -18,10 +18,12 @@ fn example(arguments: &[&str]) -> String {
 fn both_ways_give_the_distributions_of_genarm_generate() {
     for tokens in [&[1i64, 300, 310, 320][..], &[1, 350, 360, 370, 380, 390]] {
         let ids: Vec<_> = tokens.iter().map(i64::to_string).collect();
-        let json: serde_json::Value = serde_json::from_str(&example(&["--distributions", &ids.join(",")])).expect("JSON");
+        let json: serde_json::Value =
+            serde_json::from_str(&example(&["--distributions", &ids.join(",")])).expect("JSON");
         for way in ["logits_processor", "native_sampler"] {
             let row = json[way].as_array().expect("probabilities");
-            let theirs: Vec<_> = row.iter().enumerate().map(|(i, p)| (i as i64, p.as_f64().expect("a number"))).collect();
+            let theirs: Vec<_> =
+                row.iter().enumerate().map(|(i, p)| (i as i64, p.as_f64().expect("a number"))).collect();
             let off = difference(&expected(&demo(), &[], tokens, 20), &theirs);
             assert!(off < 1e-3, "{way} {tokens:?}: {off}");
         }

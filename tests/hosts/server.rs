@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{base, bin, demo, difference, expected, guided, output};
 
 /// A llama-server on the loopback that ends with the test.
-struct Server {
+pub(super) struct Server {
     process: Child,
     port: u16,
     log: PathBuf,
@@ -21,13 +21,24 @@ struct Server {
 }
 
 impl Server {
+    /// The demo's base, guided.
     fn start(config: &Path, options: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = guided(config, options);
+        command
+            .arg(bin("llama-server"))
+            .arg("-m")
+            .arg(base())
+            .args(["-np", "4", "-c", "2048"])
+            .envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// A server by its command line, without the address.
+    pub(super) fn spawn(mut command: Command) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("log");
-        let mut command = guided(config, options);
-        command.arg(bin("llama-server")).arg("-m").arg(base()).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
-        command.args(["-np", "4", "-c", "2048", "--no-warmup", "--no-webui", "-lv", "4"]).envs(environment.iter().copied());
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--no-warmup", "--no-webui", "-lv", "4"]);
         let (out, err) = (File::create(&log).expect("a log"), File::options().append(true).open(&log).expect("a log"));
         let process = command.stdout(out).stderr(err).spawn().expect("the server starts");
         let mut server = Self { process, port, log, _folder: folder };
@@ -46,7 +57,7 @@ impl Server {
         text
     }
 
-    fn complete(&self, request: &Value) -> Value {
+    pub(super) fn complete(&self, request: &Value) -> Value {
         let url = format!("http://127.0.0.1:{}/completion", self.port);
         let mut response = ureq::post(url).send_json(request).unwrap_or_else(|e| panic!("{e}: {}", self.log()));
         response.body_mut().read_json().expect("JSON")
@@ -140,7 +151,8 @@ fn a_saved_change_of_the_yaml_changes_the_running_server() {
     let (_folder, config) = copy_of_the_demo();
     let server = Server::start(&config, &[], &[("GENARM_LOG", "genarm=info")]);
     let tokens = PROMPTS[0];
-    let near = |weight: &str| difference(&expected(&config, &[weight], tokens, 20), &server.distribution(tokens, -1)) < 1e-3;
+    let near =
+        |weight: &str| difference(&expected(&config, &[weight], tokens, 20), &server.distribution(tokens, -1)) < 1e-3;
     let until = |weight: &str| {
         let patience = Instant::now();
         while !near(weight) {
