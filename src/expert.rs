@@ -88,6 +88,11 @@ pub enum ExpertError {
     /// The user asked to stop (Ctrl-C) while a batch was being computed.
     #[error("interrupted")]
     Interrupted,
+    /// The graph is not the one that the adapters were stacked for.
+    #[error(
+        "llama.cpp's graph lacks the places where the adapters of a shared batch are told apart; give --share-batch off"
+    )]
+    Unmasked,
     /// llama.cpp refused the batch.
     #[error("llama_decode failed with code {code} on a batch of {n_tokens} tokens")]
     Decode {

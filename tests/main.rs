@@ -3,6 +3,7 @@
 mod capi;
 mod cli;
 mod config;
+mod engine;
 mod gguf;
 #[cfg(target_os = "linux")]
 mod hosts;

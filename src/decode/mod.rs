@@ -4,7 +4,7 @@ mod plain;
 mod stop;
 mod text;
 
-pub use plain::{DecodeError, Finish, Flow, Generated, Step, generate};
+pub use plain::{DecodeError, Finish, Flow, Generated, Step, Text, generate};
 pub use stop::StopStrings;
 pub use text::TextStream;
 

@@ -74,14 +74,140 @@ pub enum DecodeError {
     Chain(#[from] ChainFault),
 }
 
-/// Continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text.
+/// One text while it is being generated: its history, and why it has ended.
 ///
-/// A full context, the base's or an ARM's, ends the text with [`Finish::Length`]; an interruption with
-/// [`Finish::Interrupted`]. In both cases what was generated is there.
+/// Several texts are generated at once by [preparing](Self::prepare) all of them, then taking a [step](Self::step) with each:
+/// experts that share a context are then decoded in one batch.
+#[derive(Debug, Clone)]
+pub struct Text {
+    history: Vec<Token>,
+    n_prompt: usize,
+    n_predict: usize,
+    finish: Option<Finish>,
+    prompt: Duration,
+    base: Duration,
+}
+
+impl Text {
+    /// A text that continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text, and is told the prompt.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::EmptyPrompt`], [`DecodeError::PromptTooLong`].
+    pub fn begin(
+        base: &dyn Expert,
+        chain: &mut dyn Chain,
+        prompt: &[Token],
+        n_predict: usize,
+    ) -> Result<Self, DecodeError> {
+        let n_prompt = prompt.len();
+        if n_prompt == 0 {
+            return Err(DecodeError::EmptyPrompt);
+        }
+        if n_prompt > base.n_ctx() {
+            return Err(DecodeError::PromptTooLong { n_prompt, n_ctx: base.n_ctx() });
+        }
+        prompt.iter().for_each(|token| chain.accept(*token, false));
+        let mut history = Vec::with_capacity(n_prompt + n_predict.min(base.n_ctx()));
+        history.extend_from_slice(prompt);
+        let finish = (n_predict == 0).then_some(Finish::Length);
+        Ok(Self { history, n_prompt, n_predict, finish, prompt: Duration::ZERO, base: Duration::ZERO })
+    }
+
+    /// Why it has ended, if it has.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// Prompt and response so far.
+    pub fn history(&self) -> &[Token] {
+        &self.history
+    }
+
+    /// The response so far.
+    pub fn response(&self) -> &[Token] {
+        &self.history[self.n_prompt..]
+    }
+
+    /// Announces the next [`step`](Self::step) to everybody who takes part in it.
+    pub fn prepare(&self, base: &mut dyn Expert, chain: &mut dyn Chain) {
+        if self.finish.is_none() {
+            chain.prepare(&self.history, 1);
+            base.prepare(&self.history, 1);
+        }
+    }
+
+    /// Draws the next token, or ends the text. Does nothing once it has ended.
+    ///
+    /// A full context, the base's or an ARM's, ends the text with [`Finish::Length`]; an interruption with
+    /// [`Finish::Interrupted`]. In both cases what was generated is there.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]. Tokens that `each` has seen remain valid.
+    pub fn step(
+        &mut self,
+        base: &mut dyn Expert,
+        chain: &mut dyn Chain,
+        is_eog: &dyn Fn(Token) -> bool,
+        each: &mut dyn FnMut(Step<'_>) -> Flow,
+    ) -> Result<(), DecodeError> {
+        if self.finish.is_some() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        chain.prepare(&self.history, 1);
+        let logits = match base.advance(&self.history, 1) {
+            Ok(logits) => logits,
+            Err(ExpertError::ContextFull { .. }) => return self.end(Finish::Length),
+            Err(ExpertError::Interrupted) => return self.end(Finish::Interrupted),
+            Err(error) => return Err(error.into()),
+        };
+        *(if self.response().is_empty() { &mut self.prompt } else { &mut self.base }) += start.elapsed();
+        let token = match chain.sample(logits) {
+            Ok(token) => token,
+            Err(ChainFault::Guide(fault)) => match fault.source {
+                ExpertError::ContextFull { n_ctx, wanted } if self.response().is_empty() => {
+                    return Err(DecodeError::PromptTooLong { n_prompt: wanted, n_ctx });
+                }
+                ExpertError::ContextFull { .. } => return self.end(Finish::Length),
+                ExpertError::Interrupted => return self.end(Finish::Interrupted),
+                _ => return Err(ChainFault::Guide(fault).into()),
+            },
+            Err(fault) => return Err(fault.into()),
+        };
+        if is_eog(token) {
+            return self.end(Finish::Eos);
+        }
+        let flow = each(Step { token, history: &self.history, logits });
+        chain.accept(token, true);
+        self.history.push(token);
+        if flow == Flow::Stop {
+            self.finish = Some(Finish::Stop);
+        } else if self.response().len() >= self.n_predict {
+            self.finish = Some(Finish::Length);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, finish: Finish) -> Result<(), DecodeError> {
+        self.finish = Some(finish);
+        Ok(())
+    }
+
+    /// What was generated. A text that has not ended counts as interrupted.
+    pub fn into_generated(mut self) -> Generated {
+        let tokens = self.history.split_off(self.n_prompt);
+        let finish = self.finish.unwrap_or(Finish::Interrupted);
+        Generated { tokens, finish, prompt: self.prompt, base: self.base }
+    }
+}
+
+/// Continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text.
 ///
 /// # Errors
 ///
-/// [`DecodeError`]. Tokens that `each` has seen remain valid.
+/// As [`Text::begin`] and [`Text::step`].
 pub fn generate(
     base: &mut dyn Expert,
     chain: &mut dyn Chain,
@@ -90,59 +216,11 @@ pub fn generate(
     is_eog: &dyn Fn(Token) -> bool,
     each: &mut dyn FnMut(Step<'_>) -> Flow,
 ) -> Result<Generated, DecodeError> {
-    let n_prompt = prompt.len();
-    if n_prompt == 0 {
-        return Err(DecodeError::EmptyPrompt);
+    let mut text = Text::begin(base, chain, prompt, n_predict)?;
+    while text.finish().is_none() {
+        text.step(base, chain, is_eog, each)?;
     }
-    if n_prompt > base.n_ctx() {
-        return Err(DecodeError::PromptTooLong { n_prompt, n_ctx: base.n_ctx() });
-    }
-    prompt.iter().for_each(|token| chain.accept(*token, false));
-    let mut history = Vec::with_capacity(n_prompt + n_predict.min(base.n_ctx()));
-    history.extend_from_slice(prompt);
-    let (mut times, mut finish) = ([Duration::ZERO; 2], Finish::Length);
-    while history.len() - n_prompt < n_predict {
-        let start = Instant::now();
-        chain.prepare(&history, 1);
-        let logits = match base.advance(&history, 1) {
-            Ok(logits) => logits,
-            Err(ExpertError::ContextFull { .. }) => break,
-            Err(ExpertError::Interrupted) => {
-                finish = Finish::Interrupted;
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        times[usize::from(history.len() > n_prompt)] += start.elapsed();
-        let token = match chain.sample(logits) {
-            Ok(token) => token,
-            Err(ChainFault::Guide(fault)) => match fault.source {
-                ExpertError::ContextFull { n_ctx, wanted } if history.len() == n_prompt => {
-                    return Err(DecodeError::PromptTooLong { n_prompt: wanted, n_ctx });
-                }
-                ExpertError::ContextFull { .. } => break,
-                ExpertError::Interrupted => {
-                    finish = Finish::Interrupted;
-                    break;
-                }
-                _ => return Err(ChainFault::Guide(fault).into()),
-            },
-            Err(fault) => return Err(fault.into()),
-        };
-        if is_eog(token) {
-            finish = Finish::Eos;
-            break;
-        }
-        let flow = each(Step { token, history: &history, logits });
-        chain.accept(token, true);
-        history.push(token);
-        if flow == Flow::Stop {
-            finish = Finish::Stop;
-            break;
-        }
-    }
-    let tokens = history.split_off(n_prompt);
-    Ok(Generated { tokens, finish, prompt: times[0], base: times[1] })
+    Ok(text.into_generated())
 }
 
 #[cfg(test)]

@@ -5,6 +5,11 @@ pub mod gguf;
 pub mod llama;
 pub mod memory;
 pub mod quantize;
+mod rows;
 mod sequence;
+pub mod share;
+mod stack;
 
-pub use sequence::{Progress, Sequence};
+pub use rows::Progress;
+pub use sequence::Sequence;
+pub use stack::{Scaled, StackError, stack};

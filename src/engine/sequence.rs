@@ -1,144 +1,120 @@
-//! An [`Expert`] on llama.cpp: one context with one sequence.
+//! An [`Expert`] on llama.cpp: one sequence of a context.
+#![allow(unsafe_code)]
 
-use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::llama::Context;
-use crate::expert::{Expert, ExpertError, Token, check_request, common_prefix};
+use super::llama::{Adapters, ContextError, ContextParams, Model};
+use super::rows::{Progress, Rows};
+use crate::expert::{Expert, ExpertError, Token};
 
 /// A model as an expert.
 ///
-/// It remembers which tokens its memory holds and which rows of logits llama.cpp still has, so a call decodes only
-/// what is new, and nothing where the rows are there. A recurrent model cannot drop a part of its memory: it goes back to the
-/// state that was saved after its last prompt, or starts again, behind the same call.
+/// It remembers which tokens its memory holds and which rows of logits are still there, so a call decodes only what is new, and
+/// nothing where the rows are there. A recurrent model cannot drop a part of its memory: it goes back to the state that was
+/// saved after its last prompt, or starts again, behind the same call.
+///
+/// Sequences made together share a context: those that are [prepared](Expert::prepare) are decoded in one batch.
 pub struct Sequence {
-    ctx: Context,
-    /// The tokens in memory.
-    cached: Vec<Token>,
-    /// Positions, ending with that of the last decoded token, whose logits llama.cpp holds.
-    rows: usize,
-    n_decoded: u64,
-    checkpoint: Option<Checkpoint>,
-    progress: Option<Progress>,
-}
-
-/// Told how many of how many tokens of a prompt are read.
-pub type Progress = Box<dyn FnMut(usize, usize) + Send>;
-
-/// The state of a recurrent model after some tokens.
-#[derive(Default)]
-struct Checkpoint {
-    tokens: Vec<Token>,
-    state: Vec<u8>,
+    rows: Arc<Mutex<Rows>>,
+    row: usize,
+    /// The rows of logits last handed over, where others use the context too.
+    logits: Vec<f32>,
+    n_vocab: usize,
+    n_ctx: usize,
+    max_rows: usize,
+    recurrent: bool,
 }
 
 impl Sequence {
-    /// A sequence that has the context for itself.
-    pub fn new(ctx: Context) -> Self {
-        Self { ctx, cached: Vec::new(), rows: 0, n_decoded: 0, checkpoint: None, progress: None }
+    /// A sequence that has a context for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError`].
+    pub fn alone(model: &Arc<Model>, adapters: Adapters, params: &ContextParams) -> Result<Self, ContextError> {
+        let mut one = Self::together(model, adapters, params, &[None])?;
+        Ok(one.remove(0))
+    }
+
+    /// Sequences of one context, one for each of `parts`: the part of a [stack](Adapters::Stack) of adapters that it is read with.
+    /// Each may have `params.n_ctx` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError`].
+    pub fn together(
+        model: &Arc<Model>,
+        adapters: Adapters,
+        params: &ContextParams,
+        parts: &[Option<u8>],
+    ) -> Result<Vec<Self>, ContextError> {
+        let rows = Rows::new(model, adapters, params, parts)?;
+        let (n_vocab, n_ctx) = (rows.context().n_vocab(), rows.context().n_ctx());
+        let (max_rows, recurrent) = (rows.context().n_batch(), model.is_recurrent());
+        let rows = Arc::new(Mutex::new(rows));
+        let one = |row| Self { rows: Arc::clone(&rows), row, logits: Vec::new(), n_vocab, n_ctx, max_rows, recurrent };
+        Ok((0..parts.len()).map(one).collect())
     }
 
     /// Tells `progress` about prompts that take more than one batch; `None` tells nobody.
     pub fn on_progress(&mut self, progress: Option<Progress>) {
-        self.progress = progress;
+        self.lock().on_progress(self.row, progress);
     }
 
     /// Rows that one call can ask for at most.
     pub fn max_rows(&self) -> usize {
-        self.ctx.n_batch()
+        self.max_rows
     }
 
-    /// Makes the memory hold exactly a prefix of `history`, at most `n` tokens of it, and returns how many.
-    fn keep(&mut self, history: &[Token], n: usize) -> usize {
-        if n == self.cached.len() || self.ctx.truncate(n) {
-            self.cached.truncate(n);
-            return n;
-        }
-        if let Some(Checkpoint { tokens, state }) = &self.checkpoint
-            && tokens.len() <= n
-            && history.starts_with(tokens)
-            && self.ctx.restore(state)
-        {
-            self.cached.clone_from(tokens);
-        } else {
-            self.ctx.clear();
-            self.cached.clear();
-        }
-        self.cached.len()
+    /// Batches that its context has decoded, for this sequence and the others.
+    pub fn n_batches(&self) -> u64 {
+        self.lock().n_batches()
     }
 
-    /// Decodes `history[first..]`, the last `k` tokens in one batch that gives logits.
-    fn decode(&mut self, history: &[Token], first: usize, k: usize) -> Result<(), ExpertError> {
-        let n_batch = self.ctx.n_batch();
-        let (total, mut at) = (history.len() - first, first);
-        while at < history.len() {
-            // Every batch is full but for the last two, so that the last holds the k rows.
-            let left = history.len() - at;
-            let n = if left <= n_batch { left } else { n_batch.min(left - k) };
-            let rows = if n == left { k } else { 0 };
-            self.ctx.decode(&history[at..at + n], at, rows)?;
-            self.cached.extend_from_slice(&history[at..at + n]);
-            self.n_decoded += n as u64;
-            at += n;
-            if let Some(progress) = &mut self.progress
-                && total > n_batch
-            {
-                progress(at - first, total);
-            }
-        }
-        self.rows = k;
-        Ok(())
+    /// Whether a part of its history cannot be dropped cheaply.
+    pub fn is_recurrent(&self) -> bool {
+        self.recurrent
     }
 
-    /// A recurrent model keeps its state after each prompt: a second answer to it, or the next turn, starts there.
-    fn save_checkpoint(&mut self, n_new: usize) {
-        if n_new > 1 && self.ctx.model().is_recurrent() {
-            let mut checkpoint = mem::take(&mut self.checkpoint).unwrap_or_default();
-            if self.ctx.save(&mut checkpoint.state) {
-                checkpoint.tokens.clone_from(&self.cached);
-                self.checkpoint = Some(checkpoint);
-            }
-        }
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        // A panic leaves nothing half done that the next call would not compare again.
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Expert for Sequence {
     fn n_vocab(&self) -> usize {
-        self.ctx.n_vocab()
+        self.n_vocab
     }
 
     fn n_ctx(&self) -> usize {
-        self.ctx.n_ctx()
+        self.n_ctx
     }
 
     fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError> {
-        check_request(history, k, self.n_ctx(), self.n_vocab())?;
-        if k > self.max_rows() {
-            return Err(ExpertError::TooManyRows { k, max: self.max_rows() });
-        }
-        let common = common_prefix(history, &self.cached);
-        // The rows that are there belong to the last positions in memory.
-        let oldest = self.cached.len() - self.rows;
-        if common == history.len() && history.len() - k >= oldest && self.rows > 0 {
-            let n_vocab = self.n_vocab();
-            let start = history.len() - k - oldest;
-            return Ok(&self.ctx.logits(self.rows)[start * n_vocab..(start + k) * n_vocab]);
-        }
-        self.rows = 0;
-        let kept = self.keep(history, common.min(history.len() - k));
-        if let Err(error) = self.decode(history, kept, k) {
-            // llama.cpp may have stored a part of the batch.
-            let n = self.cached.len();
-            if !self.ctx.truncate(n) {
-                self.ctx.clear();
-                self.cached.clear();
+        // Not `lock`, which would borrow all of `self` for the answer's life.
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = rows.advance(self.row, history, k)? * self.n_vocab;
+        let held = match rows.held_alone() {
+            Some(held) => {
+                let held = std::ptr::from_ref(held);
+                // SAFETY: this is the only sequence of its context, so the buffer stays as it is until the next call of `advance`,
+                // which needs `&mut self`; the context lives as long as `self.rows`.
+                unsafe { &*held }
             }
-            return Err(error);
-        }
-        self.save_checkpoint(history.len() - kept);
-        Ok(self.ctx.logits(k))
+            None => {
+                rows.hand_over(self.row, &mut self.logits);
+                &self.logits[..]
+            }
+        };
+        Ok(&held[start..start + k * self.n_vocab])
+    }
+
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        self.lock().prepare(self.row, history, k);
     }
 
     fn n_decoded(&self) -> u64 {
-        self.n_decoded
+        self.lock().n_decoded(self.row)
     }
 }

@@ -93,6 +93,7 @@ impl Text {
         let mut pool = plugin.pool();
         let guide = pool.lease(self.id, history)?;
         guide.steer_by(&self.weights);
+        guide.prepare(history, 1);
         Ok(guide.add(history, 1, logits)?)
     }
 
@@ -129,6 +130,8 @@ impl Sampler {
         let mut pool = self.plugin.pool();
         let guide = pool.lease(self.text.id, history)?;
         guide.steer_by(&self.text.weights);
+        // ARMs that share a batch are decoded together.
+        guide.prepare(history, 1);
         Ok(steer(guide, history, candidates)?)
     }
 }

@@ -1,11 +1,12 @@
 //! The ARMs of a configuration without its base: for hosts that run the base themselves.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::SessionError;
-use super::open::{Loading, Models, check_memory, sequence};
-use crate::config::{Config, ExpertSpec};
+use super::open::{Loading, Models, check_memory, member};
+use super::share;
+use crate::config::{Config, ExpertSpec, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{LoadError, Model};
 use crate::expert::Token;
@@ -15,6 +16,10 @@ use crate::guidance::{Arm, Contract, Guide, TokenKind, TokenTable, Weights, chec
 pub struct ArmModels {
     arms: Vec<LoadedArm>,
     n_vocab: usize,
+    /// Whether ARMs on the same weights share batches, as configured.
+    share_batch: Switch,
+    /// Whether they do, once it has been tried.
+    shared: OnceLock<bool>,
 }
 
 struct LoadedArm {
@@ -32,7 +37,7 @@ impl ArmModels {
     ///
     /// [`SessionError`]: one line that says what to do.
     pub fn open(config: &Config, loading: Loading<'_>) -> Result<Self, SessionError> {
-        check_memory(config.arms.iter().map(|arm| &arm.spec))?;
+        check_memory(config.arms.iter().map(|arm| &arm.spec), 1)?;
         let fail = |source| SessionError::Load { who: "base".into(), source: LoadError::Gguf(source) };
         let base = GgufFile::open_model(&config.base.model).map_err(fail)?;
         let mut models = Models::new(loading);
@@ -45,7 +50,8 @@ impl ArmModels {
             })?;
             arms.push(LoadedArm { name: arm.name.clone(), spec: arm.spec.clone(), model, contract });
         }
-        Ok(Self { arms, n_vocab: vocabulary(&base).n_tokens() })
+        let (share_batch, shared) = (config.share_batch, OnceLock::new());
+        Ok(Self { arms, n_vocab: vocabulary(&base).n_tokens(), share_batch, shared })
     }
 
     /// Tokens of the base's vocabulary.
@@ -57,14 +63,18 @@ impl ArmModels {
     ///
     /// # Errors
     ///
-    /// [`SessionError::Context`] or [`SessionError::Lora`], as a rule for want of memory.
+    /// [`SessionError::Sequence`], as a rule for want of memory.
     pub fn guide(&self, weights: &Weights) -> Result<Guide, SessionError> {
-        let arm = |arm: &LoadedArm| {
-            let sequence = sequence(&format!("ARM \"{}\"", arm.name), &arm.model, &arm.spec)?;
-            Ok(Arm::new(&arm.name, Box::new(sequence), arm.contract))
-        };
-        let arms = self.arms.iter().map(arm).collect::<Result<Vec<_>, SessionError>>()?;
-        Ok(Guide::new(arms, weights.clone()))
+        let of_arm = |arm: &'_ LoadedArm| format!("ARM \"{}\"", arm.name);
+        let members = self.arms.iter().map(|arm| member(of_arm(arm), &arm.model, &arm.spec));
+        let members = members.collect::<Result<Vec<_>, _>>()?;
+        // What did not work or did not pay the first time is not tried again for every text.
+        let switch = if self.shared.get() == Some(&false) { Switch::Off } else { self.share_batch };
+        let (sequences, report) = share::sequences(&members, switch, 1)?;
+        let _ = self.shared.set(report.iter().any(|group| group.shared));
+        let sequences = sequences.into_iter().flatten();
+        let arm = |(arm, sequence): (&LoadedArm, _)| Arm::new(&arm.name, Box::new(sequence), arm.contract.clone());
+        Ok(Guide::new(self.arms.iter().zip(sequences).map(arm).collect(), weights.clone()))
     }
 
     /// Every token that ends a text, as the ARMs know it.

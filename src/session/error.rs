@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::chat::TemplateError;
-use crate::engine::llama::{ContextError, LoadError, LoraError, TokenizeError};
+use crate::engine::llama::{LoadError, TokenizeError};
+use crate::engine::share::ShareError;
 use crate::expert::Token;
 use crate::guidance::Mismatch;
 
@@ -19,21 +20,13 @@ pub enum SessionError {
         /// Why.
         source: LoadError,
     },
-    /// An adapter cannot be loaded.
+    /// An adapter cannot be loaded, or a context cannot be made.
     #[error("{who}: {source}")]
-    Lora {
+    Sequence {
         /// As above.
         who: String,
         /// Why.
-        source: LoraError,
-    },
-    /// A context cannot be made.
-    #[error("{who}: {source}")]
-    Context {
-        /// As above.
-        who: String,
-        /// Why.
-        source: ContextError,
+        source: ShareError,
     },
     /// An ARM does not speak the base's tokens.
     #[error("ARM \"{arm}\" ({}) cannot guide {}: {source}", arm_path.display(), base_path.display())]

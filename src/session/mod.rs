@@ -4,31 +4,34 @@
 
 mod arms;
 mod error;
+mod lane;
 mod open;
 mod prompt;
+mod share;
 
 pub use arms::{ArmModels, HostTokens};
 pub use error::{PromptError, SessionError};
+pub use lane::Lane;
 pub use open::{Loading, context_params};
 pub use prompt::Prompt;
+pub use share::Shared;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};
 use crate::decode::{self, DecodeError, Flow, Generated, Step};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
-use crate::expert::Expert;
 use crate::guidance::Weights;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 use crate::sampling::{ChainError, HookState, OnError, Sampler};
 
-/// A base, its ARMs, and all that is needed to generate with them.
+/// A base, its ARMs, and all that is needed to generate with them: one text at a time, or one in each of its lanes.
 pub struct Session {
     config: Config,
-    base: Sequence,
     vocab: Vocab,
-    hook: HookState,
-    weights: Weights,
+    /// At least one.
+    lanes: Vec<Lane>,
+    shared: Vec<Shared>,
     /// Of the base, then of each ARM that has one.
     base_template: Option<ChatTemplate>,
     arms: Vec<ArmText>,
@@ -50,16 +53,35 @@ impl Session {
     ///
     /// [`SessionError`]: one line that says what to do.
     pub fn open(config: Config, loading: Loading<'_>) -> Result<Self, SessionError> {
-        let opened = open::open(&config, loading)?;
+        Self::open_lanes(config, 1, loading)
+    }
+
+    /// The same with room for `n_lanes` texts at once, at least one.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_lanes(config: Config, n_lanes: usize, loading: Loading<'_>) -> Result<Self, SessionError> {
+        let opened = open::open(&config, n_lanes.max(1), loading)?;
         let vocab = opened.base.vocab();
         let on_error = match config.on_error {
             config::OnError::Base => OnError::Base,
             config::OnError::Stop => OnError::Stop(vocab.eog_tokens().collect::<Vec<_>>().into()),
         };
-        let weights = opened.guide.weights().clone();
-        let hook = HookState::new(opened.guide, on_error);
-        let base = opened.base_sequence;
-        Ok(Self { config, base, vocab, hook, weights, base_template: opened.base_template, arms: opened.arms })
+        let lane = |(base, guide)| Lane::new(base, guide, on_error.clone(), &vocab);
+        let lanes = opened.lanes.into_iter().map(lane).collect();
+        let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
+        Ok(Self { config, vocab, lanes, shared, base_template, arms })
+    }
+
+    /// Its lanes, each with weights of its own.
+    pub fn lanes(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
+
+    /// Which experts share batches, and why those do not that could.
+    pub fn shared(&self) -> &[Shared] {
+        &self.shared
     }
 
     /// The configuration that it was opened with.
@@ -72,42 +94,41 @@ impl Session {
         &self.vocab
     }
 
-    /// The weights: a change holds from the next token on.
+    /// The weights of the first lane: a change holds from the next token on.
     pub fn weights(&self) -> &Weights {
-        &self.weights
+        self.lanes[0].weights()
     }
 
-    /// The state of the guiding hook.
+    /// The state of the first lane's guiding hook.
     pub fn hook(&self) -> &HookState {
-        &self.hook
+        self.lanes[0].hook()
     }
 
-    /// The base as an expert.
+    /// The base as an expert, in the first lane.
     pub fn base(&mut self) -> &mut Sequence {
-        &mut self.base
+        self.lanes[0].base()
     }
 
-    /// Tokens that the base has decoded.
+    /// Tokens that the base has decoded in the first lane.
     pub fn n_decoded(&self) -> u64 {
-        self.base.n_decoded()
+        self.lanes[0].n_decoded()
     }
 
     /// Tokens that a text may have.
     pub fn n_ctx(&self) -> usize {
-        self.base.n_ctx()
+        self.lanes[0].n_ctx()
     }
 
-    /// A sampler with these parameters, behind this session's hook.
+    /// A sampler with these parameters, behind the first lane's hook.
     ///
     /// # Errors
     ///
     /// [`ChainError`] where the parameters name tokens, grammars or schemas that the vocabulary cannot follow.
     pub fn sampler(&self, params: &SamplingParams) -> Result<Sampler, ChainError> {
-        let hook = (!self.arms.is_empty()).then(|| self.hook.clone());
-        Sampler::new(params, &self.vocab, self.n_ctx(), hook)
+        self.lanes[0].sampler(params)
     }
 
-    /// Continues a prompt; `each` sees every token as it is drawn.
+    /// Continues a prompt in the first lane; `each` sees every token as it is drawn.
     ///
     /// # Errors
     ///
@@ -119,10 +140,10 @@ impl Session {
         n_predict: usize,
         each: &mut dyn FnMut(Step<'_>) -> Flow,
     ) -> Result<Generated, DecodeError> {
-        sampler.reset();
-        self.hook.with_guide(|guide| guide.begin(prompt.base.len(), prompt.arms.clone()));
+        let lane = &mut self.lanes[0];
+        lane.rewind(sampler, prompt);
         let vocab = self.vocab.clone();
-        decode::generate(&mut self.base, sampler, &prompt.base, n_predict, &|token| vocab.is_eog(token), each)
+        decode::generate(lane.base(), sampler, &prompt.base, n_predict, &|token| vocab.is_eog(token), each)
     }
 
     /// The β_r of an ARM's training, if the configuration says it.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
+use super::share::{self, Member, Shared};
 use super::{ArmText, SessionError};
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config, ExpertSpec, GpuLayers, Switch};
 use crate::engine::Sequence;
 use crate::engine::gguf::GgufFile;
-use crate::engine::llama::{CacheType, Context, ContextParams, FlashAttention, Lora, Model, ModelParams};
+use crate::engine::llama::{CacheType, ContextParams, FlashAttention, Model, ModelParams};
 use crate::engine::memory::{MemoryNeed, available_memory, n_physical_cores};
-use crate::guidance::{Arm, Guide, Weights, check_vocabulary};
+use crate::guidance::{Arm, Contract, Guide, Weights, check_vocabulary};
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
 pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
@@ -21,37 +22,60 @@ pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
 /// Everything, open.
 pub(super) struct Opened {
     pub base: Arc<Model>,
-    pub base_sequence: Sequence,
     pub base_template: Option<ChatTemplate>,
-    pub guide: Guide,
+    /// The base's sequence and the ARMs' guide, of each lane.
+    pub lanes: Vec<(Sequence, Guide)>,
     pub arms: Vec<ArmText>,
+    pub shared: Vec<Shared>,
 }
 
-pub(super) fn open(config: &Config, loading: Loading<'_>) -> Result<Opened, SessionError> {
-    check_memory(std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)))?;
+pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Result<Opened, SessionError> {
+    check_memory(std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)), n_lanes)?;
     let mut models = Models::new(loading);
     let base = models.get("base", &config.base)?;
-    let base_sequence = sequence("base", &base, &config.base)?;
     let base_template = template("base", config.prompt.chat_template.as_deref(), &base)?;
-    let (mut arms, mut texts) = (Vec::new(), Vec::new());
+    let mut members = vec![member("base".into(), &base, &config.base)?];
+    let (mut contracts, mut texts) = (Vec::new(), Vec::new());
     for arm in &config.arms {
         let who = format!("ARM \"{}\"", arm.name);
         let model = models.get(&who, &arm.spec)?;
-        let contract = match (base.file().vocabulary(), model.file().vocabulary()) {
-            (Some(of_base), Some(of_arm)) => check_vocabulary(&of_base, &of_arm).map_err(|source| {
-                let (arm_path, base_path) = (arm.spec.model.clone(), config.base.model.clone());
-                SessionError::Vocabulary { arm: arm.name.clone(), arm_path, base_path, source }
-            })?,
-            // `GgufFile::open_model` refuses a model without a vocabulary.
-            _ => unreachable!("a model without a vocabulary was opened"),
-        };
-        arms.push(Arm::new(&arm.name, Box::new(sequence(&who, &model, &arm.spec)?), contract));
+        contracts.push(contract(config, arm, &base, &model)?);
         let template = template(&who, arm.template.as_deref(), &model)?;
         let templated = arm.template.is_some();
         texts.push(ArmText { name: arm.name.clone(), vocab: model.vocab(), template, templated });
+        members.push(member(who, &model, &arm.spec)?);
     }
-    let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
-    Ok(Opened { base, base_sequence, base_template, guide: Guide::new(arms, weights), arms: texts })
+    let (sequences, shared) = share::sequences(&members, config.share_batch, n_lanes)?;
+    let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
+    let mut lanes = Vec::with_capacity(n_lanes);
+    for _ in 0..n_lanes {
+        let mut row = sequences.iter_mut().flat_map(Iterator::next);
+        let Some(base) = row.next() else { break };
+        let arm = |((arm, contract), expert): ((&config::ArmSpec, &Contract), _)| {
+            Arm::new(&arm.name, Box::new(expert), contract.clone())
+        };
+        let arms: Vec<_> = config.arms.iter().zip(&contracts).zip(row).map(arm).collect();
+        let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
+        lanes.push((base, Guide::new(arms, weights)));
+    }
+    Ok(Opened { base, base_template, lanes, arms: texts, shared })
+}
+
+/// What an ARM's vocabulary has to do with the base's.
+fn contract(
+    config: &Config,
+    arm: &config::ArmSpec,
+    base: &Arc<Model>,
+    model: &Arc<Model>,
+) -> Result<Contract, SessionError> {
+    match (base.file().vocabulary(), model.file().vocabulary()) {
+        (Some(of_base), Some(of_arm)) => check_vocabulary(&of_base, &of_arm).map_err(|source| {
+            let (arm_path, base_path) = (arm.spec.model.clone(), config.base.model.clone());
+            SessionError::Vocabulary { arm: arm.name.clone(), arm_path, base_path, source }
+        }),
+        // `GgufFile::open_model` refuses a model without a vocabulary.
+        _ => unreachable!("a model without a vocabulary was opened"),
+    }
 }
 
 /// One copy of the weights of each file, however many experts stand on it.
@@ -80,17 +104,13 @@ impl<'a> Models<'a> {
     }
 }
 
-pub(super) fn sequence(who: &str, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Sequence, SessionError> {
-    let lora = |lora: &config::LoraSpec| Lora::load(model, &lora.path, lora.scale);
-    let loras = spec.lora.iter().map(lora).collect::<Result<Vec<_>, _>>();
-    let loras = loras.map_err(|source| SessionError::Lora { who: who.into(), source })?;
+pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) -> Result<Member<'a>, SessionError> {
     let params = context_params(spec, model.file());
     if params.type_v.is_quantised() && params.flash_attention == FlashAttention::Off {
         let ty = format!("{:?}", params.type_v).to_lowercase();
-        return Err(SessionError::QuantisedV { who: who.into(), ty });
+        return Err(SessionError::QuantisedV { who, ty });
     }
-    let context = Context::new(model, loras, &params);
-    Ok(Sequence::new(context.map_err(|source| SessionError::Context { who: who.into(), source })?))
+    Ok(Member { who, model: Arc::clone(model), spec, params })
 }
 
 fn template(who: &str, setting: Option<&str>, model: &Model) -> Result<Option<ChatTemplate>, SessionError> {
@@ -126,6 +146,7 @@ pub fn context_params(spec: &ExpertSpec, file: &GgufFile) -> ContextParams {
     let n_threads = spec.threads.unwrap_or_else(n_physical_cores);
     ContextParams {
         n_ctx,
+        n_seq: 1,
         n_batch,
         n_ubatch: spec.n_ubatch.unwrap_or(512).min(n_batch),
         n_threads,
@@ -155,7 +176,10 @@ fn cache_type(ty: config::CacheType) -> CacheType {
 }
 
 /// Refuses what would not fit: an allocation that the system grants and cannot keep ends the process without a word.
-pub(super) fn check_memory<'a>(experts: impl Iterator<Item = &'a ExpertSpec>) -> Result<(), SessionError> {
+pub(super) fn check_memory<'a>(
+    experts: impl Iterator<Item = &'a ExpertSpec>,
+    n_lanes: usize,
+) -> Result<(), SessionError> {
     if cfg!(any(feature = "cuda", feature = "vulkan")) {
         return Ok(()); // the weights may lie elsewhere
     }
@@ -166,7 +190,7 @@ pub(super) fn check_memory<'a>(experts: impl Iterator<Item = &'a ExpertSpec>) ->
         let Ok(file) = GgufFile::open_model(&spec.model) else { return Ok(()) };
         let need = MemoryNeed::of(&file, &context_params(spec, &file));
         files.insert(std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()), need.weights);
-        total.kv = total.kv.saturating_add(need.kv);
+        total.kv = total.kv.saturating_add(need.kv.saturating_mul(n_lanes as u64));
         total.compute = total.compute.saturating_add(need.compute);
     }
     total.weights = files.values().sum();

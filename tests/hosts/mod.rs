@@ -13,8 +13,6 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::libraries;
-
 /// What `scripts/test-hosts` has built.
 fn hosts() -> PathBuf {
     std::env::var_os("GENARM_HOSTS").map(PathBuf::from).expect("GENARM_HOSTS is set by make test-hosts")

@@ -1,10 +1,12 @@
 //! What tests share: models to run on, and experts made of them.
 
+pub mod random;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use genarm::engine::Sequence;
-use genarm::engine::llama::{CacheType, Context, ContextParams, FlashAttention, Model, ModelParams, Vocab};
+use genarm::engine::llama::{Adapters, CacheType, ContextParams, FlashAttention, Model, ModelParams, Vocab};
 use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::guidance::{Arm, Guide, Weights, check_vocabulary};
 use genarm::sampling::params::SamplingParams;
@@ -61,6 +63,7 @@ pub fn load(path: &Path) -> Arc<Model> {
 pub fn context_params() -> ContextParams {
     ContextParams {
         n_ctx: 256,
+        n_seq: 1,
         n_batch: 64,
         n_ubatch: 64,
         n_threads: 1,
@@ -72,7 +75,7 @@ pub fn context_params() -> ContextParams {
 }
 
 pub fn sequence(model: &Arc<Model>) -> Sequence {
-    Sequence::new(Context::new(model, Vec::new(), &context_params()).expect("a context"))
+    Sequence::alone(model, Adapters::All(Vec::new()), &context_params()).expect("a context")
 }
 
 pub fn vocab() -> Vocab {

@@ -7,11 +7,15 @@
 mod backend;
 mod context;
 mod lora;
+mod mask;
 mod model;
+mod numbers;
 mod vocab;
 
 pub use backend::{backend, interrupt_flag, start};
-pub use context::{CacheType, Context, ContextError, ContextParams, FlashAttention};
+pub use context::{Adapters, CacheType, Context, ContextError, ContextParams, FlashAttention};
 pub use lora::{Lora, LoraError};
+pub use mask::{Block, Blocks};
 pub use model::{LoadError, Model, ModelParams};
+pub use numbers::to_f32;
 pub use vocab::{TokenizeError, Vocab};

@@ -1,0 +1,143 @@
+//! Telling apart the rows of one batch that are read with different LoRA adapters.
+//!
+//! llama.cpp computes an adapter as B·(A·x), for every token of a batch. Where the adapters of several experts are stacked into
+//! one, the rank-space activations A·x have a block of rows for each expert; a token's column keeps the block of its own expert,
+//! and the others are set to zero before B reads them. So each token is read with one adapter, and the weights of the
+//! model, which is what costs, are read once for all.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_void};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use llama_cpp_sys_2 as sys;
+
+/// Rows of a stacked `lora_a` that belong to one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The part of the stack.
+    pub part: u8,
+    /// Its rows.
+    pub rows: Range<usize>,
+}
+
+/// The blocks of each stacked matrix, by the name of its tensor (`blk.0.attn_q.weight.lora_a`).
+pub type Blocks = HashMap<String, Vec<Block>>;
+
+/// What a batch's tokens keep of a stack of adapters.
+#[derive(Debug)]
+pub(super) struct Mask {
+    blocks: Blocks,
+    /// Of each token of the batch, the part that it is read with.
+    tokens: Vec<Option<u8>>,
+    /// Of each token that gets logits: llama.cpp drops the others before the last layer's end.
+    outputs: Vec<Option<u8>>,
+    /// The batch has been decoded: the next token begins another.
+    ended: bool,
+    /// Matrices seen in the graph of this batch.
+    n_seen: usize,
+    fault: bool,
+}
+
+impl Mask {
+    pub(super) fn new(blocks: Blocks) -> Self {
+        Self { blocks, tokens: Vec::new(), outputs: Vec::new(), ended: false, n_seen: 0, fault: false }
+    }
+
+    /// The next token of the batch.
+    pub(super) fn push(&mut self, part: Option<u8>, output: bool) {
+        if std::mem::take(&mut self.ended) {
+            self.tokens.clear();
+            self.outputs.clear();
+        }
+        self.tokens.push(part);
+        if output {
+            self.outputs.push(part);
+        }
+    }
+
+    /// The batch is complete. Returns whether any token is read with an adapter.
+    pub(super) fn begin(&mut self) -> bool {
+        (self.n_seen, self.fault) = (0, false);
+        self.tokens.iter().any(Option::is_some)
+    }
+
+    /// The batch is computed. Returns whether every matrix was found in its graph, if the adapters were `applied`.
+    pub(super) fn end(&mut self, applied: bool) -> bool {
+        self.ended = true;
+        !self.fault && (!applied || self.n_seen == self.blocks.len())
+    }
+
+    /// Sets the foreign blocks of a node's columns to zero.
+    ///
+    /// # Safety
+    ///
+    /// `node` has been computed, and nobody reads or writes it during the call.
+    unsafe fn apply(&mut self, node: *mut sys::ggml_tensor, name: &str) {
+        self.n_seen += 1;
+        // SAFETY: by the contract above.
+        let tensor = unsafe { &*node };
+        let Some(blocks) = self.blocks.get(name) else {
+            self.fault = true;
+            return;
+        };
+        let n_columns = usize::try_from(tensor.ne[1]).unwrap_or(0);
+        let n_rows = blocks.iter().map(|block| block.rows.end).max().unwrap_or(0);
+        let columns = match n_columns {
+            0 => return,
+            n if n == self.tokens.len() => &self.tokens,
+            n if n == self.outputs.len() => &self.outputs,
+            _ => {
+                self.fault = true;
+                return;
+            }
+        };
+        let number = size_of::<f32>();
+        if tensor.type_ != sys::GGML_TYPE_F32 || tensor.ne[0] != n_rows as i64 || tensor.nb[0] != number {
+            self.fault = true;
+            return;
+        }
+        // SAFETY: a computed tensor lies in a buffer.
+        let on_host = tensor.view_src.is_null() && unsafe { sys::ggml_backend_buffer_is_host(tensor.buffer) };
+        for (i, column) in columns.iter().enumerate() {
+            for block in blocks.iter().filter(|block| Some(block.part) != *column) {
+                let (offset, size) = (i * tensor.nb[1] + block.rows.start * number, block.rows.len() * number);
+                // SAFETY: column i of n_columns and rows below ne[0] lie within the tensor.
+                unsafe {
+                    if on_host {
+                        std::ptr::write_bytes(tensor.data.cast::<u8>().add(offset), 0, size);
+                    } else {
+                        sys::ggml_backend_tensor_memset(node, 0, offset, size);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// llama.cpp's `cb_eval`: asked before a node is computed whether its result is wanted, told afterwards that it is there.
+///
+/// # Safety
+///
+/// `data` is the [`Mask`] of the context that computes, and nobody else uses it while it does.
+pub(super) unsafe extern "C" fn mask_node(node: *mut sys::ggml_tensor, ask: bool, data: *mut c_void) -> bool {
+    // SAFETY: llama.cpp hands out nodes of a live graph, whose sources are NULL or live tensors with NUL-terminated names.
+    let name = unsafe {
+        let source = (*node).src[0];
+        if (*node).op != sys::GGML_OP_MUL_MAT || source.is_null() {
+            return !ask;
+        }
+        CStr::from_ptr((*source).name.as_ptr())
+    };
+    if !name.to_bytes().ends_with(b".lora_a") {
+        return !ask;
+    }
+    if !ask {
+        // A panic must not cross into C; it shows as a fault of the batch, because the node is then not counted.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: by the contract above, and the node has been computed.
+            unsafe { (*data.cast::<Mask>()).apply(node, name.to_str().unwrap_or_default()) };
+        }));
+    }
+    true
+}

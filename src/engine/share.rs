@@ -1,0 +1,185 @@
+//! One context for several experts on the same weights: the base and its LoRA ARMs as rows of one batch.
+//!
+//! An expert that reads the weights alone pays for reading them; rows of one batch pay once. What is added are the adapters'
+//! own small products and the masking between them (see [`stack`] and `llama/mask.rs`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::llama::{Adapters, ContextError, ContextParams, Lora, LoraError, Model};
+use super::sequence::Sequence;
+use super::stack::{Scaled, StackError, stack};
+use crate::expert::{Expert, ExpertError, Token};
+
+/// Why experts do not share a context.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShareError {
+    /// Their adapters cannot be stacked.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// An adapter cannot be loaded.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
+    /// No context.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A probe could not be decoded.
+    #[error(transparent)]
+    Expert(#[from] ExpertError),
+    /// A probe gave other logits than in a context of its own.
+    #[error("expert {expert} differs by {distance:.2e} from a context of its own, where batches differ by {noise:.2e}")]
+    Differs {
+        /// Which of the experts.
+        expert: usize,
+        /// Root mean square of the differences of its logits.
+        distance: f32,
+        /// The same between two sizes of a batch without adapters.
+        noise: f32,
+    },
+}
+
+/// Makes a context with a row for each expert and lane: `sequences[expert][lane]`. `experts` are their adapters.
+///
+/// # Errors
+///
+/// [`ShareError`].
+pub fn together(
+    model: &Arc<Model>,
+    experts: &[Vec<Scaled<'_>>],
+    params: &ContextParams,
+    n_lanes: usize,
+) -> Result<Vec<Vec<Sequence>>, ShareError> {
+    let adapted: Vec<_> = experts.iter().filter(|adapters| !adapters.is_empty()).cloned().collect();
+    let adapters = if adapted.is_empty() { Adapters::All(Vec::new()) } else { stack(model, &adapted)? };
+    let mut next = 0;
+    let mut part = |adapters: &Vec<Scaled<'_>>| {
+        next += u8::from(!adapters.is_empty());
+        (!adapters.is_empty()).then(|| next - 1)
+    };
+    let parts: Vec<_> = experts.iter().map(&mut part).collect();
+    let parts: Vec<_> = parts.into_iter().flat_map(|part| vec![part; n_lanes]).collect();
+    let mut rows = Sequence::together(model, adapters, params, &parts)?.into_iter();
+    Ok(experts.iter().map(|_| rows.by_ref().take(n_lanes).collect()).collect())
+}
+
+/// Makes a context for one expert, with a row for each lane.
+///
+/// # Errors
+///
+/// [`ShareError::Lora`], [`ShareError::Context`].
+pub fn apart(
+    model: &Arc<Model>,
+    adapters: &[Scaled<'_>],
+    params: &ContextParams,
+    n_lanes: usize,
+) -> Result<Vec<Sequence>, ShareError> {
+    let loras = adapters.iter().map(|(path, scale)| Lora::load(model, path, *scale)).collect::<Result<_, _>>()?;
+    Ok(Sequence::together(model, Adapters::All(loras), params, &vec![None; n_lanes])?)
+}
+
+/// What a token costs all experts together.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Costs {
+    /// One after the other, each in a context of its own, in seconds.
+    pub apart: f64,
+    /// As rows of one batch, in seconds.
+    pub together: f64,
+}
+
+/// Small contexts of the experts, apart and together, to compare.
+pub struct Probe {
+    apart: Vec<Sequence>,
+    together: Vec<Sequence>,
+    /// As many rows without adapters.
+    plain: Vec<Sequence>,
+    text: Vec<Token>,
+}
+
+/// Tokens that a probe can read.
+const N_PROBE: u32 = 64;
+
+impl Probe {
+    /// Makes the contexts.
+    ///
+    /// # Errors
+    ///
+    /// [`ShareError`].
+    pub fn new(model: &Arc<Model>, experts: &[Vec<Scaled<'_>>], params: &ContextParams) -> Result<Self, ShareError> {
+        let n = u32::try_from(experts.len()).unwrap_or(u32::MAX);
+        let params = ContextParams { n_ctx: N_PROBE, n_batch: 2 * n, n_ubatch: 2 * n, ..params.clone() };
+        let apart = experts.iter().map(|adapters| Ok(apart(model, adapters, &params, 1)?.remove(0)));
+        let together = together(model, experts, &params, 1)?.into_iter().flatten().collect();
+        let none = Adapters::All(Vec::new());
+        let plain = Sequence::together(model, none, &params, &vec![None; experts.len()])?;
+        // Ids from the middle of a vocabulary are ordinary tokens.
+        let n_vocab = model.vocab().n_tokens() as u32;
+        let token = |i| (n_vocab / 2 + i * 7919 % (n_vocab / 4).max(1)) as Token;
+        let text = (0..N_PROBE).map(token).collect();
+        Ok(Self { apart: apart.collect::<Result<_, ShareError>>()?, together, plain, text })
+    }
+
+    /// Compares two tokens of every expert apart and together: attention sees an adapter's keys from the second on.
+    ///
+    /// # Errors
+    ///
+    /// [`ShareError::Differs`], [`ShareError::Expert`].
+    pub fn check(&mut self) -> Result<(), ShareError> {
+        let history = &self.text[..2];
+        for sequence in self.together.iter_mut().chain(&mut self.plain) {
+            sequence.prepare(history, 1);
+        }
+        // The noise between a batch of one sequence and a batch of several, without any adapter.
+        let alone = self.plain[0].advance(history, 1)?.to_vec();
+        let mut rows = Vec::new();
+        for sequence in &mut self.plain[1..] {
+            rows.push(sequence.advance(history, 1)?.to_vec());
+        }
+        self.plain[0].prepare(&history[..1], 1);
+        self.plain[0].advance(&history[..1], 1)?;
+        let single = self.plain[0].advance(history, 1)?;
+        let noise = rows.iter().chain([&alone]).map(|row| distance(row, single)).fold(0.0, f32::max);
+        for (expert, (apart, together)) in self.apart.iter_mut().zip(&mut self.together).enumerate() {
+            let distance = distance(apart.advance(history, 1)?, together.advance(history, 1)?);
+            // Written so that a NaN fails.
+            if !(distance <= 1e-3 + 3.0 * noise) {
+                return Err(ShareError::Differs { expert, distance, noise });
+            }
+        }
+        Ok(())
+    }
+
+    /// Times a token of all experts, apart and together in turns; the medians.
+    ///
+    /// # Errors
+    ///
+    /// [`ShareError::Expert`].
+    pub fn measure(&mut self) -> Result<Costs, ShareError> {
+        let (mut apart, mut together) = (Vec::new(), Vec::new());
+        for n in 3..9 {
+            let history = &self.text[..n];
+            let start = Instant::now();
+            for sequence in &mut self.apart {
+                sequence.advance(history, 1)?;
+            }
+            apart.push(start.elapsed());
+            let start = Instant::now();
+            self.together.iter_mut().for_each(|sequence| sequence.prepare(history, 1));
+            self.together[0].advance(history, 1)?;
+            together.push(start.elapsed());
+        }
+        let median = |times: &mut Vec<Duration>| {
+            times.sort();
+            times[times.len() / 2].as_secs_f64()
+        };
+        Ok(Costs { apart: median(&mut apart), together: median(&mut together) })
+    }
+}
+
+/// Root mean square of the differences of two rows, after their means: a constant changes no probability.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let n = a.len().max(1) as f64;
+    let differences = || a.iter().zip(b).map(|(a, b)| f64::from(a - b));
+    let mean = differences().sum::<f64>() / n;
+    (differences().map(|d| (d - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+}

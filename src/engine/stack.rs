@@ -1,0 +1,158 @@
+//! The LoRA adapters of several experts, stacked into one.
+//!
+//! Stacked, A = [A₁; A₂; …] and B = [s₁B₁, s₂B₂, …], with the scale of each adapter folded into its B. One product with
+//! A and one with B then serve all experts, and [`Blocks`] says which rows of A·x belong to whom. Compared with all
+//! adapters side by side this needs one masked node a matrix, however many adapters there are.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::gguf::{GgufError, GgufFile, GgufWriter, TensorInfo, TensorType};
+use super::llama::{Adapters, Block, Blocks, Lora, LoraError, Model, to_f32};
+
+/// Why adapters cannot be stacked. They still work in contexts of their own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StackError {
+    /// An adapter's file is not sound.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The stack cannot be loaded.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
+    /// A target that llama.cpp does not compute as one product with A and one with B.
+    #[error("{}: an adapter of {name} cannot share a batch", path.display())]
+    Target {
+        /// The adapter.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// More experts than a part can number.
+    #[error("{n} experts are more than can share a batch")]
+    TooMany {
+        /// How many.
+        n: usize,
+    },
+}
+
+/// An adapter's path, and the factor on it.
+pub type Scaled<'a> = (&'a Path, f32);
+
+/// One matrix of the stack, in the making.
+#[derive(Default)]
+struct Stacked {
+    n_in: u64,
+    n_out: u64,
+    /// `rank × n_in`, row after row.
+    a: Vec<f32>,
+    /// Of each adapter its rank and its scaled `n_out × rank`.
+    b: Vec<(usize, Vec<f32>)>,
+    blocks: Vec<Block>,
+}
+
+/// Stacks the adapters of `parts` on `model`. Part i of the stack is `parts[i]`: perhaps several adapters.
+///
+/// # Errors
+///
+/// [`StackError`].
+pub fn stack(model: &Arc<Model>, parts: &[Vec<Scaled<'_>>]) -> Result<Adapters, StackError> {
+    let mut matrices = BTreeMap::new();
+    for (part, adapters) in parts.iter().enumerate() {
+        let part = u8::try_from(part).map_err(|_| StackError::TooMany { n: parts.len() })?;
+        for (path, scale) in adapters {
+            add(&mut matrices, part, path, *scale)?;
+        }
+    }
+    let io = |source| StackError::Io { path: std::env::temp_dir(), source };
+    let folder = tempfile::tempdir().map_err(io)?;
+    let path = folder.path().join("stack.gguf");
+    let mut writer = GgufWriter::new(&path)
+        .meta("general.architecture", model.file().architecture().unwrap_or_default())
+        .meta("general.type", "adapter")
+        .meta("adapter.type", "lora")
+        // No division by the rank, which is not that of any adapter: the scales are in B.
+        .meta("adapter.lora.alpha", 0.0f32);
+    let mut blocks = Blocks::new();
+    for (target, matrix) in &matrices {
+        let rank = matrix.blocks.iter().map(|block| block.rows.len()).sum::<usize>() as u64;
+        let (a, b) = (format!("{target}.lora_a"), format!("{target}.lora_b"));
+        blocks.insert(a.clone(), matrix.blocks.clone());
+        writer = writer.tensor(&a, &[matrix.n_in, rank], TensorType::F32, matrix.a.as_slice()).tensor(
+            &b,
+            &[rank, matrix.n_out],
+            TensorType::F32,
+            bytes(&matrix.b()),
+        );
+    }
+    writer.finish()?;
+    Ok(Adapters::Stack(Lora::load(model, &path, 1.0)?, blocks))
+}
+
+impl Stacked {
+    /// `n_out × Σ rank`: of each output the numbers of all adapters, one after the other.
+    fn b(&self) -> Vec<f32> {
+        let mut stacked = Vec::new();
+        for out in 0..self.n_out as usize {
+            for (rank, b) in &self.b {
+                stacked.extend_from_slice(&b[out * rank..][..*rank]);
+            }
+        }
+        stacked
+    }
+}
+
+fn bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Adds one adapter's matrices to the stack.
+fn add(matrices: &mut BTreeMap<String, Stacked>, part: u8, path: &Path, scale: f32) -> Result<(), StackError> {
+    let file = GgufFile::open_adapter(path)?;
+    let refuse = |name: &str| StackError::Target { path: path.to_owned(), name: name.to_owned() };
+    if file.get("adapter.alora.invocation_tokens").is_some() {
+        return Err(refuse("an invocation (aLoRA)"));
+    }
+    let io = |source| StackError::Io { path: path.to_owned(), source };
+    let mut source = File::open(path).map_err(io)?;
+    let alpha = file.get("adapter.lora.alpha").and_then(|value| value.as_f64()).unwrap_or(0.0) as f32;
+    for a in file.tensors() {
+        let Some(target) = a.name.strip_suffix(".lora_a") else { continue };
+        let b = file.tensor(&format!("{target}.lora_b")).ok_or_else(|| refuse(target))?;
+        let (&[n_in, rank], &[b_rank, n_out]) = (&a.dims[..], &b.dims[..]) else { return Err(refuse(target)) };
+        // An adapter of the embedding is looked up rather than multiplied.
+        if target == "token_embd.weight" || rank != b_rank || rank == 0 {
+            return Err(refuse(target));
+        }
+        let matrix = matrices.entry(target.to_owned()).or_default();
+        if !matrix.b.is_empty() && (matrix.n_in, matrix.n_out) != (n_in, n_out) {
+            return Err(refuse(target));
+        }
+        let factor = if alpha == 0.0 { scale } else { scale * alpha / rank as f32 };
+        let mut read = |tensor: &TensorInfo| -> Result<Vec<f32>, StackError> {
+            source.seek(SeekFrom::Start(tensor.offset)).map_err(io)?;
+            let mut bytes = vec![0; usize::try_from(tensor.n_bytes).map_err(|_| refuse(target))?];
+            source.read_exact(&mut bytes).map_err(io)?;
+            to_f32(tensor.ty, &bytes).ok_or_else(|| refuse(target))
+        };
+        let (numbers_a, mut numbers_b) = (read(a)?, read(b)?);
+        numbers_b.iter_mut().for_each(|number| *number *= factor);
+        let start = matrix.blocks.last().map_or(0, |block| block.rows.end);
+        matrix.blocks.push(Block { part, rows: start..start + rank as usize });
+        (matrix.n_in, matrix.n_out) = (n_in, n_out);
+        matrix.a.extend(numbers_a);
+        matrix.b.push((rank as usize, numbers_b));
+    }
+    Ok(())
+}

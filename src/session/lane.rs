@@ -1,0 +1,76 @@
+//! Room for one text: the base's sequence, the ARMs' behind their hook, and the weights that steer it.
+
+use super::Prompt;
+use crate::decode::{DecodeError, Text};
+use crate::engine::Sequence;
+use crate::engine::llama::Vocab;
+use crate::expert::Expert;
+use crate::guidance::{Guide, Weights};
+use crate::sampling::params::SamplingParams;
+use crate::sampling::{ChainError, HookState, OnError, Sampler};
+
+/// Room for one text in a [`Session`](super::Session).
+pub struct Lane {
+    base: Sequence,
+    hook: HookState,
+    weights: Weights,
+    vocab: Vocab,
+}
+
+impl Lane {
+    pub(super) fn new(base: Sequence, guide: Guide, on_error: OnError, vocab: &Vocab) -> Self {
+        let weights = guide.weights().clone();
+        Self { base, hook: HookState::new(guide, on_error), weights, vocab: vocab.clone() }
+    }
+
+    /// The base as an expert.
+    pub fn base(&mut self) -> &mut Sequence {
+        &mut self.base
+    }
+
+    /// The state of the guiding hook.
+    pub fn hook(&self) -> &HookState {
+        &self.hook
+    }
+
+    /// The weights: a change holds from the next token on.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Tokens that the base has decoded.
+    pub fn n_decoded(&self) -> u64 {
+        self.base.n_decoded()
+    }
+
+    /// Tokens that a text may have.
+    pub fn n_ctx(&self) -> usize {
+        self.base.n_ctx()
+    }
+
+    /// A sampler with these parameters, behind this lane's hook.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError`] where the parameters name tokens, grammars or schemas that the vocabulary cannot follow.
+    pub fn sampler(&self, params: &SamplingParams) -> Result<Sampler, ChainError> {
+        let hook = (!self.weights.names().is_empty()).then(|| self.hook.clone());
+        Sampler::new(params, &self.vocab, self.n_ctx(), hook)
+    }
+
+    /// Puts sampler and ARMs at the beginning of a text.
+    pub fn rewind(&mut self, sampler: &mut Sampler, prompt: &Prompt) {
+        sampler.reset();
+        self.hook.with_guide(|guide| guide.begin(prompt.base.len(), prompt.arms.clone()));
+    }
+
+    /// Begins a text of up to `n_predict` tokens; it goes on with [`Text::prepare`] and [`Text::step`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Text::begin`].
+    pub fn begin(&mut self, sampler: &mut Sampler, prompt: &Prompt, n_predict: usize) -> Result<Text, DecodeError> {
+        self.rewind(sampler, prompt);
+        Text::begin(&self.base, sampler, &prompt.base, n_predict)
+    }
+}

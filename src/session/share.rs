@@ -1,0 +1,199 @@
+//! Which experts of a configuration are rows of one context.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::SessionError;
+use crate::config::{ExpertSpec, Switch};
+use crate::engine::llama::{ContextParams, Model};
+use crate::engine::share::{Costs, Probe, ShareError, apart, together};
+use crate::engine::{Scaled, Sequence};
+
+/// An expert that is about to get its sequences.
+pub(super) struct Member<'a> {
+    /// "base", or an ARM's name in quotes.
+    pub who: String,
+    pub model: Arc<Model>,
+    pub spec: &'a ExpertSpec,
+    pub params: ContextParams,
+}
+
+/// Experts on the same weights, and whether they share batches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Shared {
+    /// Who they are.
+    pub experts: Vec<String>,
+    /// Whether they are rows of one batch.
+    pub shared: bool,
+    /// Why they are not, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+    /// What a token costs them, if it was measured, now or before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
+}
+
+/// A shared batch must save this much to be chosen: below it, noise decides.
+const GAIN: f64 = 1.03;
+
+impl Member<'_> {
+    fn adapters(&self) -> Vec<Scaled<'_>> {
+        self.spec.lora.iter().map(|lora| (lora.path.as_path(), lora.scale)).collect()
+    }
+
+    fn can_share_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model) && self.params == other.params && !self.model.is_recurrent()
+    }
+}
+
+/// Makes every member's sequences, one a lane: `sequences[member][lane]`.
+pub(super) fn sequences(
+    members: &[Member<'_>],
+    switch: Switch,
+    n_lanes: usize,
+) -> Result<(Vec<Vec<Sequence>>, Vec<Shared>), SessionError> {
+    let mut made: Vec<Vec<Sequence>> = members.iter().map(|_| Vec::new()).collect();
+    let mut report = Vec::new();
+    for group in groups(members) {
+        let experts: Vec<_> = group.iter().map(|i| &members[*i]).collect();
+        let shared = match experts.len() {
+            1 => None,
+            _ => {
+                let (rows, shared) = share(&experts, switch, n_lanes);
+                report.push(shared);
+                rows
+            }
+        };
+        match shared {
+            Some(rows) => group.iter().zip(rows).for_each(|(i, rows)| made[*i] = rows),
+            None => {
+                for i in group {
+                    let Member { who, model, params, .. } = &members[i];
+                    let lanes = apart(model, &members[i].adapters(), params, n_lanes);
+                    made[i] = lanes.map_err(|source| SessionError::Sequence { who: who.clone(), source })?;
+                }
+            }
+        }
+    }
+    Ok((made, report))
+}
+
+/// Members that could share a context, each with those like it; in the order of the first.
+fn groups(members: &[Member<'_>]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (i, member) in members.iter().enumerate() {
+        match groups.iter_mut().find(|group| members[group[0]].can_share_with(member)) {
+            Some(group) => group.push(i),
+            None => groups.push(vec![i]),
+        }
+    }
+    groups
+}
+
+/// The rows of one context, or the reason why there are none.
+fn share(experts: &[&Member<'_>], switch: Switch, n_lanes: usize) -> (Option<Vec<Vec<Sequence>>>, Shared) {
+    let names = experts.iter().map(|expert| expert.who.clone()).collect();
+    let mut report = Shared { experts: names, shared: false, why_not: None, costs: None };
+    if switch == Switch::Off {
+        report.why_not = Some("turned off".into());
+        return (None, report);
+    }
+    match try_share(experts, switch, n_lanes, &mut report) {
+        Ok(rows) => {
+            report.shared = rows.is_some();
+            (rows, report)
+        }
+        Err(error) => {
+            let who = report.experts.join(", ");
+            tracing::warn!("{who} do not share a batch, and run in contexts of their own: {error}");
+            report.why_not = Some(error.to_string());
+            (None, report)
+        }
+    }
+}
+
+fn try_share(
+    experts: &[&Member<'_>],
+    switch: Switch,
+    n_lanes: usize,
+    report: &mut Shared,
+) -> Result<Option<Vec<Vec<Sequence>>>, ShareError> {
+    let (model, params) = (&experts[0].model, &experts[0].params);
+    let adapters: Vec<_> = experts.iter().map(|expert| expert.adapters()).collect();
+    let mut probe = Probe::new(model, &adapters, params)?;
+    probe.check()?;
+    if switch == Switch::Auto {
+        let key = key(experts);
+        let costs = match recall(&key) {
+            Some(costs) => costs,
+            None => {
+                let costs = probe.measure()?;
+                remember(key, costs);
+                costs
+            }
+        };
+        report.costs = Some(costs);
+        if costs.apart < costs.together * GAIN {
+            report.why_not = Some("it does not pay on this machine".into());
+            return Ok(None);
+        }
+    }
+    together(model, &adapters, params, n_lanes).map(Some)
+}
+
+/// What the costs of these experts depend on.
+fn key(experts: &[&Member<'_>]) -> String {
+    let stamp = |path: &Path| {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let changed = fs::metadata(&path).and_then(|m| m.modified()).ok();
+        let seconds = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
+        format!("{}@{seconds}", path.display())
+    };
+    let expert =
+        |member: &&Member<'_>| member.spec.lora.iter().map(|lora| stamp(&lora.path)).collect::<Vec<_>>().join("+");
+    let params = &experts[0].params;
+    let host = sysinfo::System::host_name().unwrap_or_default();
+    let adapters: Vec<_> = experts.iter().map(expert).collect();
+    let model = stamp(&experts[0].spec.model);
+    format!("{} {host} {model} [{}] {} threads", env!("CARGO_PKG_VERSION"), adapters.join(","), params.n_threads)
+}
+
+/// Where what was measured is kept; `None` where the system names no such folder.
+fn cache() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home =
+        || folder("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
+    Some(folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA")).or_else(home)?.join("genarm/share-batch.json"))
+}
+
+type Cache = BTreeMap<String, Costs>;
+
+fn read(path: &Path) -> Cache {
+    fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn recall(key: &str) -> Option<Costs> {
+    read(&cache()?).remove(key)
+}
+
+/// Keeps a measurement; a cache that cannot be written only means measuring again.
+fn remember(key: String, costs: Costs) {
+    let write = || -> Option<()> {
+        let path = cache()?;
+        let folder = path.parent()?;
+        fs::create_dir_all(folder).ok()?;
+        let mut all = read(&path);
+        all.insert(key, costs);
+        let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
+        file.write_all(&serde_json::to_vec_pretty(&all).ok()?).ok()?;
+        file.persist(&path).ok().map(|_| ())
+    };
+    if write().is_none() {
+        tracing::debug!("what was measured cannot be kept");
+    }
+}

@@ -1,0 +1,3 @@
+//! llama.cpp behind the one primitive.
+
+mod share;

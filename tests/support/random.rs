@@ -1,0 +1,112 @@
+//! Small models and adapters of random weights, in F32: any architecture, rank and target.
+
+use std::path::Path;
+
+use genarm::engine::gguf::{GgufFile, GgufWriter, TensorType};
+
+use super::models;
+
+/// Numbers in -1..1 that a seed decides.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn bytes(&mut self, dims: &[u64], around: f32, spread: f32) -> Vec<u8> {
+        let n: u64 = dims.iter().product();
+        (0..n).flat_map(|_| (around + spread * self.next()).to_le_bytes()).collect()
+    }
+}
+
+/// Width, inner width, width of all keys: of every [`model`].
+const SHAPE: [u64; 3] = [64, 96, 32];
+
+/// Writes a model of two layers, `llama` or `qwen2`, with the vocabulary of the test models.
+pub fn model(path: &Path, arch: &str) {
+    let vocabulary = GgufFile::open_model(&models().base).expect("a model");
+    let n_vocab = vocabulary.vocabulary().expect("a vocabulary").n_tokens() as u64;
+    let [d, ff, kv] = SHAPE;
+    let mut writer = GgufWriter::new(path).meta("general.architecture", arch);
+    for (key, value) in vocabulary.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
+        writer = writer.meta(key, value.clone());
+    }
+    for (key, value) in [
+        ("context_length", 512u32),
+        ("embedding_length", d as u32),
+        ("block_count", 2),
+        ("feed_forward_length", ff as u32),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+        ("rope.dimension_count", 16),
+    ] {
+        writer = writer.meta(&format!("{arch}.{key}"), value);
+    }
+    writer = writer.meta(&format!("{arch}.attention.layer_norm_rms_epsilon"), 1e-6f32);
+    let mut noise = Noise(7);
+    let mut tensors = vec![
+        ("token_embd.weight".to_owned(), vec![d, n_vocab], 0.0),
+        ("output.weight".to_owned(), vec![d, n_vocab], 0.0),
+        ("output_norm.weight".to_owned(), vec![d], 1.0),
+    ];
+    for layer in 0..2 {
+        let mut add =
+            |name: &str, dims: &[u64], around| tensors.push((format!("blk.{layer}.{name}"), dims.to_vec(), around));
+        for (name, dims) in matrices() {
+            add(&format!("{name}.weight"), &dims, 0.0);
+        }
+        add("attn_norm.weight", &[d], 1.0);
+        add("ffn_norm.weight", &[d], 1.0);
+        if arch == "qwen2" {
+            add("attn_q.bias", &[d], 0.0);
+            add("attn_k.bias", &[kv], 0.0);
+            add("attn_v.bias", &[kv], 0.0);
+        }
+    }
+    for (name, dims, around) in &tensors {
+        writer = writer.tensor(name, dims, TensorType::F32, noise.bytes(dims, *around, 0.2));
+    }
+    writer.finish().expect("the model is written");
+}
+
+/// The matrices of a layer, with their columns and rows.
+fn matrices() -> [(&'static str, [u64; 2]); 7] {
+    let [d, ff, kv] = SHAPE;
+    [
+        ("attn_q", [d, d]),
+        ("attn_k", [d, kv]),
+        ("attn_v", [d, kv]),
+        ("attn_output", [d, d]),
+        ("ffn_gate", [d, ff]),
+        ("ffn_up", [d, ff]),
+        ("ffn_down", [ff, d]),
+    ]
+}
+
+/// Writes an adapter of a [`model`] on some of its matrices in both layers; `extra` is another target with its dimensions.
+pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, extra: Option<(&str, [u64; 2])>) {
+    let mut noise = Noise(seed);
+    let mut writer = GgufWriter::new(path)
+        .meta("general.architecture", arch)
+        .meta("general.type", "adapter")
+        .meta("adapter.type", "lora")
+        .meta("adapter.lora.alpha", 2.0 * rank as f32);
+    let layers = (0..2).flat_map(|layer| matrices().map(|(name, dims)| (format!("blk.{layer}.{name}.weight"), dims)));
+    let wanted = layers.filter(|(name, _)| targets.iter().any(|target| name.contains(target)));
+    for (name, [n_in, n_out]) in wanted.chain(extra.map(|(name, dims)| (name.to_owned(), dims))) {
+        let (a, b) = ([n_in, rank], [rank, n_out]);
+        writer = writer.tensor(&format!("{name}.lora_a"), &a, TensorType::F32, noise.bytes(&a, 0.0, 0.3)).tensor(
+            &format!("{name}.lora_b"),
+            &b,
+            TensorType::F32,
+            noise.bytes(&b, 0.0, 0.3),
+        );
+    }
+    writer.finish().expect("the adapter is written");
+}
