@@ -164,13 +164,13 @@ fn a_saved_change_of_the_yaml_changes_the_running_server() {
     output(weights.arg("weights").arg("--config").arg(&config).args(["set", "cheerful=-0.5"]));
     until("cheerful=-0.5");
     let before = std::fs::read_to_string(&config).expect("the configuration");
-    std::fs::write(&config, before.replace("cheerful:", "cheerfull:")).expect("a wrong one");
+    std::fs::write(&config, before.replace("weight:", "wieght:")).expect("a wrong one");
     let patience = Instant::now();
     while !server.log().contains("the changed configuration is not used") {
         assert!(patience.elapsed() < Duration::from_secs(20), "no word of the wrong file: {}", server.log());
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(server.log().contains("unknown ARM \"cheerful\""), "{}", server.log());
+    assert!(server.log().contains("did you mean \"weight\""), "{}", server.log());
     std::fs::write(&config, before.replace("-0.5", "0.25")).expect("a right one");
     until("cheerful=0.25");
 }
