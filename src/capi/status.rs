@@ -75,7 +75,7 @@ impl From<PluginError> for Failure {
     fn from(error: PluginError) -> Self {
         match error {
             PluginError::Config(error) => error.into(),
-            PluginError::Session(error) => error.into(),
+            PluginError::Session(error) => (*error).into(),
         }
     }
 }
@@ -93,7 +93,7 @@ impl From<WeightError> for Failure {
 impl From<StepError> for Failure {
     fn from(error: StepError) -> Self {
         let status = match error {
-            StepError::Session(error) => return error.into(),
+            StepError::Session(error) => return (*error).into(),
             StepError::Vocabulary { .. } => genarm_status::GENARM_VOCABULARY,
             _ => genarm_status::GENARM_STEP,
         };

@@ -59,7 +59,13 @@ pub enum PluginError {
     Config(#[from] ConfigError),
     /// The ARMs cannot be loaded.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Session(Box<SessionError>),
+}
+
+impl From<SessionError> for PluginError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(Box::new(error))
+    }
 }
 
 impl Plugin {

@@ -31,7 +31,7 @@ pub enum StepError {
     Guide(#[from] GuideError),
     /// There is no memory for the ARMs' sequences.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Session(Box<SessionError>),
     /// The host has other tokens.
     #[error(
         "the host's model has {host} tokens and the configuration's base {base}: give `base:` the model that the host runs"
@@ -45,6 +45,12 @@ pub enum StepError {
     /// No token has been accepted yet.
     #[error("no token has been accepted yet")]
     NoToken,
+}
+
+impl From<SessionError> for StepError {
+    fn from(error: SessionError) -> Self {
+        Self::Session(Box::new(error))
+    }
 }
 
 impl Text {
