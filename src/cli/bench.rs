@@ -7,18 +7,22 @@ use serde::Serialize;
 
 use super::Usage;
 use super::load::{ConfigArgs, catch_interrupts, open};
-use crate::config::{ArmOverride, Overrides};
-use crate::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary, parse_shapes};
-use crate::eval::timing::{Repeat, Timings, time_expert, time_guided};
+use crate::config::{ArmSpec, Config, LoraSpec, Switch};
+use crate::eval::synthetic::{
+    Quantization, Request, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
+};
+use crate::eval::timing::{Repeat, Timings, median, time_expert, time_guided};
 use crate::expert::Token;
 use crate::session::{Session, with_known_seed};
 
 /// Measure what guidance costs
 ///
-/// Base alone, each ARM alone and guided decoding take turns, so that a noisy machine slows all of them alike.
+/// Base alone, each ARM alone and guided decoding take turns, so that a noisy machine slows all of them alike. Experts on the
+/// same weights are measured in contexts of their own, as rows of one batch, and as a batch of as many rows without adapters.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Make random-weight models of these sizes, such as base=1.2B,arm=180M, instead of using models
+    /// Make random-weight models of these sizes, such as base=1.2B,arm=180M, instead of using models; r8 is a LoRA of rank 8
+    /// on the base
     #[arg(long, value_name = "NAME=SIZE,…")]
     synthetic: Option<String>,
     /// Quantisation of synthetic models, Q4_0 or Q4_K_M
@@ -53,43 +57,85 @@ struct Results {
     repeats: u32,
     arms: Vec<String>,
     seconds_per_token: Timings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_batch: Option<SharedTimings>,
+}
+
+/// Guided decoding with the experts as rows of one batch.
+#[derive(Serialize)]
+struct SharedTimings {
+    /// Seconds a token.
+    guided: f64,
+    /// The same rows without adapters: what the batch itself costs.
+    plain_rows: f64,
+    /// How many times as fast as with contexts of their own; the median of the turns' ratios.
+    speedup: f64,
+    /// The cost of the adapters; the median of the turns' ratios.
+    to_plain_rows: f64,
 }
 
 /// Measures and prints.
-pub fn run(mut args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     // Lives until the measurement is over, and takes the models with it.
     let folder = tempfile::tempdir()?;
-    if let Some(shapes) = args.synthetic.clone() {
-        synthesise(&mut args, &shapes, folder.path())?;
-    }
-    let config = args.config.resolve()?;
+    let config = match args.synthetic.clone() {
+        Some(shapes) => synthesise(&args, &shapes, folder.path())?,
+        None => args.config.resolve()?,
+    };
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);
     catch_interrupts()?;
-    let mut session = open(config)?;
+    let mut apart = open(Config { share_batch: Switch::Off, ..config.clone() })?;
     let needed = (args.n_prompt + args.n_gen) as usize;
-    if needed > session.n_ctx() {
+    if needed > apart.n_ctx() {
         return Err(
-            Usage(format!("--n-prompt and --n-gen take {needed} tokens, the context has {}", session.n_ctx())).into()
+            Usage(format!("--n-prompt and --n-gen take {needed} tokens, the context has {}", apart.n_ctx())).into()
         );
     }
-    let repeats = (0..args.repeats).map(|i| measure(&mut session, &args, i)).collect::<Result<Vec<_>, _>>()?;
+    let mut shared = if apart.shared().is_empty() { None } else { Some(open_shared(&config)?) };
+    let (mut repeats, mut rows) = (Vec::new(), Vec::new());
+    for turn in 0..args.repeats {
+        let repeat = measure(&mut apart, &args, turn)?;
+        if let Some([together, plain]) = &mut shared {
+            let (guided, _) = measure_guided(together, &args, turn)?;
+            let (plain, _) = measure_guided(plain, &args, turn)?;
+            rows.push([guided, plain, repeat.guided / guided, guided / plain]);
+        }
+        repeats.push(repeat);
+    }
+    let over = |i: usize| median(rows.iter().map(|row| row[i]).collect());
+    let shared_batch = (!rows.is_empty()).then(|| SharedTimings {
+        guided: over(0),
+        plain_rows: over(1),
+        speedup: over(2),
+        to_plain_rows: over(3),
+    });
     let results = Results {
         version: env!("CARGO_PKG_VERSION"),
         threads,
-        n_vocab: session.vocab().n_tokens(),
+        n_vocab: apart.vocab().n_tokens(),
         n_prompt: args.n_prompt,
         n_gen: args.n_gen,
         repeats: args.repeats,
-        arms: session.weights().names().to_vec(),
+        arms: apart.weights().names().to_vec(),
         seconds_per_token: Timings::of(&repeats),
+        shared_batch,
     };
     let text = if args.json { serde_json::to_string_pretty(&results)? + "\n" } else { table(&results) };
     super::generate::print(&text)
 }
 
-/// Writes the models and puts them into the command line, as if the user had named them.
-fn synthesise(args: &mut Args, shapes: &str, folder: &Path) -> anyhow::Result<()> {
-    let overrides = &mut args.config.overrides;
+/// Two sessions whose experts are rows of one batch: as they are, and without their adapters.
+fn open_shared(config: &Config) -> anyhow::Result<[Session; 2]> {
+    let shared = Config { share_batch: Switch::On, ..config.clone() };
+    let mut plain = shared.clone();
+    plain.base.lora.clear();
+    plain.arms.iter_mut().for_each(|arm| arm.spec.lora.clear());
+    Ok([open(shared)?, open(plain)?])
+}
+
+/// Writes the models, and makes the configuration that names them.
+fn synthesise(args: &Args, shapes: &str, folder: &Path) -> anyhow::Result<Config> {
+    let mut overrides = args.config.overrides.clone();
     if args.config.config.is_some() || overrides.base.is_some() || !overrides.arms.is_empty() {
         return Err(Usage("--synthetic makes its own models; leave out --config, --base and --arm".into()).into());
     }
@@ -97,53 +143,78 @@ fn synthesise(args: &mut Args, shapes: &str, folder: &Path) -> anyhow::Result<()
         Some(path) => SyntheticVocabulary::from_gguf(path)?,
         None => SyntheticVocabulary::byte_level(128_256),
     };
-    for (seed, request) in parse_shapes(shapes).map_err(|e| Usage(e.to_string()))?.into_iter().enumerate() {
-        let path = folder.join(format!("{}.gguf", request.name));
+    let n_vocab = vocabulary.n_tokens() as u64;
+    let requests = parse_shapes(shapes).map_err(|e| Usage(e.to_string()))?;
+    let base = requests.iter().find(|request| request.name == "base");
+    let base_shape = match base.map(|request| request.size) {
+        Some(Size::Params(n)) => Shape::of_size(n, n_vocab)?,
+        _ => unreachable!("parse_shapes demands a base"),
+    };
+    overrides.base = Some(folder.join("base.gguf"));
+    let mut arms = Vec::new();
+    for (seed, request) in requests.into_iter().enumerate() {
+        let (path, seed) = (folder.join(format!("{}.gguf", request.name)), seed as u64);
         eprintln!("making {} …", request.name);
-        let model = SyntheticModel {
-            name: &request.name,
-            shape: Shape::of_size(request.n_params, vocabulary.n_tokens() as u64)?,
-            quantization: args.quantization,
-            vocabulary: &vocabulary,
-            n_ctx_train: 2048,
-            seed: seed as u64,
-        };
-        model.write(&path)?;
-        add(overrides, request.name, path);
+        match request.size {
+            Size::Params(n_params) => {
+                let (name, quantization) = (request.name.as_str(), args.quantization);
+                let shape = Shape::of_size(n_params, n_vocab)?;
+                let model =
+                    SyntheticModel { name, shape, quantization, vocabulary: &vocabulary, n_ctx_train: 2048, seed };
+                model.write(&path)?;
+            }
+            Size::Rank(rank) => drop(SyntheticLora { shape: base_shape, rank, seed }.write(&path)?),
+        }
+        if request.name != "base" {
+            arms.push((request, path));
+        }
     }
-    Ok(())
+    let mut config = Config::load(None, &overrides)?;
+    config.arms = arms.into_iter().map(|(request, path)| synthetic_arm(&config, request, path)).collect();
+    Ok(config)
 }
 
-fn add(overrides: &mut Overrides, name: String, model: PathBuf) {
-    if name == "base" {
-        overrides.base = Some(model);
-    } else {
-        overrides.arms.push(ArmOverride { name, model, weight: Some(1.0) });
+fn synthetic_arm(config: &Config, request: Request, path: PathBuf) -> ArmSpec {
+    let mut spec = config.base.clone();
+    match request.size {
+        Size::Params(_) => spec.model = path,
+        Size::Rank(_) => spec.lora = vec![LoraSpec { path, scale: 1.0 }],
     }
+    ArmSpec { name: request.name, spec, weight: 1.0, default_weight: 1.0, template: None, beta_r: None }
+}
+
+/// A text without meaning, other in each turn; ids from the middle of the vocabulary are ordinary tokens.
+fn text(session: &Session, args: &Args, turn: u32) -> Vec<Token> {
+    let n_tokens = session.vocab().n_tokens() as u32;
+    let token = |i: u32| (n_tokens / 2 + (i * 7919 + turn * 104_729) % (n_tokens / 4)) as Token;
+    (0..args.n_prompt + args.n_gen).map(token).collect()
 }
 
 fn measure(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<Repeat> {
-    let params = with_known_seed(&session.config().sampling);
-    let mut sampler = session.sampler(&params)?;
+    let text = text(session, args, turn);
     let n_prompt = args.n_prompt as usize;
-    let n_tokens = session.vocab().n_tokens() as u32;
-    // A text without meaning, other in each turn; ids from the middle of the vocabulary are ordinary tokens.
-    let token = |i: u32| (n_tokens / 2 + (i * 7919 + turn * 104_729) % (n_tokens / 4)) as Token;
-    let text: Vec<_> = (0..args.n_prompt + args.n_gen).map(token).collect();
     let hook = session.hook().clone();
     let n_arms = session.weights().names().len();
-
     let base = time_expert(session.base(), &text, n_prompt)?;
     let arm = |i: usize| hook.with_guide(|guide| time_expert(guide.arms()[i].expert(), &text, n_prompt));
     let arms = (0..n_arms).map(arm).collect::<Result<Vec<_>, _>>()?;
     // The prompts are read again, so that the guided turn starts as the others did.
+    let (guided, overhead) = measure_guided(session, args, turn)?;
+    Ok(Repeat { base, arms, guided, overhead })
+}
+
+/// Seconds a token of guided decoding, and of combination and sampling within it.
+fn measure_guided(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<(f64, f64)> {
+    let text = text(session, args, turn);
+    let hook = session.hook().clone();
+    let mut sampler = session.sampler(&with_known_seed(&session.config().sampling))?;
     let before = hook.with_guide(|guide| guide.timing().arms);
-    let guided = time_guided(session.base(), &mut sampler, &text, n_prompt)?;
+    let guided = time_guided(session.base(), &mut sampler, &text, args.n_prompt as usize)?;
     let in_arms = hook.with_guide(|guide| guide.timing().arms) - before;
     let n = f64::from(args.n_gen);
     // The first draw, after the prompt, is in the sampler's time and not in the guided one: one in n_gen + 1.
     let overhead = sampler.elapsed().saturating_sub(in_arms).as_secs_f64() / (n + 1.0);
-    Ok(Repeat { base, arms, guided: guided.as_secs_f64() / n, overhead })
+    Ok((guided.as_secs_f64() / n, overhead))
 }
 
 fn table(results: &Results) -> String {
@@ -158,7 +229,15 @@ fn table(results: &Results) -> String {
     }
     row("serial ideal", times.base + times.arms.iter().sum::<f64>());
     row("guided", times.guided);
+    if let Some(shared) = &results.shared_batch {
+        row("guided, shared batch", shared.guided);
+        row("its rows without adapters", shared.plain_rows);
+    }
     let _ = writeln!(out, "{:<28} {:>9.3}", "guided / ideal", times.guided_to_ideal);
+    if let Some(shared) = &results.shared_batch {
+        let _ = writeln!(out, "{:<28} {:>9.3}", "shared batch / guided", shared.speedup);
+        let _ = writeln!(out, "{:<28} {:>9.3}", "cost of rows / no adapters", shared.to_plain_rows);
+    }
     let (micros, share) = (times.overhead * 1e6, times.overhead_share * 100.0);
     let _ = writeln!(out, "{:<28} {micros:>9.0} µs a token, {share:.2} % of the guided time", "combination + sampling");
     let Results { repeats, n_gen, n_prompt, threads, n_vocab, .. } = results;

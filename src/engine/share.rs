@@ -141,8 +141,7 @@ impl Probe {
         let noise = rows.iter().chain([&alone]).map(|row| distance(row, single)).fold(0.0, f32::max);
         for (expert, (apart, together)) in self.apart.iter_mut().zip(&mut self.together).enumerate() {
             let distance = distance(apart.advance(history, 1)?, together.advance(history, 1)?);
-            // Written so that a NaN fails.
-            if !(distance <= 1e-3 + 3.0 * noise) {
+            if distance.is_nan() || distance > 1e-3 + 3.0 * noise {
                 return Err(ShareError::Differs { expert, distance, noise });
             }
         }

@@ -53,7 +53,8 @@ impl Timings {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The median. `values` is not empty.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() % 2 {
@@ -90,10 +91,12 @@ pub fn time_guided(
 ) -> Result<Duration, ChainFault> {
     let failed = |source| ChainFault::Guide(crate::guidance::GuideError { arm: "base".into(), source });
     text[..n_prompt].iter().for_each(|token| chain.accept(*token, false));
+    chain.prepare(&text[..n_prompt], 1);
     chain.sample(base.advance(&text[..n_prompt], 1).map_err(failed)?)?;
     let start = Instant::now();
     for n in n_prompt + 1..=text.len() {
         chain.accept(text[n - 1], false);
+        chain.prepare(&text[..n], 1);
         chain.sample(base.advance(&text[..n], 1).map_err(failed)?)?;
     }
     Ok(start.elapsed())

@@ -52,7 +52,7 @@ pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Res
         let mut row = sequences.iter_mut().flat_map(Iterator::next);
         let Some(base) = row.next() else { break };
         let arm = |((arm, contract), expert): ((&config::ArmSpec, &Contract), _)| {
-            Arm::new(&arm.name, Box::new(expert), contract.clone())
+            Arm::new(&arm.name, Box::new(expert), *contract)
         };
         let arms: Vec<_> = config.arms.iter().zip(&contracts).zip(row).map(arm).collect();
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));

@@ -177,7 +177,7 @@ fn adapters_that_cannot_be_stacked_are_refused_by_name() {
     let model = support::load(&path);
     let n_vocab = model.vocab().n_tokens() as u64;
     let lora = folder.path().join("embedding.gguf");
-    random::lora(&lora, "llama", 4, &["attn_q"], 1, Some(("token_embd.weight", [64, n_vocab])));
+    random::lora(&lora, "llama", 4, &["attn_q"], 1, Some(n_vocab));
     let refused = stack(&model, &[vec![(&lora, 1.0)]]).expect_err("an embedding");
     assert!(refused.to_string().contains("token_embd.weight"), "{refused}");
 }

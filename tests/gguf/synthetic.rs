@@ -9,12 +9,10 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use std::path::Path;
-use std::sync::OnceLock;
 
-/// llama.cpp is started once a process.
+/// llama.cpp is started once a process, by whichever test comes first.
 fn backend() -> &'static LlamaBackend {
-    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
-    BACKEND.get_or_init(|| LlamaBackend::init().expect("llama.cpp starts"))
+    genarm::engine::llama::backend().expect("llama.cpp starts")
 }
 
 /// Logits after a few tokens.

@@ -89,8 +89,9 @@ fn matrices() -> [(&'static str, [u64; 2]); 7] {
     ]
 }
 
-/// Writes an adapter of a [`model`] on some of its matrices in both layers; `extra` is another target with its dimensions.
-pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, extra: Option<(&str, [u64; 2])>) {
+/// Writes an adapter of a [`model`] on some of its matrices in both layers; with `n_vocab` on its embedding too, of which A and B
+/// change places.
+pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, n_vocab: Option<u64>) {
     let mut noise = Noise(seed);
     let mut writer = GgufWriter::new(path)
         .meta("general.architecture", arch)
@@ -99,8 +100,9 @@ pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, ext
         .meta("adapter.lora.alpha", 2.0 * rank as f32);
     let layers = (0..2).flat_map(|layer| matrices().map(|(name, dims)| (format!("blk.{layer}.{name}.weight"), dims)));
     let wanted = layers.filter(|(name, _)| targets.iter().any(|target| name.contains(target)));
-    for (name, [n_in, n_out]) in wanted.chain(extra.map(|(name, dims)| (name.to_owned(), dims))) {
-        let (a, b) = ([n_in, rank], [rank, n_out]);
+    let pairs = wanted.map(|(name, [n_in, n_out])| (name, [n_in, rank], [rank, n_out]));
+    let embedding = n_vocab.map(|n| ("token_embd.weight".to_owned(), [rank, n], [rank, SHAPE[0]]));
+    for (name, a, b) in pairs.chain(embedding) {
         writer = writer.tensor(&format!("{name}.lora_a"), &a, TensorType::F32, noise.bytes(&a, 0.0, 0.3)).tensor(
             &format!("{name}.lora_b"),
             &b,

@@ -37,11 +37,13 @@ pub(super) struct Mask {
     /// Matrices seen in the graph of this batch.
     n_seen: usize,
     fault: bool,
+    /// A node's numbers, where they lie in a device's memory.
+    copy: Vec<u8>,
 }
 
 impl Mask {
     pub(super) fn new(blocks: Blocks) -> Self {
-        Self { blocks, tokens: Vec::new(), outputs: Vec::new(), ended: false, n_seen: 0, fault: false }
+        Self { blocks, tokens: Vec::new(), outputs: Vec::new(), ended: false, n_seen: 0, fault: false, copy: Vec::new() }
     }
 
     /// The next token of the batch.
@@ -92,25 +94,34 @@ impl Mask {
                 return;
             }
         };
-        let number = size_of::<f32>();
-        if tensor.type_ != sys::GGML_TYPE_F32 || tensor.ne[0] != n_rows as i64 || tensor.nb[0] != number {
+        if tensor.type_ != sys::GGML_TYPE_F32 || tensor.ne[0] != n_rows as i64 || tensor.nb[0] != size_of::<f32>() {
             self.fault = true;
             return;
         }
+        // SAFETY: as above; rows are numbers, and columns `nb[1]` bytes apart.
+        let n_bytes = unsafe { sys::ggml_nbytes(node) };
         // SAFETY: a computed tensor lies in a buffer.
-        let on_host = tensor.view_src.is_null() && unsafe { sys::ggml_backend_buffer_is_host(tensor.buffer) };
-        for (i, column) in columns.iter().enumerate() {
-            for block in blocks.iter().filter(|block| Some(block.part) != *column) {
-                let (offset, size) = (i * tensor.nb[1] + block.rows.start * number, block.rows.len() * number);
-                // SAFETY: column i of n_columns and rows below ne[0] lie within the tensor.
-                unsafe {
-                    if on_host {
-                        std::ptr::write_bytes(tensor.data.cast::<u8>().add(offset), 0, size);
-                    } else {
-                        sys::ggml_backend_tensor_memset(node, 0, offset, size);
-                    }
-                }
-            }
+        let on_host = unsafe { sys::ggml_backend_buffer_is_host(tensor.buffer) };
+        if on_host {
+            // SAFETY: the tensor's `n_bytes` are in this process's memory, and ours during the call.
+            let numbers = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<u8>(), n_bytes) };
+            clear(numbers, tensor.nb[1], blocks, columns);
+            return;
+        }
+        self.copy.resize(n_bytes, 0);
+        // SAFETY: the copy is as long as the tensor.
+        unsafe { sys::ggml_backend_tensor_get(node, self.copy.as_mut_ptr().cast(), 0, n_bytes) };
+        clear(&mut self.copy, tensor.nb[1], blocks, columns);
+        // SAFETY: as above.
+        unsafe { sys::ggml_backend_tensor_set(node, self.copy.as_ptr().cast(), 0, n_bytes) };
+    }
+}
+
+/// Sets to zero, in columns of f32 that are `stride` bytes apart, the blocks that are not the column's own.
+fn clear(numbers: &mut [u8], stride: usize, blocks: &[Block], columns: &[Option<u8>]) {
+    for (column, own) in numbers.chunks_mut(stride).zip(columns) {
+        for block in blocks.iter().filter(|block| Some(block.part) != *own) {
+            column[block.rows.start * size_of::<f32>()..block.rows.end * size_of::<f32>()].fill(0);
         }
     }
 }
@@ -140,4 +151,19 @@ pub(super) unsafe extern "C" fn mask_node(node: *mut sys::ggml_tensor, ask: bool
         }));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_keeps_its_own_block_and_loses_the_others() {
+        let block = |part, rows| Block { part, rows };
+        let blocks = [block(0, 0..2), block(1, 2..3)];
+        let mut numbers: Vec<u8> = [1.0f32; 9].iter().flat_map(|x| x.to_le_bytes()).collect();
+        clear(&mut numbers, 12, &blocks, &[None, Some(0), Some(1)]);
+        let floats: Vec<_> = numbers.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        assert_eq!(floats, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+    }
 }

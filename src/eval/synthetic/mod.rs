@@ -4,11 +4,13 @@
 //! costs with a trained model of that shape. Their text is noise. The same seed gives the same bytes.
 
 mod blocks;
+mod lora;
 mod request;
 mod shape;
 mod vocabulary;
 
-pub use request::{Request, RequestError, parse_shapes};
+pub use lora::SyntheticLora;
+pub use request::{Request, RequestError, Size, parse_shapes};
 pub use shape::Shape;
 pub use vocabulary::SyntheticVocabulary;
 

@@ -1,4 +1,4 @@
-//! `base=1.2B,arm=180M`: which models of which size.
+//! `base=1.2B,arm=180M,lora=r8`: which models of which size, and which adapters of which rank.
 
 use thiserror::Error;
 
@@ -7,8 +7,17 @@ use thiserror::Error;
 pub struct Request {
     /// `base`, or the name of an ARM.
     pub name: String,
-    /// Number of parameters asked for.
-    pub n_params: u64,
+    /// How large.
+    pub size: Size,
+}
+
+/// The size of what is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// A model of so many parameters.
+    Params(u64),
+    /// A LoRA adapter of this rank on the base.
+    Rank(u64),
 }
 
 /// Why a list of sizes makes no sense.
@@ -22,7 +31,7 @@ pub enum RequestError {
         entry: String,
     },
     /// A size is not a number with K, M or B.
-    #[error("\"{size}\" is not a number of parameters; give it such as 180M or 1.2B")]
+    #[error("\"{size}\" is neither a number of parameters nor a rank; give it such as 180M, 1.2B or r8")]
     Size {
         /// The size.
         size: String,
@@ -33,21 +42,23 @@ pub enum RequestError {
         /// The name.
         name: String,
     },
-    /// No entry is named `base`.
+    /// No entry is named `base`, or the base is an adapter.
     #[error("there is no base; add base=SIZE")]
     NoBase,
 }
 
-/// Parses a list of sizes such as `base=1.2B,arm=180M`: one `base`, and any number of ARMs by their names.
+/// Parses a list of sizes such as `base=1.2B,arm=180M,lora=r8`: one `base`, and any number of ARMs by their names. `r8` is a LoRA
+/// adapter of rank 8 on the base.
 ///
 /// # Errors
 ///
 /// The first of [`RequestError`] that applies.
 ///
 /// ```
-/// # use genarm::eval::synthetic::parse_shapes;
-/// let models = parse_shapes("base=1.2B,arm=180M")?;
-/// assert_eq!((models[1].name.as_str(), models[1].n_params), ("arm", 180_000_000));
+/// # use genarm::eval::synthetic::{Size, parse_shapes};
+/// let models = parse_shapes("base=1.2B,arm=180M,lora=r8")?;
+/// assert_eq!((models[1].name.as_str(), models[1].size), ("arm", Size::Params(180_000_000)));
+/// assert_eq!(models[2].size, Size::Rank(8));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn parse_shapes(list: &str) -> Result<Vec<Request>, RequestError> {
@@ -60,10 +71,15 @@ pub fn parse_shapes(list: &str) -> Result<Vec<Request>, RequestError> {
         if requests.iter().any(|request| request.name == name) {
             return Err(RequestError::Twice { name: name.to_owned() });
         }
-        let n_params = parse_size(size).ok_or_else(|| RequestError::Size { size: size.to_owned() })?;
-        requests.push(Request { name: name.to_owned(), n_params });
+        let rank = |text: &str| text.parse().ok().filter(|rank| (1..=1024).contains(rank)).map(Size::Rank);
+        let size = match size.strip_prefix('r') {
+            Some(text) => rank(text),
+            None => parse_size(size).map(Size::Params),
+        }
+        .ok_or_else(|| RequestError::Size { size: size.to_owned() })?;
+        requests.push(Request { name: name.to_owned(), size });
     }
-    if !requests.iter().any(|request| request.name == "base") {
+    if !requests.iter().any(|request| request.name == "base" && matches!(request.size, Size::Params(_))) {
         return Err(RequestError::NoBase);
     }
     Ok(requests)
@@ -98,14 +114,19 @@ mod tests {
 
     #[test]
     fn a_list_of_sizes_is_parsed_or_refused_with_its_culprit() {
-        let sizes = |list: &str| parse_shapes(list).map(|models| models.iter().map(|m| m.n_params).collect::<Vec<_>>());
-        assert_eq!(sizes("base=1.2B, arm=180m,tiny=260K"), Ok(vec![1_200_000_000, 180_000_000, 260_000]));
-        assert_eq!(sizes("arm=1B"), Err(RequestError::NoBase));
+        let sizes = |list: &str| parse_shapes(list).map(|models| models.iter().map(|m| m.size).collect::<Vec<_>>());
+        let params = [1_200_000_000, 180_000_000, 260_000].map(Size::Params);
+        assert_eq!(sizes("base=1.2B, arm=180m,tiny=260K"), Ok(params.to_vec()));
+        assert_eq!(sizes("base=1K,lora=r16"), Ok(vec![Size::Params(1000), Size::Rank(16)]));
+        for list in ["arm=1B", "base=r8"] {
+            assert_eq!(sizes(list), Err(RequestError::NoBase));
+        }
         assert_eq!(sizes("base=1B,base=2B"), Err(RequestError::Twice { name: "base".into() }));
         for entry in ["", "base", "=1B", "../base=1B"] {
             assert_eq!(sizes(entry), Err(RequestError::Entry { entry: entry.into() }));
         }
-        for size in ["", "1", "B", "nanB", "-1B", "1e3B", "0M", "9999999B", "1.2.3B", "1é"] {
+        for size in ["", "1", "B", "nanB", "-1B", "1e3B", "0M", "9999999B", "1.2.3B", "1é", "r", "r0", "r1.5", "r9999"]
+        {
             assert_eq!(sizes(&format!("base={size}")), Err(RequestError::Size { size: size.into() }));
         }
     }
