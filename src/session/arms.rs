@@ -73,7 +73,7 @@ impl ArmModels {
         let (sequences, report) = share::sequences(&members, switch, 1)?;
         let _ = self.shared.set(report.iter().any(|group| group.shared));
         let sequences = sequences.into_iter().flatten();
-        let arm = |(arm, sequence): (&LoadedArm, _)| Arm::new(&arm.name, Box::new(sequence), arm.contract.clone());
+        let arm = |(arm, sequence): (&LoadedArm, _)| Arm::new(&arm.name, Box::new(sequence), arm.contract);
         Ok(Guide::new(self.arms.iter().zip(sequences).map(arm).collect(), weights.clone()))
     }
 
