@@ -19,6 +19,7 @@ pub mod expert;
 pub mod guidance;
 mod nearest;
 pub mod plugin;
+mod rows;
 pub mod sampling;
 pub mod session;
 mod table_expert;

@@ -8,5 +8,6 @@ mod gguf;
 #[cfg(target_os = "linux")]
 mod hosts;
 mod sampling;
+mod speculation;
 mod support;
 mod train;

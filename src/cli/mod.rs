@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Results go to stdout, talk to stderr.
 
 mod bench;
+mod bench_drafters;
 mod chat;
 mod completions;
 mod generate;
@@ -8,6 +9,7 @@ mod inspect;
 mod load;
 mod run;
 mod schema;
+mod stats;
 pub mod train;
 mod weights;
 

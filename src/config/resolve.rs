@@ -7,12 +7,13 @@ use indexmap::IndexMap;
 
 use super::error::{ConfigError, Place, Problem, Source};
 use super::overrides::{EngineOptions, Overrides, check_arm_name};
-use super::settings::{Gate, Speculate};
+use super::settings::Speculate;
 use super::types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
 use super::wire::{ArmWire, ConfigWire, LoraWire};
 use crate::chat::template::TemplateRef;
+use crate::guidance::Gate;
 use crate::nearest::suggestion;
-use crate::sampling::params::SamplingParams;
+use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 
 impl Config {
     /// Reads a file, if there is one, and lays the command line over it.
@@ -72,7 +73,7 @@ impl Resolver<'_> {
         let profiles = self.profiles(wire, &arms)?;
         let sampling = self.sampling(wire)?;
         let guidance = self.guidance(wire)?;
-        let speculate = self.speculate(wire, &arms)?;
+        let speculate = self.speculate(wire, &arms, &sampling)?;
         let draft_max = self.overrides.draft_max.or(wire.draft_max);
         if draft_max == Some(0) {
             return Err(self.wrong(&["draft_max"], "must be at least 1, got 0"));
@@ -310,10 +311,17 @@ impl Resolver<'_> {
         Err(self.wrong(&["guidance", "gate", key], problem))
     }
 
-    fn speculate(&self, wire: &ConfigWire, arms: &[ArmSpec]) -> Result<Speculate, ConfigError> {
+    fn speculate(
+        &self,
+        wire: &ConfigWire,
+        arms: &[ArmSpec],
+        sampling: &SamplingParams,
+    ) -> Result<Speculate, ConfigError> {
         let (drafter, from_file) = match (&self.overrides.speculate, &wire.speculate) {
             (Some(drafter), _) => (drafter, false),
             (None, Some(drafter)) => (drafter, true),
+            // Who gives a seed wants its text again, and what `auto` drafts depends on measured times.
+            (None, None) if sampling.seed != RANDOM_SEED && sampling.temp > 0.0 => return Ok(Speculate::Off),
             (None, None) => return Ok(Speculate::default()),
         };
         match drafter {

@@ -59,17 +59,6 @@ pub enum OnError {
     Base,
 }
 
-/// When the ARMs are asked at all: a gate on the base's own next-token distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Gate {
-    /// Ask the ARMs where the base's entropy, in nats, is at least this.
-    Entropy(f32),
-    /// Ask the ARMs where the base's best token has a probability below this.
-    TopP(f32),
-}
-
 /// How many layers live on the GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum GpuLayers {
@@ -153,9 +142,9 @@ impl JsonSchema for GpuLayers {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Speculate {
     /// Measure, and take what is fastest, plain decoding included.
+    #[default]
     Auto,
     /// Plain decoding.
-    #[default]
     Off,
     /// An ARM's backbone (its model with the adapter off), with the ARMs' weights.
     Backbone,

@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::error::{ConfigError, Problem};
-use super::settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, Switch};
+use crate::guidance::Gate;
 use crate::nearest::suggestion;
 use crate::sampling::params::SamplingParams;
 

@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::overrides::EngineOptions;
 use super::sampling::SamplingOptions;
-use super::settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, Switch};
+use crate::guidance::Gate;
 
 /// A base model, the autoregressive reward models (ARMs) that steer it, and how to sample.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -32,7 +33,7 @@ pub struct ConfigWire {
     /// error. Default: base.
     pub on_error: Option<OnError>,
     /// Who drafts tokens for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
-    /// `lookup`. Default: off.
+    /// `lookup`. Default: auto, and off where a seed is given.
     pub speculate: Option<Speculate>,
     /// The largest number of tokens drafted at once.
     #[schemars(range(min = 1))]

@@ -20,6 +20,9 @@ pub struct Text {
 struct Inner {
     history: Vec<Token>,
     warned: bool,
+    /// The length of the history at which the gate was asked last, and its answer: a step that is applied again, with a grammar's
+    /// mask for example, keeps it.
+    gated: Option<(usize, bool)>,
 }
 
 /// Why a step was not guided.
@@ -55,7 +58,7 @@ impl From<SessionError> for StepError {
 
 impl Text {
     pub(super) fn new(id: u64, weights: Weights, history: Vec<Token>) -> Self {
-        Self { id, weights, inner: Mutex::new(Inner { history, warned: false }) }
+        Self { id, weights, inner: Mutex::new(Inner { history, warned: false, gated: None }) }
     }
 
     /// Its weights: a change holds from the next token on.
@@ -131,6 +134,20 @@ impl Sampler {
         Self { plugin: Arc::clone(plugin), text: plugin.text(None, Vec::new()), address: None }
     }
 
+    /// Whether the configuration's gate leaves this step to the base.
+    fn is_gated(&self, inner: &mut Inner, candidates: &mut Candidates<'_>) -> bool {
+        let Some(gate) = self.plugin.state().config.guidance.gate else { return false };
+        let at = inner.history.len();
+        match inner.gated {
+            Some((asked, sure)) if asked == at => sure,
+            _ => {
+                let sure = gate.is_sure(candidates.as_mut_slice().iter().map(|c| c.logit));
+                inner.gated = Some((at, sure));
+                sure
+            }
+        }
+    }
+
     fn steer(&self, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), StepError> {
         check_size(&self.plugin, candidates.as_mut_slice().len())?;
         let mut pool = self.plugin.pool();
@@ -154,6 +171,9 @@ impl CustomSampler for Sampler {
         if inner.history.is_empty() {
             return; // an ARM says nothing about a text that has not begun
         }
+        if self.is_gated(&mut inner, candidates) {
+            return;
+        }
         let Err(error) = self.steer(&inner.history, candidates) else { return };
         let policy = self.plugin.state().on_error.clone();
         if !std::mem::replace(&mut inner.warned, true) {
@@ -169,6 +189,7 @@ impl CustomSampler for Sampler {
         let mut inner = self.text.inner();
         inner.history.clear();
         inner.warned = false;
+        inner.gated = None;
     }
 
     fn fork(&self) -> Self {

@@ -123,6 +123,16 @@ fn a_full_arm_leaves_the_base_alone_or_ends_the_text() {
 }
 
 #[test]
+fn a_sure_base_is_left_alone_where_the_configuration_has_a_gate() {
+    let mut always_sure = Sampler::new(&plugin(1, "guidance: {gate: {top_p: 0.1}}"));
+    let mut never_sure = Sampler::new(&plugin(1, "guidance: {gate: {top_p: 0.9}}"));
+    for sampler in [&mut always_sure, &mut never_sure] {
+        tell(sampler, &[0]);
+    }
+    assert_eq!((apply(&mut always_sure)[1], apply(&mut never_sure)[1]), (0.0, 1.0));
+}
+
+#[test]
 fn the_last_tokens_log_probabilities_cost_nothing_before_the_next_step() {
     let plugin = plugin(1, "");
     let mut sampler = Sampler::new(&plugin);

@@ -57,6 +57,9 @@ pub enum SessionError {
         /// What the machine has left.
         free: String,
     },
+    /// The drafter of the configuration cannot draft here.
+    #[error("speculate: {0}")]
+    Speculate(String),
     /// A setting that contradicts another.
     #[error(
         "{who}: a V cache of type {ty} needs flash attention; leave --flash-attn at auto or on, or take --cache-type-v f16"

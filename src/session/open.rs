@@ -123,7 +123,7 @@ fn template(who: &str, setting: Option<&str>, model: &Model) -> Result<Option<Ch
     }
 }
 
-fn model_params(spec: &ExpertSpec) -> ModelParams {
+pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {
     let n_gpu_layers = match spec.n_gpu_layers {
         GpuLayers::Auto | GpuLayers::All => None,
         GpuLayers::Count(n) => Some(n),
