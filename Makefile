@@ -3,6 +3,9 @@
 CARGO ?= cargo
 # What `make bench` measures.
 BENCH ?= --synthetic base=1.2B,arm=180M
+# Where `make install` installs.
+export PREFIX ?= /usr/local
+export DESTDIR ?=
 # What `make models` trains on.
 CORPUS ?=
 
@@ -10,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test bench models models-report report clean
+.PHONY: help setup build demo lint test test-hosts bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +37,20 @@ test: ## Run all tests, those in the documentation too
 	@scripts/setup browser
 	$(CARGO) test --release
 
+test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under genarm (builds them once)
+	@scripts/test-hosts
+
+bench-hosts: setup ## Measure a guided llama-server against the serial ideal
+	@scripts/test-hosts --speed
+
+fuzz: setup ## Five minutes of broken YAML through the C ABI
+	GENARM_FUZZ_SECONDS=300 $(CARGO) test --release --test main -- --nocapture no_text_makes
+
 bench: build ## Measure guided decoding against the base alone (BENCH="...")
 	target/release/genarm bench $(BENCH)
+
+install: build ## Install binary, libraries and header (PREFIX=/usr/local, DESTDIR=)
+	@scripts/install
 
 models: build ## Train the demo models anew (CORPUS=FILE)
 	scripts/make-models $(CORPUS)

@@ -8,6 +8,7 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+pub mod capi;
 mod chart;
 pub mod chat;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod eval;
 pub mod expert;
 pub mod guidance;
 mod nearest;
+pub mod plugin;
 mod rows;
 pub mod sampling;
 pub mod session;

@@ -1,11 +1,14 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
+mod capi;
 mod cli;
 mod config;
 mod engine;
 mod eval;
 mod gguf;
 mod hardware;
+#[cfg(target_os = "linux")]
+mod hosts;
 mod sampling;
 mod speculation;
 mod support;

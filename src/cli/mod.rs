@@ -15,11 +15,13 @@ mod method;
 mod plan;
 mod profile;
 mod rpc_server;
+mod run;
 mod schema;
 mod score;
 mod stats;
 mod sweep;
 pub mod train;
+mod weights;
 
 use std::fmt;
 use std::io;
@@ -55,6 +57,8 @@ enum Command {
     Compare(Box<compare::Args>),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
+    Run(run::Args),
+    Weights(weights::Args),
     Schema(schema::Args),
     Completions(completions::Args),
 }
@@ -109,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(*args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
+        Command::Run(args) => run::run(args),
+        Command::Weights(args) => weights::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -24,6 +24,7 @@
 //! prefs.yaml:7:5: unknown key "wieght" in arms.cheerful; did you mean "weight"?
 //! ```
 
+mod edit;
 mod error;
 mod overrides;
 mod positions;
@@ -35,6 +36,7 @@ mod types;
 pub mod wire;
 
 pub use crate::guidance::Gate;
+pub use edit::set_weights;
 pub use error::{ConfigError, Place, Problem};
 pub(crate) use overrides::check_endpoint;
 pub use overrides::{ArmOverride, EngineOptions, Overrides, parse_arm, parse_weight};

@@ -162,6 +162,16 @@ impl Guide {
         &self.weights
     }
 
+    /// Steers by other weights from the next token on: guides that take turns at several texts have those of each text.
+    ///
+    /// # Panics
+    ///
+    /// When `weights` are not those of the same ARMs.
+    pub fn steer_by(&mut self, weights: &Weights) {
+        assert!(self.weights.names() == weights.names(), "a weight for each ARM, in the same order");
+        self.weights = weights.clone();
+    }
+
     /// The ARMs, in order.
     pub fn arms(&mut self) -> &mut [Arm] {
         &mut self.arms

@@ -90,21 +90,7 @@ impl CustomSampler for Hook {
                 return;
             }
         }
-        let mut changed = false;
-        let result = inner.guide.terms(&self.history, 1, |term| {
-            let (row, floor) = term.row(0);
-            for (i, candidate) in candidates.as_mut_slice().iter_mut().enumerate() {
-                let id = candidate.id as usize;
-                // Candidates mostly come in the order of their ids; then the reads run along the row.
-                let term_logit = if id == i { row.get(i) } else { row.get(id) };
-                candidate.logit = combine_one(candidate.logit, *term_logit.unwrap_or(&floor), term.weight);
-            }
-            changed = true;
-        });
-        if changed {
-            candidates.clear_sorted();
-        }
-        if let Err(error) = result {
+        if let Err(error) = steer(&mut inner.guide, &self.history, candidates) {
             inner.fail(error, candidates);
         }
     }
@@ -119,6 +105,37 @@ impl CustomSampler for Hook {
     }
 }
 
+/// Adds the ARMs' weighted logits after `history` to the candidates, by token id.
+///
+/// # Errors
+///
+/// [`GuideError`]; the candidates are then as before.
+pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), GuideError> {
+    let mut changed = false;
+    let result = guide.terms(history, 1, |term| {
+        let (row, floor) = term.row(0);
+        for (i, candidate) in candidates.as_mut_slice().iter_mut().enumerate() {
+            let id = candidate.id as usize;
+            // Candidates mostly come in the order of their ids; then the reads run along the row.
+            let term_logit = if id == i { row.get(i) } else { row.get(id) };
+            candidate.logit = combine_one(candidate.logit, *term_logit.unwrap_or(&floor), term.weight);
+        }
+        changed = true;
+    });
+    if changed {
+        candidates.clear_sorted();
+    }
+    result
+}
+
+/// Forbids every candidate but the end-of-generation tokens.
+pub(crate) fn end_text(eog: &[Token], candidates: &mut Candidates<'_>) {
+    for candidate in candidates.as_mut_slice().iter_mut().filter(|c| !eog.contains(&c.id)) {
+        candidate.logit = f32::NEG_INFINITY;
+    }
+    candidates.clear_sorted();
+}
+
 impl Inner {
     fn fail(&mut self, error: GuideError, candidates: &mut Candidates<'_>) {
         if !self.warned {
@@ -130,10 +147,7 @@ impl Inner {
             OnError::Base if !matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted) => {}
             OnError::Base => self.error = Some(error),
             OnError::Stop(eog) => {
-                for candidate in candidates.as_mut_slice().iter_mut().filter(|c| !eog.contains(&c.id)) {
-                    candidate.logit = f32::NEG_INFINITY;
-                }
-                candidates.clear_sorted();
+                end_text(eog, candidates);
                 self.error = Some(error);
             }
         }

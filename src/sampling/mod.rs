@@ -14,4 +14,5 @@ pub mod vtable;
 
 pub use chain::ChainError;
 pub use hook::{Hook, HookState, OnError};
+pub(crate) use hook::{end_text, steer};
 pub use sampler::Sampler;

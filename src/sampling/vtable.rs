@@ -26,12 +26,21 @@ pub trait CustomSampler: Send + Sized + 'static {
     fn reset(&mut self);
     /// Another sampler with the same state.
     fn fork(&self) -> Self;
+    /// Is told the address of the `llama_sampler` that it has become, so that it can be known by it.
+    fn placed(&mut self, address: usize) {
+        let _ = address;
+    }
 }
 
 /// The candidates of a step (`llama_token_data_array`).
 pub struct Candidates<'a>(&'a mut llama_token_data_array);
 
-impl Candidates<'_> {
+impl<'a> Candidates<'a> {
+    #[cfg(test)]
+    pub(crate) fn new(array: &'a mut llama_token_data_array) -> Self {
+        Self(array)
+    }
+
     /// The candidates, in no order: find a token by its `id`, never by its place.
     pub fn as_mut_slice(&mut self) -> &mut [llama_token_data] {
         if self.0.data.is_null() {
@@ -68,6 +77,9 @@ pub fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler 
     if raw.is_null() {
         // SAFETY: nobody else has the pointer.
         drop(unsafe { Box::from_raw(ctx) });
+    } else {
+        // SAFETY: C has not seen the sampler yet.
+        unsafe { with::<S, _>(raw, |slot| slot.sampler.placed(raw as usize)) };
     }
     raw
 }
@@ -100,7 +112,8 @@ impl<S: CustomSampler> Table<S> {
             backend_apply: None,
             backend_set_input: None,
             backend_reset: None,
-            copy_state: None,
+            // Newer hosts copy states without it too, but by swapping contexts: the sampler would not know its address any more.
+            copy_state: Some(copy_state::<S>),
         },
         spare: [0; 16],
     };
@@ -141,6 +154,18 @@ unsafe extern "C" fn clone<S: CustomSampler>(raw: *const llama_sampler) -> *mut 
     // SAFETY: see `accept`.
     let fork = unsafe { with::<S, _>(raw, |slot| into_raw(slot.sampler.fork(), slot.init)) };
     fork.unwrap_or(std::ptr::null_mut())
+}
+
+unsafe extern "C" fn copy_state<S: CustomSampler>(source: *const llama_sampler, destination: *mut llama_sampler) {
+    // SAFETY: see `accept`; llama.cpp copies between two samplers of one table.
+    let Some(mut fork) = (unsafe { with::<S, _>(source, |slot| slot.sampler.fork()) }) else { return };
+    // SAFETY: as above.
+    unsafe {
+        with::<S, _>(destination, |slot| {
+            fork.placed(destination as usize);
+            slot.sampler = fork;
+        })
+    };
 }
 
 unsafe extern "C" fn free<S: CustomSampler>(raw: *mut llama_sampler) {

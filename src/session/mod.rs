@@ -2,6 +2,7 @@
 //!
 //! The one way from a [`Config`] to text, for every door.
 
+mod arms;
 mod drafters;
 mod error;
 mod lane;
@@ -11,6 +12,7 @@ mod prompt;
 mod share;
 mod studio;
 
+pub use arms::{ArmModels, HostTokens};
 pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
 pub use open::{Loading, context_params};

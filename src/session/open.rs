@@ -29,7 +29,7 @@ pub(super) struct Opened {
 
 pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Result<Opened, SessionError> {
     let config = &plan::resolve(config, n_lanes)?;
-    let mut models = Models { loaded: HashMap::new(), loading };
+    let mut models = Models::new(loading);
     let base = models.get("base", &config.base)?;
     let base_template = template("base", config.prompt.chat_template.as_deref(), &base)?;
     let mut members = vec![member("base".into(), &base, &config.base)?];
@@ -77,13 +77,17 @@ fn contract(
 }
 
 /// One copy of the weights of each file, however many experts stand on it.
-struct Models<'a> {
+pub(super) struct Models<'a> {
     loaded: HashMap<(PathBuf, ModelParams), Arc<Model>>,
     loading: Loading<'a>,
 }
 
-impl Models<'_> {
-    fn get(&mut self, who: &str, spec: &ExpertSpec) -> Result<Arc<Model>, SessionError> {
+impl<'a> Models<'a> {
+    pub(super) fn new(loading: Loading<'a>) -> Self {
+        Self { loaded: HashMap::new(), loading }
+    }
+
+    pub(super) fn get(&mut self, who: &str, spec: &ExpertSpec) -> Result<Arc<Model>, SessionError> {
         let params = model_params(spec);
         // Two names of one file are one file; a path that does not exist is reported by the loader.
         let path = std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone());

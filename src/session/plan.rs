@@ -34,6 +34,11 @@ const DEVICE_RESERVE_SHARE: u64 = 32;
 ///
 /// [`SessionError::Load`] for a file that is no sound model, and for a server that cannot be reached.
 pub fn plan(config: &Config, n_lanes: usize) -> Result<MemoryPlan, SessionError> {
+    plan_experts(config, true, n_lanes)
+}
+
+/// The same with or without the base, which a host may run.
+fn plan_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<MemoryPlan, SessionError> {
     let local: Vec<_> = devices().into_iter().filter(Device::takes_layers).collect();
     let remote = remote_devices(&config.base)?;
     let free = |d: &Device| d.memory_free.saturating_sub(DEVICE_RESERVE + d.memory_free / DEVICE_RESERVE_SHARE);
@@ -41,7 +46,10 @@ pub fn plan(config: &Config, n_lanes: usize) -> Result<MemoryPlan, SessionError>
     let mut places = vec![DeviceMemory { name: "main memory".to_owned(), free: available_memory() }];
     places.extend(local.iter().map(memory));
     places.extend(remote.iter().map(|d| DeviceMemory { name: format!("{} ({})", d.name, d.description), ..memory(d) }));
-    let mut requests = vec![request("base", &config.base, 0.0, &local, remote.len())?];
+    let mut requests = Vec::new();
+    if with_base {
+        requests.push(request("base", &config.base, 0.0, &local, remote.len())?);
+    }
     for arm in &config.arms {
         let n_remote = if arm.spec.rpc.is_empty() { 0 } else { remote.len() };
         requests.push(request(&arm.name, &arm.spec, arm.weight, &local, n_remote)?);
@@ -56,18 +64,27 @@ pub fn plan(config: &Config, n_lanes: usize) -> Result<MemoryPlan, SessionError>
 ///
 /// An allocation that the system grants and cannot keep would end the process without a word.
 pub(super) fn resolve(config: &Config, n_lanes: usize) -> Result<Config, SessionError> {
+    resolve_experts(config, true, n_lanes)
+}
+
+/// The same for the ARMs alone.
+pub(super) fn resolve_arms(config: &Config) -> Result<Config, SessionError> {
+    resolve_experts(config, false, 1)
+}
+
+fn resolve_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<Config, SessionError> {
     let mut config = config.clone();
     // What cannot be read is reported, with its name, when it is loaded.
     let experts = || std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec));
     if experts().any(|spec| GgufFile::open_model(&spec.model).is_err()) {
         return Ok(config);
     }
-    let MemoryPlan { plan, changes } = plan(&config, n_lanes)?;
+    let MemoryPlan { plan, changes } = plan_experts(&config, with_base, n_lanes)?;
     if let Some(device) = plan.shortage() {
         return Err(shortage(&plan, device, &changes));
     }
     let specs = std::iter::once(&mut config.base).chain(config.arms.iter_mut().map(|arm| &mut arm.spec));
-    for (spec, expert) in specs.zip(&plan.experts) {
+    for (spec, expert) in specs.skip(usize::from(!with_base)).zip(&plan.experts) {
         if spec.n_gpu_layers == GpuLayers::Auto {
             if (1..expert.n_layers).contains(&expert.n_gpu_layers) {
                 let (name, n, of) = (&expert.name, expert.n_gpu_layers, expert.n_layers);

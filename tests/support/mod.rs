@@ -20,6 +20,12 @@ pub fn shared(folder: &str) -> Option<PathBuf> {
     Some(shared.join(folder)).filter(|folder| folder.is_dir())
 }
 
+/// The folder that cargo has laid `libgenarm` in: that of the test binary.
+pub fn libraries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| std::env::current_exe().expect("this test").parent().expect("a folder").to_owned())
+}
+
 /// A base and two ARMs of one vocabulary: trained ones where there are some, else synthetic ones.
 pub struct Models {
     pub base: PathBuf,

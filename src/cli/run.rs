@@ -1,0 +1,97 @@
+//! `genarm run`
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use super::Usage;
+use crate::config::{Config, Overrides, parse_weight};
+
+/// Run a llama.cpp tool under guidance, as it is
+///
+/// The tool's every sampler chain begins with genarm. Its own options stay its own: base model, sampling, prompt. It must be linked
+/// with llama.cpp as a shared library, as in distributions and the released archives. The weights follow the file while the tool runs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Preferences: a YAML file with ARMs and weights
+    #[arg(long, short = 'f', value_name = "FILE", env = "GENARM_CONFIG")]
+    config: PathBuf,
+    /// Set of weights of the file's `profiles:`
+    #[arg(long, value_name = "NAME", env = "GENARM_PROFILE")]
+    profile: Option<String>,
+    /// Weight of an ARM, over the file and the profile; repeatable
+    #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight)]
+    weights: Vec<(String, f32)>,
+    /// End the tool if it cannot be guided, instead of going on without guidance
+    #[arg(long)]
+    strict: bool,
+    /// The tool and its arguments
+    #[arg(last = true, required = true, value_name = "TOOL")]
+    tool: Vec<OsString>,
+}
+
+#[cfg(target_os = "macos")]
+const PRELOAD: (&str, &str, &str) = ("DYLD_INSERT_LIBRARIES", "libgenarm_preload.dylib", "libgenarm.dylib");
+#[cfg(not(target_os = "macos"))]
+const PRELOAD: (&str, &str, &str) = ("LD_PRELOAD", "libgenarm_preload.so", "libgenarm.so");
+
+/// Becomes the tool.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if !cfg!(any(target_os = "linux", target_os = "macos")) {
+        bail!("genarm run works on Linux and macOS; elsewhere link libgenarm (docs/plugin.md)");
+    }
+    // What is wrong with the configuration is told before the tool loads its model.
+    let overrides = Overrides { profile: args.profile.clone(), weights: args.weights.clone(), ..Overrides::default() };
+    Config::load(Some(&args.config), &overrides)?;
+    let (variable, shim, library) = PRELOAD;
+    let folders = library_folders()?;
+    let (shim, library) = (find(&folders, shim)?, find(&folders, library)?);
+    // A tool in a list of preloads that the user has set stays beside ours.
+    let mut preload = shim.into_os_string();
+    if let Some(others) = std::env::var_os(variable).filter(|others| !others.is_empty()) {
+        preload.push(":");
+        preload.push(others);
+    }
+    let Some((tool, arguments)) = args.tool.split_first() else {
+        return Err(Usage("no tool; pass it after --".into()).into());
+    };
+    let mut command = Command::new(tool);
+    command.args(arguments).env(variable, preload).env("GENARM_LIBRARY", library);
+    command.env("GENARM_CONFIG", std::path::absolute(&args.config)?).env("GENARM_RUN", std::process::id().to_string());
+    if let Some(profile) = &args.profile {
+        command.env("GENARM_PROFILE", profile);
+    }
+    if !args.weights.is_empty() {
+        let weights: Vec<_> = args.weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+        command.env("GENARM_WEIGHTS", weights.join(","));
+    }
+    if args.strict {
+        command.env("GENARM_STRICT", "1");
+    }
+    exec(command).with_context(|| format!("cannot run {}", Path::new(tool).display()))
+}
+
+/// Returns only where the tool cannot be run.
+#[cfg(unix)]
+fn exec(mut command: Command) -> std::io::Result<()> {
+    Err(std::os::unix::process::CommandExt::exec(&mut command))
+}
+
+#[cfg(not(unix))]
+fn exec(mut command: Command) -> std::io::Result<()> {
+    command.status().map(|_| ())
+}
+
+/// Beside the binary, or in lib beside bin, as they are installed; cargo's own folder first, where tests have the newest.
+fn library_folders() -> anyhow::Result<Vec<PathBuf>> {
+    let binary = std::env::current_exe()?;
+    let folder = binary.parent().map(Path::to_owned).unwrap_or_default();
+    Ok(["deps", "", "../lib"].map(|beside| folder.join(beside)).into())
+}
+
+fn find(folders: &[PathBuf], name: &str) -> anyhow::Result<PathBuf> {
+    let found = folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.with_context(|| format!("{name} is not beside genarm nor in ../lib; build it with make build"))
+}

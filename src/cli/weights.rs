@@ -1,0 +1,63 @@
+//! `genarm weights`
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tempfile::NamedTempFile;
+
+use crate::config::{Config, Overrides, parse_weight, set_weights};
+
+/// Show the weights of a configuration, or change them in the file
+///
+/// Comments and order of the file stay as they are. A tool under `genarm run` follows the change at its next token.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The YAML file
+    #[arg(long, short = 'f', value_name = "FILE", global = true, env = "GENARM_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Change weights in the file
+    Set {
+        /// The ARMs and their new weights
+        #[arg(required = true, value_name = "NAME=W", value_parser = parse_weight, allow_hyphen_values = true)]
+        weights: Vec<(String, f32)>,
+    },
+}
+
+/// Shows or sets weights.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let file = args.config.as_deref().ok_or_else(|| super::Usage("no configuration; pass --config FILE".into()))?;
+    match &args.action {
+        None => show(&Config::load(Some(file), &Overrides::default())?),
+        Some(Action::Set { weights }) => set(file, weights),
+    }
+}
+
+fn show(config: &Config) -> anyhow::Result<()> {
+    let lines = config.arms.iter().map(|arm| format!("{}={}\n", arm.name, arm.weight));
+    super::generate::print(&lines.collect::<String>())
+}
+
+fn set(file: &Path, weights: &[(String, f32)]) -> anyhow::Result<()> {
+    // Through a link, so that the link stays and its file changes.
+    let target = fs::canonicalize(file).with_context(|| file.display().to_string())?;
+    let text = fs::read_to_string(&target).with_context(|| file.display().to_string())?;
+    let text = set_weights(&text, file, weights)?;
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut new = NamedTempFile::new_in(folder)?;
+        new.write_all(text.as_bytes())?;
+        new.as_file().set_permissions(fs::metadata(&target)?.permissions())?;
+        new.as_file().sync_all()?;
+        new.persist(&target).map_err(|error| error.error)
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Many texts on one set of ARMs, without a GGUF.
+
+use super::*;
+use crate::TableExpert;
+use crate::guidance::{Arm, Contract, Guide, Tail};
+use crate::sampling::abi::{llama_token_data, llama_token_data_array};
+use crate::sampling::vtable::{Candidates, CustomSampler};
+
+const N: usize = 4;
+
+/// An ARM that prefers token n mod 4 after n tokens, in sequences of 16 tokens, at most `max` of them.
+fn plugin(max: usize, yaml: &str) -> Arc<Plugin> {
+    let yaml = format!("base: {{model: base.gguf}}\narms: {{a: {{model: a.gguf}}}}\n{yaml}");
+    let config = Config::parse(&yaml, Path::new("test.yaml"), &Overrides::default()).unwrap();
+    let weights = Weights::new([("a".to_owned(), 1.0)]);
+    let of_guide = weights.clone();
+    let make = move || {
+        let expert = TableExpert::new(N, 16, |history, logits| {
+            logits.fill(0.0);
+            logits[history.len() % N] = 1.0;
+        });
+        Ok(Guide::new(
+            vec![Arm::new("a", Box::new(expert), Contract { n_common: N, tail: Tail::None })],
+            of_guide.clone(),
+        ))
+    };
+    Plugin::new(config, Overrides::default(), None, weights, Pool::new(max, Box::new(make)))
+}
+
+fn apply(sampler: &mut Sampler) -> Vec<f32> {
+    let mut data: Vec<_> = (0..N as i32).map(|id| llama_token_data { id, logit: 0.0, p: 0.0 }).collect();
+    let mut array = llama_token_data_array { data: data.as_mut_ptr(), size: N, selected: -1, sorted: true };
+    sampler.apply(&mut Candidates::new(&mut array));
+    data.iter().map(|c| c.logit).collect()
+}
+
+fn tell(sampler: &mut Sampler, tokens: &[Token]) {
+    tokens.iter().for_each(|token| sampler.accept(*token));
+}
+
+#[test]
+fn samplers_that_take_turns_do_not_mix_and_read_each_token_once() {
+    let plugin = plugin(4, "");
+    let mut samplers: Vec<_> = (0..4).map(|_| Sampler::new(&plugin)).collect();
+    for (i, sampler) in samplers.iter_mut().enumerate() {
+        tell(sampler, &vec![i as Token; i + 1]);
+    }
+    for round in 0..3 {
+        for (i, sampler) in samplers.iter_mut().enumerate() {
+            let mut expected = vec![0.0; N];
+            expected[(i + 1 + round) % N] = 1.0;
+            assert_eq!(apply(sampler), expected, "sampler {i}, round {round}");
+            sampler.accept(0);
+        }
+    }
+    assert_eq!((plugin.n_decoded(), plugin.pool().len()), (1 + 2 + 3 + 4 + 4 * 2, 4));
+}
+
+#[test]
+fn more_samplers_than_sequences_read_again_and_stay_right() {
+    let plugin = plugin(1, "");
+    let (mut a, mut b) = (Sampler::new(&plugin), Sampler::new(&plugin));
+    tell(&mut a, &[0]);
+    tell(&mut b, &[1, 1]);
+    for _ in 0..2 {
+        assert_eq!((apply(&mut a), apply(&mut b)), (vec![0.0, 1.0, 0.0, 0.0], vec![0.0, 0.0, 1.0, 0.0]));
+    }
+    assert_eq!((plugin.n_decoded(), plugin.pool().len()), (6, 1));
+}
+
+#[test]
+fn the_next_turn_takes_over_what_the_last_one_has_read() {
+    let plugin = plugin(4, "");
+    let mut other = Sampler::new(&plugin);
+    tell(&mut other, &[3, 3, 3]);
+    apply(&mut other);
+    let mut first = Sampler::new(&plugin);
+    tell(&mut first, &[0, 1, 2]);
+    apply(&mut first);
+    drop((first, other));
+    let before = plugin.n_decoded();
+    let mut second = Sampler::new(&plugin);
+    tell(&mut second, &[0, 1, 2, 3, 0]);
+    assert_eq!(apply(&mut second), [0.0, 1.0, 0.0, 0.0]);
+    assert_eq!(plugin.n_decoded() - before, 2);
+    second.reset();
+    tell(&mut second, &[0, 1, 2, 3, 0]);
+    apply(&mut second);
+    assert_eq!(plugin.n_decoded() - before, 2, "a prompt fed again costs nothing");
+}
+
+#[test]
+fn weights_are_set_for_one_sampler_or_for_all() {
+    let plugin = plugin(4, "profiles: {soft: {a: 0.5}}");
+    let (mut a, mut b) = (Sampler::new(&plugin), Sampler::new(&plugin));
+    tell(&mut a, &[0]);
+    tell(&mut b, &[0]);
+    a.text.weights().set("a", 3.0).unwrap();
+    assert_eq!((apply(&mut a)[1], apply(&mut b)[1]), (3.0, 1.0));
+    let mut fork = a.fork();
+    a.text.weights().set("a", 4.0).unwrap();
+    assert_eq!(apply(&mut fork)[1], 4.0, "a fork shares the weights");
+    plugin.set_all(&plugin.profile("soft").unwrap()).unwrap();
+    let mut c = Sampler::new(&plugin);
+    tell(&mut c, &[0]);
+    assert_eq!([apply(&mut a)[1], apply(&mut b)[1], apply(&mut c)[1], apply(&mut fork)[1]], [0.5; 4]);
+    assert!(plugin.set("b", 1.0).is_err() && plugin.set_all(&[f32::NAN]).is_err() && plugin.profile("hard").is_err());
+    assert_eq!(plugin.weights().get(), [0.5]);
+}
+
+#[test]
+fn a_full_arm_leaves_the_base_alone_or_ends_the_text() {
+    let history = [0; 17];
+    let mut alone = Sampler::new(&plugin(1, "on_error: base"));
+    tell(&mut alone, &history);
+    assert_eq!(apply(&mut alone), [0.0; N]);
+    let mut ends = Sampler::new(&plugin(1, "on_error: stop"));
+    tell(&mut ends, &history);
+    assert_eq!(apply(&mut ends), [f32::NEG_INFINITY; N], "these ARMs know no end-of-generation token");
+    ends.reset();
+    tell(&mut ends, &[0]);
+    assert_eq!(apply(&mut ends)[1], 1.0, "the next text is guided again");
+}
+
+#[test]
+fn a_sure_base_is_left_alone_where_the_configuration_has_a_gate() {
+    let mut always_sure = Sampler::new(&plugin(1, "guidance: {gate: {top_p: 0.1}}"));
+    let mut never_sure = Sampler::new(&plugin(1, "guidance: {gate: {top_p: 0.9}}"));
+    for sampler in [&mut always_sure, &mut never_sure] {
+        tell(sampler, &[0]);
+    }
+    assert_eq!((apply(&mut always_sure)[1], apply(&mut never_sure)[1]), (0.0, 1.0));
+}
+
+#[test]
+fn the_last_tokens_log_probabilities_cost_nothing_before_the_next_step() {
+    let plugin = plugin(1, "");
+    let mut sampler = Sampler::new(&plugin);
+    tell(&mut sampler, &[0, 0]);
+    assert!(matches!(Sampler::new(&plugin).text.last_logprobs(&plugin), Err(StepError::NoToken)));
+    apply(&mut sampler);
+    tell(&mut sampler, &[2]);
+    let before = plugin.n_decoded();
+    let (token, logprobs) = sampler.text.last_logprobs(&plugin).unwrap();
+    let expected = 1.0 - (1f32.exp() + 3.0).ln();
+    assert!(token == 2 && (logprobs[0] - expected).abs() < 1e-6, "{logprobs:?}");
+    assert_eq!(plugin.n_decoded(), before);
+}
+
+#[test]
+fn a_row_of_logits_is_guided_as_candidates_are() {
+    let plugin = plugin(1, "");
+    let sampler = Sampler::new(&plugin);
+    let mut logits = [1.0; N];
+    sampler.text.add(&plugin, &[3, 3], &mut logits).unwrap();
+    assert_eq!(logits, [1.0, 1.0, 2.0, 1.0]);
+}
+
+#[test]
+fn a_sampler_is_known_by_its_address_until_it_goes() {
+    let plugin = plugin(1, "");
+    let (mut old, mut new) = (Sampler::new(&plugin), Sampler::new(&plugin));
+    old.placed(0x10);
+    assert!(directory::find(0x10).is_some_and(|(_, text)| Arc::ptr_eq(&text, &old.text)));
+    new.placed(0x10);
+    drop(old);
+    assert!(directory::find(0x10).is_some_and(|(_, text)| Arc::ptr_eq(&text, &new.text)), "the place was taken anew");
+    drop(new);
+    assert!(directory::find(0x10).is_none());
+}
+
+#[test]
+fn a_saved_change_holds_from_the_next_token_on_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prefs.yaml");
+    let save = |weight: &str| {
+        let text = format!("base: {{model: b.gguf}}\narms: {{a: {{model: a.gguf, weight: {weight}}}}}\n");
+        std::fs::write(folder.path().join("new"), text).unwrap();
+        std::fs::rename(folder.path().join("new"), &file).unwrap();
+    };
+    save("1");
+    let mut plugin = plugin(1, "");
+    Arc::get_mut(&mut plugin).unwrap().state.get_mut().unwrap().config =
+        Config::load(Some(&file), &Overrides::default()).unwrap();
+    let mut sampler = Sampler::new(&plugin);
+    tell(&mut sampler, &[0]);
+    let _watch = Watch::start(&plugin, &file).unwrap();
+    let until = |sampler: &mut Sampler, weight: f32| {
+        let patience = std::time::Instant::now();
+        while apply(sampler)[1] != weight {
+            assert!(patience.elapsed().as_secs() < 20, "the change was not seen");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    save("2.5");
+    until(&mut sampler, 2.5);
+    save("nonsense");
+    assert!(plugin.reload().is_err());
+    assert_eq!(apply(&mut sampler)[1], 2.5);
+    save("-1");
+    until(&mut sampler, -1.0);
+}

@@ -1,0 +1,199 @@
+/*
+ * The preload of genarm: puts the sampler "genarm" first into every sampler chain of a llama.cpp program that nobody recompiles.
+ *
+ *     LD_PRELOAD=libgenarm_preload.so GENARM_CONFIG=prefs.yaml llama-server -m base.gguf
+ *
+ * `genarm run -- llama-server -m base.gguf` sets this up. Two functions of llama.cpp are taken over, and their originals called:
+ *
+ *   llama_model_get_vocab      a tool asks for the vocabulary right before it makes a chain, on the same thread: so the shim knows
+ *                              whose chain it is; and it asks once when it has loaded its model, which is when the ARMs are loaded
+ *   llama_sampler_chain_init   the new chain gets the sampler
+ *
+ * Here is no llama.cpp: its symbols would clash with the program's. libgenarm, which has one inside, is opened for itself alone.
+ * Environment: GENARM_CONFIG (without it the shim does nothing), GENARM_PROFILE, GENARM_WEIGHTS ("helpful=1.2,harmless=0"),
+ * GENARM_LIBRARY (path of libgenarm; else it lies beside this file), GENARM_STRICT=1 (end the program when it cannot be guided),
+ * GENARM_RUN (set by `genarm run`: the process to complain in, if it turns out to have no chains).
+ */
+#define _GNU_SOURCE
+#include "../../include/genarm.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ELF programs call whoever comes first under a name. macOS has a table of replacements instead (not tested there). */
+#ifdef __APPLE__
+#define OURS(name)  genarm_##name
+#define TAKEN_OVER  static
+#define BESIDE_NAME "libgenarm.dylib"
+#else
+#define OURS(name)  name
+#define TAKEN_OVER  __attribute__((visibility("default")))
+#define BESIDE_NAME "libgenarm.so"
+#endif
+
+struct llama_model;
+struct llama_sampler_chain_params {
+    bool no_perf;
+};
+
+typedef struct llama_sampler * (*chain_init_fn)(struct llama_sampler_chain_params params);
+typedef const struct llama_vocab * (*get_vocab_fn)(const struct llama_model * model);
+typedef void (*chain_add_fn)(struct llama_sampler * chain, struct llama_sampler * sampler);
+typedef struct llama_sampler * (*sampler_init_fn)(struct llama_sampler_i * iface, void * ctx);
+
+static struct {
+    genarm * guidance;
+    __typeof__(&genarm_sampler_new) sampler_new;
+    __typeof__(&genarm_last_error) last_error;
+} plugin;
+
+static bool seen_chain;
+static bool seen_refusal;
+static _Thread_local const struct llama_vocab * vocab_of_thread;
+
+/* Says why the program is not guided. */
+static void refuse(const char * why) {
+    const char * strict = getenv("GENARM_STRICT");
+    const bool   end    = strict && strcmp(strict, "1") == 0;
+    fprintf(stderr, "genarm: %s; %s\n", why, end ? "ending (GENARM_STRICT=1)" : "going on without guidance");
+    if (end) {
+        _exit(1);
+    }
+}
+
+/* libgenarm beside this file. */
+static void beside(char * path, size_t size) {
+    Dl_info      info;
+    const char * file  = dladdr((void *) &beside, &info) && info.dli_fname ? info.dli_fname : "";
+    const char * slash = strrchr(file, '/');
+    snprintf(path, size, "%.*s" BESIDE_NAME, slash ? (int) (slash - file + 1) : 0, file);
+}
+
+static void load(void) {
+    const char * config = getenv("GENARM_CONFIG");
+    if (!config || !*config) {
+        return;
+    }
+    char         path[4096];
+    const char * given = getenv("GENARM_LIBRARY");
+    if (given && *given) {
+        snprintf(path, sizeof path, "%s", given);
+    } else {
+        beside(path, sizeof path);
+    }
+    void * library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        refuse(dlerror());
+        return;
+    }
+    __typeof__(&genarm_abi_version) abi_version = (__typeof__(abi_version)) dlsym(library, "genarm_abi_version");
+    __typeof__(&genarm_open_file)   open_file   = (__typeof__(open_file)) dlsym(library, "genarm_open_file");
+    __typeof__(&genarm_watch)       watch       = (__typeof__(watch)) dlsym(library, "genarm_watch");
+    plugin.sampler_new                          = (__typeof__(plugin.sampler_new)) dlsym(library, "genarm_sampler_new");
+    plugin.last_error                           = (__typeof__(plugin.last_error)) dlsym(library, "genarm_last_error");
+    if (!abi_version || !open_file || !watch || !plugin.sampler_new || !plugin.last_error ||
+        abi_version() != GENARM_ABI_VERSION) {
+        refuse("libgenarm is of another version than its preload");
+        return;
+    }
+    genarm * guidance = NULL;
+    if (open_file(config, getenv("GENARM_PROFILE"), getenv("GENARM_WEIGHTS"), &guidance) != GENARM_OK) {
+        refuse(plugin.last_error());
+        return;
+    }
+    if (watch(guidance) != GENARM_OK) {
+        fprintf(stderr, "genarm: %s; weights stay as they are\n", plugin.last_error());
+    }
+    plugin.guidance = guidance;
+}
+
+static void load_once(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load);
+}
+
+/* The library that an address belongs to. */
+static void * library_of(const void * address) {
+    Dl_info info;
+    return dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+/* The original of a function of llama.cpp: in a library after this one, or in that of the caller, where a program has opened
+ * libllama for itself alone. */
+static void * original(const char * name, const void * caller) {
+    void * found = dlsym(RTLD_NEXT, name);
+    if (!found) {
+        Dl_info info;
+        void *  library = dladdr(caller, &info) ? dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD) : NULL;
+        if (library) {
+            found = dlsym(library, name);
+            dlclose(library);
+        }
+    }
+    if (!found) {
+        fprintf(stderr, "genarm: %s was called, and no library has it\n", name);
+        abort();
+    }
+    return found;
+}
+
+static void steer(struct llama_sampler * chain, const void * caller) {
+    load_once();
+    if (!plugin.guidance) {
+        return;
+    }
+    chain_add_fn           add     = (chain_add_fn) original("llama_sampler_chain_add", caller);
+    sampler_init_fn        init    = (sampler_init_fn) original("llama_sampler_init", caller);
+    struct llama_sampler * sampler = NULL;
+    if (plugin.sampler_new(plugin.guidance, vocab_of_thread, init, &sampler) == GENARM_OK) {
+        add(chain, sampler);
+    } else if (!__atomic_exchange_n(&seen_refusal, true, __ATOMIC_RELAXED)) {
+        refuse(plugin.last_error());
+    }
+}
+
+TAKEN_OVER struct llama_sampler * OURS(llama_sampler_chain_init)(struct llama_sampler_chain_params params) {
+    const void *           caller = __builtin_return_address(0);
+    chain_init_fn          real   = (chain_init_fn) original("llama_sampler_chain_init", caller);
+    struct llama_sampler * chain  = real(params);
+    seen_chain                    = true;
+    /* llama.cpp clones a chain by making an empty one and cloning each sampler into it, ours too: that one must stay empty. */
+    if (chain && library_of(caller) != library_of((void *) real)) {
+        steer(chain, caller);
+    }
+    return chain;
+}
+
+TAKEN_OVER const struct llama_vocab * OURS(llama_model_get_vocab)(const struct llama_model * model) {
+    const void *               caller = __builtin_return_address(0);
+    get_vocab_fn               real   = (get_vocab_fn) original("llama_model_get_vocab", caller);
+    const struct llama_vocab * vocab  = real(model);
+    if (library_of(caller) != library_of((void *) real)) {
+        vocab_of_thread = vocab;
+        load_once();
+    }
+    return vocab;
+}
+
+#ifdef __APPLE__
+extern struct llama_sampler * llama_sampler_chain_init(struct llama_sampler_chain_params params) __attribute__((weak_import));
+extern const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model) __attribute__((weak_import));
+__attribute__((used, section("__DATA,__interpose"))) static const void * const replacements[][2] = {
+    { (const void *) genarm_llama_sampler_chain_init, (const void *) llama_sampler_chain_init },
+    { (const void *) genarm_llama_model_get_vocab, (const void *) llama_model_get_vocab },
+};
+#endif
+
+/* A program with llama.cpp linked into itself, or opened for itself alone, never comes here: it should not look guided. */
+__attribute__((destructor)) static void complain(void) {
+    const char * run = getenv("GENARM_RUN");
+    if (run && atol(run) == (long) getpid() && !seen_chain && !dlsym(RTLD_NEXT, "llama_sampler_chain_init")) {
+        fprintf(stderr, "genarm: this program was not guided: it shares no llama.cpp library that genarm could enter "
+                        "(linked statically, or opened by Python); docs/plugin.md has the other ways\n");
+    }
+}
