@@ -33,9 +33,10 @@ lint: setup ## Check format, clippy and documentation; any warning is an error
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
 
+# Tests run side by side: threads that wait for each other must not spin on the cores that others need.
 test: ## Run all tests, those in the documentation too
 	@scripts/setup browser
-	$(CARGO) test --release
+	OMP_WAIT_POLICY=passive $(CARGO) test --release
 
 test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under genarm (builds them once)
 	@scripts/test-hosts
