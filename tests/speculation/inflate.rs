@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use genarm::Expert;
 use genarm::engine::Sequence;
-use genarm::engine::llama::{Context, Lora};
+use genarm::engine::llama::{Adapters, Lora};
 use genarm::eval::inflate::{inflate_adapter, inflate_model};
 use genarm::guidance::{kl_divergence, log_softmax};
 
@@ -17,7 +17,8 @@ fn demo(file: &str) -> PathBuf {
 fn expert(model: &Path, lora: Option<&Path>) -> Sequence {
     let model = support::load(model);
     let loras = lora.map(|path| Lora::load(&model, path, 1.0).expect("an adapter"));
-    Sequence::new(Context::new(&model, loras.into_iter().collect(), &support::context_params()).expect("a context"))
+    let adapters = Adapters::All(loras.into_iter().collect());
+    Sequence::alone(&model, adapters, &support::context_params()).expect("a context")
 }
 
 #[test]
