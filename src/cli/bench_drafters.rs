@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::Speculate;
-use crate::decode::{Flow, Generated, Speculation, Speculator};
+use crate::decode::{Finish, Flow, Generated, Speculation, Speculator};
 use crate::eval::timing::{Batches, time_batches};
 use crate::sampling::params::SamplingParams;
 use crate::session::{Prompt, Session};
@@ -124,7 +124,10 @@ fn measure(session: &mut Session, way: &mut Way, prompt: &Prompt, n: usize, seed
     });
     let end = Instant::now();
     way.speculator = session.replace_speculator(before);
-    let Generated { tokens, speculation, .. } = generated?;
+    let Generated { tokens, speculation, finish, .. } = generated?;
+    if finish == Finish::Interrupted {
+        return Err(super::Interrupted.into());
+    }
     let catch_up = speculation.catch_up;
     way.seconds += first.map_or(0.0, |first| (end - first).saturating_sub(catch_up).as_secs_f64());
     way.tokens += tokens.len().saturating_sub(1) as u64;

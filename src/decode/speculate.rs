@@ -191,8 +191,8 @@ pub fn speculate(
     let mut history = Vec::with_capacity(prompt.len() + n_predict.min(base.n_ctx()));
     history.extend_from_slice(prompt);
     speculator.read.iter_mut().flatten().for_each(|read| *read = 0);
-    let count = |d: &Box<dyn Drafter>| DrafterCount { name: d.name().to_owned(), ..DrafterCount::default() };
-    let drafters = speculator.drafters.iter().map(count).collect();
+    let names = speculator.drafters.iter().map(|drafter| drafter.name().to_owned());
+    let drafters = names.map(|name| DrafterCount { name, ..DrafterCount::default() }).collect();
     let mut store = std::mem::take(&mut speculator.base_rows);
     let mut kept;
     let base: &mut dyn Expert = if speculator.drafters.iter().any(|drafter| drafter.keeps_base()) {
@@ -257,11 +257,11 @@ impl Text<'_> {
         let plan = if first { None } else { spec.plan(&self.history, room) };
         spec.draft.clear();
         let (mut drafting, mut catch_up) = (Duration::ZERO, Duration::ZERO);
-        if let Some(plan) = plan {
-            if let Err(fault) = self.draft(spec, plan, &mut catch_up, &mut drafting) {
-                self.history.truncate(len);
-                return ending(fault, false).map(Some);
-            }
+        if let Some(plan) = plan
+            && let Err(fault) = self.draft(spec, plan, &mut catch_up, &mut drafting)
+        {
+            self.history.truncate(len);
+            return ending(fault, false).map(Some);
         }
         let judged = match self.verify(spec, len, first) {
             Ok(judged) => judged,

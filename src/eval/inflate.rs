@@ -212,8 +212,8 @@ pub fn inflate_model(source: &Path, target: &Path, n_params: u64, n_vocab: usize
         n_vocab,
     };
     let larger = to.n_embd > from.n_embd && to.n_ff >= from.n_ff && to.n_layer >= from.n_layer;
-    if !larger || to.n_head_kv < from.n_head_kv || n_head % per_key != 0 || from.n_embd % 32 != 0 || from.n_ff % 32 != 0
-    {
+    let blocks = from.n_embd.is_multiple_of(32) && from.n_ff.is_multiple_of(32);
+    if !larger || to.n_head_kv < from.n_head_kv || !n_head.is_multiple_of(per_key) || !blocks {
         return Err(unfit(source, format!("it does not fit into {n_embd} dimensions and {} layers", to.n_layer)));
     }
     let growth = Growth { from, to };
