@@ -91,6 +91,14 @@ pub enum ExpertError {
     /// The user asked to stop (Ctrl-C) while a batch was being computed.
     #[error("interrupted")]
     Interrupted,
+    /// A server that holds a part of the model is lost. The expert stays lost; one that is loaded anew connects again.
+    #[error("lost the RPC server {endpoint}: {reason}; start it again, then retry")]
+    Server {
+        /// Its `host:port`.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
     /// The graph is not the one that the adapters were stacked for.
     #[error(
         "llama.cpp's graph lacks the places where the adapters of a shared batch are told apart; give --share-batch off"

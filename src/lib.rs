@@ -18,6 +18,7 @@ pub mod eval;
 pub mod expert;
 pub mod guidance;
 mod nearest;
+mod rows;
 pub mod sampling;
 pub mod session;
 mod table_expert;

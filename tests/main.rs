@@ -5,6 +5,8 @@ mod config;
 mod engine;
 mod eval;
 mod gguf;
+mod hardware;
 mod sampling;
+mod speculation;
 mod support;
 mod train;

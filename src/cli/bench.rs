@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+use super::bench_drafters::Plan;
 use super::load::{ConfigArgs, catch_interrupts, open};
-use crate::config::{ArmSpec, Config, LoraSpec, Switch};
+use crate::config::{ArmSpec, Config, LoraSpec, Speculate, Switch};
+use crate::eval::inflate::{Inflated, inflate_adapter};
 use crate::eval::synthetic::{
     Quantization, Request, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
 };
@@ -31,6 +34,22 @@ pub struct Args {
     /// GGUF whose vocabulary synthetic models have [default: 128256 tokens of bytes]
     #[arg(long, value_name = "FILE", requires = "synthetic")]
     vocabulary: Option<PathBuf>,
+    /// Grow the models of --from to these sizes, such as base=1.1B,arm=125M (arm is every ARM without a size of its own): they
+    /// compute what they did at a large model's cost. ARMs with weight 0 are left out
+    #[arg(long, value_name = "NAME=SIZE,…", requires = "from", conflicts_with = "synthetic")]
+    inflate: Option<String>,
+    /// Preferences whose llama models are grown
+    #[arg(long, value_name = "FILE", requires = "inflate")]
+    from: Option<PathBuf>,
+    /// Compare drafters instead: words of --speculate, such as off,auto,backbone,lookup. Each continues every --prompt
+    #[arg(long, value_name = "WORD,…", value_delimiter = ',')]
+    drafters: Vec<Speculate>,
+    /// Prompt of the drafters' texts; repeatable
+    #[arg(long, value_name = "TEXT", requires = "drafters")]
+    prompt: Vec<String>,
+    /// Keep the models that are made in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep_models: Option<PathBuf>,
     /// Tokens in the context before the measured ones
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     n_prompt: u32,
@@ -78,12 +97,21 @@ struct SharedTimings {
 pub fn run(args: Args) -> anyhow::Result<()> {
     // Lives until the measurement is over, and takes the models with it.
     let folder = tempfile::tempdir()?;
-    let config = match args.synthetic.clone() {
-        Some(shapes) => synthesise(&args, &shapes, folder.path())?,
-        None => args.config.resolve()?,
+    if let Some(kept) = &args.keep_models {
+        std::fs::create_dir_all(kept).with_context(|| format!("cannot make the folder {}", kept.display()))?;
+    }
+    let made = args.keep_models.as_deref().unwrap_or(folder.path());
+    let config = match (args.synthetic.clone(), &args.inflate) {
+        (Some(shapes), _) => synthesise(&args, &shapes, made)?,
+        (None, Some(sizes)) => inflated(&args, sizes, made)?,
+        (None, None) => args.config.resolve()?,
     };
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);
     catch_interrupts()?;
+    if !args.drafters.is_empty() {
+        let plan = Plan { words: &args.drafters, prompts: &args.prompt, n_gen: args.n_gen, repeats: args.repeats };
+        return super::bench_drafters::run(&mut open(config)?, &plan, args.json);
+    }
     let mut apart = open(Config { share_batch: Switch::Off, ..config.clone() })?;
     let needed = (args.n_prompt + args.n_gen) as usize;
     if needed > apart.n_ctx() {
@@ -171,6 +199,43 @@ fn synthesise(args: &Args, shapes: &str, folder: &Path) -> anyhow::Result<Config
     }
     let mut config = Config::load(None, &overrides)?;
     config.arms = arms.into_iter().map(|(request, path)| synthetic_arm(&config, request, path)).collect();
+    Ok(config)
+}
+
+/// The vocabulary of grown models: that of Llama 2, a usual size.
+const N_VOCAB_INFLATED: usize = 32_000;
+
+/// Grows the models of a configuration into `folder`, and puts them in their places.
+fn inflated(args: &Args, sizes: &str, folder: &Path) -> anyhow::Result<Config> {
+    let mut from = args.config.clone();
+    if args.from.is_some() {
+        from.config.clone_from(&args.from);
+    }
+    let mut config = from.resolve()?;
+    let sizes = parse_shapes(sizes).map_err(|e| Usage(e.to_string()))?;
+    let size = |name: &str| sizes.iter().find(|request| request.name == name).and_then(|request| match request.size {
+        Size::Params(n) => Some(n),
+        Size::Rank(_) => None,
+    });
+    let of_base = size("base").unwrap_or_default();
+    config.arms.retain(|arm| arm.weight != 0.0);
+    let mut inflated = Inflated::default();
+    eprintln!("growing models …");
+    let base = config.base.model.clone();
+    let (path, _) = inflated.model(&base, folder, of_base, N_VOCAB_INFLATED)?;
+    config.base.model = path;
+    for arm in &mut config.arms {
+        let n_params = if arm.spec.model == base { Some(of_base) } else { size(&arm.name).or_else(|| size("arm")) };
+        let n_params = n_params.ok_or_else(|| Usage(format!("--inflate has no size for ARM \"{}\"", arm.name)))?;
+        let (path, growth) = inflated.model(&arm.spec.model, folder, n_params, N_VOCAB_INFLATED)?;
+        arm.spec.model = path;
+        for (i, lora) in arm.spec.lora.iter_mut().enumerate() {
+            let path = folder.join(format!("{}-{i}.gguf", arm.name));
+            inflate_adapter(&lora.path, &path, &growth)?;
+            lora.path = path;
+        }
+    }
+    config.profiles.clear();
     Ok(config)
 }
 

@@ -10,11 +10,12 @@ use rustyline::{DefaultEditor, history::History as _};
 use super::generate::{Writer, print};
 use super::load::{ConfigArgs, catch_interrupts, colours, open};
 use crate::chat::Conversation;
-use crate::config::parse_weight;
-use crate::decode::Finish;
-use crate::engine::llama::interrupt_flag;
+use crate::config::{Config, parse_weight};
+use crate::decode::{DecodeError, Finish};
+use crate::engine::llama::{LoadError, interrupt_flag};
+use crate::expert::ExpertError;
 use crate::sampling::Sampler;
-use crate::session::{Session, with_known_seed};
+use crate::session::{Session, SessionError, with_known_seed};
 
 const HELP: &str = "\
 /weight NAME=W   set an ARM's weight, from the next token on (/weight shows them)
@@ -47,14 +48,12 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve()?;
     catch_interrupts()?;
-    let session = open(config)?;
-    let params = with_known_seed(&session.config().sampling);
-    let sampler = session.sampler(&params)?;
-    let conversation = Conversation::new(session.config().prompt.system.clone());
+    let config = Config { sampling: with_known_seed(&config.sampling), ..config };
+    let conversation = Conversation::new(config.prompt.system.clone());
     let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
-    let mut chat = Chat { session, sampler, conversation, n_predict };
+    let mut chat = Chat { config, models: None, conversation, n_predict };
     // Say now what would fail at the first message.
-    chat.session.chat_prompt(&{
+    chat.models()?.session.chat_prompt(&{
         let mut probe = Conversation::new(None);
         probe.push_user("Hello");
         probe
@@ -66,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let terminal = std::io::stdin().is_terminal();
     let mark = if colours(&std::io::stdout()) { "\x1b[1m> \x1b[0m" } else { "> " };
     if terminal {
-        eprintln!("Type /help for the commands. Weights: {}", chat.weights());
+        eprintln!("Type /help for the commands. Weights: {}", chat.weights()?);
     }
     loop {
         interrupt_flag().store(false, Ordering::Relaxed);
@@ -78,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                     Ok(true) => {}
                     Ok(false) => return Ok(()),
                     // A wrong command is no reason to lose the conversation.
-                    Err(error) if terminal => eprintln!("error: {error:#}"),
+                    Err(error) if terminal => eprintln!("error: {}", super::one_line(&error)),
                     Err(error) => return Err(error),
                 }
             }
@@ -89,14 +88,56 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
+/// Whether a server is gone that held a part of a model: it may come back.
+fn lost_server(error: &anyhow::Error) -> bool {
+    let lost = |e: &ExpertError| matches!(e, ExpertError::Server { .. });
+    let expert = error.chain().find_map(|e| match e.downcast_ref::<DecodeError>() {
+        Some(DecodeError::Base(expert)) => Some(expert),
+        _ => e.downcast_ref::<ExpertError>(),
+    });
+    let load = error.chain().any(|e| {
+        matches!(e.downcast_ref::<SessionError>(), Some(SessionError::Load { source: LoadError::Server { .. }, .. }))
+    });
+    load || expert.is_some_and(lost)
+}
+
 struct Chat {
-    session: Session,
-    sampler: Sampler,
+    config: Config,
+    /// Absent after a server was lost, until they are needed again.
+    models: Option<Models>,
     conversation: Conversation,
     n_predict: usize,
 }
 
+/// What the conversation runs on.
+struct Models {
+    session: Session,
+    sampler: Sampler,
+}
+
 impl Chat {
+    /// The models, loaded if they are not.
+    fn models(&mut self) -> anyhow::Result<&mut Models> {
+        let models = match self.models.take() {
+            Some(models) => models,
+            None => {
+                let session = open(self.config.clone())?;
+                let sampler = session.sampler(&self.config.sampling)?;
+                Models { session, sampler }
+            }
+        };
+        Ok(self.models.insert(models))
+    }
+
+    /// Lets go of models whose server is lost, so that the next answer connects again, and keeps the weights.
+    fn drop_models(&mut self) {
+        if let Some(Models { session, .. }) = self.models.take() {
+            for (arm, weight) in self.config.arms.iter_mut().zip(session.weights().get()) {
+                arm.weight = weight;
+            }
+        }
+    }
+
     /// Does what a line says. False to leave.
     fn take(&mut self, line: &str) -> anyhow::Result<bool> {
         let Some(command) = line.strip_prefix('/') else {
@@ -108,17 +149,17 @@ impl Chat {
         match (name, rest.trim()) {
             ("help", _) => eprint!("{HELP}"),
             ("quit" | "exit", _) => return Ok(false),
-            ("weight", "") => eprintln!("{}", self.weights()),
+            ("weight", "") => eprintln!("{}", self.weights()?),
             ("weight", rest) => {
                 let (name, weight) = parse_weight(rest).map_err(anyhow::Error::msg)?;
-                self.session.weights().set(&name, weight)?;
-                eprintln!("{}", self.weights());
+                self.models()?.session.weights().set(&name, weight)?;
+                eprintln!("{}", self.weights()?);
             }
             ("profile", "") => eprintln!("{}", self.profiles()),
             ("profile", name) => {
-                let weights = self.session.config().profile(name)?;
-                self.session.weights().set_all(&weights)?;
-                eprintln!("{}", self.weights());
+                let weights = self.config.profile(name)?;
+                self.models()?.session.weights().set_all(&weights)?;
+                eprintln!("{}", self.weights()?);
             }
             ("retry", _) if self.conversation.retry() => self.answer()?,
             ("retry", _) => anyhow::bail!("there is nothing to answer yet"),
@@ -130,8 +171,9 @@ impl Chat {
             ("system", text) => self.conversation.system = Some(text.to_owned()),
             ("save", "") | ("load", "") => anyhow::bail!("/{name} needs a file name"),
             ("save", file) => {
-                let weights = self.session.weights();
-                self.conversation.weights = Some(weights.names().iter().cloned().zip(weights.get()).collect());
+                let weights = self.models()?.session.weights();
+                let weights = weights.names().iter().cloned().zip(weights.get()).collect();
+                self.conversation.weights = Some(weights);
                 self.conversation.save(Path::new(file))?;
                 eprintln!("saved {} messages to {file}", self.conversation.turns().len());
             }
@@ -145,21 +187,22 @@ impl Chat {
         let loaded = Conversation::load(path)?;
         for (name, weight) in loaded.weights.iter().flatten() {
             // A conversation may come from another set of ARMs.
-            if let Err(error) = self.session.weights().set(name, *weight) {
+            if let Err(error) = self.models()?.session.weights().set(name, *weight) {
                 eprintln!("warning: {error}");
             }
         }
-        eprintln!("loaded {} messages; weights: {}", loaded.turns().len(), self.weights());
+        eprintln!("loaded {} messages; weights: {}", loaded.turns().len(), self.weights()?);
         self.conversation = loaded;
         Ok(())
     }
 
     fn answer(&mut self) -> anyhow::Result<()> {
-        let prompt = self.session.chat_prompt(&self.conversation);
-        let generated = prompt.map_err(anyhow::Error::from).and_then(|prompt| {
-            let mut writer = Writer::new(self.session.vocab().clone(), Vec::new(), true);
+        let (conversation, n_predict) = (self.conversation.clone(), self.n_predict);
+        let generated = self.models().and_then(|Models { session, sampler }| {
+            let prompt = session.chat_prompt(&conversation)?;
+            let mut writer = Writer::new(session.vocab().clone(), Vec::new(), true);
             let mut fault = None;
-            let generated = self.session.generate(&mut self.sampler, &prompt, self.n_predict, &mut |step| {
+            let generated = session.generate(sampler, &prompt, n_predict, &mut |step| {
                 writer.push(step.token).unwrap_or_else(|error| {
                     fault = Some(error);
                     crate::decode::Flow::Stop
@@ -179,6 +222,10 @@ impl Chat {
                 self.conversation.push_assistant(text.trim());
                 Ok(())
             }
+            Err(error) if lost_server(&error) => {
+                self.drop_models();
+                Err(error.context("/retry answers again"))
+            }
             Err(error) => {
                 self.conversation.undo();
                 Err(error)
@@ -186,14 +233,14 @@ impl Chat {
         }
     }
 
-    fn weights(&self) -> String {
-        let weights = self.session.weights();
+    fn weights(&mut self) -> anyhow::Result<String> {
+        let weights = self.models()?.session.weights();
         let shown: Vec<_> = weights.names().iter().zip(weights.get()).map(|(name, w)| format!("{name}={w}")).collect();
-        if shown.is_empty() { "no ARMs".to_owned() } else { shown.join(" ") }
+        Ok(if shown.is_empty() { "no ARMs".to_owned() } else { shown.join(" ") })
     }
 
     fn profiles(&self) -> String {
-        let names: Vec<_> = self.session.config().profiles.keys().map(String::as_str).collect();
+        let names: Vec<_> = self.config.profiles.keys().map(String::as_str).collect();
         if names.is_empty() { "no profiles".to_owned() } else { names.join(" ") }
     }
 }

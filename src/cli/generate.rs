@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::load::{ConfigArgs, catch_interrupts, open};
+use super::stats::Stats;
 use super::{Interrupted, Usage};
 use crate::decode::{Finish, Flow, Generated, StopStrings, TextStream};
 use crate::engine::llama::{Vocab, interrupt_flag};
@@ -41,6 +42,9 @@ pub struct Args {
     /// Print one JSON object: text, tokens, finish_reason, usage, timings
     #[arg(long)]
     json: bool,
+    /// Print what speculation and gating did, to standard error
+    #[arg(long)]
+    stats: bool,
     /// With --json, list the N likeliest tokens of each step with everybody's log-probabilities
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
@@ -72,6 +76,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (generated, steps) =
         decode(&mut session, &mut sampler, &prompt, n_predict, params.temp, args.logprobs, &mut writer)?;
     writer.finish()?;
+    let gated = session.hook().with_guide(|guide| guide.n_gated());
+    let stats = Stats::new(session.config().speculate.to_string(), &generated.speculation, gated);
     if args.json {
         let output = Output {
             text: &writer.text,
@@ -81,11 +87,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             weights: session.weights().names().iter().cloned().zip(session.weights().get()).collect(),
             usage: Usages::new(prompt.base.len(), generated.tokens.len()),
             timings: Timings::new(&session, &sampler, &generated, start),
+            stats: &stats,
             logprobs: args.logprobs.map(|_| steps),
         };
         print(&format!("{}\n", serde_json::to_string(&output)?))?;
     } else if !writer.text.ends_with('\n') {
         print("\n")?;
+    }
+    if args.stats {
+        eprintln!("{stats}");
     }
     if generated.finish == Finish::Interrupted { Err(Interrupted.into()) } else { Ok(()) }
 }
@@ -220,6 +230,7 @@ struct Output<'a> {
     weights: indexmap::IndexMap<String, f32>,
     usage: Usages,
     timings: Timings,
+    stats: &'a Stats,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Vec<StepReport>>,
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use crate::config::{CacheType, EngineOptions, ExpertSpec, GpuLayers, Switch};
+use super::Usage;
+use super::load::ConfigArgs;
+use crate::config::ExpertSpec;
 use crate::engine::gguf::{GgufFile, ModelKind, Value};
 use crate::engine::memory::MemoryNeed;
 use crate::guidance::check_vocabulary;
@@ -14,12 +16,15 @@ use crate::session::context_params;
 
 /// Show what GGUF files hold, whether they go together, and the memory they need
 ///
-/// The first file is the base; the vocabulary of every other file is checked against it.
+/// The first file is the base; the vocabulary of every other file is checked against it. With --plan, other models are
+/// ARMs, and adapters are LoRA ARMs on the base.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// GGUF files
-    #[arg(required = true)]
+    /// GGUF files; with --plan, a configuration may name them instead
     files: Vec<PathBuf>,
+    /// Show where everything would go and whether it fits; nothing is loaded
+    #[arg(long)]
+    plan: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -27,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     all: bool,
     #[command(flatten)]
-    engine: EngineOptions,
+    config: ConfigArgs,
 }
 
 #[derive(Serialize)]
@@ -53,6 +58,12 @@ struct Inspection {
 
 /// Prints what the files hold.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.plan {
+        return super::plan::run(&args.files, &args.config, args.json);
+    }
+    if args.files.is_empty() {
+        return Err(Usage("no file to inspect; give GGUF files, or --plan with a configuration".into()).into());
+    }
     let files = args.files.iter().map(GgufFile::open).collect::<Result<Vec<_>, _>>()?;
     let inspections: Vec<_> = files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], i > 0, args)).collect();
     if args.json {
@@ -67,8 +78,8 @@ fn inspect(file: &GgufFile, first: &GgufFile, compare: bool, args: &Args) -> Ins
         (Some(base), Some(arm)) if compare => Some(check_vocabulary(&base, &arm)),
         _ => None,
     };
-    let engine = &args.engine;
-    let params = context_params(&spec(file, engine), file);
+    let spec = ExpertSpec::new(file.path().to_owned(), Vec::new(), &args.config.overrides.engine);
+    let params = context_params(&spec, file);
     let metadata = file.metadata().iter().map(|(key, value)| (key.clone(), shown(value))).collect();
     Inspection {
         path: file.path().to_owned(),
@@ -87,25 +98,6 @@ fn inspect(file: &GgufFile, first: &GgufFile, compare: bool, args: &Args) -> Ins
         memory: (file.kind() == ModelKind::Model).then(|| MemoryNeed::of(file, &params)),
         n_ctx: (file.kind() == ModelKind::Model).then_some(params.n_ctx),
         metadata,
-    }
-}
-
-fn spec(file: &GgufFile, engine: &EngineOptions) -> ExpertSpec {
-    ExpertSpec {
-        model: file.path().to_owned(),
-        lora: Vec::new(),
-        n_ctx: engine.n_ctx,
-        n_gpu_layers: engine.n_gpu_layers.unwrap_or(GpuLayers::Auto),
-        threads: engine.threads,
-        threads_batch: engine.threads_batch,
-        n_batch: engine.n_batch,
-        n_ubatch: engine.n_ubatch,
-        cache_type_k: engine.cache_type_k.unwrap_or(CacheType::F16),
-        cache_type_v: engine.cache_type_v.unwrap_or(CacheType::F16),
-        flash_attn: engine.flash_attn.unwrap_or(Switch::Auto),
-        use_mmap: engine.use_mmap.unwrap_or(true),
-        use_mlock: engine.use_mlock.unwrap_or(false),
-        device: engine.device.clone(),
     }
 }
 

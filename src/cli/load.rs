@@ -94,3 +94,8 @@ pub fn catch_interrupts() -> anyhow::Result<()> {
 pub fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
+
+/// Reads `host:port`.
+pub fn endpoint(s: &str) -> Result<String, String> {
+    crate::config::check_endpoint(s)
+}

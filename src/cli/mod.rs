@@ -2,17 +2,22 @@
 
 mod accuracy;
 mod bench;
+mod bench_drafters;
 mod chat;
 mod compare;
 mod completions;
+mod devices;
 mod generate;
 mod inspect;
 mod load;
 mod measure;
 mod method;
+mod plan;
 mod profile;
+mod rpc_server;
 mod schema;
 mod score;
+mod stats;
 mod sweep;
 pub mod train;
 
@@ -41,7 +46,9 @@ struct Cli {
 enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
-    Inspect(inspect::Args),
+    Inspect(Box<inspect::Args>),
+    Devices(devices::Args),
+    RpcServer(rpc_server::Args),
     Score(Box<score::Args>),
     Accuracy(Box<accuracy::Args>),
     Sweep(Box<sweep::Args>),
@@ -94,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::RpcServer(args) => rpc_server::run(&args),
         Command::Score(args) => score::run(*args),
         Command::Accuracy(args) => accuracy::run(*args),
         Command::Sweep(args) => sweep::run(*args),
@@ -107,6 +116,18 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
+}
+
+/// An error and its causes, without those that it has said already.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line
 }
 
 /// One line on stderr, and the exit code.
@@ -124,7 +145,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(gone)) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", one_line(error));
     let usage = error.is::<Usage>() || error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }

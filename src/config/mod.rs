@@ -34,11 +34,13 @@ mod settings;
 mod types;
 pub mod wire;
 
+pub use crate::guidance::Gate;
 pub use error::{ConfigError, Place, Problem};
+pub(crate) use overrides::check_endpoint;
 pub use overrides::{ArmOverride, EngineOptions, Overrides, parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
-pub use settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
 pub use types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::sampling::SamplingOptions;
-use super::settings::{CacheType, GpuLayers, OnError, Speculate, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
 
 /// Everything that the command line may say about experts, weights and sampling
 ///
@@ -33,7 +33,8 @@ pub struct Overrides {
     /// What to do when an ARM fails in the middle of a text [default: base]
     #[arg(long, value_name = "WHAT", help_heading = "Engine")]
     pub on_error: Option<OnError>,
-    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default: off]
+    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default: auto;
+    /// off with a seed, as the text would depend on measured times]
     #[arg(long, value_name = "DRAFTER", help_heading = "Engine")]
     pub speculate: Option<Speculate>,
     /// Largest number of tokens drafted at once
@@ -42,6 +43,12 @@ pub struct Overrides {
     /// Evaluate base and LoRA ARMs as rows of one batch [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Engine")]
     pub share_batch: Option<Switch>,
+    /// ggml RPC servers that take the base's layers
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', help_heading = "Engine")]
+    pub rpc: Vec<String>,
+    /// Seconds that an RPC server may be silent before it counts as lost [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
+    pub rpc_timeout: Option<u32>,
     /// Settings of every model's context.
     #[command(flatten)]
     pub engine: EngineOptions,
@@ -89,9 +96,18 @@ pub struct EngineOptions {
     /// Keep the models in RAM, never swapped [default: false]
     #[arg(long = "mlock", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub use_mlock: Option<bool>,
-    /// Device to run on, as llama.cpp names it
+    /// Device to run on, as `genarm devices` names it; several with commas between, cpu or none for none
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
+    /// How several devices share a model [default: layer]
+    #[arg(long, value_name = "HOW")]
+    pub split_mode: Option<SplitMode>,
+    /// The device that has it all under --split-mode none, by its place in the list [default: 0]
+    #[arg(long, value_name = "I")]
+    pub main_gpu: Option<u32>,
+    /// Shares of the devices, such as 3,1 [default: by free memory]
+    #[arg(long, value_name = "SHARES", value_parser = parse_shares)]
+    pub tensor_split: Option<Shares>,
 }
 
 impl EngineOptions {
@@ -111,6 +127,9 @@ impl EngineOptions {
             use_mmap: self.use_mmap.or(fallback.use_mmap),
             use_mlock: self.use_mlock.or(fallback.use_mlock),
             device: self.device.clone().or_else(|| fallback.device.clone()),
+            split_mode: self.split_mode.or(fallback.split_mode),
+            main_gpu: self.main_gpu.or(fallback.main_gpu),
+            tensor_split: self.tensor_split.clone().or_else(|| fallback.tensor_split.clone()),
         }
     }
 }
@@ -169,6 +188,32 @@ pub(crate) fn check_arm_name(name: &str) -> Result<(), String> {
         return Err(format!("\"{}\" cannot name an ARM: use letters, digits, - and _", name.escape_debug()));
     }
     Ok(())
+}
+
+/// Shares of devices. The name hides from clap that it is a list: one flag takes all of them.
+pub type Shares = Vec<f32>;
+
+/// Reads `3,1`.
+///
+/// # Errors
+///
+/// One line that says what is expected.
+pub fn parse_shares(s: &str) -> Result<Shares, String> {
+    let share = |part: &str| part.trim().parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
+    let shares: Option<Shares> = s.split(',').map(share).collect();
+    shares
+        .filter(|shares| shares.iter().sum::<f32>() > 0.0)
+        .ok_or_else(|| format!("expected numbers of at least 0, such as 3,1, got \"{s}\""))
+}
+
+/// Checks that `endpoint` is `host:port`, and returns it in the one spelling that errors name it by.
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<String, String> {
+    let parts = endpoint.split_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
+    let port = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0);
+    match parts.and_then(|(host, p)| Some((host, port(p)?))) {
+        Some((host, port)) => Ok(format!("{host}:{port}")),
+        None => Err(format!("expected host:port, such as 127.0.0.1:50052, got \"{endpoint}\"")),
+    }
 }
 
 fn parse_finite(s: &str) -> Result<f32, String> {

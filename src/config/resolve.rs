@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 
 use super::error::{ConfigError, Place, Problem, Source};
-use super::overrides::{EngineOptions, Overrides, check_arm_name};
-use super::settings::{Gate, Speculate};
+use super::overrides::{EngineOptions, Overrides, check_arm_name, check_endpoint};
+use super::settings::Speculate;
 use super::types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
-use super::wire::{ArmWire, ConfigWire, LoraWire};
+use super::wire::{ArmWire, BaseWire, ConfigWire, LoraWire};
 use crate::chat::template::TemplateRef;
+use crate::guidance::Gate;
 use crate::nearest::suggestion;
-use crate::sampling::params::SamplingParams;
+use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 
 impl Config {
     /// Reads a file, if there is one, and lays the command line over it.
@@ -72,7 +73,7 @@ impl Resolver<'_> {
         let profiles = self.profiles(wire, &arms)?;
         let sampling = self.sampling(wire)?;
         let guidance = self.guidance(wire)?;
-        let speculate = self.speculate(wire, &arms)?;
+        let speculate = self.speculate(wire, &arms, &sampling)?;
         let draft_max = self.overrides.draft_max.or(wire.draft_max);
         if draft_max == Some(0) {
             return Err(self.wrong(&["draft_max"], "must be at least 1, got 0"));
@@ -127,7 +128,25 @@ impl Resolver<'_> {
             (None, None) => return Err(self.no_base()),
         };
         let engine = self.checked(given.engine(), &["base"])?;
-        Ok(expert(model, self.lora(&given.lora, &["base", "lora"])?, &self.overrides.engine.or(&engine)))
+        let mut base =
+            ExpertSpec::new(model, self.lora(&given.lora, &["base", "lora"])?, &self.overrides.engine.or(&engine));
+        base.rpc = self.rpc(&given)?;
+        base.rpc_timeout = self.overrides.rpc_timeout.or(given.rpc_timeout);
+        if base.rpc_timeout == Some(0) {
+            return Err(self.wrong(&["base", "rpc_timeout"], "must be at least 1 second, got 0"));
+        }
+        Ok(base)
+    }
+
+    fn rpc(&self, base: &BaseWire) -> Result<Vec<String>, ConfigError> {
+        if !self.overrides.rpc.is_empty() {
+            let wrong = |problem| ConfigError::usage(Problem::Invalid { key: "--rpc".to_owned(), problem });
+            return self.overrides.rpc.iter().map(|endpoint| check_endpoint(endpoint).map_err(wrong)).collect();
+        }
+        let one = |(i, endpoint): (usize, &String)| {
+            check_endpoint(endpoint).map_err(|problem| self.wrong(&["base", "rpc", &i.to_string()], problem))
+        };
+        base.rpc.iter().enumerate().map(one).collect()
     }
 
     fn no_base(&self) -> ConfigError {
@@ -158,7 +177,7 @@ impl Resolver<'_> {
             } else {
                 arms.push(ArmSpec {
                     name: given.name.clone(),
-                    spec: expert(given.model.clone(), Vec::new(), &self.overrides.engine.or(&base_engine)),
+                    spec: ExpertSpec::new(given.model.clone(), Vec::new(), &self.overrides.engine.or(&base_engine)),
                     weight: 0.0,
                     default_weight: given.weight.unwrap_or(1.0),
                     template: None,
@@ -197,9 +216,15 @@ impl Resolver<'_> {
             return Err(self.wrong(&path("beta_r"), format!("must be a finite number above 0, got {beta_r}")));
         }
         let engine = self.checked(wire.engine(), &["arms", name])?;
+        let on_base = model == base.model;
+        let mut spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(&engine).or(base_engine));
+        if on_base {
+            // It shares the base's weights, wherever they are.
+            (spec.rpc, spec.rpc_timeout) = (base.rpc.clone(), base.rpc_timeout);
+        }
         Ok(ArmSpec {
             name: name.to_owned(),
-            spec: expert(model, lora, &self.overrides.engine.or(&engine).or(base_engine)),
+            spec,
             weight: 0.0,
             default_weight: weight,
             template: self.file_template(wire.template.as_deref(), &path("template"))?,
@@ -215,6 +240,13 @@ impl Resolver<'_> {
             ("n_batch", engine.n_batch),
             ("n_ubatch", engine.n_ubatch),
         ];
+        if let Some(shares) = &engine.tensor_split
+            && !(shares.iter().all(|x| x.is_finite() && *x >= 0.0) && shares.iter().sum::<f32>() > 0.0)
+        {
+            return Err(
+                self.wrong(&[path, &["tensor_split"]].concat(), "must be numbers of at least 0, such as [3, 1]")
+            );
+        }
         match counts.iter().find(|(_, n)| *n == Some(0)) {
             Some((key, _)) => Err(self.wrong(&[path, &[key]].concat(), "must be at least 1, got 0")),
             None => Ok(engine),
@@ -310,10 +342,17 @@ impl Resolver<'_> {
         Err(self.wrong(&["guidance", "gate", key], problem))
     }
 
-    fn speculate(&self, wire: &ConfigWire, arms: &[ArmSpec]) -> Result<Speculate, ConfigError> {
+    fn speculate(
+        &self,
+        wire: &ConfigWire,
+        arms: &[ArmSpec],
+        sampling: &SamplingParams,
+    ) -> Result<Speculate, ConfigError> {
         let (drafter, from_file) = match (&self.overrides.speculate, &wire.speculate) {
             (Some(drafter), _) => (drafter, false),
             (None, Some(drafter)) => (drafter, true),
+            // Who gives a seed wants its text again, and what `auto` drafts depends on measured times.
+            (None, None) if sampling.seed != RANDOM_SEED && sampling.temp > 0.0 => return Ok(Speculate::Off),
             (None, None) => return Ok(Speculate::default()),
         };
         match drafter {
@@ -369,21 +408,29 @@ fn flag(field: &str) -> String {
     }
 }
 
-fn expert(model: PathBuf, lora: Vec<LoraSpec>, engine: &EngineOptions) -> ExpertSpec {
-    ExpertSpec {
-        model,
-        lora,
-        n_ctx: engine.n_ctx,
-        n_gpu_layers: engine.n_gpu_layers.unwrap_or_default(),
-        threads: engine.threads,
-        threads_batch: engine.threads_batch,
-        n_batch: engine.n_batch,
-        n_ubatch: engine.n_ubatch,
-        cache_type_k: engine.cache_type_k.unwrap_or_default(),
-        cache_type_v: engine.cache_type_v.unwrap_or_default(),
-        flash_attn: engine.flash_attn.unwrap_or_default(),
-        use_mmap: engine.use_mmap.unwrap_or(true),
-        use_mlock: engine.use_mlock.unwrap_or(false),
-        device: engine.device.clone(),
+impl ExpertSpec {
+    /// A model with its adapters; what `engine` leaves out has its default.
+    pub fn new(model: PathBuf, lora: Vec<LoraSpec>, engine: &EngineOptions) -> Self {
+        Self {
+            model,
+            lora,
+            n_ctx: engine.n_ctx,
+            n_gpu_layers: engine.n_gpu_layers.unwrap_or_default(),
+            threads: engine.threads,
+            threads_batch: engine.threads_batch,
+            n_batch: engine.n_batch,
+            n_ubatch: engine.n_ubatch,
+            cache_type_k: engine.cache_type_k.unwrap_or_default(),
+            cache_type_v: engine.cache_type_v.unwrap_or_default(),
+            flash_attn: engine.flash_attn.unwrap_or_default(),
+            use_mmap: engine.use_mmap.unwrap_or(true),
+            use_mlock: engine.use_mlock.unwrap_or(false),
+            device: engine.device.clone(),
+            split_mode: engine.split_mode.unwrap_or_default(),
+            main_gpu: engine.main_gpu.unwrap_or(0),
+            tensor_split: engine.tensor_split.clone().unwrap_or_default(),
+            rpc: Vec::new(),
+            rpc_timeout: None,
+        }
     }
 }

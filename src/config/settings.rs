@@ -47,6 +47,20 @@ pub enum Switch {
     Off,
 }
 
+/// How several devices share a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum SplitMode {
+    /// One device has all of it.
+    None,
+    /// Whole layers go to devices.
+    #[default]
+    Layer,
+    /// Rows of each matrix go to devices, where the backend can.
+    Row,
+}
+
 /// What generation does when an ARM fails in the middle of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -57,17 +71,6 @@ pub enum OnError {
     /// Go on with the base alone, and say so.
     #[default]
     Base,
-}
-
-/// When the ARMs are asked at all: a gate on the base's own next-token distribution.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum Gate {
-    /// Ask the ARMs where the base's entropy, in nats, is at least this.
-    Entropy(f32),
-    /// Ask the ARMs where the base's best token has a probability below this.
-    TopP(f32),
 }
 
 /// How many layers live on the GPU.
@@ -153,9 +156,9 @@ impl JsonSchema for GpuLayers {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Speculate {
     /// Measure, and take what is fastest, plain decoding included.
+    #[default]
     Auto,
     /// Plain decoding.
-    #[default]
     Off,
     /// An ARM's backbone (its model with the adapter off), with the ARMs' weights.
     Backbone,

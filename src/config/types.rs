@@ -6,7 +6,8 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::error::{ConfigError, Problem};
-use super::settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
+use crate::guidance::Gate;
 use crate::nearest::suggestion;
 use crate::sampling::params::SamplingParams;
 
@@ -66,8 +67,18 @@ pub struct ExpertSpec {
     pub use_mmap: bool,
     /// Keep the model in RAM.
     pub use_mlock: bool,
-    /// Device to run on, as llama.cpp names it.
+    /// Devices to run on, as llama.cpp names them, with commas between.
     pub device: Option<String>,
+    /// How several devices share the model.
+    pub split_mode: SplitMode,
+    /// The device that has it all under [`SplitMode::None`].
+    pub main_gpu: u32,
+    /// Shares of the devices; empty goes by free memory.
+    pub tensor_split: Vec<f32>,
+    /// RPC servers that take the layers, as `host:port`: the base's, and those of adapters on it.
+    pub rpc: Vec<String>,
+    /// Seconds that an RPC server may be silent.
+    pub rpc_timeout: Option<u32>,
 }
 
 /// A LoRA adapter.

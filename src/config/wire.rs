@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::overrides::EngineOptions;
 use super::sampling::SamplingOptions;
-use super::settings::{CacheType, Gate, GpuLayers, OnError, Speculate, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
+use crate::guidance::Gate;
 
 /// A base model, the autoregressive reward models (ARMs) that steer it, and how to sample.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
@@ -32,7 +33,7 @@ pub struct ConfigWire {
     /// error. Default: base.
     pub on_error: Option<OnError>,
     /// Who drafts tokens for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
-    /// `lookup`. Default: off.
+    /// `lookup`. Default: auto, and off where a seed is given.
     pub speculate: Option<Speculate>,
     /// The largest number of tokens drafted at once.
     #[schemars(range(min = 1))]
@@ -80,8 +81,14 @@ macro_rules! expert_wire {
             pub use_mmap: Option<bool>,
             /// Keep the model in RAM, never swapped. Default: false.
             pub use_mlock: Option<bool>,
-            /// Name of the device to run on, as llama.cpp lists it.
+            /// Name of the device to run on, as `genarm devices` lists it; several with commas between; `cpu` or `none` for none.
             pub device: Option<String>,
+            /// How several devices share the model: `none` (one has it all), `layer` or `row`. Default: layer.
+            pub split_mode: Option<SplitMode>,
+            /// The device that has it all under `split_mode: none`, by its place in the list. Default: 0.
+            pub main_gpu: Option<u32>,
+            /// Shares of the devices, such as [3, 1]. Default: by free memory.
+            pub tensor_split: Option<Vec<f32>>,
         }
 
         impl $name {
@@ -100,6 +107,9 @@ macro_rules! expert_wire {
                     use_mmap: self.use_mmap,
                     use_mlock: self.use_mlock,
                     device: self.device.clone(),
+                    split_mode: self.split_mode,
+                    main_gpu: self.main_gpu,
+                    tensor_split: self.tensor_split.clone(),
                 }
             }
         }
@@ -111,6 +121,12 @@ expert_wire! {
     BaseWire {
         /// Path of the GGUF.
         model: Option<PathBuf>,
+        /// ggml RPC servers that take the layers, as `host:port`. They neither authenticate nor encrypt: reach other machines
+        /// through a tunnel.
+        rpc: Vec<String>,
+        /// Seconds that an RPC server may be silent before it counts as lost. Default: 30.
+        #[schemars(range(min = 1))]
+        rpc_timeout: Option<u32>,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Chain, ChainFault};
+use super::{Chain, ChainFault, Speculation};
 use crate::expert::{Expert, ExpertError, Token};
 
 /// Why a text ended.
@@ -49,6 +49,8 @@ pub struct Generated {
     pub prompt: Duration,
     /// Time that the base took for all later tokens.
     pub base: Duration,
+    /// What speculation did; nothing in a plain run.
+    pub speculation: Speculation,
 }
 
 /// Why decoding failed.
@@ -100,13 +102,8 @@ impl Text {
         prompt: &[Token],
         n_predict: usize,
     ) -> Result<Self, DecodeError> {
+        check(base, prompt)?;
         let n_prompt = prompt.len();
-        if n_prompt == 0 {
-            return Err(DecodeError::EmptyPrompt);
-        }
-        if n_prompt > base.n_ctx() {
-            return Err(DecodeError::PromptTooLong { n_prompt, n_ctx: base.n_ctx() });
-        }
         prompt.iter().for_each(|token| chain.accept(*token, false));
         let mut history = Vec::with_capacity(n_prompt + n_predict.min(base.n_ctx()));
         history.extend_from_slice(prompt);
@@ -156,6 +153,9 @@ impl Text {
             return Ok(());
         }
         let start = Instant::now();
+        // Twice, as the first time only what is on devices starts: the base is among them, and the rest computes meanwhile.
+        chain.prepare(&self.history, 1);
+        base.prepare(&self.history, 1);
         chain.prepare(&self.history, 1);
         let logits = match base.advance(&self.history, 1) {
             Ok(logits) => logits,
@@ -166,15 +166,10 @@ impl Text {
         *(if self.response().is_empty() { &mut self.prompt } else { &mut self.base }) += start.elapsed();
         let token = match chain.sample(logits) {
             Ok(token) => token,
-            Err(ChainFault::Guide(fault)) => match fault.source {
-                ExpertError::ContextFull { n_ctx, wanted } if self.response().is_empty() => {
-                    return Err(DecodeError::PromptTooLong { n_prompt: wanted, n_ctx });
-                }
-                ExpertError::ContextFull { .. } => return self.end(Finish::Length),
-                ExpertError::Interrupted => return self.end(Finish::Interrupted),
-                _ => return Err(ChainFault::Guide(fault).into()),
-            },
-            Err(fault) => return Err(fault.into()),
+            Err(fault) => {
+                let finish = ending(fault, self.response().is_empty())?;
+                return self.end(finish);
+            }
         };
         if is_eog(token) {
             return self.end(Finish::Eos);
@@ -199,7 +194,7 @@ impl Text {
     pub fn into_generated(mut self) -> Generated {
         let tokens = self.history.split_off(self.n_prompt);
         let finish = self.finish.unwrap_or(Finish::Interrupted);
-        Generated { tokens, finish, prompt: self.prompt, base: self.base }
+        Generated { tokens, finish, prompt: self.prompt, base: self.base, speculation: Speculation::default() }
     }
 }
 
@@ -221,6 +216,33 @@ pub fn generate(
         text.step(base, chain, is_eog, each)?;
     }
     Ok(text.into_generated())
+}
+
+/// Refuses a prompt that nobody can continue.
+pub(super) fn check(base: &dyn Expert, prompt: &[Token]) -> Result<(), DecodeError> {
+    let (n_prompt, n_ctx) = (prompt.len(), base.n_ctx());
+    match n_prompt {
+        0 => Err(DecodeError::EmptyPrompt),
+        _ if n_prompt > n_ctx => Err(DecodeError::PromptTooLong { n_prompt, n_ctx }),
+        _ => Ok(()),
+    }
+}
+
+/// How a text ends of which no further token could be drawn.
+pub(super) fn ending(fault: ChainFault, at_prompt: bool) -> Result<Finish, DecodeError> {
+    let source = match &fault {
+        ChainFault::Guide(fault) => &fault.source,
+        ChainFault::Draft(source) => source,
+        ChainFault::NoCandidate => return Err(fault.into()),
+    };
+    match *source {
+        ExpertError::ContextFull { n_ctx, wanted } if at_prompt => {
+            Err(DecodeError::PromptTooLong { n_prompt: wanted, n_ctx })
+        }
+        ExpertError::ContextFull { .. } => Ok(Finish::Length),
+        ExpertError::Interrupted => Ok(Finish::Interrupted),
+        _ => Err(fault.into()),
+    }
 }
 
 #[cfg(test)]

@@ -90,8 +90,22 @@ impl Rows {
         self.rows[row].progress = progress;
     }
 
-    /// Notes what a row is to be brought to. What cannot be served is left for [`advance`](Self::advance) to refuse.
+    /// Notes what a row is to be brought to, and begins where that lets devices compute side by side. What cannot be served is left
+    /// for [`advance`](Self::advance) to refuse.
+    ///
+    /// llama.cpp returns from a decode on a device before it is done, and from one on the CPU after. So a device starts at the first
+    /// announcement, and the CPU, where some model is on a device, at the second: by then all devices have started.
     pub(super) fn prepare(&mut self, row: usize, history: &[Token], k: usize) {
+        let again = self.rows[row].due == k && self.rows[row].wanted == history;
+        self.note(row, history, k);
+        let (alone, on_device) = (self.rows.len() == 1, self.ctx.model().is_on_device());
+        if alone && self.rows[row].due > 0 && (on_device || (again && Model::any_on_device())) {
+            // An error leaves nothing due; `advance` meets it again.
+            let _ = self.flush();
+        }
+    }
+
+    fn note(&mut self, row: usize, history: &[Token], k: usize) {
         if self.check(history, k).is_err() || self.rows[row].start_of(history, k).is_some() {
             return;
         }
@@ -118,7 +132,7 @@ impl Rows {
         if let Some(start) = self.rows[row].start_of(history, k) {
             return Ok(start);
         }
-        self.prepare(row, history, k);
+        self.note(row, history, k);
         self.flush()?;
         // A row that is due is decoded with its k rows at the end, whatever else the batches held.
         Ok(self.rows[row].held - k)

@@ -4,6 +4,7 @@ pub mod accuracy;
 pub mod gold;
 pub mod grid;
 pub mod heatmap;
+pub mod inflate;
 pub mod judges;
 pub mod pareto;
 pub mod plots;

@@ -77,6 +77,56 @@ pub fn time_expert(expert: &mut dyn Expert, text: &[Token], n_prompt: usize) -> 
     Ok(start.elapsed().as_secs_f64() / (text.len() - n_prompt) as f64)
 }
 
+/// Seconds of batches by their size, in ascending order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Batches(pub Vec<(usize, f64)>);
+
+impl Batches {
+    /// Seconds of a batch of `n` tokens, between the measured sizes by a straight line; 0 where nothing was measured.
+    pub fn seconds(&self, n: usize) -> f64 {
+        let after = self.0.partition_point(|(size, _)| *size < n);
+        match (after.checked_sub(1).map(|i| self.0[i]), self.0.get(after)) {
+            (_, Some(&(size, s))) if size == n => s,
+            (Some((a, s)), Some(&(b, t))) => s + (t - s) * (n - a) as f64 / (b - a) as f64,
+            (Some((a, s)), None) => s * n as f64 / a as f64,
+            (None, Some(&(_, s))) => s,
+            (None, None) => 0.0,
+        }
+    }
+
+    /// Adds another expert's batches of the same sizes.
+    pub fn add(&mut self, other: &Self) {
+        if self.0.is_empty() {
+            self.0.clone_from(&other.0);
+        } else {
+            self.0.iter_mut().zip(&other.0).for_each(|(mine, (_, s))| mine.1 += s);
+        }
+    }
+}
+
+/// Times batches of up to 17 tokens, each with the logits of all, at the end of `text`: medians of three.
+///
+/// # Errors
+///
+/// When the expert fails.
+pub fn time_batches(expert: &mut dyn Expert, text: &[Token]) -> Result<Batches, ExpertError> {
+    let start = text.len() - 17;
+    let mut batches = Vec::new();
+    for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17] {
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            // Back to where the batch begins: another token there makes the old rows useless.
+            expert.advance(&text[..start - 1], 1)?;
+            expert.advance(&text[..start], 1)?;
+            let clock = Instant::now();
+            expert.advance(&text[..start + n], n)?;
+            times.push(clock.elapsed().as_secs_f64());
+        }
+        batches.push((n, median(times)));
+    }
+    Ok(Batches(batches))
+}
+
 /// Seconds a token of guided decoding over the same positions. The tokens are drawn, but the text goes on with `text`, so that all
 /// parts read the same.
 ///
@@ -116,6 +166,17 @@ mod tests {
         time_expert(&mut alone, &text, 3).unwrap();
         time_guided(&mut guided, &mut Greedy, &text, 3).unwrap();
         assert_eq!((alone.n_decoded(), guided.n_decoded()), (8, 8));
+    }
+
+    #[test]
+    fn batches_between_the_measured_sizes_lie_on_a_line() {
+        let mut batches = Batches(vec![(1, 2.0), (2, 3.0), (4, 4.0)]);
+        batches.add(&Batches(vec![(1, 0.0), (2, 0.0), (4, 2.0)]));
+        assert_eq!([1, 2, 3, 4, 8].map(|n| batches.seconds(n)), [2.0, 3.0, 4.5, 6.0, 12.0]);
+        assert_eq!(Batches::default().seconds(3), 0.0);
+        let mut expert = TableExpert::new(3, 100, |_, logits| logits.fill(0.0));
+        let sizes: Vec<_> = time_batches(&mut expert, &[0; 40]).unwrap().0.iter().map(|(n, _)| *n).collect();
+        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::combine::{add_weighted, floor};
+use super::gate::Gate;
 use super::vocabulary::{Contract, Tail};
 use super::weights::Weights;
 use crate::expert::{Expert, ExpertError, Token};
+use crate::rows::RowStore;
 
 /// An autoregressive reward model: an expert with a name.
 pub struct Arm {
@@ -17,13 +19,15 @@ pub struct Arm {
     prompt: Option<Vec<Token>>,
     /// Prompt and response as the ARM reads them; kept to be reused.
     history: Vec<Token>,
+    /// Rows of single steps, where a drafter goes step by step.
+    rows: Option<RowStore>,
 }
 
 impl Arm {
     /// An ARM whose vocabulary has been [checked](super::check_vocabulary) against the base's.
     pub fn new(name: impl Into<String>, expert: Box<dyn Expert + Send>, contract: Contract) -> Self {
         let padded = matches!(contract.tail, Tail::Base(_));
-        Self { name: name.into(), expert, padded, prompt: None, history: Vec::new() }
+        Self { name: name.into(), expert, padded, prompt: None, history: Vec::new(), rows: None }
     }
 
     /// Its name.
@@ -39,12 +43,24 @@ impl Arm {
     fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
         let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
         let fail = |source| GuideError { arm: self.name.clone(), source };
-        self.expert.advance(wanted, k).map_err(fail)
+        match &mut self.rows {
+            Some(rows) => rows.advance(&mut *self.expert, wanted, k).map_err(fail),
+            None => self.expert.advance(wanted, k).map_err(fail),
+        }
     }
 
     fn prepare(&mut self, history: &[Token], n_prompt: usize, k: usize) {
         let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
-        self.expert.prepare(wanted, k);
+        match &mut self.rows {
+            Some(rows) => rows.prepare(&mut *self.expert, wanted, k),
+            None => self.expert.prepare(wanted, k),
+        }
+    }
+
+    /// Tokens by which a history of `len` base tokens may grow before the ARM is full.
+    fn room(&self, len: usize, n_prompt: usize) -> usize {
+        let own = self.prompt.as_ref().map_or(len, |prompt| prompt.len() + len.saturating_sub(n_prompt));
+        self.expert.n_ctx().saturating_sub(own)
     }
 }
 
@@ -124,6 +140,8 @@ pub struct Guide {
     now: Vec<f32>,
     /// Tokens of the base's prompt, which ARMs with a prompt of their own do not read.
     n_prompt: usize,
+    gate: Option<Gate>,
+    n_gated: u64,
     timing: Timing,
 }
 
@@ -136,7 +154,7 @@ impl Guide {
     pub fn new(arms: Vec<Arm>, weights: Weights) -> Self {
         assert!(arms.iter().map(Arm::name).eq(weights.names()), "a weight for each ARM, in the same order");
         let now = vec![0.0; arms.len()];
-        Self { arms, weights, now, n_prompt: 0, timing: Timing::default() }
+        Self { arms, weights, now, n_prompt: 0, gate: None, n_gated: 0, timing: Timing::default() }
     }
 
     /// The weights; a clone of them steers this guide from elsewhere.
@@ -163,6 +181,50 @@ impl Guide {
         }
     }
 
+    /// Uses the base alone where `gate` says that it is sure; `None` asks the ARMs always.
+    pub fn set_gate(&mut self, gate: Option<Gate>) {
+        self.gate = gate;
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> Option<Gate> {
+        self.gate
+    }
+
+    /// Steps that the gate left to the base since the guide was made.
+    pub fn n_gated(&self) -> u64 {
+        self.n_gated
+    }
+
+    /// Is told of a step at which the gate was asked, and whether it left the step to the base.
+    pub(crate) fn count_gated(&mut self, sure: bool) {
+        self.n_gated += u64::from(sure);
+    }
+
+    /// Keeps the rows of single steps, so that a draft which the ARMs helped to write is verified without reading it again.
+    pub fn keep_rows(&mut self) {
+        self.arms.iter_mut().for_each(|arm| arm.rows = Some(RowStore::default()));
+    }
+
+    /// Tokens by which a history of `len` tokens may grow before an ARM that is heard is full.
+    pub fn room(&mut self, len: usize) -> usize {
+        self.weights.copy_to(&mut self.now);
+        let heard = self.arms.iter().zip(&self.now).filter(|(_, weight)| **weight != 0.0);
+        heard.map(|(arm, _)| arm.room(len, self.n_prompt)).min().unwrap_or(usize::MAX)
+    }
+
+    /// The raw logits of the ARM at `index`, heard or not, after `history`: one row of its own vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// [`GuideError`] when it fails.
+    pub fn arm_row(&mut self, index: usize, history: &[Token]) -> Result<&[f32], GuideError> {
+        let start = Instant::now();
+        let row = self.arms[index].advance(history, self.n_prompt, 1);
+        self.timing.arms += start.elapsed();
+        row
+    }
+
     /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the base are
     /// decoded along with it.
     pub fn prepare(&mut self, history: &[Token], k: usize) {
@@ -178,11 +240,7 @@ impl Guide {
     ///
     /// [`GuideError`] of the first ARM that fails; `each` has then seen none, so a step is guided by all ARMs or not at all.
     pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<(), GuideError> {
-        self.weights.copy_to(&mut self.now);
-        let start = Instant::now();
-        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
-            arm.advance(history, self.n_prompt, k)?;
-        }
+        self.advance(history, k)?;
         let advanced = Instant::now();
         for (arm, &weight) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
             let (n_vocab, padded) = (arm.expert.n_vocab(), arm.padded);
@@ -190,8 +248,23 @@ impl Guide {
             let rows = arm.advance(history, self.n_prompt, k)?;
             each(Term { weight, rows, n_vocab, padded });
         }
-        self.timing.arms += advanced - start;
         self.timing.combine += advanced.elapsed();
+        Ok(())
+    }
+
+    /// Brings every ARM whose weight is not 0 to `history`, with its last `k` rows: [`terms`](Self::terms) of any of these
+    /// positions then decodes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`GuideError`] of the first ARM that fails.
+    pub fn advance(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
+        self.weights.copy_to(&mut self.now);
+        let start = Instant::now();
+        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
+            arm.advance(history, self.n_prompt, k)?;
+        }
+        self.timing.arms += start.elapsed();
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! shown ([`Report`]).
 
 mod combine;
+mod gate;
 mod guide;
 mod report;
 mod vocabulary;
@@ -16,6 +17,7 @@ mod weights;
 
 pub use combine::add_weighted;
 pub(crate) use combine::{added as combine_one, floor};
+pub use gate::Gate;
 pub use guide::{Arm, Guide, GuideError, Timing};
 pub use report::{ArmReward, Report, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};

@@ -174,6 +174,13 @@ pub(super) fn truncation(
     Ok(chain)
 }
 
+/// What acts on the candidates of a draft: the truncation without what depends on the text so far or on chance.
+pub(super) fn draft_truncation(params: &SamplingParams, vocab: &Vocab, n_ctx: usize) -> Result<Owned, ChainError> {
+    let stateless = |kind: &SamplerKind| !matches!(kind, SamplerKind::Penalties | SamplerKind::Dry | SamplerKind::Xtc);
+    let samplers = params.samplers.iter().copied().filter(stateless).collect();
+    truncation(&SamplingParams { samplers, ..params.clone() }, vocab, n_ctx, None)
+}
+
 /// What draws a token from the candidates that are left.
 pub(super) fn selector(params: &SamplingParams, vocab: &Vocab) -> Result<Owned, ChainError> {
     let (seed, tau, eta) = (params.seed, params.mirostat_tau, params.mirostat_eta);

@@ -55,12 +55,15 @@ impl HookState {
 pub struct Hook {
     state: HookState,
     history: Vec<Token>,
+    /// The length of the history at which the gate was last asked, and what it said: a second `apply` at a position, on candidates
+    /// of which a grammar has forbidden some, must do as the first.
+    gated: Option<(usize, bool)>,
 }
 
 impl Hook {
     /// A sampler at the beginning of a text.
     pub fn new(state: HookState) -> Self {
-        Self { state, history: Vec::new() }
+        Self { state, history: Vec::new(), gated: None }
     }
 }
 
@@ -76,6 +79,17 @@ impl CustomSampler for Hook {
             return; // an ARM says nothing about a text that has not begun
         }
         let inner = &mut *self.state.lock();
+        if let Some(gate) = inner.guide.gate() {
+            let at = self.history.len();
+            if self.gated.is_none_or(|(asked, _)| asked != at) {
+                let sure = inner.guide.is_active() && gate.is_sure(candidates.as_mut_slice().iter().map(|c| c.logit));
+                self.gated = Some((at, sure));
+                inner.guide.count_gated(sure);
+            }
+            if self.gated == Some((at, true)) {
+                return;
+            }
+        }
         let mut changed = false;
         let result = inner.guide.terms(&self.history, 1, |term| {
             let (row, floor) = term.row(0);
@@ -97,10 +111,11 @@ impl CustomSampler for Hook {
 
     fn reset(&mut self) {
         self.history.clear();
+        self.gated = None;
     }
 
     fn fork(&self) -> Self {
-        Self { state: self.state.clone(), history: self.history.clone() }
+        Self { state: self.state.clone(), history: self.history.clone(), gated: self.gated }
     }
 }
 

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
-use super::chain::{ChainError, Owned, grammar, selector, truncation};
+use super::chain::{ChainError, Owned, draft_truncation, grammar, selector, truncation};
 use super::hook::{Hook, HookState};
-use super::params::SamplingParams;
+use super::params::{Mirostat, SamplingParams};
 use super::vtable::{into_raw, own_init};
-use crate::decode::{Chain, ChainFault};
+use crate::decode::{Chain, ChainFault, Distribution, TargetChain};
 use crate::engine::llama::Vocab;
-use crate::expert::Token;
+use crate::expert::{ExpertError, Token};
+use crate::guidance::GuideError;
 
 /// Guides, truncates and draws.
 ///
@@ -19,6 +20,8 @@ use crate::expert::Token;
 /// some are forbidden; it reads no ARM again, and leaves them forbidden.
 pub struct Sampler {
     chain: Owned,
+    /// What a draft is drawn through.
+    draft: Owned,
     selector: Owned,
     grammar: Option<Owned>,
     hook: Option<HookState>,
@@ -26,10 +29,15 @@ pub struct Sampler {
     candidates: Vec<sys::llama_token_data>,
     /// The last token that the grammar has let pass.
     approved: Option<Token>,
+    /// Candidates that are left, for the grammar, and the distribution under its mask; empty but during a call.
+    left: Vec<sys::llama_token_data>,
+    masked: Distribution,
+    seed: u32,
+    has_distribution: bool,
     elapsed: Duration,
 }
 
-// SAFETY: `candidates` is plain data; the samplers are `Send`.
+// SAFETY: candidates are plain data; the samplers are `Send`.
 unsafe impl Send for Sampler {}
 
 impl Sampler {
@@ -48,9 +56,33 @@ impl Sampler {
         let selector = selector(params, vocab)?;
         let first = hook.clone().map(|state| into_raw(Hook::new(state), own_init).cast());
         let chain = truncation(params, vocab, n_ctx, first)?;
+        let draft = draft_truncation(params, vocab, n_ctx)?;
         let blank = sys::llama_token_data { id: 0, logit: 0.0, p: 0.0 };
         let candidates = vec![blank; vocab.n_tokens()];
-        Ok(Self { chain, selector, grammar, hook, candidates, approved: None, elapsed: Duration::ZERO })
+        Ok(Self {
+            chain,
+            draft,
+            selector,
+            grammar,
+            hook,
+            candidates,
+            approved: None,
+            left: Vec::new(),
+            masked: Distribution::default(),
+            seed: params.seed,
+            has_distribution: params.mirostat == Mirostat::Off,
+            elapsed: Duration::ZERO,
+        })
+    }
+
+    /// The seed of its draws.
+    pub fn seed(&self) -> u32 {
+        self.seed
+    }
+
+    /// Whether a text can be drafted ahead: mirostat has no distribution that a draft could be held against.
+    pub fn has_distribution(&self) -> bool {
+        self.has_distribution
     }
 
     /// The names of the samplers, in the order they act.
@@ -77,24 +109,22 @@ impl Sampler {
     ///
     /// As [`sample`](Chain::sample).
     pub fn distribution(&mut self, logits: &[f32], out: &mut [f32]) -> Result<(), ChainFault> {
+        let mut p = Distribution::default();
+        self.target_distribution(logits, &mut p)?;
+        out.fill(0.0);
+        p.entries().iter().for_each(|(token, p)| out[*token as usize] = *p as f32);
+        Ok(())
+    }
+
+    /// What the chain leaves of `logits`, with the grammar's mask if `masked`.
+    fn survivors(&mut self, logits: &[f32], masked: bool, out: &mut Distribution) -> Result<(), ChainFault> {
         let mut array = fill(&mut self.candidates, logits);
-        if let Some(grammar) = &mut self.grammar {
+        if masked && let Some(grammar) = &mut self.grammar {
             grammar.apply(&mut array);
         }
         self.chain.apply(&mut array);
         self.check_hook()?;
-        // SAFETY: a sampler leaves an array of `size` candidates, in our buffer or its own.
-        let left = unsafe { std::slice::from_raw_parts(array.data, array.size) };
-        let max = left.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
-        if max == f32::NEG_INFINITY {
-            return Err(ChainFault::NoCandidate);
-        }
-        out.fill(0.0);
-        let sum: f64 = left.iter().map(|c| f64::from(c.logit - max).exp()).sum();
-        for c in left {
-            out[c.id as usize] = (f64::from(c.logit - max).exp() / sum) as f32;
-        }
-        Ok(())
+        softmax(&array, out)
     }
 
     fn check_hook(&self) -> Result<(), ChainFault> {
@@ -140,7 +170,12 @@ impl Chain for Sampler {
 
     fn prepare(&mut self, history: &[Token], k: usize) {
         if let Some(hook) = &self.hook {
-            hook.with_guide(|guide| guide.prepare(history, k));
+            hook.with_guide(|guide| {
+                // With a gate nobody knows yet whether the ARMs will be asked.
+                if guide.gate().is_none() {
+                    guide.prepare(history, k);
+                }
+            });
         }
     }
 
@@ -156,6 +191,93 @@ impl Chain for Sampler {
         self.elapsed += start.elapsed();
         token
     }
+}
+
+impl TargetChain for Sampler {
+    /// A grammar asks only where a token that was drawn without it does not fit: so the free distribution keeps what is
+    /// allowed of it, and what is not goes to the distribution under the mask.
+    fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
+        let start = Instant::now();
+        self.survivors(logits, false, out)?;
+        if let Some(grammar) = &mut self.grammar {
+            self.left.clear();
+            self.left.extend(out.entries().iter().map(|(id, _)| sys::llama_token_data { id: *id, logit: 1.0, p: 0.0 }));
+            let size = self.left.len();
+            let mut array =
+                sys::llama_token_data_array { data: self.left.as_mut_ptr(), size, selected: -1, sorted: false };
+            grammar.apply(&mut array);
+            if self.left.iter().any(|c| c.logit == f32::NEG_INFINITY) {
+                let mut masked = std::mem::take(&mut self.masked);
+                let result = self.survivors(logits, true, &mut masked);
+                out.mix(|place| self.left[place].logit > f32::NEG_INFINITY, &masked);
+                self.masked = masked;
+                result?;
+            }
+        }
+        self.elapsed += start.elapsed();
+        Ok(())
+    }
+
+    fn draft_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
+        let start = Instant::now();
+        let mut array = fill(&mut self.candidates, logits);
+        self.draft.apply(&mut array);
+        let result = softmax(&array, out);
+        self.elapsed += start.elapsed();
+        result
+    }
+
+    fn verify(&mut self, history: &[Token], rows: &[f32], k: usize) -> Result<(), ChainFault> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        let start = Instant::now();
+        let result = hook.with_guide(|guide| {
+            let sure = |gate: crate::guidance::Gate| {
+                rows.chunks_exact(rows.len() / k).all(|row| gate.is_sure(row.iter().copied()))
+            };
+            // With a gate the ARMs read along only where they are asked.
+            if guide.gate().is_some_and(sure) { Ok(()) } else { guide.advance(history, k) }
+        });
+        self.elapsed += start.elapsed();
+        ends_text(result)
+    }
+
+    fn room(&mut self, len: usize) -> usize {
+        self.hook.as_ref().map_or(usize::MAX, |hook| hook.with_guide(|guide| guide.room(len)))
+    }
+
+    fn guide(&mut self, history: &[Token], logits: &mut [f32]) -> Result<(), ChainFault> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        let start = Instant::now();
+        let result = hook.with_guide(|guide| guide.add(history, 1, logits));
+        self.elapsed += start.elapsed();
+        ends_text(result)
+    }
+
+    fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
+        let Some(hook) = &self.hook else { return Err(ChainFault::NoCandidate) };
+        let start = Instant::now();
+        let result = hook.with_guide(|guide| guide.arm_row(index, history).map(each));
+        self.elapsed += start.elapsed();
+        Ok(result?)
+    }
+}
+
+/// A full context or a Ctrl-C ends the text. Other failures meet the hook again when a token is drawn; it has a policy for them.
+fn ends_text(result: Result<(), GuideError>) -> Result<(), ChainFault> {
+    match result {
+        Err(error) if matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted) => {
+            Err(error.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The softmax of what a chain has left.
+fn softmax(array: &sys::llama_token_data_array, out: &mut Distribution) -> Result<(), ChainFault> {
+    // SAFETY: a sampler leaves an array of `size` candidates, in our buffer or its own, which lives until its next call.
+    let left = unsafe { std::slice::from_raw_parts(array.data, array.size) };
+    out.set_logits(left.iter().map(|c| (c.id, c.logit)));
+    if out.is_empty() { Err(ChainFault::NoCandidate) } else { Ok(()) }
 }
 
 fn fill(candidates: &mut [sys::llama_token_data], logits: &[f32]) -> sys::llama_token_data_array {

@@ -41,22 +41,11 @@ pub enum SessionError {
         source: Mismatch,
     },
     /// It would not fit.
-    #[error(
-        "not enough memory: {need} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are free; \
-         give a smaller --n-ctx, --cache-type-k q8_0, or smaller models"
-    )]
-    Memory {
-        /// All of it, in words.
-        need: String,
-        /// The weights.
-        weights: String,
-        /// The K and V caches.
-        kv: String,
-        /// The compute buffers.
-        compute: String,
-        /// What the machine has left.
-        free: String,
-    },
+    #[error("{0}")]
+    Memory(Box<Shortage>),
+    /// The drafter of the configuration cannot draft here.
+    #[error("speculate: {0}")]
+    Speculate(String),
     /// A setting that contradicts another.
     #[error(
         "{who}: a V cache of type {ty} needs flash attention; leave --flash-attn at auto or on, or take --cache-type-v f16"
@@ -75,6 +64,29 @@ pub enum SessionError {
         /// Why.
         source: TemplateError,
     },
+}
+
+/// A device with less memory than is needed; all sizes are in words.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "not enough memory: {need} of {device} are needed (weights {weights}, context {kv}, buffers {compute}) and {free} are \
+     free; {advice}"
+)]
+pub struct Shortage {
+    /// Where it is short.
+    pub device: String,
+    /// All of it.
+    pub need: String,
+    /// The weights.
+    pub weights: String,
+    /// The K and V caches.
+    pub kv: String,
+    /// The compute buffers.
+    pub compute: String,
+    /// What is left there.
+    pub free: String,
+    /// The cheapest changes with which all fits.
+    pub advice: String,
 }
 
 /// Why a prompt cannot be read.

@@ -1,6 +1,7 @@
 //! Room for one text: the base's sequence, the ARMs' behind their hook, and the weights that steer it.
 
 use super::Prompt;
+use crate::config::Gate;
 use crate::decode::{DecodeError, Text};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
@@ -18,7 +19,8 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(base: Sequence, guide: Guide, on_error: OnError, vocab: &Vocab) -> Self {
+    pub(super) fn new(base: Sequence, mut guide: Guide, gate: Option<Gate>, on_error: OnError, vocab: &Vocab) -> Self {
+        guide.set_gate(gate);
         let weights = guide.weights().clone();
         Self { base, hook: HookState::new(guide, on_error), weights, vocab: vocab.clone() }
     }

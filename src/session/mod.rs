@@ -2,23 +2,26 @@
 //!
 //! The one way from a [`Config`] to text, for every door.
 
+mod drafters;
 mod error;
 mod lane;
 mod open;
+mod plan;
 mod prompt;
 mod share;
 mod studio;
 
-pub use error::{PromptError, SessionError};
+pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
 pub use open::{Loading, context_params};
+pub use plan::{MemoryPlan, plan};
 pub use prompt::Prompt;
 pub use share::Shared;
 pub use studio::SessionStudio;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};
-use crate::decode::{self, DecodeError, Flow, Generated, Step};
+use crate::decode::{self, DecodeError, Flow, Generated, Speculator, Step};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
 use crate::guidance::Weights;
@@ -35,6 +38,8 @@ pub struct Session {
     /// Of the base, then of each ARM that has one.
     base_template: Option<ChatTemplate>,
     arms: Vec<ArmText>,
+    /// `None` decodes plainly.
+    speculator: Option<Speculator>,
 }
 
 /// How an ARM reads prompts.
@@ -62,16 +67,18 @@ impl Session {
     ///
     /// As [`open`](Self::open).
     pub fn open_lanes(config: Config, n_lanes: usize, loading: Loading<'_>) -> Result<Self, SessionError> {
-        let opened = open::open(&config, n_lanes.max(1), loading)?;
+        let opened = open::open(&config, n_lanes.max(1), &mut *loading)?;
         let vocab = opened.base.vocab();
         let on_error = match config.on_error {
             config::OnError::Base => OnError::Base,
             config::OnError::Stop => OnError::Stop(vocab.eog_tokens().collect::<Vec<_>>().into()),
         };
-        let lane = |(base, guide)| Lane::new(base, guide, on_error.clone(), &vocab);
-        let lanes = opened.lanes.into_iter().map(lane).collect();
+        let gate = config.guidance.gate;
+        let lane = |(base, guide)| Lane::new(base, guide, gate, on_error.clone(), &vocab);
+        let lanes: Vec<_> = opened.lanes.into_iter().map(lane).collect();
         let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
-        Ok(Self { config, vocab, lanes, shared, base_template, arms })
+        let speculator = drafters::speculator(&config, &opened.base, &arms, lanes[0].hook(), loading)?;
+        Ok(Self { config, vocab, lanes, shared, base_template, arms, speculator })
     }
 
     /// Its lanes, each with weights of its own.
@@ -132,7 +139,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`decode::generate`].
+    /// As [`decode::generate`] and [`decode::speculate`].
     pub fn generate(
         &mut self,
         sampler: &mut Sampler,
@@ -143,7 +150,29 @@ impl Session {
         let lane = &mut self.lanes[0];
         lane.rewind(sampler, prompt);
         let vocab = self.vocab.clone();
-        decode::generate(lane.base(), sampler, &prompt.base, n_predict, &|token| vocab.is_eog(token), each)
+        let is_eog = |token| vocab.is_eog(token);
+        match &mut self.speculator {
+            Some(speculator) if sampler.has_distribution() => {
+                speculator.seed(sampler.seed().into());
+                decode::speculate(lane.base(), sampler, speculator, &prompt.base, n_predict, &is_eog, each)
+            }
+            _ => decode::generate(lane.base(), sampler, &prompt.base, n_predict, &is_eog, each),
+        }
+    }
+
+    /// A speculator on this session's models; `None` is plain decoding.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
+    pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
+        let config = Config { speculate: speculate.clone(), ..self.config.clone() };
+        drafters::speculator(&config, self.vocab.model(), &self.arms, self.hook(), &mut |_, _| true)
+    }
+
+    /// Takes another speculator from now on, and gives back the one of before.
+    pub fn replace_speculator(&mut self, speculator: Option<Speculator>) -> Option<Speculator> {
+        std::mem::replace(&mut self.speculator, speculator)
     }
 
     /// The β_r of an ARM's training, if the configuration says it.

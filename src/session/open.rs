@@ -4,16 +4,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indicatif::HumanBytes;
-
 use super::share::{self, Member, Shared};
-use super::{ArmText, SessionError};
+use super::{ArmText, SessionError, plan};
 use crate::chat::ChatTemplate;
-use crate::config::{self, Config, ExpertSpec, GpuLayers, Switch};
+use crate::config::{self, Config, ExpertSpec, GpuLayers, SplitMode, Switch};
 use crate::engine::Sequence;
 use crate::engine::gguf::GgufFile;
-use crate::engine::llama::{CacheType, ContextParams, FlashAttention, Model, ModelParams};
-use crate::engine::memory::{MemoryNeed, available_memory, n_physical_cores};
+use crate::engine::llama::{self, CacheType, ContextParams, FlashAttention, Model, ModelParams};
+use crate::engine::memory::n_physical_cores;
 use crate::guidance::{Arm, Contract, Guide, Weights, check_vocabulary};
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
@@ -30,7 +28,7 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Result<Opened, SessionError> {
-    check_memory(config, n_lanes)?;
+    let config = &plan::resolve(config, n_lanes)?;
     let mut models = Models { loaded: HashMap::new(), loading };
     let base = models.get("base", &config.base)?;
     let base_template = template("base", config.prompt.chat_template.as_deref(), &base)?;
@@ -100,7 +98,7 @@ impl Models<'_> {
     }
 }
 
-fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) -> Result<Member<'a>, SessionError> {
+pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) -> Result<Member<'a>, SessionError> {
     let params = context_params(spec, model.file());
     if params.type_v.is_quantised() && params.flash_attention == FlashAttention::Off {
         let ty = format!("{:?}", params.type_v).to_lowercase();
@@ -119,12 +117,25 @@ fn template(who: &str, setting: Option<&str>, model: &Model) -> Result<Option<Ch
     }
 }
 
-fn model_params(spec: &ExpertSpec) -> ModelParams {
+pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {
     let n_gpu_layers = match spec.n_gpu_layers {
         GpuLayers::Auto | GpuLayers::All => None,
         GpuLayers::Count(n) => Some(n),
     };
-    ModelParams { n_gpu_layers, use_mmap: spec.use_mmap, use_mlock: spec.use_mlock, device: spec.device.clone() }
+    ModelParams {
+        n_gpu_layers,
+        use_mmap: spec.use_mmap,
+        use_mlock: spec.use_mlock,
+        device: spec.device.clone(),
+        split_mode: match spec.split_mode {
+            SplitMode::None => llama::SplitMode::None,
+            SplitMode::Layer => llama::SplitMode::Layer,
+            SplitMode::Row => llama::SplitMode::Row,
+        },
+        main_gpu: spec.main_gpu,
+        tensor_split: llama::TensorSplit(spec.tensor_split.clone()),
+        rpc: spec.rpc.clone(),
+    }
 }
 
 /// Where a configuration names no context size: the model's own, but not above this.
@@ -169,34 +180,4 @@ fn cache_type(ty: config::CacheType) -> CacheType {
         config::CacheType::Q5_0 => CacheType::Q5_0,
         config::CacheType::Q5_1 => CacheType::Q5_1,
     }
-}
-
-/// Refuses what would not fit: an allocation that the system grants and cannot keep ends the process without a word.
-fn check_memory(config: &Config, n_lanes: usize) -> Result<(), SessionError> {
-    if cfg!(any(feature = "cuda", feature = "vulkan")) {
-        return Ok(()); // the weights may lie elsewhere
-    }
-    let mut total = MemoryNeed { weights: 0, kv: 0, compute: 0 };
-    let mut files = HashMap::new();
-    for spec in std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)) {
-        // What cannot be read is reported, with its name, when it is loaded.
-        let Ok(file) = GgufFile::open_model(&spec.model) else { return Ok(()) };
-        let need = MemoryNeed::of(&file, &context_params(spec, &file));
-        files.insert(std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()), need.weights);
-        total.kv = total.kv.saturating_add(need.kv.saturating_mul(n_lanes as u64));
-        total.compute = total.compute.saturating_add(need.compute);
-    }
-    total.weights = files.values().sum();
-    let free = available_memory();
-    if total.total() <= free {
-        return Ok(());
-    }
-    let words = |bytes| HumanBytes(bytes).to_string();
-    Err(SessionError::Memory {
-        need: words(total.total()),
-        weights: words(total.weights),
-        kv: words(total.kv),
-        compute: words(total.compute),
-        free: words(free),
-    })
 }

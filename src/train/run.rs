@@ -38,6 +38,8 @@ pub struct Outcome {
     pub held_out_accuracy: Option<f64>,
     /// Numbers trained.
     pub trained_parameters: usize,
+    /// Tokens read by this call, evaluation left out.
+    pub n_tokens: usize,
     /// Tokens read per second over the run, evaluation left out.
     pub tokens_per_s: f64,
 }
@@ -182,6 +184,7 @@ impl<'a> Run<'a> {
             held_out_loss: held_out.loss(),
             held_out_accuracy: held_out.accuracy(s.objective),
             trained_parameters: self.backbone.trainable().values().map(|v| v.elem_count()).sum(),
+            n_tokens,
             tokens_per_s: if seconds > 0.0 { n_tokens as f64 / seconds } else { 0.0 },
         };
         export::export(&self.backbone, s.out_type, &s.out, self.about(&outcome))?;

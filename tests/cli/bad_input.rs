@@ -1,9 +1,13 @@
 //! Whatever the user gives: one clear line that says what to do, the right exit code, no panic and no abort.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
-use super::{demo, genarm, model, run, support};
+use genarm::engine::gguf::{GgufWriter, Strings, TensorType};
+use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+
+use super::{demo, genarm, model, run};
 
 /// Asserts that a command fails with `code` and one line that has all of `words`.
 fn refused(args: &[&str], code: i32, words: &[&str]) {
@@ -14,6 +18,9 @@ fn refused(args: &[&str], code: i32, words: &[&str]) {
         assert!(talk.contains(word), "{args:?}: no {word:?} in {talk}");
     }
     assert!(!talk.contains("panicked") && !talk.contains("terminate called"), "{args:?}: {talk}");
+    // A cause is named once.
+    let parts: Vec<_> = talk.trim_end().split(": ").collect();
+    assert!(parts.windows(2).all(|pair| pair[0] != pair[1]), "{args:?}: {talk}");
     if code == 1 {
         assert_eq!(talk.trim_end().lines().count(), 1, "{args:?}: {talk}");
         assert!(talk.starts_with("error: "), "{args:?}: {talk}");
@@ -52,16 +59,92 @@ fn files_that_are_no_models() {
     }
 }
 
+/// A tiny model with this vocabulary.
+fn write_model(path: &Path, vocabulary: &SyntheticVocabulary) {
+    let shape = Shape::of_size(1_000_000, vocabulary.n_tokens() as u64).expect("a tiny shape");
+    let quantization = Quantization::Q4_0;
+    let model = SyntheticModel { name: "tiny", shape, quantization, vocabulary, n_ctx_train: 128, seed: 1 };
+    model.write(path).expect("the model is written");
+}
+
 #[test]
-fn models_of_another_kind_or_vocabulary() {
-    let Some(shared) = support::shared("models") else { return };
-    let file = |name: &str| shared.join(name).display().to_string();
-    refused(&["generate", "--base", &file("ggml-vocab-phi-3.gguf"), "x"], 1, &["weights"]);
-    let arm = format!("small={}", file("arm-cheerful.gguf"));
+fn files_of_another_kind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let vocabulary = SyntheticVocabulary::byte_level(512);
+    let with_vocabulary = |writer: GgufWriter<'static>| {
+        vocabulary.metadata().iter().fold(writer, |writer, (key, value)| writer.meta(key, value.clone()))
+    };
+    let vocab_only = GgufWriter::new(path("vocab.gguf")).meta("general.architecture", "llama");
+    with_vocabulary(vocab_only).finish().expect("a vocabulary");
+    let embedding = GgufWriter::new(path("embedding.gguf")).meta("general.architecture", "bert");
+    let embedding = embedding.tensor("token_embd.weight", &[32, 512], TensorType::F32, vec![0; 32 * 512 * 4]);
+    with_vocabulary(embedding).finish().expect("an embedding model");
+    let projector = GgufWriter::new(path("projector.gguf")).meta("general.architecture", "clip");
+    projector.finish().expect("a projector");
+    for (file, words) in [
+        ("vocab.gguf", ["a vocabulary without weights", "give the file that has the weights"]),
+        ("embedding.gguf", ["an embedding model", "give a causal language model"]),
+        ("projector.gguf", ["a multimodal projector", "give the language model"]),
+    ] {
+        let file = path(file).display().to_string();
+        refused(&["generate", "--base", &file, "x"], 1, &[&words[..], &["base: "]].concat());
+        let arm = format!("a={file}");
+        let words = [&words[..], &["ARM \"a\": "]].concat();
+        refused(&["generate", "--base", &model("base.gguf"), "--arm", &arm, "x"], 1, &words);
+    }
+    let adapter = path("prefs.yaml");
+    fs::write(&adapter, format!("base: {{model: {0}, lora: [{{path: {0}}}]}}", model("base.gguf"))).expect("written");
+    let words = ["a language model, not a LoRA adapter"];
+    refused(&["generate", "--config", &adapter.display().to_string(), "x"], 1, &words);
+}
+
+#[test]
+fn vocabularies_that_do_not_fit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    write_model(Path::new(&path("other.gguf")), &SyntheticVocabulary::byte_level(2048));
+    let arm = format!("small={}", path("other.gguf"));
     let words = ["ARM \"small\"", "the vocabularies differ", "token "];
     refused(&["generate", "--base", &model("base.gguf"), "--arm", &arm, "x"], 1, &words);
-    let words = ["no token for", "leave it out"];
-    refused(&["generate", "--base", &file("babyllama-char105.gguf"), "naïve 猫"], 1, &words);
+
+    // A sentencepiece vocabulary of a few characters and no bytes: llama.cpp would end the process at any other.
+    let tokens: Strings = ["<unk>", "<s>", "</s>", "\u{2581}", "a", "b", "n"].into_iter().map(str::to_owned).collect();
+    let n = tokens.len();
+    GgufWriter::new(path("vocab.gguf"))
+        .meta("general.architecture", "llama")
+        .meta("tokenizer.ggml.model", "llama")
+        .meta("tokenizer.ggml.tokens", tokens)
+        .meta("tokenizer.ggml.scores", (0..n).map(|i| -(i as f32)).collect::<Vec<_>>())
+        .meta("tokenizer.ggml.token_type", vec![2, 3, 3, 1, 1, 1, 1])
+        .finish()
+        .expect("a vocabulary");
+    let few = SyntheticVocabulary::from_gguf(Path::new(&path("vocab.gguf"))).expect("a vocabulary");
+    write_model(Path::new(&path("few.gguf")), &few);
+    let words = ["no token for 'ï'", "character 3", "leave it out"];
+    refused(&["generate", "--base", &path("few.gguf"), "naïve 猫"], 1, &words);
+    assert_eq!(run(&["generate", "--base", &path("few.gguf"), "-n", "1", "banana"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_is_refused_is_left_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let good = fs::read(model("base.gguf")).expect("the demo base");
+    let cut = &good[..good.len() / 2];
+    fs::write(path("cut.gguf"), cut).expect("written");
+    fs::write(path("talk.json"), "not a conversation").expect("written");
+    refused(&["generate", "--base", &path("cut.gguf"), "x"], 1, &["cut.gguf"]);
+    let config = demo();
+    let chat = ["chat", "--config", &config, "--chat-template", "raw", "--load", &path("talk.json")];
+    refused(&chat, 1, &["talk.json"]);
+    let data = path("talk.json");
+    let (backbone, out) = (model("small.gguf"), path("arm.gguf"));
+    refused(&["train", "--backbone", &backbone, "--pairs", &data, "--out", &out], 1, &["talk.json:1"]);
+    assert_eq!(fs::read(path("cut.gguf")).expect("still there"), cut);
+    assert_eq!(fs::read_to_string(path("talk.json")).expect("still there"), "not a conversation");
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing half written is left: {left:?}");
 }
 
 #[test]

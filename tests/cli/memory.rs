@@ -11,7 +11,7 @@ use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVoca
 use super::genarm;
 
 /// An adapter of rank 4 on one matrix.
-fn write_lora(base: &GgufFile, path: &Path) {
+pub(crate) fn write_lora(base: &GgufFile, path: &Path) {
     let dims = base.tensor("blk.0.attn_q.weight").expect("a matrix").dims.clone();
     let bytes = |n: u64| vec![0u8; usize::try_from(n * 4).expect("small")];
     GgufWriter::new(path)

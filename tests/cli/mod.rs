@@ -3,13 +3,11 @@
 mod bad_input;
 mod generate;
 #[cfg(target_os = "linux")]
-mod memory;
+pub(crate) mod memory;
 mod share;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-
-use crate::support;
 
 /// The demo configuration of the repository.
 fn demo() -> String {

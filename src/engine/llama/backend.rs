@@ -1,10 +1,13 @@
 //! Starting llama.cpp, once a process.
 
+use std::ffi::CString;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
+use llama_cpp_sys_2 as sys;
 
 /// Starts the backends and sends llama.cpp's log to `tracing`. Later calls do nothing.
 pub fn start() {
@@ -16,10 +19,27 @@ pub fn backend() -> Option<&'static LlamaBackend> {
     static BACKEND: OnceLock<Option<LlamaBackend>> = OnceLock::new();
     let start = || {
         send_logs_to_tracing(LogOptions::default());
+        if cfg!(feature = "dynamic-backends") {
+            load_backends();
+        }
         // It fails only where somebody in this process has started llama.cpp already: then it runs.
         LlamaBackend::init().ok()
     };
     BACKEND.get_or_init(start).as_ref()
+}
+
+/// Loads the backends that lie beside the binary: in the folder that `GENARM_BACKENDS` names, in `backends` beside the binary, or
+/// where cargo has built them; the first of these that is there.
+fn load_backends() {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("backends")));
+    let given = std::env::var_os("GENARM_BACKENDS").map(PathBuf::from);
+    let built = option_env!("GENARM_BUILT_BACKENDS").map(PathBuf::from);
+    let folder = [given, beside, built].into_iter().flatten().find(|folder| folder.is_dir());
+    match folder.and_then(|folder| CString::new(folder.as_os_str().as_encoded_bytes()).ok()) {
+        // SAFETY: a C string that lives until the call returns.
+        Some(folder) => unsafe { sys::ggml_backend_load_all_from_path(folder.as_ptr()) },
+        None => tracing::error!("no backends are beside this binary; name their folder in GENARM_BACKENDS"),
+    }
 }
 
 /// The flag that ends a decode in progress when it is set: by a Ctrl-C handler.

@@ -281,6 +281,7 @@ impl Context {
                 self.apply_adapters(adapted).map_err(|()| failed(-1))?;
             }
         }
+        self.check_servers()?;
         // SAFETY: the batch is filled as llama_decode reads it, and token ids were checked by the caller's `check_request`.
         let code = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch) };
         self.batch.n_tokens = 0;
@@ -294,10 +295,22 @@ impl Context {
             None => true,
         };
         match code {
-            0 if masked => Ok(()),
+            0 if masked => self.check_servers(),
             0 => Err(ExpertError::Unmasked),
             2 => Err(ExpertError::Interrupted),
             code => Err(failed(code)),
+        }
+    }
+
+    /// Refuses what was computed with a server that is lost: its numbers are made up. Costs nothing without servers.
+    fn check_servers(&self) -> Result<(), ExpertError> {
+        if self.model.has_servers() {
+            // SAFETY: see `n_ctx`. A loss is known only when everything has been answered.
+            unsafe { sys::llama_synchronize(self.raw.as_ptr()) }
+        }
+        match self.model.lost_server() {
+            Some((endpoint, reason)) => Err(ExpertError::Server { endpoint, reason }),
+            None => Ok(()),
         }
     }
 

@@ -6,16 +6,19 @@
 
 mod backend;
 mod context;
+mod device;
 mod lora;
 mod mask;
 mod model;
 mod numbers;
+pub mod rpc;
 mod vocab;
 
 pub use backend::{backend, interrupt_flag, start};
 pub use context::{Adapters, CacheType, Context, ContextError, ContextParams, FlashAttention};
+pub use device::{Device, DeviceKind, devices};
 pub use lora::{Lora, LoraError};
 pub use mask::{Block, Blocks};
-pub use model::{LoadError, Model, ModelParams};
+pub use model::{LoadError, Model, ModelParams, SplitMode, TensorSplit};
 pub use numbers::to_f32;
 pub use vocab::{TokenizeError, Vocab};

@@ -4,11 +4,12 @@ use std::ffi::{CString, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llama_cpp_sys_2 as sys;
 
-use super::backend;
 use super::vocab::Vocab;
+use super::{backend, device, rpc};
 use crate::engine::gguf::{GgufError, GgufFile};
 
 /// How to load a model (`llama_model_params`).
@@ -20,13 +21,55 @@ pub struct ModelParams {
     pub use_mmap: bool,
     /// Keep the weights in RAM.
     pub use_mlock: bool,
-    /// The device that gets the layers, as ggml names it; `None` lets llama.cpp choose.
+    /// The devices that get the layers, as ggml names them, with commas between; `None` lets llama.cpp choose.
     pub device: Option<String>,
+    /// How several devices share them.
+    pub split_mode: SplitMode,
+    /// The device that gets everything under [`SplitMode::None`], by its place in the list.
+    pub main_gpu: u32,
+    /// Shares of the devices; empty lets free memory decide.
+    pub tensor_split: TensorSplit,
+    /// Servers that get the layers, as `host:port`.
+    pub rpc: Vec<String>,
 }
 
 impl Default for ModelParams {
     fn default() -> Self {
-        Self { n_gpu_layers: None, use_mmap: true, use_mlock: false, device: None }
+        Self {
+            n_gpu_layers: None,
+            use_mmap: true,
+            use_mlock: false,
+            device: None,
+            split_mode: SplitMode::default(),
+            main_gpu: 0,
+            tensor_split: TensorSplit::default(),
+            rpc: Vec::new(),
+        }
+    }
+}
+
+/// How several devices share a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SplitMode {
+    /// One device has all of it.
+    None,
+    /// Whole layers go to devices.
+    #[default]
+    Layer,
+    /// Rows of each matrix go to devices, where the backend can.
+    Row,
+}
+
+/// Shares of devices: finite numbers of at least 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorSplit(pub Vec<f32>);
+
+// Finite numbers equal themselves, and equal ones have equal bits but for the two zeros, which are told apart harmlessly.
+impl Eq for TensorSplit {}
+
+impl std::hash::Hash for TensorSplit {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|x| x.to_bits().hash(state));
     }
 }
 
@@ -57,6 +100,17 @@ pub enum LoadError {
         /// The names that there are.
         known: String,
     },
+    /// A server that cannot be used, or was lost while the weights were sent.
+    #[error("RPC server {endpoint}: {reason}")]
+    Server {
+        /// Its `host:port`.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
+    /// This program has no RPC.
+    #[error("rpc: this build of genarm has no RPC; build it with --features rpc")]
+    NoRpc,
     /// A path that C cannot take.
     #[error("{}: a path must not contain a NUL character", path.display())]
     Path {
@@ -65,12 +119,19 @@ pub enum LoadError {
     },
 }
 
+/// Loaded models that are on a device.
+static N_ON_DEVICE: AtomicUsize = AtomicUsize::new(0);
+
 /// The weights and the vocabulary of a GGUF. Read-only once loaded, so threads may share it.
 #[derive(Debug)]
 pub struct Model {
     raw: NonNull<sys::llama_model>,
     file: GgufFile,
     has_bytes: bool,
+    /// Servers that hold a part of it.
+    rpc: Vec<String>,
+    /// Whether a device computes beside the calling thread.
+    on_device: bool,
 }
 
 // SAFETY: llama.cpp only reads a loaded model; every function that we call with it takes it as const, but for
@@ -102,21 +163,39 @@ impl Model {
             (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
-        let mut devices = match &params.device {
-            Some(name) => vec![device(name)?, std::ptr::null_mut()],
-            None => Vec::new(),
-        };
-        if !devices.is_empty() {
+        let mut devices = device::list(params)?;
+        if let Some(devices) = &mut devices {
             raw_params.devices = devices.as_mut_ptr();
+        }
+        raw_params.split_mode = match params.split_mode {
+            SplitMode::None => sys::LLAMA_SPLIT_MODE_NONE,
+            SplitMode::Layer => sys::LLAMA_SPLIT_MODE_LAYER,
+            SplitMode::Row => sys::LLAMA_SPLIT_MODE_ROW,
+        };
+        raw_params.main_gpu = i32::try_from(params.main_gpu).unwrap_or(i32::MAX);
+        let mut shares = params.tensor_split.0.clone();
+        if !shares.is_empty() {
+            // llama.cpp reads as many as there may be devices.
+            // SAFETY: no arguments.
+            shares.resize(unsafe { sys::llama_max_devices() }.max(shares.len()), 0.0);
+            raw_params.tensor_split = shares.as_ptr();
         }
         let mut callback: &mut dyn FnMut(f32) -> bool = progress;
         raw_params.progress_callback = Some(report_progress);
         raw_params.progress_callback_user_data = (&raw mut callback).cast();
-        // SAFETY: `c_path`, `devices` and `callback` live until the call returns, and the file has passed the checks of `GgufFile`.
+        // SAFETY: `c_path`, `devices`, `shares` and `callback` live until the call returns, and the file has passed the checks of `GgufFile`.
         let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), raw_params) };
-        let raw = NonNull::new(raw).ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
+        let raw = NonNull::new(raw);
+        if let Some((endpoint, reason)) = rpc::fault(&params.rpc) {
+            // SAFETY: nothing stands on the model yet.
+            raw.into_iter().for_each(|raw| unsafe { sys::llama_model_free(raw.as_ptr()) });
+            return Err(LoadError::Server { endpoint, reason });
+        }
+        let raw = raw.ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
         let has_bytes = file.vocabulary().is_some_and(|v| v.tokenizer_model() != "llama" || v.has_all_bytes());
-        let model = Model { raw, file, has_bytes };
+        let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
+        let model = Model { raw, file, has_bytes, rpc: params.rpc.clone(), on_device };
+        N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = unsafe {
             sys::llama_model_has_decoder(model.as_ptr())
@@ -154,6 +233,26 @@ impl Model {
         usize::try_from(unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }).unwrap_or(0)
     }
 
+    /// Whether a device computes beside the calling thread, so that a decode may still run when llama.cpp returns.
+    pub fn is_on_device(&self) -> bool {
+        self.on_device
+    }
+
+    /// Whether any loaded model is on a device.
+    pub fn any_on_device() -> bool {
+        N_ON_DEVICE.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether servers hold a part of it.
+    pub fn has_servers(&self) -> bool {
+        !self.rpc.is_empty()
+    }
+
+    /// A server that holds a part of the model and is lost: its `host:port`, and what happened.
+    pub fn lost_server(&self) -> Option<(String, String)> {
+        rpc::fault(&self.rpc)
+    }
+
     /// Bytes of all tensors.
     pub fn n_bytes(&self) -> u64 {
         // SAFETY: `raw` is a loaded model.
@@ -163,6 +262,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
+        N_ON_DEVICE.fetch_sub(usize::from(self.on_device), Ordering::Relaxed);
         // SAFETY: every context, vocabulary and adapter on the model holds its `Arc`, so this is the last use.
         unsafe { sys::llama_model_free(self.as_ptr()) }
     }
@@ -175,25 +275,6 @@ pub(super) fn c_path(path: &Path) -> Result<CString, LoadError> {
     #[cfg(not(unix))]
     let bytes = path.to_str().ok_or_else(fail)?.as_bytes();
     CString::new(bytes).map_err(|_| fail())
-}
-
-/// The names of all devices.
-pub(super) fn device_names() -> Vec<String> {
-    // SAFETY: no arguments.
-    let n = unsafe { sys::ggml_backend_dev_count() };
-    let name = |i| {
-        // SAFETY: `i` is below the count, and a device's name is a C string that lives as long as the process.
-        unsafe { std::ffi::CStr::from_ptr(sys::ggml_backend_dev_name(sys::ggml_backend_dev_get(i))) }
-    };
-    (0..n).map(|i| name(i).to_string_lossy().into_owned()).collect()
-}
-
-fn device(name: &str) -> Result<sys::ggml_backend_dev_t, LoadError> {
-    let names = device_names();
-    let index = names.iter().position(|n| n.eq_ignore_ascii_case(name));
-    let index = index.ok_or_else(|| LoadError::Device { name: name.to_owned(), known: names.join(", ") })?;
-    // SAFETY: `index` is below the count of devices.
-    Ok(unsafe { sys::ggml_backend_dev_get(index) })
 }
 
 unsafe extern "C" fn report_progress(share: f32, callback: *mut c_void) -> bool {

@@ -1,0 +1,229 @@
+//! `genarm bench --drafters`: plain decoding, each drafter and auto, in turns.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::config::Speculate;
+use crate::decode::{Flow, Generated, Speculation, Speculator};
+use crate::eval::timing::{Batches, time_batches};
+use crate::sampling::params::SamplingParams;
+use crate::session::{Prompt, Session};
+
+/// What is compared on which texts.
+pub struct Plan<'a> {
+    pub words: &'a [Speculate],
+    pub prompts: &'a [String],
+    pub n_gen: u32,
+    pub repeats: u32,
+}
+
+const PROMPTS: [&str; 3] = [
+    "Once upon a time, there was a little girl named Lily.",
+    "Tom and his dog went to the park. They saw a big",
+    "One day, a small bird could not find its mother.",
+];
+
+#[derive(Serialize)]
+struct Results {
+    version: &'static str,
+    n_vocab: usize,
+    n_gen: u32,
+    texts: usize,
+    /// Seconds of batches: of the base, and of all ARMs together.
+    base_batches: Batches,
+    arms_batches: Batches,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    tokens_per_second: f64,
+    /// Against plain guided decoding.
+    speedup: f64,
+    accepted: u64,
+    drafted: u64,
+    tokens_per_cycle: f64,
+    /// Share of a drafted token that is kept once those before it were.
+    acceptance: Option<f64>,
+    /// What the cost model allows at this acceptance with the best length, in tokens a second.
+    ceiling: Option<f64>,
+    catch_up_ms: f64,
+}
+
+/// A way to decode, and what it has done so far.
+struct Way {
+    name: String,
+    speculator: Option<Speculator>,
+    base_alone: bool,
+    tokens: u64,
+    seconds: f64,
+    sum: Speculation,
+}
+
+/// Measures and prints.
+pub fn run(session: &mut Session, plan: &Plan<'_>, json: bool) -> anyhow::Result<()> {
+    let prompts: Vec<String> = match plan.prompts {
+        [] => PROMPTS.map(str::to_owned).to_vec(),
+        given => given.to_vec(),
+    };
+    let prompts: Vec<Prompt> = prompts.iter().map(|text| session.text_prompt(text)).collect::<Result<_, _>>()?;
+    let way = |name: &str, speculator| Way {
+        name: name.to_owned(),
+        speculator,
+        base_alone: false,
+        tokens: 0,
+        seconds: 0.0,
+        sum: Speculation::default(),
+    };
+    let mut ways = vec![Way { base_alone: true, ..way("base alone", None) }, way("plain", None)];
+    for word in plan.words.iter().filter(|word| **word != Speculate::Off) {
+        ways.push(way(&word.to_string(), session.speculator(word)?));
+    }
+    let (base_batches, arms_batches) = batches(session, &prompts[0])?;
+    let weights = session.weights().get();
+    let silent = vec![0.0; weights.len()];
+    for turn in 0..plan.repeats {
+        for (i, prompt) in prompts.iter().enumerate() {
+            for way in &mut ways {
+                session.weights().set_all(if way.base_alone { &silent } else { &weights })?;
+                let seed = turn * 1000 + i as u32;
+                measure(session, way, prompt, plan.n_gen as usize, seed)?;
+            }
+        }
+    }
+    session.weights().set_all(&weights)?;
+    let plain = ways[1].tokens as f64 / ways[1].seconds;
+    let mut rows: Vec<Row> = ways.iter().map(|way| row(way, plain, &base_batches, &arms_batches)).collect();
+    let best = rows.iter().filter_map(|row| row.ceiling).fold(plain, f64::max);
+    rows.iter_mut().filter(|row| row.name == "auto").for_each(|row| row.ceiling = Some(best));
+    let results = Results {
+        version: env!("CARGO_PKG_VERSION"),
+        n_vocab: session.vocab().n_tokens(),
+        n_gen: plan.n_gen,
+        texts: prompts.len() * plan.repeats as usize,
+        base_batches,
+        arms_batches,
+        rows,
+    };
+    let text = if json { serde_json::to_string_pretty(&results)? + "\n" } else { table(&results) };
+    super::generate::print(&text)
+}
+
+/// One text. Its time runs from the first token to the last: prompts are not what is compared.
+fn measure(session: &mut Session, way: &mut Way, prompt: &Prompt, n: usize, seed: u32) -> anyhow::Result<()> {
+    let params = SamplingParams { seed, ignore_eos: true, ..session.config().sampling.clone() };
+    let mut sampler = session.sampler(&params)?;
+    let before = session.replace_speculator(way.speculator.take());
+    let mut first = None;
+    let generated = session.generate(&mut sampler, prompt, n, &mut |_| {
+        first.get_or_insert_with(Instant::now);
+        Flow::Continue
+    });
+    let end = Instant::now();
+    way.speculator = session.replace_speculator(before);
+    let Generated { tokens, speculation, .. } = generated?;
+    let catch_up = speculation.catch_up;
+    way.seconds += first.map_or(0.0, |first| (end - first).saturating_sub(catch_up).as_secs_f64());
+    way.tokens += tokens.len().saturating_sub(1) as u64;
+    let sum = &mut way.sum;
+    sum.cycles += speculation.cycles;
+    sum.drafts += speculation.drafts;
+    sum.drafted += speculation.drafted;
+    sum.accepted += speculation.accepted;
+    sum.tokens += speculation.tokens;
+    sum.draft += speculation.draft;
+    sum.catch_up += catch_up;
+    Ok(())
+}
+
+/// The cost of batches after a prompt: base, and ARMs that are heard.
+fn batches(session: &mut Session, prompt: &Prompt) -> anyhow::Result<(Batches, Batches)> {
+    let text: Vec<_> = prompt.base.iter().copied().cycle().take(prompt.base.len().max(32) + 17).collect();
+    let base = time_batches(session.base(), &text)?;
+    let weights = session.weights().get();
+    let hook = session.hook().clone();
+    let mut arms = Batches::default();
+    for (i, _) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
+        let batches = hook.with_guide(|guide| time_batches(guide.arms()[i].expert(), &text))?;
+        arms.add(&batches);
+    }
+    Ok((base, arms))
+}
+
+fn row(way: &Way, plain: f64, base: &Batches, arms: &Batches) -> Row {
+    let sum = &way.sum;
+    let tokens_per_second = way.tokens as f64 / way.seconds;
+    let fixed = sum.drafts > 0 && way.name != "auto";
+    let acceptance =
+        fixed.then(|| acceptance(sum.drafted as f64 / sum.drafts as f64, sum.accepted as f64 / sum.drafts as f64));
+    let ceiling = acceptance.map(|a| {
+        let draft = sum.draft.as_secs_f64() / sum.drafted as f64;
+        // Steps without a draft (lookup has nothing to say) are plain ones.
+        let share = sum.drafts as f64 / sum.cycles as f64;
+        let rate = |k: usize| {
+            let tokens: f64 = (0..=k).map(|i| a.powi(i as i32)).sum();
+            let of_base = base.seconds(if way.name == "base" { 1 } else { k + 1 });
+            let cycle = k as f64 * draft + of_base + arms.seconds(k + 1);
+            (share * tokens + 1.0 - share) / (share * cycle + (1.0 - share) * (base.seconds(1) + arms.seconds(1)))
+        };
+        (1..=16).map(rate).fold(0.0, f64::max)
+    });
+    Row {
+        name: way.name.clone(),
+        tokens_per_second,
+        speedup: tokens_per_second / plain,
+        accepted: sum.accepted,
+        drafted: sum.drafted,
+        tokens_per_cycle: sum.tokens_per_cycle(),
+        acceptance,
+        ceiling,
+        catch_up_ms: sum.catch_up.as_secs_f64() * 1e3,
+    }
+}
+
+/// The a for which drafts of `k` tokens keep `kept` on average: a + a² + … + a^k = kept.
+fn acceptance(k: f64, kept: f64) -> f64 {
+    let (mut low, mut high) = (0.0f64, 1.0f64);
+    for _ in 0..50 {
+        let a = (low + high) / 2.0;
+        let sum = if a > 0.999_999 { k } else { a * (1.0 - a.powf(k)) / (1.0 - a) };
+        if sum < kept { low = a } else { high = a }
+    }
+    low
+}
+
+fn table(results: &Results) -> String {
+    let mut out = format!(
+        "{:<24} {:>9} {:>8} {:>9} {:>11} {:>10} {:>9}\n",
+        "", "tokens/s", "× plain", "accepted", "acceptance", "tok/cycle", "ceiling"
+    );
+    for row in &results.rows {
+        let share = if row.drafted > 0 {
+            format!("{:.1} %", 100.0 * row.accepted as f64 / row.drafted as f64)
+        } else {
+            "-".into()
+        };
+        let or_dash = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.2}"));
+        let Row { name, tokens_per_second, speedup, tokens_per_cycle, acceptance, ceiling, .. } = row;
+        let (acceptance, ceiling) = (or_dash(*acceptance), or_dash(*ceiling));
+        let _ = writeln!(
+            out,
+            "{name:<24} {tokens_per_second:>9.2} {speedup:>8.3} {share:>9} {acceptance:>11} {tokens_per_cycle:>10.2} {ceiling:>9}"
+        );
+    }
+    let ms = |batches: &Batches| {
+        batches.0.iter().map(|(n, s)| format!("{n}: {:.1}", s * 1e3)).collect::<Vec<_>>().join(", ")
+    };
+    let _ = writeln!(
+        out,
+        "\nmilliseconds of a batch of n tokens: base {}; ARMs {}",
+        ms(&results.base_batches),
+        ms(&results.arms_batches)
+    );
+    let Results { n_gen, texts, n_vocab, .. } = results;
+    let _ = writeln!(out, "{texts} texts of {n_gen} tokens each, in turns; {n_vocab} tokens in the vocabulary");
+    out
+}

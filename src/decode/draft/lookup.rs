@@ -1,0 +1,78 @@
+//! Repetitions: what followed the same words before.
+
+use super::{Draft, Drafter, Offer, Work};
+use crate::decode::ChainFault;
+use crate::expert::Token;
+
+/// Fewer equal tokens in a row say nothing.
+const MIN_MATCH: usize = 2;
+/// More equal tokens in a row say no more.
+const MAX_MATCH: usize = 12;
+
+/// Continues the text as it went on after the longest earlier occurrence of its last tokens (prompt lookup decoding).
+///
+/// Costs no model: one pass over the text. Copies from the prompt, quotations, lists and code come out several tokens at a time.
+#[derive(Debug, Default)]
+pub struct LookupDrafter;
+
+impl LookupDrafter {
+    /// Where the continuation begins and how many tokens before it match; the latest of the longest.
+    fn find(history: &[Token]) -> Option<(usize, usize)> {
+        let last = *history.last()?;
+        let mut best: Option<(usize, usize)> = None;
+        for end in (1..history.len()).rev() {
+            if history[end - 1] != last {
+                continue;
+            }
+            let pairs = history[..end].iter().rev().zip(history.iter().rev()).take(MAX_MATCH);
+            let n = pairs.take_while(|(a, b)| a == b).count();
+            if n >= MIN_MATCH && best.is_none_or(|(_, longest)| n > longest) {
+                best = Some((end, n));
+                if n == MAX_MATCH {
+                    break;
+                }
+            }
+        }
+        best
+    }
+}
+
+impl Drafter for LookupDrafter {
+    fn name(&self) -> &str {
+        "lookup"
+    }
+
+    fn offer(&mut self, history: &[Token]) -> Offer {
+        let free = Offer { reads: false, ..Offer::default() };
+        match Self::find(history) {
+            Some((_, n)) => Offer { class: usize::from(n >= 4) + usize::from(n >= 8), ..free },
+            None => Offer { max: 0, ..free },
+        }
+    }
+
+    fn draft(&mut self, work: &mut Work<'_>, k: usize, draft: &mut Draft) -> Result<(), ChainFault> {
+        let Some((start, _)) = Self::find(work.history) else { return Ok(()) };
+        for at in start..start + k {
+            // Beyond its end the text goes on with its own draft: a period.
+            let token = work.history[at];
+            draft.push(token).set([(token, 1.0)]);
+            work.history.push(token);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_earlier_occurrence_is_continued() {
+        let text = [1, 2, 3, 9, 7, 2, 3, 8, 1, 2, 3];
+        assert_eq!(LookupDrafter::find(&text), Some((3, 3)), "1 2 3 and not the later 2 3");
+        assert_eq!(LookupDrafter::find(&[1, 2, 3, 4]), None);
+        assert_eq!(LookupDrafter::find(&[1, 3, 2, 3]), None, "one token is no repetition");
+        assert_eq!(LookupDrafter::find(&[]), None);
+        assert_eq!(LookupDrafter::find(&[5, 5, 5, 5]), Some((3, 3)), "the latest of the longest");
+    }
+}

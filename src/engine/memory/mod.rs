@@ -1,0 +1,77 @@
+//! What models will need in memory, told from their headers before anything is loaded.
+//!
+//! [`Parts`] says what a file needs, layer by layer; [`Plan`] puts the layers of several experts on devices, chooses those that
+//! are left to it, and says whether all fits; where it does not, [`changes`] finds the cheapest settings that would.
+
+mod changes;
+mod parts;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use changes::{Change, changes};
+pub use parts::Parts;
+pub use plan::{DeviceMemory, ExpertPlan, ExpertRequest, Layers, Plan};
+
+use serde::Serialize;
+
+use super::gguf::GgufFile;
+use super::llama::ContextParams;
+
+/// Bytes that a model and one context on it take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryNeed {
+    /// The weights. Mapped from the file, they are the system's page cache; experts on one file share them.
+    pub weights: u64,
+    /// K and V caches at the context's size.
+    pub kv: u64,
+    /// Buffers for intermediate results, an estimate.
+    pub compute: u64,
+}
+
+impl MemoryNeed {
+    /// The need of `file` in a context with `params`, all of it in one place.
+    pub fn of(file: &GgufFile, params: &ContextParams) -> Self {
+        let parts = Parts::of(file);
+        Self {
+            weights: parts.weights(),
+            kv: parts.kv(params),
+            compute: parts.compute(params).saturating_add(parts::CONTEXT),
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.kv).saturating_add(self.compute)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            weights: self.weights.saturating_add(other.weights),
+            kv: self.kv.saturating_add(other.kv),
+            compute: self.compute.saturating_add(other.compute),
+        }
+    }
+}
+
+/// Environment variable that lowers [`available_memory`]: a number of bytes.
+pub const MEMORY_LIMIT: &str = "GENARM_MEMORY_LIMIT";
+
+/// Bytes of memory that the machine, or the control group that this process is in, has left; at most [`MEMORY_LIMIT`].
+pub fn available_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let free = system.available_memory();
+    let free = system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory));
+    let limit = std::env::var(MEMORY_LIMIT).ok().and_then(|bytes| bytes.parse().ok());
+    limit.map_or(free, |limit: u64| free.min(limit))
+}
+
+/// Cores that compute: hyper-threads of one core share its vector units and gain nothing.
+pub fn n_physical_cores() -> u32 {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let physical = sysinfo::System::physical_core_count().unwrap_or(allowed);
+    u32::try_from(physical.min(allowed)).unwrap_or(1).max(1)
+}

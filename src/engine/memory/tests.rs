@@ -1,0 +1,201 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::llama::{CacheType, FlashAttention};
+
+const MB: u64 = 1 << 20;
+
+/// A model of `n_layer` layers of a million parameters, a tied embedding of four million, and 4096 tokens.
+fn parts(n_layer: usize) -> Parts {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.gguf");
+    let tensor = |w: crate::engine::gguf::GgufWriter<'static>, name: &str, mb: u64| {
+        let dims = [1024, mb * MB / 1024];
+        w.tensor(name, &dims, crate::engine::gguf::TensorType::Q8_0, vec![0; (mb * MB / 32 * 34) as usize])
+    };
+    let mut writer = crate::engine::gguf::GgufWriter::new(&path)
+        .meta("general.architecture", "llama")
+        .meta("llama.block_count", n_layer as u32)
+        .meta("llama.context_length", 4096u32)
+        .meta("llama.embedding_length", 1024u32)
+        .meta("llama.feed_forward_length", 1024u32)
+        .meta("llama.attention.head_count", 16u32)
+        .meta("llama.attention.head_count_kv", 8u32);
+    for (key, value) in crate::eval::synthetic::SyntheticVocabulary::byte_level(4096).metadata() {
+        writer = writer.meta(key, value.clone());
+    }
+    writer = tensor(writer, "token_embd.weight", 4);
+    for layer in 0..n_layer {
+        writer = tensor(writer, &format!("blk.{layer}.ffn_up.weight"), 1);
+    }
+    writer.finish().expect("a file");
+    Parts::of(&GgufFile::open(&path).expect("a header"))
+}
+
+fn params(n_ctx: u32) -> ContextParams {
+    ContextParams {
+        n_ctx,
+        n_seq: 1,
+        n_batch: 32,
+        n_ubatch: 32,
+        n_threads: 1,
+        n_threads_batch: 1,
+        type_k: CacheType::F16,
+        type_v: CacheType::F16,
+        flash_attention: FlashAttention::Auto,
+    }
+}
+
+fn request(name: &str, file: &str, weight: f32, devices: &[usize], layers: Layers) -> ExpertRequest {
+    ExpertRequest {
+        name: name.into(),
+        file: file.into(),
+        parts: parts(8),
+        adapters: 0,
+        params: params(1024),
+        n_sequences: 1,
+        layers,
+        devices: devices.to_vec(),
+        tensor_split: Vec::new(),
+        weight,
+    }
+}
+
+fn devices(frees: &[u64]) -> Vec<DeviceMemory> {
+    frees.iter().enumerate().map(|(i, free)| DeviceMemory { name: format!("D{i}"), free: *free }).collect()
+}
+
+#[test]
+fn weights_of_one_file_are_counted_once_and_caches_for_every_sequence() {
+    let alone = Plan::of(&[request("base", "a", 0.0, &[], Layers::Auto)], &devices(&[u64::MAX]));
+    let both = [request("base", "a", 0.0, &[], Layers::Auto), request("x", "a", 1.0, &[], Layers::Auto)];
+    let plan = Plan::of(&both, &devices(&[u64::MAX]));
+    assert_eq!(plan.need(0).weights, alone.need(0).weights);
+    assert_eq!(plan.need(0).kv, 2 * alone.need(0).kv);
+    assert!(plan.experts[1].shares_weights);
+    let mut many = both.to_vec();
+    many[0].n_sequences = 3;
+    assert_eq!(Plan::of(&many, &devices(&[u64::MAX])).need(0).kv, 4 * alone.need(0).kv);
+    // 1024 cells of 8 heads of 64 numbers of 2 bytes, K and V, 8 layers.
+    assert_eq!(alone.need(0).kv, 1024 * 8 * 64 * 2 * 2 * 8);
+}
+
+#[test]
+fn auto_gives_the_base_its_layers_first_then_the_arms_by_weight() {
+    let all = Plan::of(&[request("base", "a", 0.0, &[1], Layers::Auto)], &devices(&[u64::MAX, u64::MAX]));
+    assert_eq!((all.experts[0].n_gpu_layers, all.experts[0].n_layers), (9, 9));
+    let one = all.need(1).total();
+    let requests = [
+        request("light", "b", 0.1, &[1], Layers::Auto),
+        request("base", "a", 0.0, &[1], Layers::Auto),
+        request("heavy", "c", -2.0, &[1], Layers::Auto),
+    ];
+    let plan = Plan::of(&requests, &devices(&[u64::MAX, 2 * one]));
+    let layers: Vec<_> = plan.experts.iter().map(|e| e.n_gpu_layers).collect();
+    assert_eq!(layers, [0, 9, 9], "the light ARM stays in main memory");
+    assert_eq!(plan.shortage(), None);
+    let plan = Plan::of(&requests, &devices(&[u64::MAX, one * 3 / 2]));
+    assert!(plan.experts[1].n_gpu_layers == 9 && (1..9).contains(&plan.experts[2].n_gpu_layers), "{plan:?}");
+}
+
+#[test]
+fn experts_of_one_file_take_as_many_layers_so_that_they_share() {
+    let one = Plan::of(&[request("base", "a", 0.0, &[1], Layers::Auto)], &devices(&[u64::MAX, u64::MAX])).need(1);
+    let free = one.total() - MB;
+    let requests = [request("base", "a", 0.0, &[1], Layers::Auto), request("x", "a", 1.0, &[1], Layers::Auto)];
+    let plan = Plan::of(&requests, &devices(&[u64::MAX, free]));
+    assert_eq!(plan.experts[0].n_gpu_layers, plan.experts[1].n_gpu_layers);
+    assert!(plan.experts[1].shares_weights);
+}
+
+#[test]
+fn tensor_split_divides_the_layers() {
+    let mut wanted = request("base", "a", 0.0, &[1, 2], Layers::Count(99));
+    wanted.tensor_split = vec![1.0, 2.0];
+    let plan = Plan::of(&[wanted], &devices(&[u64::MAX, u64::MAX, u64::MAX]));
+    let kv = |d: usize| plan.need(d).kv / (1024 * 8 * 64 * 2 * 2);
+    assert_eq!((kv(0), kv(1), kv(2)), (0, 3, 5), "of 8 layers and the output, a third and two thirds");
+}
+
+#[test]
+fn a_tied_embedding_is_there_twice_when_the_output_is_on_a_device() {
+    let host = Plan::of(&[request("base", "a", 0.0, &[], Layers::Count(0))], &devices(&[u64::MAX, u64::MAX]));
+    let away = Plan::of(&[request("base", "a", 0.0, &[1], Layers::Count(9))], &devices(&[u64::MAX, u64::MAX]));
+    let embedding = 4 * MB / 32 * 34;
+    assert_eq!(away.need(0).weights, embedding);
+    assert_eq!(away.need(1).weights, host.need(0).weights);
+}
+
+#[test]
+fn a_shortage_names_the_cheapest_changes_and_each_of_them_fits() {
+    let requests = [request("base", "a", 0.0, &[], Layers::Auto), request("x", "b", 1.0, &[], Layers::Auto)];
+    let whole = Plan::of(&requests, &devices(&[u64::MAX])).need(0);
+    let tight = devices(&[whole.total() - whole.kv / 4]);
+    assert_eq!(Plan::of(&requests, &tight).shortage(), Some(0));
+    let found = changes(&requests, &tight);
+    let texts: Vec<_> = found.iter().map(|c| c.text.as_str()).collect();
+    assert_eq!(texts[0], "--cache-type-k q8_0 --cache-type-v q8_0");
+    assert!(texts[1].starts_with("--n-ctx "), "{texts:?}");
+    assert!(found.windows(2).all(|pair| pair[0].cost <= pair[1].cost), "{found:?}");
+    assert!(changes(&requests, &devices(&[MB])).is_empty(), "nothing helps where the weights alone do not fit");
+}
+
+#[test]
+fn two_copies_of_one_file_are_to_be_shared() {
+    let both = |layers| {
+        let mut requests = [request("base", "a", 0.0, &[1], Layers::Count(9)), request("x", "a", 1.0, &[1], layers)];
+        requests.iter_mut().for_each(|r| r.params.n_ctx = 64);
+        requests
+    };
+    let shared = Plan::of(&both(Layers::Count(9)), &devices(&[u64::MAX, u64::MAX]));
+    let apart = Plan::of(&both(Layers::Count(3)), &devices(&[u64::MAX, u64::MAX]));
+    assert!(shared.experts[1].shares_weights && !apart.experts[1].shares_weights);
+    assert!(shared.need(1).total() < apart.need(1).total());
+    let found = changes(&both(Layers::Count(3)), &devices(&[u64::MAX, shared.need(1).total()]));
+    assert!(found[0].text.contains("\"x\" as those of base") && found[0].cost == 0.0, "{found:?}");
+}
+
+proptest! {
+    #[test]
+    fn what_is_left_to_the_plan_never_overfills_a_device(free in 0..80 * MB, n_ctx in 1u32..4000, layers in 0u32..12) {
+        let mut requests = vec![
+            request("base", "a", 0.0, &[1], Layers::Auto),
+            request("x", "b", 1.0, &[1], Layers::Auto),
+        ];
+        requests.iter_mut().for_each(|r| r.params.n_ctx = n_ctx);
+        let plan = Plan::of(&requests, &devices(&[u64::MAX, free]));
+        prop_assert!(plan.need(1).total() <= free || plan.experts.iter().all(|e| e.n_gpu_layers == 0));
+        // Wherever the layers are, all of the weights and caches are somewhere.
+        requests[0].layers = Layers::Count(layers);
+        let fixed = Plan::of(&requests, &devices(&[u64::MAX, u64::MAX]));
+        prop_assert_eq!(fixed.need(0).kv + fixed.need(1).kv, requests.iter().map(|r| r.parts.kv(&r.params)).sum::<u64>());
+    }
+
+    #[test]
+    fn every_change_that_is_offered_fits(share in 0.3f64..1.0) {
+        let requests = [request("base", "a", 0.0, &[], Layers::Auto), request("x", "b", 1.0, &[], Layers::Auto)];
+        let whole = Plan::of(&requests, &devices(&[u64::MAX])).need(0).total();
+        let free = devices(&[(whole as f64 * share) as u64]);
+        for change in changes(&requests, &free) {
+            let mut changed = requests.to_vec();
+            let words: Vec<_> = change.text.split(' ').collect();
+            for pair in words.windows(2) {
+                let number = pair[1].parse().unwrap_or(0);
+                for r in &mut changed {
+                    match pair[0] {
+                        "--n-ctx" => r.params.n_ctx = r.params.n_ctx.min(number),
+                        "--n-ubatch" => r.params.n_ubatch = r.params.n_ubatch.min(number),
+                        "--cache-type-k" => r.params.type_k = CacheType::Q8_0,
+                        "--cache-type-v" => r.params.type_v = CacheType::Q8_0,
+                        _ => {}
+                    }
+                }
+            }
+            if change.text.starts_with("without") {
+                changed.pop();
+            }
+            changed.iter_mut().for_each(|r| r.params.n_ubatch = r.params.n_ubatch.min(r.params.n_ctx));
+            prop_assert_eq!(Plan::of(&changed, &free).shortage(), None, "{}", change.text);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Who drafts for a session.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::open::{Loading, member, model_params};
+use super::{ArmText, SessionError};
+use crate::config::{ArmSpec, Config, ExpertSpec, Speculate};
+use crate::decode::controller::{Controller, DRAFT_MAX, Prior};
+use crate::decode::draft::{ArmDrafter, BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
+use crate::decode::{Policy, Speculator};
+use crate::engine::llama::Model;
+use crate::engine::share::apart;
+use crate::guidance::check_vocabulary;
+use crate::sampling::HookState;
+use crate::sampling::params::Mirostat;
+
+/// Tokens that a named drafter drafts, unless the user says otherwise: a copy is seldom wrong, a model sooner.
+const LENGTH: usize = 4;
+const LENGTH_LOOKUP: usize = 8;
+/// The ARMs help to draft where reading them costs less than this share of reading the base.
+const CHEAP: f64 = 0.5;
+/// `auto` lets the base draft only where it is less than this share of a plain step.
+const SMALL_BASE: f64 = 0.6;
+
+/// The base's weights and the ARMs', which say what they cost before anything is measured: a token reads them all.
+struct Parts<'a> {
+    config: &'a Config,
+    base: &'a Arc<Model>,
+    arms: &'a [ArmText],
+    hook: &'a HookState,
+}
+
+/// The speculator that the configuration asks for; `None` decodes plainly.
+pub(super) fn speculator(
+    config: &Config,
+    base: &Arc<Model>,
+    arms: &[ArmText],
+    hook: &HookState,
+    loading: Loading<'_>,
+) -> Result<Option<Speculator>, SessionError> {
+    if config.speculate == Speculate::Off {
+        return Ok(None);
+    }
+    let parts = Parts { config, base, arms, hook };
+    if let Some(obstacle) = parts.obstacle() {
+        return match &config.speculate {
+            Speculate::Auto => Ok(None),
+            _ => Err(SessionError::Speculate(obstacle)),
+        };
+    }
+    let max = |default| config.draft_max.map_or(default, |n| n as usize);
+    let fixed = |drafter: Box<dyn Drafter>, length| (vec![drafter], Policy::Fixed(max(length)));
+    let (drafters, policy) = match &config.speculate {
+        Speculate::Off => return Ok(None),
+        Speculate::Auto => parts.auto(max(DRAFT_MAX))?,
+        Speculate::Lookup => fixed(Box::new(LookupDrafter), LENGTH_LOOKUP),
+        Speculate::Base => fixed(parts.needs_arms("base").map(|()| Box::new(BaseDrafter) as Box<dyn Drafter>)?, LENGTH),
+        Speculate::Backbone => fixed(parts.backbone()?.ok_or_else(no_backbone)?, LENGTH),
+        Speculate::Draft(file) => fixed(parts.draft(file, loading)?, LENGTH),
+        Speculate::Arm(name) => fixed(parts.arm(name.as_deref())?, LENGTH),
+    };
+    Ok(Some(Speculator::new(drafters, policy)))
+}
+
+fn no_backbone() -> SessionError {
+    SessionError::Speculate(
+        "no ARM is a LoRA on a model other than the base, so there is no backbone to draft with; \
+         take base, lookup or draft:FILE"
+            .into(),
+    )
+}
+
+impl Parts<'_> {
+    /// Why nothing can be drafted.
+    fn obstacle(&self) -> Option<String> {
+        if self.config.sampling.mirostat != Mirostat::Off {
+            return Some(
+                "mirostat has no distribution that a draft could be held against; take --speculate off".into(),
+            );
+        }
+        let recurrent = |model: &Arc<Model>| model.is_recurrent();
+        let arm = self.arms.iter().find(|arm| recurrent(arm.vocab.model())).map(|arm| format!("ARM \"{}\"", arm.name));
+        let who = if recurrent(self.base) { Some("the base".into()) } else { arm };
+        who.map(|who| format!("{who} is a recurrent model, which cannot take back a draft; take --speculate off"))
+    }
+
+    fn needs_arms(&self, drafter: &str) -> Result<(), SessionError> {
+        match self.arms {
+            [] => Err(SessionError::Speculate(format!(
+                "{drafter} drafts for ARMs, and there are none; take lookup or draft:FILE"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn arm_bytes(&self) -> f64 {
+        self.arms.iter().map(|arm| arm.vocab.model().n_bytes() as f64).sum()
+    }
+
+    /// A plain step reads this much.
+    fn step_bytes(&self) -> f64 {
+        self.base.n_bytes() as f64 + self.arm_bytes()
+    }
+
+    /// Whether the ARMs are so small beside the base that they help to draft.
+    fn arms_are_cheap(&self) -> bool {
+        !self.arms.is_empty() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
+    }
+
+    /// A drafter of a model, which hears the ARMs where they are cheap.
+    fn model(&self, name: String, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Box<dyn Drafter>, SessionError> {
+        if model.is_recurrent() {
+            let problem = format!("{name} is a recurrent model, which cannot take back a draft; take another");
+            return Err(SessionError::Speculate(problem));
+        }
+        let spec = ExpertSpec { lora: Vec::new(), ..spec.clone() };
+        let params = member(name.clone(), model, &spec)?.params;
+        let alone = apart(model, &[], &params, 1);
+        let expert = alone.map_err(|source| SessionError::Sequence { who: name.clone(), source })?.remove(0);
+        let guided = self.arms_are_cheap();
+        if guided {
+            self.hook.with_guide(|guide| guide.keep_rows());
+        }
+        Ok(Box::new(ModelDrafter::new(name, Box::new(expert), guided)))
+    }
+
+    /// The first ARM that is a LoRA on another model than the base, with the adapter off.
+    fn backbone_of(&self) -> Option<(&ArmSpec, &Arc<Model>)> {
+        let arms = self.config.arms.iter().zip(self.arms);
+        let mut arms = arms.map(|(spec, text)| (spec, text.vocab.model()));
+        arms.find(|(arm, model)| !arm.spec.lora.is_empty() && !Arc::ptr_eq(model, self.base))
+    }
+
+    fn backbone(&self) -> Result<Option<Box<dyn Drafter>>, SessionError> {
+        self.needs_arms("backbone")?;
+        self.backbone_of().map(|(arm, model)| self.model("backbone".into(), model, &arm.spec)).transpose()
+    }
+
+    fn draft(&self, file: &Path, loading: Loading<'_>) -> Result<Box<dyn Drafter>, SessionError> {
+        let spec = ExpertSpec { model: file.to_owned(), ..self.config.base.clone() };
+        let fail = |source| SessionError::Load { who: "drafter".into(), source };
+        let model = Model::load(file, &model_params(&spec), &mut |share| loading(file, share)).map_err(fail)?;
+        if let (Some(of_base), Some(of_draft)) = (self.base.file().vocabulary(), model.file().vocabulary()) {
+            check_vocabulary(&of_base, &of_draft).map_err(|source| {
+                let base = self.config.base.model.display();
+                SessionError::Speculate(format!("{} cannot draft for {base}: {source}", file.display()))
+            })?;
+        }
+        self.model("draft".into(), &model, &spec)
+    }
+
+    fn arm(&self, name: Option<&str>) -> Result<Box<dyn Drafter>, SessionError> {
+        self.needs_arms("arm")?;
+        // The configuration has refused unknown names.
+        let index = self.arms.iter().position(|arm| name.is_none_or(|name| arm.name == name)).unwrap_or(0);
+        self.hook.with_guide(|guide| guide.keep_rows());
+        Ok(Box::new(ArmDrafter::new(index, &self.arms[index].name)))
+    }
+
+    /// All drafters that may pay, with what is assumed of them until they are measured.
+    fn auto(&self, max: usize) -> Result<(Vec<Box<dyn Drafter>>, Policy), SessionError> {
+        let step = self.step_bytes();
+        // One row more of a batch, where a token of one row takes 1.
+        let row = 0.2;
+        let mut drafters: Vec<Box<dyn Drafter>> = vec![Box::new(LookupDrafter)];
+        let mut priors = vec![Prior { token: 0.0, row, acceptance: [0.2, 0.4, 0.7] }];
+        if let Some((_, model)) = self.backbone_of()
+            && let Some(drafter) = self.backbone()?
+        {
+            let helpers = if self.arms_are_cheap() { self.arm_bytes() } else { 0.0 };
+            drafters.push(drafter);
+            priors.push(Prior { token: (model.n_bytes() as f64 + helpers) / step, row, acceptance: [0.7; 3] });
+        }
+        let share = self.base.n_bytes() as f64 / step;
+        if share < SMALL_BASE {
+            drafters.push(Box::new(BaseDrafter));
+            priors.push(Prior { token: share, row: row * (1.0 - share), acceptance: [0.7; 3] });
+        }
+        Ok((drafters, Policy::Auto(Box::new(Controller::new(max, priors)))))
+    }
+}

@@ -1,0 +1,157 @@
+//! Where the experts of a configuration go, told from headers alone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::HumanBytes;
+
+use super::SessionError;
+use super::error::Shortage;
+use super::open::context_params;
+use crate::config::{Config, ExpertSpec, GpuLayers, SplitMode};
+use crate::engine::gguf::GgufFile;
+use crate::engine::llama::{Device, devices, rpc};
+use crate::engine::memory::{
+    Change, DeviceMemory, ExpertRequest, Layers, MemoryNeed, Parts, Plan, available_memory, changes,
+};
+
+/// A configuration's plan, and what to change where it does not fit.
+#[derive(Debug, Clone)]
+pub struct MemoryPlan {
+    /// Where everything goes.
+    pub plan: Plan,
+    /// The cheapest changes that would fit; empty where all fits.
+    pub changes: Vec<Change>,
+}
+
+/// What the driver and the backend keep for themselves: a fixed part, and a share of what is free.
+const DEVICE_RESERVE: u64 = 256 << 20;
+const DEVICE_RESERVE_SHARE: u64 = 32;
+
+/// Plans a configuration with `n_lanes` texts at a time; nothing is loaded. RPC servers are asked for their memory.
+///
+/// # Errors
+///
+/// [`SessionError::Load`] for a file that is no sound model, and for a server that cannot be reached.
+pub fn plan(config: &Config, n_lanes: usize) -> Result<MemoryPlan, SessionError> {
+    let local: Vec<_> = devices().into_iter().filter(Device::takes_layers).collect();
+    let remote = remote_devices(&config.base)?;
+    let free = |d: &Device| d.memory_free.saturating_sub(DEVICE_RESERVE + d.memory_free / DEVICE_RESERVE_SHARE);
+    let memory = |d: &Device| DeviceMemory { name: d.name.clone(), free: free(d) };
+    let mut places = vec![DeviceMemory { name: "main memory".to_owned(), free: available_memory() }];
+    places.extend(local.iter().map(memory));
+    places.extend(remote.iter().map(|d| DeviceMemory { name: format!("{} ({})", d.name, d.description), ..memory(d) }));
+    let mut requests = vec![request("base", &config.base, 0.0, &local, remote.len())?];
+    for arm in &config.arms {
+        let n_remote = if arm.spec.rpc.is_empty() { 0 } else { remote.len() };
+        requests.push(request(&arm.name, &arm.spec, arm.weight, &local, n_remote)?);
+    }
+    requests.iter_mut().for_each(|r| r.n_sequences = u32::try_from(n_lanes).unwrap_or(u32::MAX));
+    let plan = Plan::of(&requests, &places);
+    let changes = if plan.shortage().is_some() { changes(&requests, &places) } else { Vec::new() };
+    Ok(MemoryPlan { plan, changes })
+}
+
+/// Refuses what would not fit, and fills in the layers that the configuration leaves to the plan.
+///
+/// An allocation that the system grants and cannot keep would end the process without a word.
+pub(super) fn resolve(config: &Config, n_lanes: usize) -> Result<Config, SessionError> {
+    let mut config = config.clone();
+    // What cannot be read is reported, with its name, when it is loaded.
+    let experts = || std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec));
+    if experts().any(|spec| GgufFile::open_model(&spec.model).is_err()) {
+        return Ok(config);
+    }
+    let MemoryPlan { plan, changes } = plan(&config, n_lanes)?;
+    if let Some(device) = plan.shortage() {
+        return Err(shortage(&plan, device, &changes));
+    }
+    let specs = std::iter::once(&mut config.base).chain(config.arms.iter_mut().map(|arm| &mut arm.spec));
+    for (spec, expert) in specs.zip(&plan.experts) {
+        if spec.n_gpu_layers == GpuLayers::Auto {
+            if (1..expert.n_layers).contains(&expert.n_gpu_layers) {
+                let (name, n, of) = (&expert.name, expert.n_gpu_layers, expert.n_layers);
+                tracing::warn!(expert = %name, layers = n, of, "not all layers fit on the device");
+            }
+            spec.n_gpu_layers = GpuLayers::Count(expert.n_gpu_layers);
+        }
+    }
+    Ok(config)
+}
+
+fn shortage(plan: &Plan, device: usize, changes: &[Change]) -> SessionError {
+    let words = |bytes| HumanBytes(bytes).to_string();
+    let need = plan.need(device);
+    let MemoryNeed { weights, kv, compute } = need;
+    let advice = match changes {
+        [] => "no single setting helps; take smaller models, or a machine with more memory".to_owned(),
+        changes => {
+            let texts: Vec<_> = changes.iter().map(|change| change.text.as_str()).collect();
+            format!("any of these would fit: {}", texts.join("; "))
+        }
+    };
+    SessionError::Memory(Box::new(Shortage {
+        device: plan.devices[device].name.clone(),
+        need: words(need.total()),
+        weights: words(weights),
+        kv: words(kv),
+        compute: words(compute),
+        free: words(plan.devices[device].free),
+        advice,
+    }))
+}
+
+/// The devices of the base's servers.
+fn remote_devices(base: &ExpertSpec) -> Result<Vec<Device>, SessionError> {
+    if !base.rpc.is_empty() {
+        let seconds = base.rpc_timeout.map(u64::from);
+        rpc::set_timeout(seconds.map_or(rpc::DEFAULT_TIMEOUT, Duration::from_secs));
+    }
+    let mut found = Vec::new();
+    for endpoint in &base.rpc {
+        let of_server = rpc::devices_of(endpoint);
+        found.extend(of_server.map_err(|source| SessionError::Load { who: "base".to_owned(), source })?);
+    }
+    Ok(found)
+}
+
+/// An expert as the plan sees it; the last `n_remote` places are the servers' devices, which come first, as in the engine.
+fn request(
+    name: &str,
+    spec: &ExpertSpec,
+    weight: f32,
+    local: &[Device],
+    n_remote: usize,
+) -> Result<ExpertRequest, SessionError> {
+    let who = if name == "base" { name.to_owned() } else { format!("ARM \"{name}\"") };
+    let file = GgufFile::open_model(&spec.model).map_err(|e| SessionError::Load { who, source: e.into() })?;
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    let mut devices: Vec<usize> = (1 + local.len()..1 + local.len() + n_remote).collect();
+    match &spec.device {
+        Some(names) => {
+            let place = |name: &str| local.iter().position(|d| d.name.eq_ignore_ascii_case(name.trim()));
+            devices.extend(names.split(',').filter_map(place).map(|i| i + 1));
+        }
+        None if n_remote == 0 => devices.extend(1..=local.len()),
+        None => {}
+    }
+    if spec.split_mode == SplitMode::None {
+        devices = devices.into_iter().skip(spec.main_gpu as usize).take(1).collect();
+    }
+    Ok(ExpertRequest {
+        name: name.to_owned(),
+        parts: Parts::of(&file),
+        params: context_params(spec, &file),
+        file: std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()),
+        adapters: spec.lora.iter().map(|lora| size(&lora.path)).sum(),
+        n_sequences: 1, // set by `plan`
+        layers: match spec.n_gpu_layers {
+            GpuLayers::Auto => Layers::Auto,
+            GpuLayers::All => Layers::Count(u32::MAX),
+            GpuLayers::Count(n) => Layers::Count(n),
+        },
+        devices,
+        tensor_split: spec.tensor_split.clone(),
+        weight,
+    })
+}
