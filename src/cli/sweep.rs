@@ -191,7 +191,7 @@ fn report(
         let value = json!({"about": about, "points": summaries, "front": front});
         print(&format!("{}\n", serde_json::to_string_pretty(&value)?))?;
     } else {
-        print(&text(args, names, summaries, front))?;
+        print(&text(names, summaries, front))?;
     }
     match (&args.write_profile, &config.path, front.recommended) {
         (Some(name), Some(path), Some(best)) => {
@@ -207,7 +207,7 @@ fn report(
     Ok(())
 }
 
-fn text(args: &Args, names: &[String], summaries: &[Summary], front: &Front) -> String {
+fn text(names: &[String], summaries: &[Summary], front: &Front) -> String {
     let rewards: Vec<String> = summaries.first().map(|s| s.rewards.keys().cloned().collect()).unwrap_or_default();
     let row = |(i, s): (usize, &Summary)| {
         let mark = match (front.recommended == Some(i), front.points.contains(&i)) {
