@@ -45,6 +45,25 @@ pub trait Expert {
         let _ = (history, k);
     }
 
+    /// Tokens at the beginning of `history` that are in memory already, so that [`advance`](Self::advance) need not decode them.
+    ///
+    /// An expert that reads for nothing has all of them there: its prompts are never read in chunks.
+    fn n_cached(&self, history: &[Token]) -> usize {
+        history.len()
+    }
+
+    /// Decodes what was announced with [`prepare`](Self::prepare), and hands over nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    fn read(&mut self) -> Result<(), ExpertError> {
+        Ok(())
+    }
+
+    /// Forgets the history, so that the next is read from its beginning, in batches that depend on nothing else.
+    fn forget(&mut self) {}
+
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;
 }

@@ -18,6 +18,7 @@ pub mod expert;
 pub mod guidance;
 mod nearest;
 pub mod sampling;
+pub mod server;
 pub mod session;
 mod table_expert;
 pub mod train;

@@ -30,9 +30,14 @@ impl ConfigArgs {
 
 /// Opens a session with a progress bar.
 pub fn open(config: Config) -> anyhow::Result<Session> {
+    open_lanes(config, 1)
+}
+
+/// The same with room for several texts at once.
+pub fn open_lanes(config: Config, n_lanes: usize) -> anyhow::Result<Session> {
     let mut bar: Option<(PathBuf, ProgressBar)> = None;
     let flag = interrupt_flag();
-    let result = Session::open(config, &mut |path, share| {
+    let result = Session::open_lanes(config, n_lanes, &mut |path, share| {
         if bar.as_ref().is_none_or(|(shown, _)| shown != path) {
             if let Some((_, bar)) = bar.take() {
                 bar.finish_and_clear();

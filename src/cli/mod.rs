@@ -7,6 +7,7 @@ mod generate;
 mod inspect;
 mod load;
 mod schema;
+mod serve;
 pub mod train;
 
 use std::fmt;
@@ -33,6 +34,7 @@ struct Cli {
 enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
+    Serve(Box<serve::Args>),
     Inspect(inspect::Args),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
+        Command::Serve(args) => serve::run(*args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),

@@ -90,6 +90,22 @@ impl Rows {
         self.rows[row].progress = progress;
     }
 
+    /// Tokens at the beginning of `history` that a row need not decode.
+    pub(super) fn n_cached(&self, row: usize, history: &[Token]) -> usize {
+        let row = &self.rows[row];
+        let common = common_prefix(history, &row.cached);
+        if common == row.cached.len() || !self.ctx.model().is_recurrent() {
+            return common;
+        }
+        row.checkpoint.as_ref().map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+    }
+
+    /// Empties a row.
+    pub(super) fn forget(&mut self, row: usize) {
+        self.ctx.truncate(row, 0);
+        self.rows[row] = Row { part: self.rows[row].part, n_decoded: self.rows[row].n_decoded, ..Row::default() };
+    }
+
     /// Notes what a row is to be brought to. What cannot be served is left for [`advance`](Self::advance) to refuse.
     pub(super) fn prepare(&mut self, row: usize, history: &[Token], k: usize) {
         if self.check(history, k).is_err() || self.rows[row].start_of(history, k).is_some() {
@@ -139,7 +155,7 @@ impl Rows {
     }
 
     /// Decodes everything that is due, in as few batches as it takes.
-    fn flush(&mut self) -> Result<(), ExpertError> {
+    pub(super) fn flush(&mut self) -> Result<(), ExpertError> {
         for row in 0..self.rows.len() {
             self.begin(row);
         }

@@ -1,4 +1,5 @@
 //! Measuring what guidance does, and what it costs.
 
+pub mod score;
 pub mod synthetic;
 pub mod timing;

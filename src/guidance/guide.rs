@@ -46,6 +46,18 @@ impl Arm {
         let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
         self.expert.prepare(wanted, k);
     }
+
+    /// Announces the next `max` tokens, if the ARM lacks more than that. False where it does not.
+    fn prepare_chunk(&mut self, history: &[Token], n_prompt: usize, max: usize) -> bool {
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let end = self.expert.n_cached(wanted) + max;
+        // A prompt that does not fit is refused by the step itself.
+        let lacks_more = end < wanted.len() && wanted.len() <= self.expert.n_ctx();
+        if lacks_more {
+            self.expert.prepare(&wanted[..end], 1);
+        }
+        lacks_more
+    }
 }
 
 /// What an ARM reads where the base reads `history`: its own prompt, if it has one, and the common response.
@@ -124,6 +136,8 @@ pub struct Guide {
     now: Vec<f32>,
     /// Tokens of the base's prompt, which ARMs with a prompt of their own do not read.
     n_prompt: usize,
+    /// Whether ARMs with weight 0 are to be at hand too.
+    reads_all: bool,
     timing: Timing,
 }
 
@@ -136,7 +150,7 @@ impl Guide {
     pub fn new(arms: Vec<Arm>, weights: Weights) -> Self {
         assert!(arms.iter().map(Arm::name).eq(weights.names()), "a weight for each ARM, in the same order");
         let now = vec![0.0; arms.len()];
-        Self { arms, weights, now, n_prompt: 0, timing: Timing::default() }
+        Self { arms, weights, now, n_prompt: 0, reads_all: false, timing: Timing::default() }
     }
 
     /// The weights; a clone of them steers this guide from elsewhere.
@@ -163,13 +177,38 @@ impl Guide {
         }
     }
 
+    /// Whether ARMs with weight 0 are read along, because each step will be [explained](super::Report::explain).
+    pub fn read_all(&mut self, all: bool) {
+        self.reads_all = all;
+    }
+
     /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the base are
     /// decoded along with it.
     pub fn prepare(&mut self, history: &[Token], k: usize) {
+        let n_prompt = self.n_prompt;
+        self.needed().for_each(|arm| arm.prepare(history, n_prompt, k));
+    }
+
+    /// Announces the next `max` tokens of every ARM that lacks more than that of `history`. False where none does.
+    pub fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        let n_prompt = self.n_prompt;
+        self.needed().fold(false, |some, arm| arm.prepare_chunk(history, n_prompt, max) || some)
+    }
+
+    /// Decodes what was announced.
+    ///
+    /// # Errors
+    ///
+    /// [`GuideError`] of the first ARM that fails.
+    pub fn read(&mut self) -> Result<(), GuideError> {
+        self.needed().try_for_each(|arm| arm.expert.read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
+    }
+
+    /// The ARMs that the next step asks.
+    fn needed(&mut self) -> impl Iterator<Item = &mut Arm> {
         self.weights.copy_to(&mut self.now);
-        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
-            arm.prepare(history, self.n_prompt, k);
-        }
+        let all = self.reads_all;
+        self.arms.iter_mut().zip(&self.now).filter(move |(_, weight)| all || **weight != 0.0).map(|(arm, _)| arm)
     }
 
     /// Brings every ARM whose weight is not 0 to `history`, then hands its last `k` rows to `each`.

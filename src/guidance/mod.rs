@@ -15,7 +15,7 @@ mod vocabulary;
 mod weights;
 
 pub use combine::add_weighted;
-pub(crate) use combine::added as combine_one;
+pub(crate) use combine::{added as combine_one, floor};
 pub use guide::{Arm, Guide, GuideError, Timing};
 pub use report::{ArmReward, Report, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};

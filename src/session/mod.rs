@@ -5,14 +5,18 @@
 mod error;
 mod lane;
 mod open;
+mod pieces;
 mod prompt;
 mod share;
 
 pub use error::{PromptError, SessionError};
 pub use lane::Lane;
 pub use open::{Loading, context_params};
-pub use prompt::Prompt;
+pub use pieces::Pieces;
+pub use prompt::{Prompt, Prompts};
 pub use share::Shared;
+
+use std::sync::Arc;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};
@@ -30,13 +34,11 @@ pub struct Session {
     /// At least one.
     lanes: Vec<Lane>,
     shared: Vec<Shared>,
-    /// Of the base, then of each ARM that has one.
-    base_template: Option<ChatTemplate>,
-    arms: Vec<ArmText>,
+    prompts: Arc<Prompts>,
 }
 
 /// How an ARM reads prompts.
-struct ArmText {
+pub(crate) struct ArmText {
     name: String,
     vocab: Vocab,
     template: Option<ChatTemplate>,
@@ -69,7 +71,8 @@ impl Session {
         let lane = |(base, guide)| Lane::new(base, guide, on_error.clone(), &vocab);
         let lanes = opened.lanes.into_iter().map(lane).collect();
         let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
-        Ok(Self { config, vocab, lanes, shared, base_template, arms })
+        let prompts = Arc::new(Prompts::new(vocab.clone(), base_template, config.prompt.system.clone(), arms));
+        Ok(Self { config, vocab, lanes, shared, prompts })
     }
 
     /// Its lanes, each with weights of its own.

@@ -1,0 +1,244 @@
+//! The reward of every token of a given response, and what guidance would have done there.
+
+use serde::Serialize;
+
+use crate::expert::{Expert, ExpertError, Token};
+use crate::guidance::{Arm, GuideError, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
+
+/// What everybody says about one token of a response. Logarithms are natural, at temperature 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenScore {
+    /// The token.
+    pub token: Token,
+    /// Its log-probability under the base.
+    pub base: f32,
+    /// Its log-probability under the guided distribution.
+    pub guided: f32,
+    /// Its log-probability under each ARM: its reward, but for the factor β_r.
+    pub arms: Vec<f32>,
+    /// KL(guided ‖ base) at this position, in nats.
+    pub kl: f32,
+    /// The token that the base likes most here.
+    pub base_best: Token,
+    /// The token that the guided distribution likes most here.
+    pub guided_best: Token,
+}
+
+impl TokenScore {
+    /// Whether guidance changes the likeliest token.
+    pub fn flipped(&self) -> bool {
+        self.base_best != self.guided_best
+    }
+}
+
+/// The sums over a response.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Totals {
+    /// Tokens of the response.
+    pub n_tokens: usize,
+    /// Σ log π of the base, in nats.
+    pub base: f64,
+    /// Σ log p of the guided distribution, in nats.
+    pub guided: f64,
+    /// Σ log π of each ARM, in nats: times β_r, its reward.
+    pub arms: Vec<f64>,
+    /// Σ KL(guided ‖ base) over the positions, in nats: the divergence of a text that guidance has written.
+    pub kl: f64,
+    /// Positions at which guidance changes the likeliest token.
+    pub n_flipped: usize,
+}
+
+impl Totals {
+    /// Of these tokens, scored by `n_arms` ARMs.
+    pub fn of(tokens: &[TokenScore], n_arms: usize) -> Self {
+        let sum = |f: &dyn Fn(&TokenScore) -> f32| tokens.iter().map(|t| f64::from(f(t))).sum();
+        Self {
+            n_tokens: tokens.len(),
+            base: sum(&|t| t.base),
+            guided: sum(&|t| t.guided),
+            arms: (0..n_arms).map(|i| sum(&|t| t.arms[i])).collect(),
+            kl: sum(&|t| t.kl),
+            n_flipped: tokens.iter().filter(|t| t.flipped()).count(),
+        }
+    }
+}
+
+/// What every model reads before the response.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompts<'a> {
+    /// The base's tokens, at least one.
+    pub base: &'a [Token],
+    /// For each ARM its own tokens; `None` reads the base's.
+    pub arms: &'a [Option<Vec<Token>>],
+}
+
+/// Positions read at once: enough for a full batch, and few rows of logits to hold.
+const CHUNK: usize = 64;
+
+/// Scores each token of `response` under the base and all `arms`, and under the guidance of `weights` (one an ARM).
+///
+/// # Errors
+///
+/// When the response does not fit a context, or a model fails; the base is then called "base" in the error.
+///
+/// # Cost
+///
+/// Each model reads prompt and response once, in batches; then some passes over the vocabulary with `exp` a token and model.
+pub fn score(
+    base: &mut dyn Expert,
+    arms: &mut [Arm],
+    prompts: Prompts<'_>,
+    response: &[Token],
+    weights: &[f32],
+) -> Result<Vec<TokenScore>, GuideError> {
+    let n_vocab = base.n_vocab();
+    let mut scores = Vec::with_capacity(response.len());
+    let mut histories: Vec<Vec<Token>> =
+        prompts.arms.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
+    let mut history = prompts.base.to_vec();
+    let in_base = |source: ExpertError| GuideError { arm: "base".into(), source };
+    let mut before: &[Token] = &[];
+    for chunk in response.chunks(CHUNK) {
+        // The row after a token predicts the next one, so the last token of the chunk is not read yet.
+        let new = [before, &chunk[..chunk.len() - 1]].concat();
+        history.extend_from_slice(&new);
+        let base_rows = base.advance(&history, chunk.len()).map_err(in_base)?;
+        let mut guided = base_rows.to_vec();
+        let mut said = vec![Vec::with_capacity(arms.len()); chunk.len()];
+        for ((arm, own), &weight) in arms.iter_mut().zip(&mut histories).zip(weights) {
+            own.extend_from_slice(&new);
+            let name = arm.name().to_owned();
+            let expert = arm.expert();
+            let width = expert.n_vocab();
+            let rows = expert.advance(own, chunk.len()).map_err(|source| GuideError { arm: name, source })?;
+            for (i, (row, guided)) in rows.chunks_exact(width).zip(guided.chunks_exact_mut(n_vocab)).enumerate() {
+                let least = floor(row);
+                said[i].push(log_prob(row, chunk[i], least));
+                if weight != 0.0 {
+                    add_weighted(guided, row, least, weight);
+                }
+            }
+        }
+        let rows = base_rows.chunks_exact(n_vocab).zip(guided.chunks_exact(n_vocab));
+        scores.extend(
+            rows.zip(said).zip(chunk).map(|(((base, guided), arms), token)| token_score(*token, base, guided, arms)),
+        );
+        before = &chunk[chunk.len() - 1..];
+    }
+    Ok(scores)
+}
+
+/// Σ log π of `response` after `prompt` (at least one token) under one model, in nats.
+///
+/// # Errors
+///
+/// When it does not fit, or the model fails.
+pub fn log_prob_of(expert: &mut dyn Expert, prompt: &[Token], response: &[Token]) -> Result<f64, ExpertError> {
+    let n_vocab = expert.n_vocab();
+    let mut history = prompt.to_vec();
+    let (mut sum, mut before): (f64, &[Token]) = (0.0, &[]);
+    for chunk in response.chunks(CHUNK) {
+        history.extend_from_slice(before);
+        history.extend_from_slice(&chunk[..chunk.len() - 1]);
+        let rows = expert.advance(&history, chunk.len())?.chunks_exact(n_vocab);
+        sum += rows.zip(chunk).map(|(row, token)| f64::from(log_prob(row, *token, f32::NEG_INFINITY))).sum::<f64>();
+        before = &chunk[chunk.len() - 1..];
+    }
+    Ok(sum)
+}
+
+fn token_score(token: Token, base: &[f32], guided: &[f32], arms: Vec<f32>) -> TokenScore {
+    let (log_base, log_guided) = (log_softmax(base, 1.0), log_softmax(guided, 1.0));
+    let id = token as usize;
+    TokenScore {
+        token,
+        base: log_base[id],
+        guided: log_guided[id],
+        arms,
+        kl: kl_divergence(&log_guided, &log_base),
+        base_best: best(base),
+        guided_best: best(guided),
+    }
+}
+
+/// The log-probability of a token, which may lie in the padding that only the base has.
+fn log_prob(row: &[f32], token: Token, least: f32) -> f32 {
+    row.get(token as usize).copied().unwrap_or(least) - log_sum_exp(row)
+}
+
+fn best(row: &[f32]) -> Token {
+    (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0) as Token
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TableExpert;
+    use crate::guidance::{Contract, Tail};
+
+    const BASE: [[f32; 3]; 3] = [[1.0, 0.5, 0.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 0.3]];
+    const ARM: [[f32; 3]; 3] = [[0.0, 2.0, -1.0], [1.0, 1.0, 3.0], [0.2, 0.1, 0.0]];
+
+    fn table(rows: [[f32; 3]; 3]) -> TableExpert {
+        TableExpert::bigram(rows.map(|row| row.to_vec()).to_vec())
+    }
+
+    fn arm() -> Vec<Arm> {
+        vec![Arm::new("a", Box::new(table(ARM)), Contract { n_common: 3, tail: Tail::None })]
+    }
+
+    #[test]
+    fn every_token_is_scored_from_the_row_before_it() {
+        let prompts = Prompts { base: &[2, 0], arms: &[None] };
+        // Longer than a chunk, so that the seam is tested too.
+        let response: Vec<Token> = (0..150).map(|i| (i * 7 % 5 % 3) as Token).collect();
+        let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.5]).unwrap();
+        let text: Vec<_> = [2, 0].iter().chain(&response).copied().collect();
+        assert_eq!(scores.len(), response.len());
+        for (i, score) in scores.iter().enumerate() {
+            let (last, next) = (text[i + 1] as usize, text[i + 2] as usize);
+            let guided: Vec<_> = BASE[last].iter().zip(ARM[last]).map(|(b, a)| b + 0.5 * a).collect();
+            assert_eq!(score.token as usize, next);
+            assert!((score.base - log_softmax(&BASE[last], 1.0)[next]).abs() < 1e-6);
+            assert!((score.arms[0] - log_softmax(&ARM[last], 1.0)[next]).abs() < 1e-6);
+            assert!((score.guided - log_softmax(&guided, 1.0)[next]).abs() < 1e-6);
+            assert_eq!(score.guided_best, best(&guided));
+        }
+        let totals = Totals::of(&scores, 1);
+        assert_eq!(totals.n_flipped, scores.iter().filter(|s| s.base_best != s.guided_best).count());
+        assert!((totals.arms[0] - scores.iter().map(|s| f64::from(s.arms[0])).sum::<f64>()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_a_weight_guidance_is_the_base() {
+        let prompts = Prompts { base: &[0], arms: &[None] };
+        for score in score(&mut table(BASE), &mut arm(), prompts, &[1, 2, 1], &[0.0]).unwrap() {
+            assert_eq!((score.guided, score.kl, score.flipped()), (score.base, 0.0, false));
+        }
+    }
+
+    #[test]
+    fn an_arm_reads_its_own_prompt() {
+        let prompts = Prompts { base: &[0], arms: &[Some(vec![1, 1, 2])] };
+        let scores = score(&mut table(BASE), &mut arm(), prompts, &[1], &[1.0]).unwrap();
+        assert!((scores[0].arms[0] - log_softmax(&ARM[2], 1.0)[1]).abs() < 1e-6);
+        assert!((scores[0].base - log_softmax(&BASE[0], 1.0)[1]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_sum_of_one_model_is_that_of_the_scores() {
+        let response: Vec<Token> = (0..130).map(|i| (i * 5 % 7 % 3) as Token).collect();
+        let prompts = Prompts { base: &[1], arms: &[None] };
+        let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.0]).unwrap();
+        let sum = log_prob_of(&mut table(ARM), &[1], &response).unwrap();
+        assert!((sum - Totals::of(&scores, 1).arms[0]).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_empty_response_has_no_scores_and_a_full_model_is_named() {
+        let prompts = Prompts { base: &[0], arms: &[None] };
+        assert_eq!(score(&mut table(BASE), &mut arm(), prompts, &[], &[1.0]).unwrap(), []);
+        let full = score(&mut table(BASE).with_n_ctx(2), &mut arm(), prompts, &[1, 1, 1], &[1.0]).unwrap_err();
+        assert_eq!(full.arm, "base");
+    }
+}
