@@ -10,7 +10,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test bench models models-report clean
+.PHONY: help setup build demo lint test test-tools bench models models-report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +29,11 @@ lint: setup ## Check format, clippy and documentation; any warning is an error
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
 
-test: setup ## Run all tests, those in the documentation too
-	$(CARGO) test --release
+test: setup test-tools ## Run all tests, those in the documentation too
+	GENARM_TEST_TOOLS=1 $(CARGO) test --release
+
+test-tools: ## Install a browser and OpenAI's clients for the tests of the server
+	@scripts/test-tools
 
 bench: build ## Measure guided decoding against the base alone (BENCH="...")
 	target/release/genarm bench $(BENCH)

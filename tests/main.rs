@@ -5,5 +5,6 @@ mod config;
 mod engine;
 mod gguf;
 mod sampling;
+mod server;
 mod support;
 mod train;

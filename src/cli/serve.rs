@@ -89,7 +89,6 @@ impl Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (config, options) = (args.config.resolve()?, args.options());
     let n_lanes = options.parallel;
-    let (server, engine) =
-        Server::start(move || open_lanes(config, n_lanes), args.config.overrides.clone(), &options)?;
+    let (server, engine) = Server::start(move || open_lanes(config, n_lanes), args.config.overrides.clone(), &options)?;
     serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"))
 }

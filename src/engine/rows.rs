@@ -97,7 +97,9 @@ impl Rows {
         if common == row.cached.len() || !self.ctx.model().is_recurrent() {
             return common;
         }
-        row.checkpoint.as_ref().map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+        row.checkpoint
+            .as_ref()
+            .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
     }
 
     /// Empties a row.

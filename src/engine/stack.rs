@@ -89,9 +89,12 @@ pub fn stack(model: &Arc<Model>, parts: &[Vec<Scaled<'_>>]) -> Result<Adapters, 
         let rank = matrix.blocks.iter().map(|block| block.rows.len()).sum::<usize>() as u64;
         let (a, b) = (format!("{target}.lora_a"), format!("{target}.lora_b"));
         blocks.insert(a.clone(), matrix.blocks.clone());
-        writer = writer
-            .tensor(&a, &[matrix.n_in, rank], TensorType::F32, matrix.a.as_slice())
-            .tensor(&b, &[rank, matrix.n_out], TensorType::F32, bytes(&matrix.b()));
+        writer = writer.tensor(&a, &[matrix.n_in, rank], TensorType::F32, matrix.a.as_slice()).tensor(
+            &b,
+            &[rank, matrix.n_out],
+            TensorType::F32,
+            bytes(&matrix.b()),
+        );
     }
     writer.finish()?;
     Ok(Adapters::Stack(Lora::load(model, &path, 1.0)?, blocks))

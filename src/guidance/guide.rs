@@ -201,7 +201,8 @@ impl Guide {
     ///
     /// [`GuideError`] of the first ARM that fails.
     pub fn read(&mut self) -> Result<(), GuideError> {
-        self.needed().try_for_each(|arm| arm.expert.read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
+        self.needed()
+            .try_for_each(|arm| arm.expert.read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
     }
 
     /// The ARMs that the next step asks.
@@ -346,6 +347,25 @@ mod tests {
         let mut logits = [0.0; 8];
         guide.add(&[0, 1, 2], 2, &mut logits).unwrap();
         assert_eq!(logits, [0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn long_prompts_are_read_in_chunks_by_those_that_lack_them() {
+        let mut guide = guide(&[1.0, 0.0]);
+        guide.begin(2, vec![Some(vec![3; 10]), Some(vec![3; 20])]);
+        let chunks = |guide: &mut Guide| {
+            let mut n = 0;
+            while guide.prepare_chunk(&[0, 1], 4) {
+                guide.read().unwrap();
+                n += 1;
+            }
+            n
+        };
+        assert_eq!((chunks(&mut guide), guide.n_decoded()), (2, 8));
+        guide.read_all(true);
+        assert_eq!((chunks(&mut guide), guide.n_decoded()), (4, 8 + 16), "the ARM without a weight reads too");
+        guide.begin(2, vec![Some(vec![3; 101]), None]);
+        assert_eq!(chunks(&mut guide), 0, "what does not fit is left to the step to refuse");
     }
 
     #[test]

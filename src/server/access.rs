@@ -47,8 +47,12 @@ impl Access {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the API keys {}", path.display()))?;
-                let keys: Vec<_> =
-                    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect();
+                let keys: Vec<_> = text
+                    .lines()
+                    .map(str::trim)
+                    .filter(|l| !l.is_empty() && !l.starts_with('#'))
+                    .map(String::from)
+                    .collect();
                 anyhow::ensure!(!keys.is_empty(), "{} holds no API key; write one a line", path.display());
                 anyhow::ensure!(
                     keys.iter().all(|key| key.len() >= MIN_KEY_BYTES && key.chars().all(|c| c.is_ascii_graphic())),
@@ -104,7 +108,9 @@ impl Access {
         if is_local_name(host) {
             return Ok(());
         }
-        Err(ApiError::forbidden("call this server by localhost or its address; for another name, give it an --api-key-file"))
+        Err(ApiError::forbidden(
+            "call this server by localhost or its address; for another name, give it an --api-key-file",
+        ))
     }
 
     fn check_rate(&self, peer: Option<&Peer>) -> Result<(), ApiError> {
@@ -160,7 +166,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.8.8.8", "[::1]:80", "[::1]"] {
             assert!(is_local_name(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example:80", "10.0.0.1:80", "[2001:db8::1]:80", "127.0.0.1.nip.io"] {
+        for host in
+            ["", "evil.example", "localhost.evil.example:80", "10.0.0.1:80", "[2001:db8::1]:80", "127.0.0.1.nip.io"]
+        {
             assert!(!is_local_name(host), "{host}");
         }
     }

@@ -12,7 +12,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
@@ -21,6 +20,7 @@ use super::access::Peer;
 use super::engine::Engine;
 use super::options::Options;
 use super::reload::{self, Watcher};
+use super::signals::{Asked, Signals};
 use super::state::Server;
 use crate::engine::llama::interrupt_flag;
 
@@ -50,7 +50,7 @@ async fn run(server: &Arc<Server>, engine: &Engine, options: &Options, listening
     let address = SocketAddr::new(options.host, options.port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let mut signals = Signals::new()?;
-    let watcher = Watcher::new(server)?;
+    let watcher = Watcher::new(server);
     listening(listener.local_addr()?);
     let app = super::app(Arc::clone(server));
     let connections = Connections::new(app, options);
@@ -65,9 +65,10 @@ async fn run(server: &Arc<Server>, engine: &Engine, options: &Options, listening
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            _ = signals.end.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            _ = signals.reload.recv() => reload::reload(server),
+            asked = signals.next() => match asked {
+                Asked::End => break,
+                Asked::Reload => reload::reload(server),
+            },
             () = watcher.changed() => reload::reload(server),
             _ = beat.tick() => if !engine.is_alive() { break },
         }
@@ -77,12 +78,7 @@ async fn run(server: &Arc<Server>, engine: &Engine, options: &Options, listening
 }
 
 /// What runs may end; what waits is sent away.
-async fn end(
-    server: &Server,
-    engine: &Engine,
-    connections: Connections,
-    signals: &mut Signals,
-) -> anyhow::Result<()> {
+async fn end(server: &Server, engine: &Engine, connections: Connections, signals: &mut Signals) -> anyhow::Result<()> {
     let limit = server.limits.shutdown_timeout;
     server.queue.close(Instant::now() + limit);
     tracing::info!("shutting down");
@@ -91,12 +87,12 @@ async fn end(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
+    let end = async { while signals.next().await != Asked::End {} };
     tokio::select! {
         () = done => {}
         // A second signal, or a decode that takes longer than the limit, is not waited for.
         () = tokio::time::sleep(limit + Duration::from_millis(500)) => abort(server),
-        _ = signals.end.recv() => abort(server),
-        _ = signals.interrupt.recv() => abort(server),
+        () = end => abort(server),
     }
     let _ = tokio::time::timeout(GOODBYE, connections.graceful.shutdown()).await;
     Ok(())
@@ -105,22 +101,6 @@ async fn end(
 fn abort(server: &Server) {
     server.queue.close(Instant::now());
     interrupt_flag().store(true, std::sync::atomic::Ordering::Relaxed);
-}
-
-struct Signals {
-    end: Signal,
-    interrupt: Signal,
-    reload: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            end: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            reload: signal(SignalKind::hangup())?,
-        })
-    }
 }
 
 struct Connections {

@@ -17,6 +17,7 @@ mod openai;
 mod options;
 mod reload;
 mod routes;
+mod signals;
 mod state;
 mod stream;
 

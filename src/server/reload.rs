@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use notify_debouncer_mini::notify::{RecommendedWatcher, RecursiveMode};
 use notify_debouncer_mini::{DebounceEventResult, Debouncer, new_debouncer};
 use tokio::sync::Notify;
@@ -24,32 +23,42 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Watches the folder of the server's file, because editors replace files rather than write into them.
-    ///
-    /// # Errors
-    ///
-    /// When the folder cannot be watched.
-    pub fn new(server: &Server) -> anyhow::Result<Self> {
+    /// Watches the folder of the server's file, because editors replace files rather than write into them. Where that cannot be
+    /// watched, SIGHUP is left.
+    pub fn new(server: &Server) -> Self {
         let saved = Arc::new(Notify::new());
-        let Some(path) = server.defaults().path.clone() else { return Ok(Self { saved, _debouncer: None }) };
-        let path = std::fs::canonicalize(&path).with_context(|| path.display().to_string())?;
-        let name: OsString = path.file_name().unwrap_or_default().to_owned();
-        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let tell = Arc::clone(&saved);
-        let handler = move |events: DebounceEventResult| {
-            if events.is_ok_and(|events| events.iter().any(|event| event.path.file_name() == Some(&name))) {
-                tell.notify_one();
-            }
-        };
-        let mut debouncer = new_debouncer(QUIET, handler)?;
-        debouncer.watcher().watch(&folder, RecursiveMode::NonRecursive)?;
-        Ok(Self { saved, _debouncer: Some(debouncer) })
+        let path = server.defaults().path.clone();
+        let debouncer = path.and_then(|path| {
+            let watched = watch(&path, Arc::clone(&saved));
+            watched.inspect_err(|error| tracing::warn!("saving {} will not be noticed: {error:#}", path.display())).ok()
+        });
+        Self { saved, _debouncer: debouncer }
     }
 
     /// Resolves when the file has been saved.
     pub async fn changed(&self) {
         self.saved.notified().await;
     }
+}
+
+fn watch(path: &Path, saved: Arc<Notify>) -> anyhow::Result<Debouncer<RecommendedWatcher>> {
+    let path = std::fs::canonicalize(path)?;
+    let name: OsString = path.file_name().unwrap_or_default().to_owned();
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    // Reading a file is an event too: only another length or time means that it was saved.
+    let stamp = move || std::fs::metadata(&path).and_then(|file| Ok((file.modified()?, file.len()))).ok();
+    let mut last = stamp();
+    let handler = move |events: DebounceEventResult| {
+        if events.is_ok_and(|events| events.iter().any(|event| event.path.file_name() == Some(&name))) {
+            let now = stamp();
+            if now.is_some() && std::mem::replace(&mut last, now) != now {
+                saved.notify_one();
+            }
+        }
+    };
+    let mut debouncer = new_debouncer(QUIET, handler)?;
+    debouncer.watcher().watch(&folder, RecursiveMode::NonRecursive)?;
+    Ok(debouncer)
 }
 
 /// Takes weights, profiles and sampling from the file. What cannot be read changes nothing.

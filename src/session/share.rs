@@ -154,9 +154,8 @@ fn key(experts: &[&Member<'_>]) -> String {
         let seconds = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
         format!("{}@{seconds}", path.display())
     };
-    let expert = |member: &&Member<'_>| {
-        member.spec.lora.iter().map(|lora| stamp(&lora.path)).collect::<Vec<_>>().join("+")
-    };
+    let expert =
+        |member: &&Member<'_>| member.spec.lora.iter().map(|lora| stamp(&lora.path)).collect::<Vec<_>>().join("+");
     let params = &experts[0].params;
     let host = sysinfo::System::host_name().unwrap_or_default();
     let adapters: Vec<_> = experts.iter().map(expert).collect();
@@ -167,7 +166,8 @@ fn key(experts: &[&Member<'_>]) -> String {
 /// Where what was measured is kept; `None` where the system names no such folder.
 fn cache() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home = || folder("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
+    let home =
+        || folder("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
     Some(folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA")).or_else(home)?.join("genarm/share-batch.json"))
 }
 

@@ -25,8 +25,11 @@ impl Family {
         let path = folder.path().join("model.gguf");
         random::model(&path, arch);
         let all = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-        let kinds: [(u64, &[&str], f32); 3] =
-            [(8, &["attn_q", "attn_k", "attn_v"], 1.0), (3, &all, 0.7), (16, &["attn_v", "ffn_down", "attn_output"], -1.5)];
+        let kinds: [(u64, &[&str], f32); 3] = [
+            (8, &["attn_q", "attn_k", "attn_v"], 1.0),
+            (3, &all, 0.7),
+            (16, &["attn_v", "ffn_down", "attn_output"], -1.5),
+        ];
         let adapters = kinds.iter().enumerate().map(|(i, (rank, targets, scale))| {
             let path = folder.path().join(format!("lora-{i}.gguf"));
             random::lora(&path, arch, *rank, targets, i as u64, None);
@@ -123,7 +126,9 @@ fn what_is_announced_is_decoded_in_one_batch() {
     let mut histories: Vec<_> = (0..4).map(|i| text(i, 4 + i as usize)).collect();
     for n in 1..=3 {
         rows.iter_mut().zip(&histories).for_each(|(row, history)| row.prepare(history, 1));
-        rows.iter_mut().zip(&histories).for_each(|(row, history)| drop(row.advance(history, 1).expect("a row").to_vec()));
+        rows.iter_mut()
+            .zip(&histories)
+            .for_each(|(row, history)| drop(row.advance(history, 1).expect("a row").to_vec()));
         assert_eq!(rows[0].n_batches(), n);
         histories.iter_mut().for_each(|history| history.push(9));
     }
@@ -180,7 +185,10 @@ fn adapters_that_cannot_be_stacked_are_refused_by_name() {
 #[test]
 fn the_check_at_load_passes_what_is_equal_and_quantised_models_too() {
     let family = Family::new("qwen2");
-    Probe::new(&family.model, &family.experts(3), &support::context_params()).expect("contexts").check().expect("equal");
+    Probe::new(&family.model, &family.experts(3), &support::context_params())
+        .expect("contexts")
+        .check()
+        .expect("equal");
 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("q4.gguf");
@@ -191,5 +199,8 @@ fn the_check_at_load_passes_what_is_equal_and_quantised_models_too() {
     model.write(&path).expect("the model is written");
     let model = Model::load(&path, &ModelParams::default(), &mut |_| true).expect("a model");
     let experts = vec![Vec::new(); 3];
-    Probe::new(&model, &experts, &support::context_params()).expect("contexts").check().expect("equal within the noise");
+    Probe::new(&model, &experts, &support::context_params())
+        .expect("contexts")
+        .check()
+        .expect("equal within the noise");
 }

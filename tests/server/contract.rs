@@ -40,11 +40,15 @@ fn tokens_go_to_text_and_back() {
     let tokens = server.ok("/tokenize", &json!({"content": PROMPT}));
     assert_eq!(server.ok("/detokenize", &tokens)["content"], PROMPT);
     let pieces = server.ok("/tokenize", &json!({"content": "Lily ran.", "with_pieces": true}));
-    let texts: String = pieces["tokens"].as_array().expect("a list").iter().filter_map(|t| t["piece"].as_str()).collect();
+    let texts: String =
+        pieces["tokens"].as_array().expect("a list").iter().filter_map(|t| t["piece"].as_str()).collect();
     assert_eq!(texts, "Lily ran.");
     error(&server.post("/detokenize", &json!({"tokens": [999_999]})), 400, "tokens");
     let answer = server.ok("/completion", &json!({"prompt": PROMPT, "n_predict": 5, "temperature": 0}));
-    assert_eq!((&answer["stop"], &answer["stop_type"], &answer["tokens_predicted"]), (&json!(true), &json!("limit"), &json!(5)));
+    assert_eq!(
+        (&answer["stop"], &answer["stop_type"], &answer["tokens_predicted"]),
+        (&json!(true), &json!("limit"), &json!(5))
+    );
     assert_eq!(answer["content"], server.greedy(PROMPT, 5, &json!({})));
 }
 
@@ -57,7 +61,8 @@ fn a_completion_says_what_it_used_and_follows_its_weights() {
     assert_eq!(base["genarm"]["weights"], json!({"cheerful": 0.0, "talkative": 0.0, "plain": 0.0}));
     assert_eq!(base["usage"]["completion_tokens"], 24);
     assert_eq!(base["choices"][0]["finish_reason"], "length");
-    let profile = server.ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 24, "temperature": 0, "profile": "neutral"}));
+    let profile = server
+        .ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 24, "temperature": 0, "profile": "neutral"}));
     assert_eq!((text_of(&profile), &profile["genarm"]["profile"]), (text_of(&base), &json!("neutral")));
     let chatty = server.greedy(PROMPT, 24, &json!({"cheerful": 0, "talkative": 1.5}));
     assert_ne!(chatty, text_of(&base));
@@ -68,8 +73,12 @@ fn a_completion_says_what_it_used_and_follows_its_weights() {
 fn texts_end_as_they_are_told() {
     let server = Serve::demo(&[]);
     let whole = server.greedy(PROMPT, 60, &json!({}));
-    let stop = server.ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 60, "temperature": 0, "stop": "."}));
-    assert_eq!((&*text_of(&stop), &stop["choices"][0]["finish_reason"]), (whole.split('.').next().expect("a part"), &json!("stop")));
+    let stop =
+        server.ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 60, "temperature": 0, "stop": "."}));
+    assert_eq!(
+        (&*text_of(&stop), &stop["choices"][0]["finish_reason"]),
+        (whole.split('.').next().expect("a part"), &json!("stop"))
+    );
     let many = json!({"prompt": [PROMPT, "Tom had"], "n": 2, "max_tokens": 6, "seed": 3, "temperature": 1});
     let many = server.ok("/v1/completions", &many);
     let choices = many["choices"].as_array().expect("a list");
@@ -91,7 +100,10 @@ fn a_seed_gives_the_same_text_again_where_one_text_at_a_time_is_served() {
     server.greedy(&format!("{PROMPT} She had"), 20, &json!({}));
     for _ in 0..2 {
         let again = server.ok("/v1/completions", &body);
-        assert_eq!((text_of(&again), &again["usage"]["prompt_tokens_details"]["cached_tokens"]), (first.clone(), &json!(0)));
+        assert_eq!(
+            (text_of(&again), &again["usage"]["prompt_tokens_details"]["cached_tokens"]),
+            (first.clone(), &json!(0))
+        );
     }
     let other = server.ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 40, "seed": 8, "temperature": 1}));
     assert_ne!(text_of(&other), first);
@@ -101,7 +113,8 @@ fn a_seed_gives_the_same_text_again_where_one_text_at_a_time_is_served() {
 fn a_prompt_that_goes_on_is_not_read_again() {
     let server = Serve::demo(&["--parallel", "2"]);
     server.greedy("Lily had a big red ball and a small blue car.", 1, &json!({}));
-    let body = json!({"prompt": "Lily had a big red ball and a small blue car. One day", "max_tokens": 1, "temperature": 0});
+    let body =
+        json!({"prompt": "Lily had a big red ball and a small blue car. One day", "max_tokens": 1, "temperature": 0});
     let usage = &server.ok("/v1/completions", &body)["usage"];
     let (all, cached) = (usage["prompt_tokens"].as_u64(), usage["prompt_tokens_details"]["cached_tokens"].as_u64());
     assert!(cached >= all.map(|n| n - 4) && cached < all, "{usage}");
@@ -117,9 +130,15 @@ fn a_chat_is_rendered_answered_and_continued() {
     };
     let text = |answer: &Value| answer["choices"][0]["message"]["content"].as_str().expect("a text").to_owned();
     let whole = chat(json!({}));
-    assert_eq!((&whole["object"], &whole["choices"][0]["message"]["role"]), (&json!("chat.completion"), &json!("assistant")));
+    assert_eq!(
+        (&whole["object"], &whole["choices"][0]["message"]["role"]),
+        (&json!("chat.completion"), &json!("assistant"))
+    );
     assert_eq!(text(&whole), server.greedy(PROMPT, 12, &json!({})), "the template \"raw\" adds nothing");
-    assert_eq!(text(&chat(json!({"max_tokens": null, "max_completion_tokens": 3}))), server.greedy(PROMPT, 3, &json!({})));
+    assert_eq!(
+        text(&chat(json!({"max_tokens": null, "max_completion_tokens": 3}))),
+        server.greedy(PROMPT, 3, &json!({}))
+    );
     let begun = text(&chat(json!({"max_tokens": 5})));
     let rest = chat(json!({"max_tokens": 7, "continue_final_message": true,
         "messages": [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": begun}]}));
@@ -136,8 +155,11 @@ fn log_probabilities_and_rewards_agree_with_scores() {
     let answer = server.ok("/v1/chat/completions", &body);
     let choice = &answer["choices"][0];
     let (content, rewards) = (&choice["logprobs"]["content"], choice["rewards"].as_array().expect("rewards"));
-    let scored = server.ok("/v1/score", &json!({"prompt": PROMPT, "response": choice["message"]["content"],
-        "preferences": {"cheerful": 0.5, "plain": 0.25}}));
+    let scored = server.ok(
+        "/v1/score",
+        &json!({"prompt": PROMPT, "response": choice["message"]["content"],
+        "preferences": {"cheerful": 0.5, "plain": 0.25}}),
+    );
     let near = |a: &Value, b: &Value| (a.as_f64().expect("a number") - b.as_f64().expect("a number")).abs() < 0.05;
     assert_eq!(rewards.len(), 10);
     for (i, reward) in rewards.iter().enumerate() {
@@ -145,7 +167,10 @@ fn log_probabilities_and_rewards_agree_with_scores() {
         assert_eq!((&reward["token"], &reward["token"]), (&token["token"], &score["token"]), "token {i}");
         assert_eq!(token["top_logprobs"].as_array().map(Vec::len), Some(3));
         assert_eq!(token["top_logprobs"][0]["token"], token["token"], "greedy takes the likeliest");
-        assert!(near(&token["logprob"], &reward["guided"]) && near(&reward["guided"], &score["guided"]), "{reward} {score}");
+        assert!(
+            near(&token["logprob"], &reward["guided"]) && near(&reward["guided"], &score["guided"]),
+            "{reward} {score}"
+        );
         assert!(near(&reward["base"], &score["base"]), "{reward} {score}");
         for arm in ["cheerful", "talkative", "plain"] {
             assert!(near(&reward["arms"][arm], &score["arms"][arm]), "{arm}: {reward} {score}");
@@ -153,7 +178,8 @@ fn log_probabilities_and_rewards_agree_with_scores() {
     }
     let sum: f64 = (0..10).map(|i| scored["tokens"][i]["arms"]["cheerful"].as_f64().expect("a number")).sum();
     assert!((sum - scored["totals"]["arms"]["cheerful"].as_f64().expect("a number")).abs() < 1e-3);
-    let completion = server.ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 4, "temperature": 0, "logprobs": 2}));
+    let completion =
+        server.ok("/v1/completions", &json!({"prompt": PROMPT, "max_tokens": 4, "temperature": 0, "logprobs": 2}));
     let logprobs = &completion["choices"][0]["logprobs"];
     assert_eq!(logprobs["tokens"].as_array().map(Vec::len), Some(4));
     assert_eq!(logprobs["top_logprobs"][0].as_object().map(serde_json::Map::len), Some(2));
@@ -183,8 +209,11 @@ fn json_output_satisfies_its_schema() {
         let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         assert!(validator.is_valid(&value), "{text}");
     }
-    let any = server.ok("/v1/chat/completions", &json!({"messages": [{"role": "user", "content": PROMPT}], "temperature": 0,
-        "max_tokens": 8, "response_format": {"type": "json_object"}}));
+    let any = server.ok(
+        "/v1/chat/completions",
+        &json!({"messages": [{"role": "user", "content": PROMPT}], "temperature": 0,
+        "max_tokens": 8, "response_format": {"type": "json_object"}}),
+    );
     assert!(any["choices"][0]["message"]["content"].as_str().expect("a text").trim_start().starts_with('{'));
 }
 
@@ -206,7 +235,11 @@ fn sampling_parameters_act() {
     let first = server.ok("/tokenize", &json!({"content": greedy}))["tokens"][0].as_i64().expect("a token");
     assert_ne!(run(json!({"logit_bias": {first.to_string(): -100}})), greedy);
     for penalty in ["presence_penalty", "frequency_penalty"] {
-        assert_ne!(run(json!({penalty: 2, "penalty_last_n": 512, "max_tokens": 60})), run(json!({"max_tokens": 60})), "{penalty}");
+        assert_ne!(
+            run(json!({penalty: 2, "penalty_last_n": 512, "max_tokens": 60})),
+            run(json!({"max_tokens": 60})),
+            "{penalty}"
+        );
     }
     assert_eq!(run(json!({"grammar": "root ::= \"yes\""})), "yes");
 }
@@ -225,7 +258,7 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
     for (extra, param, words) in [
         (json!({"temprature": 1}), "temprature", "did you mean \"temperature\"?"),
         (json!({"temperature": -1}), "temperature", "at least 0"),
-        (json!({"temperature": "hot"}), "temp", "f32"),
+        (json!({"temperature": "hot"}), "temperature", "f32"),
         (json!({"top_p": 0}), "top_p", "above 0"),
         (json!({"min_p": 2}), "min_p", "between 0 and 1"),
         (json!({"seed": 1.5}), "seed", "an integer"),
@@ -243,8 +276,16 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
         (json!({"grammar": "root :="}), "grammar", "GBNF"),
         (json!({"grammar": grammar}), "", "65536 bytes"),
         (json!({"penalty_last_n": 100_000_000}), "penalty_last_n", "512"),
-        (json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}}), "response_format", "grammar"),
-        (json!({"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}}), "response_format", "an object"),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}}),
+            "response_format",
+            "grammar",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}}),
+            "response_format",
+            "an object",
+        ),
         (json!({"response_format": {"type": "xml"}}), "response_format", "unknown variant"),
         (json!({"preferences": {"cheerfull": 1}}), "preferences.cheerfull", "did you mean \"cheerful\"?"),
         (json!({"preferences": {"cheerful": 101}}), "preferences.cheerful", "between -100 and 100"),
@@ -253,7 +294,11 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
         (json!({"tools": [{}]}), "tools", "not supported"),
         (json!({"messages": []}), "messages", "at least one"),
         (json!({"messages": [{"role": "wizard", "content": "x"}]}), "messages[0].role", "system, user or assistant"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "messages[0].content", "only text"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+            "messages[0].content",
+            "only text",
+        ),
         (json!({"continue_final_message": true}), "continue_final_message", "assistant"),
     ] {
         let answer = chat(extra.clone());

@@ -6,6 +6,7 @@ mod contract;
 mod isolation;
 mod load;
 mod operation;
+mod packaging;
 mod page;
 mod soak;
 mod stream;
@@ -162,12 +163,13 @@ pub fn text_of(completion: &Value) -> String {
     completion["choices"][0]["text"].as_str().unwrap_or_else(|| panic!("a text: {completion}")).to_owned()
 }
 
-/// A program that `make test` installs, or the reason to skip: where `make test` runs, it must be there.
+/// A program that `make test` installs, or the reason to skip: where `make test` can install it, it must be there.
 pub fn tool(path: &Path, what: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path.to_owned());
     }
-    assert!(std::env::var_os("GENARM_TEST_TOOLS").is_none(), "{what} is missing ({})", path.display());
+    let installs = std::env::var_os("GENARM_TEST_TOOLS").is_some() && Path::new("/usr/bin/apt-get").exists();
+    assert!(!installs, "{what} is missing ({})", path.display());
     eprintln!("skipped: {what} is not installed; make test installs it");
     None
 }

@@ -56,7 +56,8 @@ pub fn model(path: &Path, arch: &str) {
         ("output_norm.weight".to_owned(), vec![d], 1.0),
     ];
     for layer in 0..2 {
-        let mut add = |name: &str, dims: &[u64], around| tensors.push((format!("blk.{layer}.{name}"), dims.to_vec(), around));
+        let mut add =
+            |name: &str, dims: &[u64], around| tensors.push((format!("blk.{layer}.{name}"), dims.to_vec(), around));
         for (name, dims) in matrices() {
             add(&format!("{name}.weight"), &dims, 0.0);
         }
@@ -100,9 +101,12 @@ pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, ext
     let wanted = layers.filter(|(name, _)| targets.iter().any(|target| name.contains(target)));
     for (name, [n_in, n_out]) in wanted.chain(extra.map(|(name, dims)| (name.to_owned(), dims))) {
         let (a, b) = ([n_in, rank], [rank, n_out]);
-        writer = writer
-            .tensor(&format!("{name}.lora_a"), &a, TensorType::F32, noise.bytes(&a, 0.0, 0.3))
-            .tensor(&format!("{name}.lora_b"), &b, TensorType::F32, noise.bytes(&b, 0.0, 0.3));
+        writer = writer.tensor(&format!("{name}.lora_a"), &a, TensorType::F32, noise.bytes(&a, 0.0, 0.3)).tensor(
+            &format!("{name}.lora_b"),
+            &b,
+            TensorType::F32,
+            noise.bytes(&b, 0.0, 0.3),
+        );
     }
     writer.finish().expect("the adapter is written");
 }

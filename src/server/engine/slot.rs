@@ -201,14 +201,14 @@ impl Slot {
         let Work::Score { response, scores } = &mut self.work else { return Ok(()) };
         let prompt = &self.job.prompt;
         let done = scores.len();
-        let chunk = &response[done..(done + SCORE_CHUNK).min(response.len())];
+        let n = SCORE_CHUNK.min(lane.base().max_rows());
+        let chunk = &response[done..(done + n).min(response.len())];
         let before = |own: &[Token]| [own, &response[..done]].concat();
         let base = before(&prompt.base);
         let arms: Vec<_> = prompt.arms.iter().map(|own| own.as_deref().map(before)).collect();
         let prompts = score::Prompts { base: &base, arms: &arms };
         let (hook, weights) = (lane.hook().clone(), &self.job.weights);
-        let more =
-            hook.with_guide(|guide| score::score(lane.base(), guide.arms(), prompts, chunk, weights))?;
+        let more = hook.with_guide(|guide| score::score(lane.base(), guide.arms(), prompts, chunk, weights))?;
         scores.extend(more);
         Ok(())
     }

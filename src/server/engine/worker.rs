@@ -46,6 +46,7 @@ impl Worker {
         loop {
             self.drop_gone();
             let running = self.slots.iter().flatten().count();
+            self.metrics.lanes_busy.set(running as i64);
             let (now, timeout) = (Instant::now(), self.limits.queue_timeout);
             let gone = |job: &Job| job.events.is_closed() || now.duration_since(job.came) > timeout;
             let Some(taken) = self.queue.take(running, self.slots.len() - running, gone) else { return };
@@ -106,7 +107,8 @@ impl Worker {
     /// One step of every text whose client keeps up.
     fn step(&mut self) {
         let start = Instant::now();
-        let active: Vec<_> = (0..self.slots.len()).filter(|i| self.slots[*i].as_mut().is_some_and(Slot::flush)).collect();
+        let active: Vec<_> =
+            (0..self.slots.len()).filter(|i| self.slots[*i].as_mut().is_some_and(Slot::flush)).collect();
         if active.is_empty() {
             if self.slots.iter().any(Option::is_some) {
                 std::thread::sleep(PAUSE);

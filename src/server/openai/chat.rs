@@ -93,7 +93,10 @@ impl ChatRequest {
     /// A 400 about the message or the field.
     pub fn messages(&self) -> Result<(Vec<Message>, String), ApiError> {
         if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(ApiError::invalid("tools", "tools are not supported; use response_format for JSON of a schema"));
+            return Err(ApiError::invalid(
+                "tools",
+                "tools are not supported; use response_format for JSON of a schema",
+            ));
         }
         if self.messages.is_empty() {
             return Err(ApiError::invalid("messages", "holds no message; give at least one"));
@@ -125,9 +128,10 @@ fn message((i, message): (usize, &ChatMessage)) -> Result<Message, ApiError> {
         Some(Content::Parts(parts)) => {
             let text = |part: &Part| match (&*part.kind, &part.text) {
                 ("text", Some(text)) => Ok(text.clone()),
-                (kind, _) => {
-                    Err(ApiError::invalid(&param("content"), format!("cannot read a part of type \"{kind}\", only text")))
-                }
+                (kind, _) => Err(ApiError::invalid(
+                    &param("content"),
+                    format!("cannot read a part of type \"{kind}\", only text"),
+                )),
             };
             parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n")
         }

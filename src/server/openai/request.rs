@@ -35,8 +35,12 @@ fn sampling_names() -> &'static HashSet<String> {
 }
 
 /// OpenAI's and llama.cpp's other names.
-const ALIASES: [(&str, &str); 4] =
-    [("temperature", "temp"), ("typical_p", "typ_p"), ("repeat_last_n", "penalty_last_n"), ("dynatemp_exp", "dynatemp_exponent")];
+const ALIASES: [(&str, &str); 4] = [
+    ("temperature", "temp"),
+    ("typical_p", "typ_p"),
+    ("repeat_last_n", "penalty_last_n"),
+    ("dynatemp_exp", "dynatemp_exponent"),
+];
 
 impl<T: DeserializeOwned> Body<T> {
     /// Reads a JSON object.
@@ -58,7 +62,10 @@ impl<T: DeserializeOwned> Body<T> {
         if let Some(seed) = sampling.get("seed")
             && !seed.as_i64().is_some_and(|seed| (-1..=i64::from(u32::MAX)).contains(&seed))
         {
-            return Err(ApiError::invalid("seed", format!("must be an integer between -1 and {}, got {seed}", u32::MAX)));
+            return Err(ApiError::invalid(
+                "seed",
+                format!("must be an integer between -1 and {}, got {seed}", u32::MAX),
+            ));
         }
         let seeded = sampling.get("seed").and_then(Value::as_i64).is_some_and(|seed| seed >= 0);
         let mut sampling: SamplingOptions = typed(Value::Object(sampling))?;
@@ -95,7 +102,8 @@ impl<T> Body<T> {
             params.json_schema = Some(schema);
         }
         params.validate().map_err(|e| ApiError::invalid(outside_name(e.field), &e.problem))?;
-        for (field, n) in [("penalty_last_n", params.penalty_last_n), ("dry_penalty_last_n", params.dry_penalty_last_n)] {
+        for (field, n) in [("penalty_last_n", params.penalty_last_n), ("dry_penalty_last_n", params.dry_penalty_last_n)]
+        {
             if usize::try_from(n).is_ok_and(|n| n > n_ctx) {
                 return Err(ApiError::invalid(field, format!("must be at most the context, {n_ctx} tokens, got {n}")));
             }
@@ -115,7 +123,7 @@ impl<T> Body<T> {
 }
 
 /// A parameter's name as requests write it.
-fn outside_name(field: &'static str) -> &'static str {
+fn outside_name(field: &str) -> &str {
     if field == "temp" { "temperature" } else { field }
 }
 
@@ -135,7 +143,7 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let (path, message) = (error.path().to_string(), error.inner().to_string());
         let Some(unknown) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) else {
-            return ApiError::invalid(path.trim_matches('.'), message);
+            return ApiError::invalid(outside_name(path.trim_matches('.')), message);
         };
         let known: Vec<_> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
         let names = known.iter().map(String::as_str).chain(sampling_names().iter().map(String::as_str));

@@ -23,11 +23,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Server>> for Body<T> {
 async fn object(request: Request, server: &Arc<Server>) -> Result<Map<String, Value>, ApiError> {
     // A page from elsewhere can send text/plain here without asking first; it cannot send JSON.
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = |value: &str| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    let is_json =
+        |value: &str| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     if !content_type.is_some_and(is_json) {
         return Err(ApiError::not_json());
     }
-    let bytes = Bytes::from_request(request, server).await.map_err(|rejection| match rejection.status() {
+    let read = tokio::time::timeout(server.limits.idle_timeout, Bytes::from_request(request, server));
+    let bytes = read.await.map_err(|_| ApiError::body_incomplete())?.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(server.limits.body),
         _ => ApiError::body_incomplete(),
     })?;

@@ -46,10 +46,9 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
     };
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let prompts = Arc::clone(&server.prompts);
-    let prompt = off_thread(move || {
-        prompts.chat(&messages, &begun).map_err(|error| ApiError::of_prompt("messages", &error))
-    })
-    .await?;
+    let prompt =
+        off_thread(move || prompts.chat(&messages, &begun).map_err(|error| ApiError::of_prompt("messages", &error)))
+            .await?;
     let wanted = Wanted { prompts: vec![prompt], n, generate, weights, stream, fresh };
     answer(&server, wanted, head, ChatFormat).await
 }

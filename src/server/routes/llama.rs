@@ -35,7 +35,10 @@ pub struct CompletionRequest {
 }
 
 /// Continues a prompt.
-pub async fn completion(State(server): State<Arc<Server>>, body: Body<CompletionRequest>) -> Result<Response, ApiError> {
+pub async fn completion(
+    State(server): State<Arc<Server>>,
+    body: Body<CompletionRequest>,
+) -> Result<Response, ApiError> {
     let config = server.defaults();
     let own = &body.own;
     let weights = weights(&config, own.profile.as_deref(), own.preferences.as_ref())?;

@@ -21,7 +21,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use super::access::guard;
 use super::error::ApiError;
@@ -30,7 +29,7 @@ use super::state::Server;
 
 /// All routes of a server.
 pub fn app(server: Arc<Server>) -> Router {
-    let limits = server.limits.clone();
+    let max_body = server.limits.body;
     let router = Router::new()
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
@@ -52,12 +51,13 @@ pub fn app(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(|request: Request| async move {
             ApiError::method(request.method().as_str(), request.uri().path())
         })
-        .layer(DefaultBodyLimit::max(limits.body))
-        .layer(RequestBodyTimeoutLayer::new(limits.idle_timeout))
-        .route_layer(from_fn_with_state(Arc::clone(&server), count))
+        .layer(DefaultBodyLimit::max(max_body))
         .layer(from_fn_with_state(Arc::clone(&server), guard))
+        .layer(from_fn_with_state(Arc::clone(&server), count))
         .layer(from_fn(harden))
-        .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()));
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            ApiError::internal("a handler panicked").into_response()
+        }));
     let router = match cors(&server.cors_origins) {
         Some(cors) => router.layer(cors),
         None => router,
@@ -78,7 +78,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 
 /// Counts answers under the route's pattern: a path from outside is no label.
 async fn count(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or_else(String::new, |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let response = next.run(request).await;
     let label = metrics::Request { route, status: response.status().as_u16() };
     server.metrics.requests.get_or_create(&label).inc();

@@ -46,7 +46,8 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
             (None, Some(messages)) => prompts.chat(&messages, "").map_err(fail("messages"))?,
             _ => return Err(ApiError::invalid("prompt", "give either a prompt or messages")),
         };
-        let response = prompts.vocab().tokenize(&response, false, false).map_err(|e| ApiError::invalid("response", e))?;
+        let response =
+            prompts.vocab().tokenize(&response, false, false).map_err(|e| ApiError::invalid("response", e))?;
         if response.is_empty() {
             return Err(ApiError::invalid("response", "is empty"));
         }
