@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test test-hosts bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo lint test test-tools test-hosts bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,8 @@ lint: setup ## Check format, clippy and documentation; any warning is an error
 # Tests run side by side: threads that wait for each other must not spin on the cores that others need.
 test: ## Run all tests, those in the documentation too
 	@scripts/setup browser
-	OMP_WAIT_POLICY=passive $(CARGO) test --release
+	@scripts/test-tools
+	OMP_WAIT_POLICY=passive GENARM_TEST_TOOLS=1 $(CARGO) test --release
 
 test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under genarm (builds them once)
 	@scripts/test-hosts
@@ -46,6 +47,8 @@ bench-hosts: setup ## Measure a guided llama-server against the serial ideal
 
 fuzz: setup ## Five minutes of broken YAML through the C ABI
 	GENARM_FUZZ_SECONDS=300 $(CARGO) test --release --test main -- --nocapture no_text_makes
+test-tools: ## Install a browser and OpenAI's clients for the tests of the server
+	@scripts/test-tools
 
 bench: build ## Measure guided decoding against the base alone (BENCH="...")
 	target/release/genarm bench $(BENCH)

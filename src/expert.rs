@@ -45,6 +45,22 @@ pub trait Expert {
         let _ = (history, k);
     }
 
+    /// Tokens at the beginning of `history` that are in memory already, so that [`advance`](Self::advance) need not decode them.
+    ///
+    /// An expert that reads for nothing has all of them there: its prompts are never read in chunks.
+    fn n_cached(&self, history: &[Token]) -> usize {
+        history.len()
+    }
+
+    /// Decodes what was announced with [`prepare`](Self::prepare), and hands over nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    fn read(&mut self) -> Result<(), ExpertError> {
+        Ok(())
+    }
+
     /// Drops all that the sequence holds, so that what follows does not depend, by a rounding, on what was read before.
     fn forget(&mut self) {}
 

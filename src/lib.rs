@@ -22,6 +22,7 @@ mod nearest;
 pub mod plugin;
 mod rows;
 pub mod sampling;
+pub mod server;
 pub mod session;
 mod table_expert;
 pub mod train;

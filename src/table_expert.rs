@@ -29,13 +29,24 @@ pub struct TableExpert {
     cached: Vec<Token>,
     logits: Vec<f32>,
     rows: usize,
+    /// What was announced and not read yet.
+    wanted: Option<Vec<Token>>,
     n_decoded: u64,
 }
 
 impl TableExpert {
     /// An expert whose logits after a history are written by `row(history, logits)`.
     pub fn new(n_vocab: usize, n_ctx: usize, row: impl Fn(&[Token], &mut [f32]) + Send + 'static) -> Self {
-        Self { n_vocab, n_ctx, row: Box::new(row), cached: Vec::new(), logits: Vec::new(), rows: 0, n_decoded: 0 }
+        Self {
+            n_vocab,
+            n_ctx,
+            row: Box::new(row),
+            cached: Vec::new(),
+            logits: Vec::new(),
+            rows: 0,
+            wanted: None,
+            n_decoded: 0,
+        }
     }
 
     /// An expert whose logits depend only on the last token: `table[last]` has one logit a token.
@@ -84,6 +95,28 @@ impl Expert for TableExpert {
             self.rows = k;
         }
         Ok(&self.logits[(self.rows - k) * self.n_vocab..])
+    }
+
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        if check_request(history, k, self.n_ctx, self.n_vocab).is_ok() {
+            self.wanted = Some(history.to_vec());
+        }
+    }
+
+    fn n_cached(&self, history: &[Token]) -> usize {
+        common_prefix(history, &self.cached)
+    }
+
+    fn read(&mut self) -> Result<(), ExpertError> {
+        match self.wanted.take() {
+            Some(history) => self.advance(&history, 1).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.cached.clear();
+        self.rows = 0;
     }
 
     fn n_decoded(&self) -> u64 {

@@ -10,6 +10,7 @@ mod hardware;
 #[cfg(target_os = "linux")]
 mod hosts;
 mod sampling;
+mod server;
 mod speculation;
 mod support;
 mod train;

@@ -11,12 +11,12 @@ use serde::Serialize;
 use super::load::{ConfigArgs, catch_interrupts, open};
 use super::stats::Stats;
 use super::{Interrupted, Usage};
-use crate::decode::{Finish, Flow, Generated, StopStrings, TextStream};
+use crate::decode::{Finish, Flow, Generated};
 use crate::engine::llama::{Vocab, interrupt_flag};
 use crate::expert::Token;
 use crate::guidance::{Report, TokenReport};
 use crate::sampling::Sampler;
-use crate::session::{Prompt, Session, with_known_seed};
+use crate::session::{Pieces, Prompt, Session, with_known_seed};
 
 /// Continue a prompt under guidance
 ///
@@ -177,12 +177,8 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Turns tokens into text, up to a stop string, and prints it as it comes.
 pub struct Writer {
-    vocab: Vocab,
-    stop: StopStrings,
-    stream: TextStream,
-    bytes: Vec<u8>,
+    pieces: Pieces,
     live: bool,
-    stopped: bool,
     /// What has been shown.
     pub text: String,
 }
@@ -190,28 +186,19 @@ pub struct Writer {
 impl Writer {
     /// A writer that prints if `live`.
     pub fn new(vocab: Vocab, stop: Vec<String>, live: bool) -> Self {
-        let (stream, bytes, text) = (TextStream::default(), Vec::new(), String::new());
-        Self { vocab, stop: StopStrings::new(stop), stream, bytes, live, stopped: false, text }
+        Self { pieces: Pieces::new(vocab, stop), live, text: String::new() }
     }
 
     /// Takes a token.
     pub fn push(&mut self, token: Token) -> anyhow::Result<Flow> {
-        self.bytes.clear();
-        self.vocab.piece(token, false, &mut self.bytes);
-        let piece = self.stream.push(&self.bytes);
-        let (shown, stopped) = self.stop.push(&piece);
-        self.stopped = stopped;
+        let (shown, flow) = self.pieces.push(token);
         self.show(&shown)?;
-        Ok(if stopped { Flow::Stop } else { Flow::Continue })
+        Ok(flow)
     }
 
     /// Shows what was held back.
     pub fn finish(&mut self) -> anyhow::Result<()> {
-        if self.stopped {
-            return Ok(());
-        }
-        let (mut rest, _) = self.stop.push(&self.stream.finish());
-        rest += &self.stop.finish();
+        let rest = self.pieces.finish();
         self.show(&rest)
     }
 

@@ -18,6 +18,7 @@ mod rpc_server;
 mod run;
 mod schema;
 mod score;
+mod serve;
 mod stats;
 mod sweep;
 pub mod train;
@@ -48,6 +49,7 @@ struct Cli {
 enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
+    Serve(Box<serve::Args>),
     Inspect(Box<inspect::Args>),
     Devices(devices::Args),
     RpcServer(rpc_server::Args),
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
+        Command::Serve(args) => serve::run(*args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::RpcServer(args) => rpc_server::run(&args),

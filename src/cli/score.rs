@@ -161,7 +161,7 @@ fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<He
     for (title, text) in &item.responses {
         // In a chat the response follows the template's last words, of which the plain text knows nothing.
         let before = if args.chat { "" } else { &item.prompt };
-        let mut tokens = session.response_tokens(before, text)?;
+        let mut tokens = session.prompts().response_tokens(before, text)?;
         if args.chat && tokens.first() == session.vocab().bos().as_ref() {
             tokens.remove(0);
         }

@@ -5,6 +5,7 @@ pub mod controller;
 mod distribution;
 pub mod draft;
 mod plain;
+mod prefill;
 mod speculate;
 mod stop;
 mod text;
@@ -28,6 +29,22 @@ pub trait Chain {
     /// Announces that the base is about to be asked for its last `k` rows after `history`: what shares a batch with it reads along.
     fn prepare(&mut self, history: &[Token], k: usize) {
         let _ = (history, k);
+    }
+
+    /// Announces up to `max` tokens of what takes part in the next draw and lacks more than that of `history`. False where
+    /// nothing lacks more.
+    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        let _ = (history, max);
+        false
+    }
+
+    /// Decodes what was announced.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainFault::Guide`].
+    fn read(&mut self) -> Result<(), ChainFault> {
+        Ok(())
     }
 
     /// Draws the next token from the base's raw logits. May be called again at the same position.

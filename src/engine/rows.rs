@@ -90,6 +90,18 @@ impl Rows {
         self.rows[row].progress = progress;
     }
 
+    /// Tokens at the beginning of `history` that a row need not decode.
+    pub(super) fn n_cached(&self, row: usize, history: &[Token]) -> usize {
+        let row = &self.rows[row];
+        let common = common_prefix(history, &row.cached);
+        if common == row.cached.len() || !self.ctx.model().is_recurrent() {
+            return common;
+        }
+        row.checkpoint
+            .as_ref()
+            .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+    }
+
     /// Notes what a row is to be brought to, and begins where that lets devices compute side by side. What cannot be served is left
     /// for [`advance`](Self::advance) to refuse.
     ///
@@ -161,7 +173,7 @@ impl Rows {
     }
 
     /// Decodes everything that is due, in as few batches as it takes.
-    fn flush(&mut self) -> Result<(), ExpertError> {
+    pub(super) fn flush(&mut self) -> Result<(), ExpertError> {
         for row in 0..self.rows.len() {
             self.begin(row);
         }

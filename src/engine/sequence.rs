@@ -114,6 +114,14 @@ impl Expert for Sequence {
         self.lock().prepare(self.row, history, k);
     }
 
+    fn n_cached(&self, history: &[Token]) -> usize {
+        self.lock().n_cached(self.row, history)
+    }
+
+    fn read(&mut self) -> Result<(), ExpertError> {
+        self.lock().flush()
+    }
+
     fn forget(&mut self) {
         self.lock().forget(self.row);
     }

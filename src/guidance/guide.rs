@@ -62,6 +62,18 @@ impl Arm {
         let own = self.prompt.as_ref().map_or(len, |prompt| prompt.len() + len.saturating_sub(n_prompt));
         self.expert.n_ctx().saturating_sub(own)
     }
+
+    /// Announces the next `max` tokens, if the ARM lacks more than that. False where it does not.
+    fn prepare_chunk(&mut self, history: &[Token], n_prompt: usize, max: usize) -> bool {
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let end = self.expert.n_cached(wanted) + max;
+        // A prompt that does not fit is refused by the step itself.
+        let lacks_more = end < wanted.len() && wanted.len() <= self.expert.n_ctx();
+        if lacks_more {
+            self.expert.prepare(&wanted[..end], 1);
+        }
+        lacks_more
+    }
 }
 
 /// What an ARM reads where the base reads `history`: its own prompt, if it has one, and the common response.
@@ -142,6 +154,8 @@ pub struct Guide {
     n_prompt: usize,
     gate: Option<Gate>,
     n_gated: u64,
+    /// Whether ARMs with weight 0 are to be at hand too.
+    reads_all: bool,
     timing: Timing,
 }
 
@@ -154,7 +168,8 @@ impl Guide {
     pub fn new(arms: Vec<Arm>, weights: Weights) -> Self {
         assert!(arms.iter().map(Arm::name).eq(weights.names()), "a weight for each ARM, in the same order");
         let now = vec![0.0; arms.len()];
-        Self { arms, weights, now, n_prompt: 0, gate: None, n_gated: 0, timing: Timing::default() }
+        let (gate, n_gated) = (None, 0);
+        Self { arms, weights, now, n_prompt: 0, gate, n_gated, reads_all: false, timing: Timing::default() }
     }
 
     /// The weights; a clone of them steers this guide from elsewhere.
@@ -235,13 +250,39 @@ impl Guide {
         row
     }
 
+    /// Whether ARMs with weight 0 are read along, because each step will be [explained](super::Report::explain).
+    pub fn read_all(&mut self, all: bool) {
+        self.reads_all = all;
+    }
+
     /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the base are
     /// decoded along with it.
     pub fn prepare(&mut self, history: &[Token], k: usize) {
+        let n_prompt = self.n_prompt;
+        self.needed().for_each(|arm| arm.prepare(history, n_prompt, k));
+    }
+
+    /// Announces the next `max` tokens of every ARM that lacks more than that of `history`. False where none does.
+    pub fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        let n_prompt = self.n_prompt;
+        self.needed().fold(false, |some, arm| arm.prepare_chunk(history, n_prompt, max) || some)
+    }
+
+    /// Decodes what was announced.
+    ///
+    /// # Errors
+    ///
+    /// [`GuideError`] of the first ARM that fails.
+    pub fn read(&mut self) -> Result<(), GuideError> {
+        self.needed()
+            .try_for_each(|arm| arm.expert.read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
+    }
+
+    /// The ARMs that the next step asks.
+    fn needed(&mut self) -> impl Iterator<Item = &mut Arm> {
         self.weights.copy_to(&mut self.now);
-        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
-            arm.prepare(history, self.n_prompt, k);
-        }
+        let all = self.reads_all;
+        self.arms.iter_mut().zip(&self.now).filter(move |(_, weight)| all || **weight != 0.0).map(|(arm, _)| arm)
     }
 
     /// Brings every ARM whose weight is not 0 to `history`, then hands its last `k` rows to `each`.
@@ -390,6 +431,25 @@ mod tests {
         let mut logits = [0.0; 8];
         guide.add(&[0, 1, 2], 2, &mut logits).unwrap();
         assert_eq!(logits, [0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn long_prompts_are_read_in_chunks_by_those_that_lack_them() {
+        let mut guide = guide(&[1.0, 0.0]);
+        guide.begin(2, vec![Some(vec![3; 10]), Some(vec![3; 20])]);
+        let chunks = |guide: &mut Guide| {
+            let mut n = 0;
+            while guide.prepare_chunk(&[0, 1], 4) {
+                guide.read().unwrap();
+                n += 1;
+            }
+            n
+        };
+        assert_eq!((chunks(&mut guide), guide.n_decoded()), (2, 8));
+        guide.read_all(true);
+        assert_eq!((chunks(&mut guide), guide.n_decoded()), (4, 8 + 16), "the ARM without a weight reads too");
+        guide.begin(2, vec![Some(vec![3; 101]), None]);
+        assert_eq!(chunks(&mut guide), 0, "what does not fit is left to the step to refuse");
     }
 
     #[test]

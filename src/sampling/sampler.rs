@@ -179,6 +179,14 @@ impl Chain for Sampler {
         }
     }
 
+    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        self.hook.as_ref().is_some_and(|hook| hook.with_guide(|guide| guide.prepare_chunk(history, max)))
+    }
+
+    fn read(&mut self) -> Result<(), ChainFault> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.with_guide(|guide| guide.read()).map_err(ChainFault::Guide))
+    }
+
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
         let start = Instant::now();
         let mut token = self.draw(logits, false);

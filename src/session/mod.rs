@@ -7,6 +7,7 @@ mod drafters;
 mod error;
 mod lane;
 mod open;
+mod pieces;
 mod plan;
 mod prompt;
 mod share;
@@ -16,10 +17,13 @@ pub use arms::{ArmModels, HostTokens};
 pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
 pub use open::{Loading, context_params};
+pub use pieces::Pieces;
 pub use plan::{MemoryPlan, plan};
-pub use prompt::Prompt;
+pub use prompt::{Prompt, Prompts};
 pub use share::Shared;
 pub use studio::SessionStudio;
+
+use std::sync::Arc;
 
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config};
@@ -37,15 +41,13 @@ pub struct Session {
     /// At least one.
     lanes: Vec<Lane>,
     shared: Vec<Shared>,
-    /// Of the base, then of each ARM that has one.
-    base_template: Option<ChatTemplate>,
-    arms: Vec<ArmText>,
+    prompts: Arc<Prompts>,
     /// `None` decodes plainly.
     speculator: Option<Speculator>,
 }
 
 /// How an ARM reads prompts.
-struct ArmText {
+pub(crate) struct ArmText {
     name: String,
     vocab: Vocab,
     template: Option<ChatTemplate>,
@@ -80,7 +82,8 @@ impl Session {
         let lanes: Vec<_> = opened.lanes.into_iter().map(lane).collect();
         let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
         let speculator = drafters::speculator(&config, &opened.base, &arms, lanes[0].hook(), loading)?;
-        Ok(Self { config, vocab, lanes, shared, base_template, arms, speculator })
+        let prompts = Arc::new(Prompts::new(vocab.clone(), base_template, config.prompt.system.clone(), arms));
+        Ok(Self { config, vocab, lanes, shared, prompts, speculator })
     }
 
     /// Its lanes, each with weights of its own.
@@ -169,7 +172,7 @@ impl Session {
     /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
     pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
         let config = Config { speculate: speculate.clone(), ..self.config.clone() };
-        drafters::speculator(&config, self.vocab.model(), &self.arms, self.hook(), &mut |_, _| true)
+        drafters::speculator(&config, self.vocab.model(), self.prompts.arms(), self.hook(), &mut |_, _| true)
     }
 
     /// Takes another speculator from now on, and gives back the one of before.

@@ -1,0 +1,94 @@
+//! `genarm serve`
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::load::{ConfigArgs, open_lanes};
+use crate::server::{Limits, Options, Server, serve};
+
+/// Serve OpenAI's API with preference weights in each request, and a page to steer by hand
+///
+/// Listens on this machine only, unless told otherwise. SIGTERM lets running texts end; SIGHUP, or a saved configuration file,
+/// changes weights, profiles and sampling of new requests.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address to listen on; one that others can reach needs --api-key-file or --no-api-key
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", help_heading = "Server")]
+    host: IpAddr,
+    /// Port to listen on, 0 for a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = "Server")]
+    port: u16,
+    /// Texts to generate at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64), help_heading = "Server")]
+    parallel: u8,
+    /// Ask for one of the API keys in this file, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    api_key_file: Option<PathBuf>,
+    /// Let everybody in who can reach --host
+    #[arg(long, conflicts_with = "api_key_file", help_heading = "Server")]
+    no_api_key: bool,
+    /// Serve /metrics for Prometheus
+    #[arg(long, help_heading = "Server")]
+    metrics: bool,
+    /// Requests a second and client address; twice as many may come at once
+    #[arg(long, value_name = "R", help_heading = "Server")]
+    rate_limit: Option<NonZeroU32>,
+    /// Let pages of this origin use the API; repeatable
+    #[arg(long, value_name = "ORIGIN", help_heading = "Server")]
+    cors_origin: Vec<String>,
+    /// Texts that may wait; more are answered with 503
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(0..=4096), help_heading = "Server")]
+    queue: u16,
+    /// Seconds that a text may wait
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
+    queue_timeout: u32,
+    /// Seconds that a request may take
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
+    request_timeout: u32,
+    /// Seconds that a client may neither send nor take anything
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
+    idle_timeout: u32,
+    /// Seconds that running texts have to end after SIGTERM
+    #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
+    shutdown_timeout: u32,
+    /// Bytes that the body of a request may have
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=64 << 20), help_heading = "Server")]
+    max_body: u32,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        Options {
+            host: self.host,
+            port: self.port,
+            parallel: self.parallel.into(),
+            api_key_file: self.api_key_file.clone(),
+            no_api_key: self.no_api_key,
+            metrics: self.metrics,
+            rate_limit: self.rate_limit,
+            cors_origins: self.cors_origin.clone(),
+            limits: Limits {
+                queue: self.queue.into(),
+                queue_timeout: seconds(self.queue_timeout),
+                request_timeout: seconds(self.request_timeout),
+                idle_timeout: seconds(self.idle_timeout),
+                shutdown_timeout: seconds(self.shutdown_timeout),
+                body: self.max_body as usize,
+                ..Limits::default()
+            },
+        }
+    }
+}
+
+/// Serves until it is told to end.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let (config, options) = (args.config.resolve()?, args.options());
+    let n_lanes = options.parallel;
+    let (server, engine) = Server::start(move || open_lanes(config, n_lanes), args.config.overrides.clone(), &options)?;
+    serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"))
+}

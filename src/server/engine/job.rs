@@ -1,0 +1,119 @@
+//! What a request asks of the engine, and what the engine answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::decode::Finish;
+use crate::eval::score::TokenScore;
+use crate::expert::Token;
+use crate::guidance::Report;
+use crate::sampling::params::SamplingParams;
+use crate::server::error::ApiError;
+use crate::session::Prompt;
+
+/// One text to generate or to score.
+pub struct Job {
+    /// Its number within the request.
+    pub choice: usize,
+    /// What is to be done.
+    pub task: Task,
+    /// What comes before.
+    pub prompt: Arc<Prompt>,
+    /// The weights, one an ARM.
+    pub weights: Vec<f32>,
+    /// Where answers go. Closed by the other side, it ends the job.
+    pub events: mpsc::Sender<(usize, Event)>,
+    /// Whether the prompt is read anew, not from what a lane has in memory.
+    pub fresh: bool,
+    /// When the request came.
+    pub came: Instant,
+}
+
+/// What is to be done with a prompt.
+pub enum Task {
+    /// Continue it.
+    Generate(Generate),
+    /// Score this response to it.
+    Score(Vec<Token>),
+}
+
+/// How to continue a prompt.
+#[derive(Clone)]
+pub struct Generate {
+    /// Sampling, with a known seed.
+    pub params: SamplingParams,
+    /// Tokens at most.
+    pub n_predict: usize,
+    /// Strings that end the text.
+    pub stop: Vec<String>,
+    /// Whether every token is explained, with how many of the likeliest ones.
+    pub n_top: Option<usize>,
+}
+
+/// An answer of the engine.
+pub enum Event {
+    /// A token.
+    Piece(Piece),
+    /// The text has ended; the last event.
+    Ended(Ended),
+    /// The scores are there; the last event.
+    Scored(Scored),
+    /// It failed; the last event.
+    Failed(ApiError),
+}
+
+/// A token, and the text that can be shown with it.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// What can be shown now: without what may become a stop string, and in whole characters.
+    pub text: String,
+    /// The token.
+    pub token: Token,
+    /// Its own bytes.
+    pub bytes: Vec<u8>,
+    /// Where its own text begins in the response, in characters.
+    pub offset: usize,
+    /// What everybody says about it.
+    pub report: Option<Report>,
+}
+
+/// The end of a text.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// What was held back.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Whether the time limit of requests ended it.
+    pub timed_out: bool,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// Tokens of the prompt that the base had in memory.
+    pub n_cached: usize,
+    /// Tokens generated.
+    pub n_generated: usize,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// The scores of a response.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// One a token.
+    pub tokens: Vec<TokenScore>,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+}
+
+/// Where the time of a text went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Waiting for a lane.
+    pub queue: Duration,
+    /// From there to the first token.
+    pub prompt: Duration,
+    /// From the first token to the last.
+    pub generation: Duration,
+}

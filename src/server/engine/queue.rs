@@ -1,0 +1,140 @@
+//! The queue between requests and the engine: bounded, and closed for good.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Job;
+
+/// Jobs that wait, and how many run.
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Jobs that may run or wait.
+    room: usize,
+    n_lanes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    running: usize,
+    closed: bool,
+    /// When what runs is cut off.
+    stop_at: Option<Instant>,
+}
+
+/// Why jobs are not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too many wait.
+    Full,
+    /// The server is going down.
+    Closed,
+}
+
+/// Closes a queue, and drops what waits in it, when it goes out of scope.
+pub struct CloseAtDrop(Arc<Queue>);
+
+impl Drop for CloseAtDrop {
+    fn drop(&mut self) {
+        self.0.close(Instant::now());
+        self.0.lock().waiting.clear();
+    }
+}
+
+impl Queue {
+    /// A queue for `n_lanes` running jobs and `bound` waiting ones.
+    pub fn new(n_lanes: usize, bound: usize) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), room: n_lanes + bound, n_lanes }
+    }
+
+    /// Hands in the jobs of a request: all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn submit(&self, jobs: Vec<Job>) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        if state.running + state.waiting.len() + jobs.len() > self.room {
+            return Err(Refused::Full);
+        }
+        state.waiting.extend(jobs);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Takes no more jobs; what runs is cut off at `stop_at`.
+    pub fn close(&self, stop_at: Instant) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.stop_at = Some(state.stop_at.map_or(stop_at, |earlier| earlier.min(stop_at)));
+        self.changed.notify_all();
+    }
+
+    /// Whether it takes no more jobs.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// How many jobs run and wait.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.running, state.waiting.len())
+    }
+
+    /// How many jobs run at once.
+    pub fn n_lanes(&self) -> usize {
+        self.n_lanes
+    }
+
+    pub(super) fn close_at_drop(self: &Arc<Self>) -> CloseAtDrop {
+        CloseAtDrop(Arc::clone(self))
+    }
+
+    /// The engine's turn: tells how many jobs run, waits for one if none does, and takes up to `free` of them. Those for which
+    /// `gone` is true are taken too, and do not count. `None` when the queue is closed and nothing runs.
+    pub(super) fn take(&self, running: usize, free: usize, gone: impl Fn(&Job) -> bool) -> Option<Taken> {
+        let mut state = self.lock();
+        state.running = running;
+        while running == 0 && state.waiting.is_empty() {
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut taken = Taken { jobs: Vec::new(), gone: Vec::new(), closed: state.closed, stop_at: state.stop_at };
+        let mut left = VecDeque::with_capacity(state.waiting.len());
+        for job in std::mem::take(&mut state.waiting) {
+            if taken.closed || gone(&job) {
+                taken.gone.push(job);
+            } else if taken.jobs.len() < free {
+                taken.jobs.push(job);
+            } else {
+                left.push_back(job);
+            }
+        }
+        state.waiting = left;
+        state.running = running + taken.jobs.len();
+        Some(taken)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the engine found in the queue.
+pub(super) struct Taken {
+    /// Jobs to run.
+    pub jobs: Vec<Job>,
+    /// Jobs that are not to be run any more.
+    pub gone: Vec<Job>,
+    /// Whether no more will come.
+    pub closed: bool,
+    /// When what runs is cut off.
+    pub stop_at: Option<Instant>,
+}

@@ -1,0 +1,262 @@
+//! A job while it runs in a lane.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{Ended, Event, Generate, Job, Piece, Scored, Task, Timings};
+use crate::decode::{DecodeError, Finish, Step, Text};
+use crate::engine::llama::Vocab;
+use crate::eval::score::{self, TokenScore};
+use crate::expert::{Expert, Token};
+use crate::guidance::{GuideError, Report};
+use crate::sampling::params::SamplingParams;
+use crate::sampling::{HookState, Sampler};
+use crate::server::error::ApiError;
+use crate::session::{Lane, Pieces};
+
+/// Tokens of a response that are scored in one step: few, because others wait meanwhile.
+const SCORE_CHUNK: usize = 16;
+
+/// A running job.
+pub(super) struct Slot {
+    pub job: Job,
+    text: Text,
+    sampler: Sampler,
+    work: Work,
+    /// Whether models are still reading the prompt.
+    pub reading: bool,
+    n_cached: usize,
+    begun: Instant,
+    first: Option<Instant>,
+    /// What the client has not taken yet, and since when.
+    unsent: VecDeque<Event>,
+    stuck_since: Option<Instant>,
+    /// Whether the last event has been made.
+    finished: bool,
+}
+
+enum Work {
+    Generate { pieces: Pieces, temp: f32, n_top: Option<usize>, offset: usize },
+    Score { response: Vec<Token>, scores: Vec<TokenScore> },
+}
+
+/// What became of a slot in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It goes on.
+    Running,
+    /// It has said its last, and the lane is free.
+    Done,
+}
+
+impl Slot {
+    /// Begins a job in a lane.
+    pub fn begin(job: Job, lane: &mut Lane, vocab: &Vocab) -> Result<Self, (Job, ApiError)> {
+        match Self::parts(&job, lane, vocab) {
+            Ok((text, sampler, work, n_cached)) => {
+                let begun = Instant::now();
+                let (unsent, stuck_since) = (VecDeque::new(), None);
+                let (first, reading, finished) = (None, true, false);
+                Ok(Self { job, text, sampler, work, reading, n_cached, begun, first, unsent, stuck_since, finished })
+            }
+            Err(error) => Err((job, error)),
+        }
+    }
+
+    fn parts(job: &Job, lane: &mut Lane, vocab: &Vocab) -> Result<(Text, Sampler, Work, usize), ApiError> {
+        lane.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
+        let greedy = SamplingParams { temp: 0.0, ..SamplingParams::default() };
+        let (params, n_predict, explained) = match &job.task {
+            Task::Generate(Generate { params, n_predict, n_top, .. }) => (params, *n_predict, n_top.is_some()),
+            Task::Score(_) => (&greedy, 1, true),
+        };
+        let mut sampler = lane.sampler(params).map_err(|e| ApiError::of_chain(&e))?;
+        let fresh = job.fresh;
+        lane.hook().with_guide(|guide| {
+            guide.read_all(explained);
+            if fresh {
+                guide.arms().iter_mut().for_each(|arm| arm.expert().forget());
+            }
+        });
+        if fresh {
+            lane.base().forget();
+        }
+        let n_cached = lane.base().n_cached(&job.prompt.base);
+        let text = lane.begin(&mut sampler, &job.prompt, n_predict).map_err(|e| ApiError::of_decoding(&e))?;
+        let work = match &job.task {
+            Task::Generate(generate) => Work::Generate {
+                pieces: Pieces::new(vocab.clone(), generate.stop.clone()),
+                temp: params.temp,
+                n_top: generate.n_top,
+                offset: 0,
+            },
+            Task::Score(response) => {
+                let (n, n_ctx) = (job.prompt.base.len() + response.len(), lane.n_ctx());
+                if n > n_ctx {
+                    return Err(ApiError::too_long(n, n_ctx));
+                }
+                Work::Score { response: response.clone(), scores: Vec::new() }
+            }
+        };
+        Ok((text, sampler, work, n_cached))
+    }
+
+    /// Hands over what is waiting for the client. False where it still does not take it.
+    pub fn flush(&mut self) -> bool {
+        while let Some(event) = self.unsent.pop_front() {
+            // A client that has gone is found at the next step.
+            if let Err(TrySendError::Full((_, event))) = self.job.events.try_send((self.job.choice, event)) {
+                self.unsent.push_front(event);
+                self.stuck_since.get_or_insert_with(Instant::now);
+                return false;
+            }
+            self.stuck_since = None;
+        }
+        true
+    }
+
+    /// Since when the client has taken nothing that was there for it.
+    pub fn stuck_since(&self) -> Option<Instant> {
+        self.stuck_since
+    }
+
+    fn send(&mut self, event: Event) -> bool {
+        self.unsent.push_back(event);
+        self.flush()
+    }
+
+    /// Announces the next step. `chunk`: tokens of the prompt that may be read in it.
+    pub fn prepare(&mut self, lane: &mut Lane, chunk: usize) {
+        if self.finished {
+            return;
+        }
+        self.reading = self.text.prepare_chunk(lane.base(), &mut self.sampler, chunk);
+        if !self.reading && matches!(self.work, Work::Generate { .. }) {
+            self.text.prepare(lane.base(), &mut self.sampler);
+        }
+    }
+
+    /// Takes the step.
+    pub fn step(&mut self, lane: &mut Lane, vocab: &Vocab) -> State {
+        if self.finished {
+            return State::Done; // a step is taken only where the client has everything
+        }
+        let result = if self.reading {
+            self.text.read_chunk(lane.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
+        } else {
+            match &mut self.work {
+                Work::Generate { .. } => self.draw(lane, vocab),
+                Work::Score { .. } => self.score(lane).map_err(|e| ApiError::of_guide(&e)),
+            }
+        };
+        if let Err(error) = result {
+            return self.end(Event::Failed(error));
+        }
+        match &mut self.work {
+            Work::Generate { .. } => match self.text.finish() {
+                Some(Finish::Interrupted) => self.cancel(),
+                Some(finish) => self.conclude(finish, false),
+                None => State::Running,
+            },
+            Work::Score { response, scores } if scores.len() == response.len() && !self.reading => {
+                let (tokens, n_prompt) = (std::mem::take(scores), self.job.prompt.base.len());
+                self.end(Event::Scored(Scored { tokens, n_prompt }))
+            }
+            Work::Score { .. } => State::Running,
+        }
+    }
+
+    /// Draws a token and sends it.
+    fn draw(&mut self, lane: &mut Lane, vocab: &Vocab) -> Result<(), ApiError> {
+        let Self { text, sampler, work, .. } = self;
+        let Work::Generate { pieces, temp, n_top, offset } = work else { return Ok(()) };
+        let hook = lane.hook().clone();
+        let mut drawn: Option<Result<Piece, GuideError>> = None;
+        let mut each = |step: Step<'_>| {
+            let report = n_top.map(|n| explain(&hook, &step, *temp, n)).transpose();
+            let (shown, flow) = pieces.push(step.token);
+            let bytes = pieces.last_bytes().to_vec();
+            let at = *offset;
+            *offset += String::from_utf8_lossy(&bytes).chars().count();
+            drawn = Some(report.map(|report| Piece { text: shown, token: step.token, bytes, offset: at, report }));
+            flow
+        };
+        text.step(lane.base(), sampler, &|token| vocab.is_eog(token), &mut each)
+            .map_err(|e: DecodeError| ApiError::of_decoding(&e))?;
+        if let Some(piece) = drawn {
+            let piece = piece.map_err(|e| ApiError::of_guide(&e))?;
+            let now = Instant::now();
+            self.first.get_or_insert(now);
+            if !piece.text.is_empty() || piece.report.is_some() {
+                self.send(Event::Piece(piece));
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores the next tokens of the response.
+    fn score(&mut self, lane: &mut Lane) -> Result<(), GuideError> {
+        let Work::Score { response, scores } = &mut self.work else { return Ok(()) };
+        let prompt = &self.job.prompt;
+        let done = scores.len();
+        let n = SCORE_CHUNK.min(lane.base().max_rows());
+        let chunk = &response[done..(done + n).min(response.len())];
+        let before = |own: &[Token]| [own, &response[..done]].concat();
+        let base = before(&prompt.base);
+        let arms: Vec<_> = prompt.arms.iter().map(|own| own.as_deref().map(before)).collect();
+        let prompts = score::Prompts { base: &base, arms: &arms };
+        let (hook, weights) = (lane.hook().clone(), &self.job.weights);
+        let more = hook.with_guide(|guide| score::score(lane.base(), guide.arms(), prompts, chunk, weights))?;
+        scores.extend(more);
+        Ok(())
+    }
+
+    /// Ends the text as it is.
+    pub fn conclude(&mut self, finish: Finish, timed_out: bool) -> State {
+        let Work::Generate { pieces, .. } = &mut self.work else {
+            return self.end(Event::Failed(ApiError::timed_out()));
+        };
+        let now = Instant::now();
+        let ended = Ended {
+            text: pieces.finish(),
+            finish,
+            timed_out,
+            n_prompt: self.job.prompt.base.len(),
+            n_cached: self.n_cached,
+            n_generated: self.text.response().len(),
+            timings: Timings {
+                queue: self.begun - self.job.came,
+                prompt: self.first.unwrap_or(now) - self.begun,
+                generation: self.first.map_or(Duration::ZERO, |first| now - first),
+            },
+        };
+        self.end(Event::Ended(ended))
+    }
+
+    /// Ends the job because the server ends.
+    pub fn cancel(&mut self) -> State {
+        self.end(Event::Failed(ApiError::shutting_down()))
+    }
+
+    /// Sends the last event. The lane is free when the client has it.
+    fn end(&mut self, event: Event) -> State {
+        self.finished = true;
+        if self.send(event) { State::Done } else { State::Running }
+    }
+
+    /// Tokens generated so far.
+    pub fn n_generated(&self) -> usize {
+        self.text.response().len()
+    }
+
+    /// Time from the request to the first token, if that is there.
+    pub fn to_first_token(&self) -> Option<Duration> {
+        self.first.map(|first| first - self.job.came)
+    }
+}
+
+fn explain(hook: &HookState, step: &Step<'_>, temp: f32, n_top: usize) -> Result<Report, GuideError> {
+    hook.with_guide(|guide| Report::explain(guide, step.history, step.logits, step.token, temp, n_top))
+}

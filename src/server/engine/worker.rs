@@ -1,0 +1,146 @@
+//! The loop of the engine's thread: admit, prepare, step.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::queue::{Queue, Taken};
+use super::slot::{Slot, State};
+use super::{Event, Job};
+use crate::engine::llama::Vocab;
+use crate::expert::Expert;
+use crate::server::error::ApiError;
+use crate::server::metrics::Metrics;
+use crate::server::options::Limits;
+use crate::session::Session;
+
+/// Tokens of prompts that are read in a step beside texts that are being generated: a step then takes a few times as long, no more.
+const CHUNK_BESIDE: usize = 64;
+/// The same where nobody waits for a token.
+const CHUNK_ALONE: usize = 512;
+/// How long to wait where all clients are slow.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The engine's state.
+pub(super) struct Worker {
+    session: Session,
+    vocab: Vocab,
+    /// One place a lane.
+    slots: Vec<Option<Slot>>,
+    /// When each lane was last given away.
+    used: Vec<u64>,
+    n_given: u64,
+    queue: Arc<Queue>,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+impl Worker {
+    pub fn new(mut session: Session, queue: Arc<Queue>, limits: Limits, metrics: Metrics) -> Self {
+        let (vocab, n) = (session.vocab().clone(), session.lanes().len());
+        let slots = (0..n).map(|_| None).collect();
+        Self { session, vocab, slots, used: vec![0; n], n_given: 0, queue, limits, metrics }
+    }
+
+    /// Works until the queue is closed and what runs has ended.
+    pub fn run(mut self) {
+        loop {
+            self.drop_gone();
+            let running = self.slots.iter().flatten().count();
+            self.metrics.lanes_busy.set(running as i64);
+            let (now, timeout) = (Instant::now(), self.limits.queue_timeout);
+            let gone = |job: &Job| job.events.is_closed() || now.duration_since(job.came) > timeout;
+            let Some(taken) = self.queue.take(running, self.slots.len() - running, gone) else { return };
+            let stop_at = taken.stop_at;
+            self.admit(taken);
+            self.metrics.lanes_busy.set(self.slots.iter().flatten().count() as i64);
+            if stop_at.is_some_and(|at| Instant::now() >= at) {
+                self.slots.iter_mut().for_each(|slot| {
+                    if let Some(mut slot) = slot.take() {
+                        slot.cancel();
+                    }
+                });
+                continue;
+            }
+            self.step();
+        }
+    }
+
+    /// Begins the jobs that were taken, and answers those that are not to be run.
+    fn admit(&mut self, taken: Taken) {
+        for job in taken.gone {
+            let error = if taken.closed { ApiError::shutting_down() } else { ApiError::queued_too_long() };
+            let _ = job.events.try_send((job.choice, Event::Failed(error)));
+        }
+        for job in taken.jobs {
+            self.metrics.queue_seconds.observe(job.came.elapsed().as_secs_f64());
+            self.begin(job);
+        }
+    }
+
+    /// Begins a job in the free lane whose base knows most of the prompt; of equal ones, the one that was given away longest ago.
+    fn begin(&mut self, job: Job) {
+        let Self { session, slots, used, .. } = self;
+        let lanes = session.lanes();
+        let free = (0..slots.len()).filter(|i| slots[*i].is_none());
+        let best = free.max_by_key(|i| (lanes[*i].base().n_cached(&job.prompt.base), std::cmp::Reverse(used[*i])));
+        let Some(at) = best else { unreachable!("as many jobs were taken as lanes are free") };
+        self.n_given += 1;
+        used[at] = self.n_given;
+        match Slot::begin(job, &mut lanes[at], &self.vocab) {
+            Ok(slot) => slots[at] = Some(slot),
+            Err((job, error)) => drop(job.events.try_send((job.choice, Event::Failed(error)))),
+        }
+    }
+
+    /// Frees the lanes of clients that have gone, or have taken nothing for too long.
+    fn drop_gone(&mut self) {
+        for slot in &mut self.slots {
+            let Some(running) = slot else { continue };
+            let stuck = running.stuck_since().is_some_and(|since| since.elapsed() > self.limits.idle_timeout);
+            if running.job.events.is_closed() || stuck {
+                self.metrics.cancelled.inc();
+                *slot = None;
+            }
+        }
+    }
+
+    /// One step of every text whose client keeps up.
+    fn step(&mut self) {
+        let start = Instant::now();
+        let active: Vec<_> =
+            (0..self.slots.len()).filter(|i| self.slots[*i].as_mut().is_some_and(Slot::flush)).collect();
+        if active.is_empty() {
+            if self.slots.iter().any(Option::is_some) {
+                std::thread::sleep(PAUSE);
+            }
+            return;
+        }
+        let reading = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.reading);
+        let n_reading = active.iter().filter(|i| reading(&self.slots[**i])).count();
+        let budget = if n_reading == active.len() { CHUNK_ALONE } else { CHUNK_BESIDE };
+        let chunk = (budget / n_reading.max(1)).max(1);
+        let lanes = self.session.lanes();
+        for &i in &active {
+            if let Some(slot) = &mut self.slots[i] {
+                slot.prepare(&mut lanes[i], chunk);
+            }
+        }
+        for &i in &active {
+            let Some(slot) = &mut self.slots[i] else { continue };
+            let (before, waited) = (slot.n_generated(), slot.to_first_token());
+            let mut state = slot.step(&mut lanes[i], &self.vocab);
+            self.metrics.generated_tokens.inc_by((slot.n_generated() - before) as u64);
+            if let (None, Some(first)) = (waited, slot.to_first_token()) {
+                self.metrics.prompt_tokens.inc_by(slot.job.prompt.base.len() as u64);
+                self.metrics.first_token_seconds.observe(first.as_secs_f64());
+            }
+            if state == State::Running && slot.job.came.elapsed() > self.limits.request_timeout {
+                state = slot.conclude(crate::decode::Finish::Length, true);
+            }
+            if state == State::Done {
+                self.slots[i] = None;
+            }
+        }
+        self.metrics.step_seconds.observe(start.elapsed().as_secs_f64());
+    }
+}

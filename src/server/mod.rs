@@ -1,0 +1,27 @@
+//! The HTTP server: OpenAI's API with a vector of preference weights in each request, and a page to steer by hand.
+//!
+//! ```text
+//! listen ── access ── routes ──▶ engine::Queue ──▶ engine::Worker (one thread, owns the Session)
+//!                        ▲                               │
+//!                        └── stream ◀── events ◀─────────┘
+//! ```
+//!
+//! Nothing in a request names a file, a model or a template.
+
+mod access;
+mod engine;
+mod error;
+mod listen;
+mod metrics;
+mod openai;
+mod options;
+mod reload;
+mod routes;
+mod signals;
+mod state;
+mod stream;
+
+pub use listen::{Listening, serve};
+pub use options::{Limits, Options};
+pub use routes::app;
+pub use state::Server;

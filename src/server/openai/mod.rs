@@ -1,0 +1,6 @@
+//! What goes over the wire: OpenAI's requests and answers, with genarm's additions.
+
+pub mod chat;
+pub mod completion;
+pub mod reply;
+pub mod request;

@@ -1,0 +1,149 @@
+//! Answers: as a whole, or in chunks. What is common to the formats.
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use crate::decode::Finish;
+use crate::engine::llama::Vocab;
+use crate::guidance::{ArmReward, Report};
+use crate::server::engine::{Ended, Piece};
+
+/// What every part of an answer repeats.
+pub struct Head {
+    /// The answer's id.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The base's name.
+    pub model: String,
+    /// The weights that the texts are made with.
+    pub weights: IndexMap<String, f32>,
+    /// The profile that they come from, if one was asked for.
+    pub profile: Option<String>,
+    /// The seed of the first choice.
+    pub seed: u32,
+    /// To write tokens as text.
+    pub vocab: Vocab,
+    /// Alternatives to list beside each token, if log-probabilities are wanted.
+    pub logprobs: Option<usize>,
+    /// Whether each token is reported with everybody's log-probability.
+    pub rewards: bool,
+    /// Whether the last chunk reports the tokens used.
+    pub include_usage: bool,
+}
+
+/// A text that has ended.
+pub struct Choice {
+    /// Its number.
+    pub index: usize,
+    /// The text.
+    pub text: String,
+    /// Its tokens.
+    pub pieces: Vec<Piece>,
+    /// Its end.
+    pub ended: Ended,
+}
+
+/// One route's way of writing answers.
+pub trait Format: Send + Sync + 'static {
+    /// The chunk before the first token of a choice.
+    fn open(&self, head: &Head, index: usize) -> Option<Value>;
+    /// The chunk of a token.
+    fn piece(&self, head: &Head, index: usize, piece: &Piece) -> Value;
+    /// The last chunk of a choice; the one with its finish reason.
+    fn ended(&self, head: &Head, index: usize, ended: &Ended) -> Value;
+    /// The chunk after all choices.
+    fn usage(&self, head: &Head, ended: &[Ended]) -> Option<Value>;
+    /// The whole answer.
+    fn whole(&self, head: &Head, choices: &[Choice]) -> Value;
+    /// Whether a stream ends with `[DONE]`.
+    fn says_done(&self) -> bool {
+        true
+    }
+}
+
+/// OpenAI's name for an end.
+pub fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::Eos => "stop",
+        Finish::Length | Finish::Interrupted => "length",
+    }
+}
+
+/// The tokens used.
+pub fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
+    // Choices of one prompt share it, so it counts once.
+    let prompt = ended.clone().map(|e| e.n_prompt).max().unwrap_or(0);
+    let cached = ended.clone().map(|e| e.n_cached).max().unwrap_or(0);
+    let completion: usize = ended.map(|e| e.n_generated).sum();
+    json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": { "cached_tokens": cached },
+    })
+}
+
+/// What genarm adds to an answer: the weights, the seed, and with the end the times.
+pub fn additions(head: &Head, ended: Option<&Ended>) -> Value {
+    let mut added = json!({ "weights": head.weights, "profile": head.profile, "seed": head.seed });
+    if let (Some(ended), Some(added)) = (ended, added.as_object_mut()) {
+        let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
+        let seconds = ended.timings.generation.as_secs_f64();
+        // The first token is the prompt's work.
+        let per_second = if seconds > 0.0 { (ended.n_generated.saturating_sub(1)) as f64 / seconds } else { 0.0 };
+        added.insert("timed_out".into(), ended.timed_out.into());
+        added.insert(
+            "timings".into(),
+            json!({
+                "queue_ms": ms(ended.timings.queue),
+                "prompt_ms": ms(ended.timings.prompt),
+                "generation_ms": ms(ended.timings.generation),
+                "tokens_per_second": (per_second * 1e3).round() / 1e3,
+            }),
+        );
+    }
+    added
+}
+
+/// A log-probability for JSON, which knows no infinity: OpenAI's figure for what is out of reach.
+pub fn number(logprob: f32) -> f64 {
+    if logprob.is_finite() { f64::from(logprob) } else { -9999.0 }
+}
+
+/// A token as text and as bytes.
+pub fn token_text(vocab: &Vocab, token: crate::Token) -> (String, Vec<u8>) {
+    let mut bytes = Vec::new();
+    vocab.piece(token, true, &mut bytes);
+    (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+}
+
+/// What everybody says about a token, as `rewards` lists it.
+pub fn reward(head: &Head, piece: &Piece, report: &Report) -> Value {
+    let arm = |a: &ArmReward| (a.arm.clone(), number(a.logprob).into());
+    let arms: Map<String, Value> = report.chosen.arms.iter().map(arm).collect();
+    json!({
+        "token": token_text(&head.vocab, piece.token).0,
+        "id": piece.token,
+        "bytes": piece.bytes,
+        "guided": number(report.chosen.logprob),
+        "base": number(report.chosen.base),
+        "arms": arms,
+        "kl": number(report.kl),
+        "flipped": report.flipped,
+    })
+}
+
+/// The rewards of some tokens, if they are wanted.
+pub fn rewards<'a>(head: &Head, pieces: impl Iterator<Item = &'a Piece>) -> Option<Value> {
+    let list = || pieces.filter_map(|piece| piece.report.as_ref().map(|report| reward(head, piece, report))).collect();
+    head.rewards.then(list)
+}
+
+/// Sets a field if there is a value for it.
+pub fn with(mut object: Value, key: &str, value: Option<Value>) -> Value {
+    if let (Some(value), Some(object)) = (value, object.as_object_mut()) {
+        object.insert(key.to_owned(), value);
+    }
+    object
+}

@@ -1,0 +1,406 @@
+// Chat with a guided model, steer it with sliders, and see what each ARM says about every token.
+// All text from the model enters the page as text nodes, never as markup.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const state = {
+  arms: [],          // {name, weight}
+  profiles: {},      // name → {ARM: weight}
+  turns: [],         // {user} or {guided, base?}: answers, see newAnswer
+  running: null,     // AbortController of what is being generated
+  key: sessionStorage.getItem("genarm-key") || "",
+};
+
+/** Makes an element: make("p", {className: "quiet"}, "text", child). */
+function make(tag, props = {}, ...children) {
+  const { dataset, ...rest } = props;
+  const element = Object.assign(document.createElement(tag), rest);
+  Object.assign(element.dataset, dataset);
+  element.append(...children);
+  return element;
+}
+
+async function api(path, options = {}) {
+  const headers = { "Content-Type": "application/json" };
+  if (state.key) headers.Authorization = `Bearer ${state.key}`;
+  const response = await fetch(path, { ...options, headers });
+  if (response.status === 401) {
+    state.key = await askForKey();
+    sessionStorage.setItem("genarm-key", state.key);
+    return api(path, options);
+  }
+  if (!response.ok) {
+    const body = await response.json().catch(() => null);
+    throw new Error(body?.error?.message ?? `the server answered ${response.status}`);
+  }
+  return response;
+}
+
+function askForKey() {
+  const dialog = $("key");
+  if (!dialog.open) dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => { resolve($("key-input").value.trim()); $("key-input").value = ""; }, { once: true });
+  });
+}
+
+// ---------------------------------------------------------------- preferences
+
+async function load() {
+  const preferences = await (await api("/v1/preferences")).json();
+  state.arms = preferences.arms;
+  state.profiles = preferences.profiles;
+  state.chat = preferences.chat;
+  $("model").textContent = preferences.model;
+  $("temperature").value = Math.round(preferences.sampling.temperature * 1000) / 1000;
+  $("system").value = preferences.system ?? "";
+  showSliders();
+  showProfiles();
+  const options = [["", "nothing"], ...state.arms.map((arm) => [arm.name, arm.name])];
+  $("colour").replaceChildren(...options.map(([value, text]) => make("option", { value, textContent: text })));
+  if (state.arms.length) $("colour").value = state.arms[0].name;
+  showLegend();
+  showTalk();
+}
+
+function showSliders() {
+  if (!state.arms.length) {
+    $("sliders").replaceChildren(make("p", { className: "quiet", textContent: "No ARM is loaded: the base speaks alone." }));
+    return;
+  }
+  $("sliders").replaceChildren(...state.arms.map((arm, i) => {
+    const reach = Math.max(2, Math.ceil(Math.abs(arm.weight) * 1.5));
+    const range = make("input", { id: `arm-${i}`, type: "range", min: -reach, max: reach, step: 0.05, value: arm.weight, dataset: { arm: arm.name } });
+    const number = make("input", { type: "number", min: -100, max: 100, step: 0.05, value: round(arm.weight), ariaLabel: `${arm.name}, exact weight` });
+    const set = (value, from) => {
+      if (!Number.isFinite(value)) return;
+      arm.weight = Math.max(-100, Math.min(100, value));
+      if (from !== range) range.value = arm.weight;
+      if (from !== number) number.value = round(arm.weight);
+      showProfiles();
+    };
+    range.addEventListener("input", () => set(range.valueAsNumber, range));
+    number.addEventListener("input", () => set(number.valueAsNumber, number));
+    return make("div", { className: "slider" }, make("label", { htmlFor: range.id, textContent: arm.name }), number, range);
+  }));
+}
+
+function showProfiles() {
+  const matches = (profile) => state.arms.every((arm) => Math.abs((profile[arm.name] ?? 0) - arm.weight) < 1e-6);
+  const focused = document.activeElement?.dataset?.profile;
+  $("profiles").replaceChildren(...Object.entries(state.profiles).map(([name, profile]) => {
+    const button = make("button", { type: "button", textContent: name, dataset: { profile: name } });
+    button.setAttribute("aria-pressed", matches(profile));
+    button.addEventListener("click", () => {
+      state.arms.forEach((arm) => { arm.weight = profile[arm.name] ?? arm.weight; });
+      showSliders();
+      showProfiles();
+    });
+    return button;
+  }));
+  if (focused) [...$("profiles").children].find((button) => button.dataset.profile === focused)?.focus();
+}
+
+const weights = () => Object.fromEntries(state.arms.map((arm) => [arm.name, arm.weight]));
+const round = (x) => Math.round(x * 1000) / 1000;
+const named = (w) => Object.entries(w).map(([name, x]) => `${name} ${round(x)}`).join(" · ") || "no ARMs";
+
+// ---------------------------------------------------------------- answers
+
+function newAnswer(kind, used) {
+  return { kind, weights: used, text: "", tokens: [], cut: null, meta: null, error: null, element: null };
+}
+
+/** The conversation as messages, up to a turn. */
+function messages(end) {
+  const list = [];
+  if ($("system").value.trim()) list.push({ role: "system", content: $("system").value });
+  for (const turn of state.turns.slice(0, end)) {
+    if (turn.user !== undefined) list.push({ role: "user", content: turn.user });
+    else list.push({ role: "assistant", content: turn.guided.text });
+  }
+  return list;
+}
+
+function request(list, used, seed, begun) {
+  const body = {
+    messages: begun === "" ? list : [...list, { role: "assistant", content: begun }],
+    continue_final_message: begun !== "",
+    preferences: used, seed, cache_prompt: true, stream: true, return_rewards: true,
+    stream_options: { include_usage: true },
+    temperature: Number($("temperature").value), max_tokens: Number($("max").value),
+  };
+  return body;
+}
+
+/** Sends a request and takes its events as they come. */
+async function stream(answer, body, signal) {
+  try {
+    const response = await api("/v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    const bytes = new TextDecoder();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      const events = (rest + value).split("\n\n");
+      rest = events.pop();
+      for (const event of events) {
+        const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
+        if (data && data !== "[DONE]") take(answer, JSON.parse(data), bytes);
+      }
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") answer.error = error.message;
+  }
+}
+
+function take(answer, chunk, bytes) {
+  if (chunk.error) { answer.error = chunk.error.message; return; }
+  if (chunk.genarm) answer.meta = chunk.genarm;
+  if (chunk.usage) answer.usage = chunk.usage;
+  const choice = chunk.choices?.[0];
+  for (const token of choice?.rewards ?? []) {
+    // A character may be spread over several tokens: it appears with its last one.
+    token.text = bytes.decode(Uint8Array.from(token.bytes), { stream: true });
+    answer.text += token.text;
+    answer.tokens.push(token);
+    appendToken(answer, token);
+  }
+}
+
+async function generate(turn, list, begun, seed) {
+  if (state.running) return;
+  const control = new AbortController();
+  state.running = control;
+  showTalk();
+  $("stop").hidden = false;
+  $("send").disabled = true;
+  $("status").textContent = "generating …";
+  const answers = [turn.guided, turn.base].filter(Boolean);
+  answers.forEach((answer) => answer.element.classList.add("streaming"));
+  const known = seed >= 0 ? seed : Math.floor(Math.random() * 2 ** 31);
+  await Promise.all(answers.map((answer) => stream(answer, request(list, answer.weights, known, begun), control.signal)));
+  state.running = null;
+  $("stop").hidden = true;
+  $("send").disabled = false;
+  const speed = turn.guided.meta?.timings?.tokens_per_second;
+  $("status").textContent = turn.guided.error ?? (control.signal.aborted ? "stopped" : speed ? `${speed.toFixed(1)} tokens/s` : "");
+  showTalk();
+}
+
+function send(text) {
+  state.turns.push({ user: text });
+  answerLast();
+}
+
+/** Answers the last message. */
+function answerLast() {
+  const list = messages(state.turns.length);
+  const turn = { guided: newAnswer("guided", weights()) };
+  if ($("compare").checked) turn.base = newAnswer("base", Object.fromEntries(state.arms.map((arm) => [arm.name, 0])));
+  state.turns.push(turn);
+  generate(turn, list, "", Number($("seed").value));
+}
+
+/** Goes on with the last answer, from its marked token or its end, under the weights of now. */
+function continueAnswer(turn) {
+  const answer = turn.guided;
+  if (answer.cut !== null) {
+    answer.tokens.length = answer.cut + 1;
+    answer.text = answer.tokens.map((token) => token.text).join("");
+    answer.cut = null;
+  }
+  answer.weights = weights();
+  answer.error = null;
+  delete turn.base;
+  const list = messages(state.turns.indexOf(turn));
+  generate(turn, list, answer.text, Number($("seed").value));
+}
+
+// ---------------------------------------------------------------- showing
+
+function showTalk() {
+  $("talk").classList.toggle("wide", state.turns.some((turn) => turn.base));
+  if (!state.turns.length) {
+    const text = state.chat
+      ? "Move a weight, send a message, and watch what each reward model says about every token."
+      : "This base has no chat template. Start the server with --chat-template, for example chatml or raw.";
+    $("talk").replaceChildren(make("div", { className: "empty" }, make("h2", { textContent: "Steer a language model by hand" }), make("p", { textContent: text })));
+    return;
+  }
+  $("talk").replaceChildren(...state.turns.map((turn, i) => {
+    if (turn.user !== undefined) return make("div", { className: "user", textContent: turn.user });
+    const last = i === state.turns.length - 1;
+    const box = make("div", { className: turn.base ? "turn pair" : "turn" });
+    for (const answer of [turn.base, turn.guided].filter(Boolean)) box.append(showAnswer(answer, turn, last));
+    return box;
+  }));
+  scrollDown();
+}
+
+function showAnswer(answer, turn, last) {
+  const title = answer.kind === "base" ? make("b", { textContent: "base alone" }) : make("b", { textContent: "guided" });
+  const tokens = make("div", { className: "tokens", tabIndex: 0, role: "group", ariaLabel: `${answer.kind} answer; arrow keys walk its tokens` });
+  const element = make("article", { className: `answer ${answer.kind}` },
+    make("h3", {}, title, answer.kind === "base" ? "" : make("span", { textContent: named(answer.weights) })), tokens);
+  answer.element = element;
+  answer.tokens.forEach((token) => appendToken(answer, token));
+  if (answer.cut !== null) tokens.children[answer.cut]?.classList.add("cut", "current");
+  walk(tokens, answer);
+  if (answer.error) element.append(make("p", { className: "error", textContent: answer.error }));
+  if (!state.running) element.append(footer(answer, turn, last));
+  return element;
+}
+
+function footer(answer, turn, last) {
+  const foot = make("footer");
+  const times = answer.meta?.timings;
+  const flips = answer.tokens.filter((token) => token.flipped).length;
+  const facts = [`${answer.tokens.length} tokens`];
+  if (times?.tokens_per_second) facts.push(`${times.tokens_per_second.toFixed(1)} tokens/s`);
+  if (times?.acceptance !== undefined) facts.push(`acceptance ${(times.acceptance * 100).toFixed(0)} %`);
+  if (answer.kind === "guided") facts.push(`${flips} changed by guidance`);
+  if (answer.meta?.seed !== undefined) facts.push(`seed ${answer.meta.seed}`);
+  foot.append(facts.join(" · "));
+  if (last && answer.kind === "guided") {
+    const go = make("button", { type: "button", className: "continue", textContent: answer.cut === null ? "Continue from here" : "Continue from the marked token" });
+    go.addEventListener("click", () => continueAnswer(turn));
+    const again = make("button", { type: "button", className: "retry", textContent: "Answer again" });
+    again.addEventListener("click", () => { state.turns.pop(); answerLast(); });
+    foot.append(go, again);
+  }
+  return foot;
+}
+
+function appendToken(answer, token) {
+  const tokens = answer.element?.querySelector(".tokens");
+  if (!tokens) return;
+  const span = make("span", { className: "token", textContent: token.text });
+  span.token = token;
+  if (token.flipped && answer.kind === "guided") span.classList.add("flipped");
+  colour(span);
+  const follow = atBottom();
+  tokens.append(span);
+  if (follow) scrollDown();
+}
+
+/** What the colour of a token stands for: an ARM's log-probability, or how it differs from the base's. */
+function reward(token) {
+  const arm = token.arms[$("colour").value];
+  if (arm === undefined) return null;
+  return $("relative").checked ? arm - token.base : arm;
+}
+
+/** Blue for what the ARM likes, orange for what it does not; the middle is 0 (relative) or −3 nats. */
+function colour(span) {
+  const value = reward(span.token);
+  if (value === null) { span.style.removeProperty("background-color"); return; }
+  const x = Math.max(-1, Math.min(1, $("relative").checked ? value / 3 : (value + 3) / 3));
+  span.style.setProperty("background-color", `rgba(var(--${x < 0 ? "bad" : "good"}), ${(Math.abs(x) * 0.6).toFixed(3)})`);
+}
+
+function showLegend() {
+  const relative = $("relative").checked;
+  $("legend-low").textContent = relative ? "−3 nats" : "−6 nats";
+  $("legend-high").textContent = relative ? "+3" : "0";
+  document.querySelectorAll(".tokens .token").forEach(colour);
+}
+
+function tip(span) {
+  const token = span.token;
+  const row = (name, value) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value.toFixed(3) }));
+  const table = make("table", {}, row("guided", token.guided), row("base", token.base), ...Object.entries(token.arms).map(([name, value]) => row(name, value)), row("KL to the base", token.kl));
+  const changed = token.flipped ? [make("div", { textContent: "guidance changed the likeliest token" })] : [];
+  $("tip").replaceChildren(make("b", { textContent: JSON.stringify(token.token) }), table, ...changed);
+  $("tip").hidden = false;
+  const box = span.getBoundingClientRect(), size = $("tip").getBoundingClientRect();
+  const top = box.bottom + size.height + 12 > innerHeight ? box.top - size.height - 8 : box.bottom + 8;
+  $("tip").style.setProperty("left", `${Math.max(6, Math.min(box.left, innerWidth - size.width - 6))}px`);
+  $("tip").style.setProperty("top", `${Math.max(6, top)}px`);
+}
+
+/** Tokens answer to the mouse, and to the arrow keys while their answer has the focus; Enter marks one to continue from. */
+function walk(tokens, answer) {
+  let at = -1;
+  const current = (span) => {
+    tokens.querySelector(".current:not(.cut)")?.classList.remove("current");
+    span.classList.add("current");
+    tip(span);
+  };
+  const mark = (i) => {
+    if (state.running || answer.kind !== "guided") return;
+    answer.cut = answer.cut === i || i === tokens.children.length - 1 ? null : i;
+    showTalk();
+    answer.element.querySelector(".tokens").focus();
+  };
+  tokens.addEventListener("mouseover", (event) => { if (event.target.token) tip(event.target); });
+  tokens.addEventListener("mouseout", () => { $("tip").hidden = true; });
+  tokens.addEventListener("click", (event) => {
+    if (event.target.token && answer === lastAnswer()) mark([...tokens.children].indexOf(event.target));
+  });
+  tokens.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (step && tokens.children.length) {
+      at = Math.max(0, Math.min(tokens.children.length - 1, at + step));
+      current(tokens.children[at]);
+      event.preventDefault();
+    } else if (event.key === "Enter" && at >= 0 && answer === lastAnswer()) {
+      mark(at);
+      event.preventDefault();
+    }
+  });
+  tokens.addEventListener("blur", () => { $("tip").hidden = true; tokens.querySelector(".current:not(.cut)")?.classList.remove("current"); });
+}
+
+const lastAnswer = () => state.turns.at(-1)?.guided;
+const atBottom = () => $("talk").scrollHeight - $("talk").scrollTop - $("talk").clientHeight < 60;
+const scrollDown = () => { $("talk").scrollTop = $("talk").scrollHeight; };
+
+// ---------------------------------------------------------------- keeping
+
+function save(name, kind, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: kind }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+/** What `genarm chat --load` reads. */
+function conversation() {
+  const list = messages(state.turns.length).filter((message) => message.role !== "system");
+  const system = $("system").value.trim() ? { system: $("system").value } : {};
+  return JSON.stringify({ ...system, weights: weights(), messages: list }, null, 2) + "\n";
+}
+
+function profile() {
+  const line = state.arms.map((arm) => `    ${JSON.stringify(arm.name)}: ${round(arm.weight)}`).join("\n");
+  return `profiles:\n  by-hand:\n${line}\n`;
+}
+
+// ---------------------------------------------------------------- events
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("message").value.trim();
+  if (!text || state.running) return;
+  $("message").value = "";
+  send(text);
+});
+$("message").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    $("composer").requestSubmit();
+  }
+});
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") state.running?.abort(); });
+$("stop").addEventListener("click", () => state.running?.abort());
+$("colour").addEventListener("change", showLegend);
+$("relative").addEventListener("change", showLegend);
+$("export-json").addEventListener("click", () => save("conversation.json", "application/json", conversation()));
+$("export-yaml").addEventListener("click", () => save("profile.yaml", "application/yaml", profile()));
+$("clear").addEventListener("click", () => { state.running?.abort(); state.turns = []; showTalk(); $("message").focus(); });
+$("toggle").addEventListener("click", () => {
+  const open = $("panel").classList.toggle("open");
+  $("toggle").setAttribute("aria-expanded", open);
+});
+load().catch((error) => { $("status").textContent = error.message; });

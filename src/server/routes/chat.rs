@@ -1,0 +1,54 @@
+//! `POST /v1/chat/completions`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, new_id, off_thread};
+use crate::server::engine::Generate;
+use crate::server::error::ApiError;
+use crate::server::openai::chat::{ChatFormat, ChatRequest};
+use crate::server::openai::reply::Head;
+use crate::server::openai::request::{Body, stop_strings, weights};
+use crate::server::state::{Server, now};
+
+/// Answers a conversation.
+pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>) -> Result<Response, ApiError> {
+    let config = server.defaults();
+    let own = &body.own;
+    let (messages, begun) = own.messages()?;
+    let weights = weights(&config, own.profile.as_deref(), own.preferences.as_ref())?;
+    let params = body.params(&config.sampling, own.response_format.as_ref(), server.n_ctx)?;
+    let n = check_n(own.n, 1)?;
+    let top = check_top("top_logprobs", own.top_logprobs.unwrap_or(0))?;
+    if top > 0 && !own.logprobs {
+        return Err(ApiError::invalid("top_logprobs", "needs \"logprobs\": true"));
+    }
+    let (param, max) = match own.max_completion_tokens {
+        Some(max) => ("max_completion_tokens", Some(max)),
+        None => ("max_tokens", own.max_tokens),
+    };
+    let n_predict = check_max_tokens(param, max, usize::MAX)?;
+    let n_top = (own.logprobs || own.return_rewards).then_some(top);
+    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top };
+    let head = Head {
+        id: new_id("chatcmpl"),
+        created: now(),
+        model: server.model.clone(),
+        weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
+        profile: own.profile.clone(),
+        seed: generate.params.seed,
+        vocab: server.prompts.vocab().clone(),
+        logprobs: own.logprobs.then_some(top),
+        rewards: own.return_rewards,
+        include_usage: own.stream_options.unwrap_or_default().include_usage,
+    };
+    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
+    let prompts = Arc::clone(&server.prompts);
+    let prompt =
+        off_thread(move || prompts.chat(&messages, &begun).map_err(|error| ApiError::of_prompt("messages", &error)))
+            .await?;
+    let wanted = Wanted { prompts: vec![prompt], n, generate, weights, stream, fresh };
+    answer(&server, wanted, head, ChatFormat).await
+}

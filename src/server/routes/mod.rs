@@ -1,0 +1,97 @@
+//! The routes: one file each, and what lies around all of them.
+
+mod answer;
+mod body;
+mod chat;
+mod completions;
+mod health;
+mod llama;
+mod models;
+mod page;
+mod preferences;
+mod score;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::access::guard;
+use super::error::ApiError;
+use super::metrics;
+use super::state::Server;
+
+/// All routes of a server.
+pub fn app(server: Arc<Server>) -> Router {
+    let max_body = server.limits.body;
+    let router = Router::new()
+        .route("/", get(page::html))
+        .route("/page.css", get(page::css))
+        .route("/page.js", get(page::js))
+        .route("/favicon.svg", get(page::icon))
+        .route("/health", get(health::health))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{model}", get(models::one))
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
+        .route("/v1/score", post(score::score))
+        .route("/v1/preferences", get(preferences::get).put(preferences::put))
+        .route("/completion", post(llama::completion))
+        .route("/tokenize", post(llama::tokenize))
+        .route("/detokenize", post(llama::detokenize))
+        .route("/props", get(llama::props))
+        .fallback(|request: Request| async move { ApiError::not_found(request.uri().path()) })
+        .method_not_allowed_fallback(|request: Request| async move {
+            ApiError::method(request.method().as_str(), request.uri().path())
+        })
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(from_fn_with_state(Arc::clone(&server), guard))
+        .layer(from_fn_with_state(Arc::clone(&server), count))
+        .layer(from_fn(harden))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            ApiError::internal("a handler panicked").into_response()
+        }));
+    let router = match cors(&server.cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(server)
+}
+
+/// Without `--cors-origin` pages from elsewhere get nothing.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([axum::http::Method::GET, axum::http::Method::POST, axum::http::Method::PUT])
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+    })
+}
+
+/// Counts answers under the route's pattern: a path from outside is no label.
+async fn count(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let response = next.run(request).await;
+    let label = metrics::Request { route, status: response.status().as_u16() };
+    server.metrics.requests.get_or_create(&label).inc();
+    response
+}
+
+/// Headers that keep a browser from taking an answer for something else, or keeping it.
+async fn harden(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,62 @@
+//! `GET` and `PUT /v1/preferences`: the ARMs, their weights, and the profiles.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::config::Config;
+use crate::server::error::ApiError;
+use crate::server::openai::request::{Body, weights};
+use crate::server::options::MAX_WEIGHT;
+use crate::server::state::Server;
+
+/// What to change.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    preferences: Option<IndexMap<String, f32>>,
+    profile: Option<String>,
+}
+
+/// The weights that new requests start from, and what else can be asked for.
+pub async fn get(State(server): State<Arc<Server>>) -> Json<Value> {
+    Json(describe(&server, &server.defaults()))
+}
+
+/// Changes what new requests start from.
+pub async fn put(State(server): State<Arc<Server>>, body: Body<Change>) -> Result<Json<Value>, ApiError> {
+    if !server.access.has_keys() {
+        let message = "the defaults of everybody can only be changed with a key: start the server with --api-key-file";
+        return Err(ApiError::forbidden(message));
+    }
+    let mut config = Config::clone(&server.defaults());
+    let Change { preferences, profile } = &body.own;
+    let weights = weights(&config, profile.as_deref(), preferences.as_ref())?;
+    config.arms.iter_mut().zip(weights).for_each(|(arm, weight)| arm.weight = weight);
+    let described = describe(&server, &config);
+    server.set_defaults(config);
+    Ok(Json(described))
+}
+
+fn describe(server: &Server, config: &Config) -> Value {
+    let arm = |arm: &crate::config::ArmSpec| json!({ "name": arm.name, "weight": arm.weight, "beta_r": arm.beta_r });
+    let profile = |name: &String| {
+        let weights = config.profile(name).unwrap_or_default();
+        let named: IndexMap<_, _> = config.arms.iter().map(|arm| arm.name.clone()).zip(weights).collect();
+        (name.clone(), json!(named))
+    };
+    let sampling = &config.sampling;
+    json!({
+        "model": server.model,
+        "chat": server.prompts.can_chat(),
+        "arms": config.arms.iter().map(arm).collect::<Vec<_>>(),
+        "profiles": config.profiles.keys().map(profile).collect::<Map<_, _>>(),
+        "max_weight": MAX_WEIGHT,
+        "system": config.prompt.system,
+        "sampling": { "temperature": sampling.temp, "top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p },
+    })
+}

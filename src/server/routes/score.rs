@@ -1,0 +1,98 @@
+//! `POST /v1/score`: the reward of every token of a given response.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::answer::off_thread;
+use crate::chat::Message;
+use crate::config::Config;
+use crate::eval::score::{TokenScore, Totals};
+use crate::server::engine::{Event, Job, Scored, Task};
+use crate::server::error::ApiError;
+use crate::server::openai::reply::{number, token_text};
+use crate::server::openai::request::{Body, weights};
+use crate::server::state::Server;
+use crate::session::PromptError;
+
+/// A prompt or a conversation, and the response to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreRequest {
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    response: String,
+    preferences: Option<IndexMap<String, f32>>,
+    profile: Option<String>,
+    #[serde(rename = "model")]
+    _model: Option<String>,
+}
+
+/// Scores a response.
+pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) -> Result<Json<Value>, ApiError> {
+    let config = server.defaults();
+    let ScoreRequest { prompt, messages, response, preferences, profile, .. } = body.own;
+    let weights = weights(&config, profile.as_deref(), preferences.as_ref())?;
+    let prompts = Arc::clone(&server.prompts);
+    let (prompt, response) = off_thread(move || {
+        let fail = |param: &'static str| move |error: PromptError| ApiError::of_prompt(param, &error);
+        let prompt = match (prompt, messages) {
+            (Some(text), None) => prompts.text(&text).map_err(fail("prompt"))?,
+            (None, Some(messages)) => prompts.chat(&messages, "").map_err(fail("messages"))?,
+            _ => return Err(ApiError::invalid("prompt", "give either a prompt or messages")),
+        };
+        let response =
+            prompts.vocab().tokenize(&response, false, false).map_err(|e| ApiError::invalid("response", e))?;
+        if response.is_empty() {
+            return Err(ApiError::invalid("response", "is empty"));
+        }
+        Ok((prompt, response))
+    })
+    .await?;
+    let (prompt, given, came) = (Arc::new(prompt), weights.clone(), Instant::now());
+    let mut events = server.submit(|sender| {
+        let (task, events) = (Task::Score(response), sender.clone());
+        vec![Job { choice: 0, task, prompt, weights, events, fresh: false, came }]
+    })?;
+    match events.recv().await {
+        Some((_, Event::Scored(scored))) => Ok(Json(report(&server, &config, &given, &scored))),
+        Some((_, Event::Failed(error))) => Err(error),
+        _ => Err(ApiError::shutting_down()),
+    }
+}
+
+fn report(server: &Server, config: &Config, weights: &[f32], scored: &Scored) -> Value {
+    let by_arm = |values: &mut dyn Iterator<Item = Value>| -> Value {
+        config.arms.iter().map(|arm| arm.name.clone()).zip(values).collect::<Map<_, _>>().into()
+    };
+    let token = |t: &TokenScore| {
+        let (text, bytes) = token_text(server.prompts.vocab(), t.token);
+        json!({
+            "token": text, "id": t.token, "bytes": bytes, "base": number(t.base), "guided": number(t.guided),
+            "arms": by_arm(&mut t.arms.iter().map(|x| number(*x).into())), "kl": number(t.kl), "flipped": t.flipped(),
+        })
+    };
+    let totals = Totals::of(&scored.tokens, config.arms.len());
+    // A reward in the units of its training needs the β_r of that.
+    let rewards = config.arms.iter().zip(&totals.arms).map(|(arm, sum)| arm.beta_r.map(|beta| f64::from(beta) * sum));
+    json!({
+        "object": "score",
+        "model": server.model,
+        "tokens": scored.tokens.iter().map(token).collect::<Vec<_>>(),
+        "totals": {
+            "n_tokens": totals.n_tokens, "base": totals.base, "guided": totals.guided, "kl": totals.kl,
+            "n_flipped": totals.n_flipped, "arms": by_arm(&mut totals.arms.iter().map(|x| (*x).into())),
+            "rewards": by_arm(&mut rewards.map(|reward| reward.into())),
+        },
+        "usage": {
+            "prompt_tokens": scored.n_prompt, "completion_tokens": totals.n_tokens,
+            "total_tokens": scored.n_prompt + totals.n_tokens,
+        },
+        "genarm": { "weights": by_arm(&mut weights.iter().map(|w| (*w).into())) },
+    })
+}

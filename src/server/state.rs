@@ -1,0 +1,113 @@
+//! What all routes share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+
+use super::access::Access;
+use super::engine::{Engine, Event, Job, Queue, Refused};
+use super::error::ApiError;
+use super::metrics::Metrics;
+use super::options::{Limits, Options};
+use crate::config::{Config, Overrides};
+use crate::session::{Prompts, Session};
+
+/// Events that may wait for a client before its text pauses.
+const CHANNEL: usize = 64;
+
+/// A loaded session behind HTTP.
+pub struct Server {
+    /// Ways into the engine.
+    pub(super) queue: Arc<Queue>,
+    /// How prompts are read.
+    pub(super) prompts: Arc<Prompts>,
+    /// Tokens that a text may have.
+    pub(super) n_ctx: usize,
+    /// The base's name.
+    pub(super) model: String,
+    /// When the server started, in seconds since 1970.
+    pub(super) created: u64,
+    /// Weights, profiles and sampling that new requests start from.
+    defaults: RwLock<Arc<Config>>,
+    /// What the command line says, for reloads.
+    pub(super) overrides: Overrides,
+    /// Who may come in.
+    pub(super) access: Access,
+    /// Bounds.
+    pub(super) limits: Limits,
+    /// Counters.
+    pub(super) metrics: Metrics,
+    /// Whether they are shown.
+    pub(super) shows_metrics: bool,
+    /// Origins whose pages may use the API.
+    pub(super) cors_origins: Vec<String>,
+}
+
+impl Server {
+    /// Opens what `open` opens, on the engine's thread.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`, and what is wrong with `options`.
+    pub fn start(
+        open: impl FnOnce() -> anyhow::Result<Session> + Send + 'static,
+        overrides: Overrides,
+        options: &Options,
+    ) -> anyhow::Result<(Arc<Self>, Engine)> {
+        let access = Access::new(options)?;
+        let metrics = Metrics::default();
+        let opened = |session: &mut Session| (Arc::clone(session.prompts()), session.n_ctx(), session.config().clone());
+        let (engine, (prompts, n_ctx, config)) = Engine::start(open, opened, &options.limits, metrics.clone())?;
+        let model = config.base.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let server = Self {
+            queue: Arc::clone(engine.queue()),
+            prompts,
+            n_ctx,
+            model,
+            created: now(),
+            defaults: RwLock::new(Arc::new(config)),
+            overrides,
+            access,
+            limits: options.limits.clone(),
+            metrics,
+            shows_metrics: options.metrics,
+            cors_origins: options.cors_origins.clone(),
+        };
+        Ok((Arc::new(server), engine))
+    }
+
+    /// What new requests start from.
+    pub(super) fn defaults(&self) -> Arc<Config> {
+        Arc::clone(&self.defaults.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what new requests start from; running ones keep what they have.
+    pub(super) fn set_defaults(&self, config: Config) {
+        *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Whether a prompt is read from its beginning. A cached prefix was read in other batches, whose sums are rounded otherwise:
+    /// where one text at a time is served, a request that names a seed gets the same text each time, unless it prefers the cache.
+    pub(super) fn reads_anew(&self, is_seeded: bool, cache_prompt: Option<bool>) -> bool {
+        !cache_prompt.unwrap_or(!(is_seeded && self.queue.n_lanes() == 1))
+    }
+
+    /// Hands jobs to the engine; each is given its number and the way back.
+    pub(super) fn submit(
+        &self,
+        jobs: impl FnOnce(&mpsc::Sender<(usize, Event)>) -> Vec<Job>,
+    ) -> Result<mpsc::Receiver<(usize, Event)>, ApiError> {
+        let (sender, receiver) = mpsc::channel(CHANNEL);
+        self.queue.submit(jobs(&sender)).map_err(|refused| match refused {
+            Refused::Full => ApiError::overloaded(),
+            Refused::Closed => ApiError::shutting_down(),
+        })?;
+        Ok(receiver)
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

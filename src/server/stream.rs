@@ -1,0 +1,119 @@
+//! Events of the engine to server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+
+use super::engine::{Ended, Event};
+use super::openai::reply::{Format, Head};
+
+/// How often a silent stream says that it is alive: proxies close connections on which nothing happens.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// An answer in chunks. `first` is the event that has come already.
+pub fn answer(
+    head: Head,
+    format: impl Format,
+    n_choices: usize,
+    first: (usize, Event),
+    events: mpsc::Receiver<(usize, Event)>,
+) -> Response {
+    let chunks = Chunks {
+        format: Box::new(format),
+        opened: vec![false; n_choices],
+        ended: Vec::new(),
+        out: VecDeque::new(),
+        done: false,
+        head,
+        events,
+    };
+    Sse::new(chunks.after(first)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+struct Chunks {
+    head: Head,
+    format: Box<dyn Format>,
+    events: mpsc::Receiver<(usize, Event)>,
+    opened: Vec<bool>,
+    ended: Vec<Ended>,
+    out: VecDeque<sse::Event>,
+    done: bool,
+}
+
+impl Chunks {
+    fn after(mut self, first: (usize, Event)) -> Self {
+        self.take(first.0, first.1);
+        self
+    }
+
+    fn push(&mut self, value: &Value) {
+        self.out.push_back(sse::Event::default().data(value.to_string()));
+    }
+
+    fn take(&mut self, index: usize, event: Event) {
+        if !matches!(event, Event::Failed(_)) && !std::mem::replace(&mut self.opened[index], true) {
+            let open = self.format.open(&self.head, index);
+            open.iter().for_each(|value| self.push(value));
+        }
+        match event {
+            Event::Piece(piece) => {
+                let chunk = self.format.piece(&self.head, index, &piece);
+                self.push(&chunk);
+            }
+            Event::Ended(ended) => {
+                let chunk = self.format.ended(&self.head, index, &ended);
+                self.push(&chunk);
+                self.ended.push(ended);
+                if self.ended.len() == self.opened.len() {
+                    let usage = self.format.usage(&self.head, &self.ended);
+                    usage.iter().for_each(|value| self.push(value));
+                    self.finish();
+                }
+            }
+            Event::Failed(error) => {
+                self.push(&error.body());
+                self.finish();
+            }
+            Event::Scored(_) => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.format.says_done() {
+            self.out.push_back(sse::Event::default().data("[DONE]"));
+        }
+        self.done = true;
+    }
+}
+
+impl Stream for Chunks {
+    type Item = Result<sse::Event, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.out.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if self.done {
+                return Poll::Ready(None);
+            }
+            match std::task::ready!(self.events.poll_recv(cx)) {
+                Some((index, event)) => self.take(index, event),
+                None => {
+                    // The engine gave the text up without a word.
+                    let body = super::error::ApiError::shutting_down().body();
+                    self.push(&body);
+                    self.finish();
+                }
+            }
+        }
+    }
+}

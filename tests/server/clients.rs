@@ -1,0 +1,42 @@
+//! OpenAI's own clients, unchanged.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Serve, root, tool};
+
+/// Runs a script against a server with a key; its output on failure.
+fn run(program: PathBuf, script: &str, folder: &str) {
+    let keys = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(keys.path(), "a-key-for-the-test\n").expect("written");
+    let server = Serve::demo(&["--parallel", "4", "--api-key-file", keys.path().to_str().expect("a path")]);
+    let output = Command::new(program)
+        .arg(root().join("tests/server").join(script))
+        .arg(server.url("/v1"))
+        .arg("a-key-for-the-test")
+        .current_dir(root().join(folder))
+        .output()
+        .expect("the client runs");
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{talk}");
+    assert!(talk.contains("all is well"), "{talk}");
+}
+
+#[test]
+fn the_python_client_works_unchanged() {
+    let Some(python) = tool(&root().join("target/test-tools/python/bin/python"), "Python's openai package") else {
+        return;
+    };
+    run(python, "openai_client.py", "target/test-tools");
+}
+
+#[test]
+fn the_javascript_client_works_unchanged() {
+    let package = root().join("target/test-tools/node_modules/openai");
+    // Node is not everywhere, and make test does not install it.
+    if Command::new("node").arg("--version").output().is_err() || !package.exists() {
+        eprintln!("skipped: Node or its openai package is not installed (scripts/test-tools)");
+        return;
+    }
+    run("node".into(), "openai_client.mjs", "target/test-tools");
+}

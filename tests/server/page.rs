@@ -1,0 +1,231 @@
+//! The page, in a real browser without a screen.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::{Value, json};
+
+use super::stream::runtime;
+use super::{PROMPT, Serve, root, tool};
+
+/// A chromedriver; it ends when it goes out of scope.
+struct Driver(Child, String);
+
+impl Driver {
+    fn start(path: &Path) -> Self {
+        let mut child = Command::new(path).arg("--port=0").stdout(Stdio::piped()).spawn().expect("chromedriver runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let port = loop {
+            let line = lines.next().expect("chromedriver says its port").expect("a line");
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                break port.trim_end_matches('.').to_owned();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(child, format!("http://127.0.0.1:{port}"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A browser window.
+async fn browser(driver: &Driver, width: u32, height: u32, dark: bool) -> Client {
+    let scheme = if dark { "--force-dark-mode" } else { "--disable-dark-mode" };
+    let size = format!("--window-size={width},{height}");
+    let args = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+        &size,
+        scheme,
+    ];
+    let wanted = json!({"goog:chromeOptions": {"args": args}, "goog:loggingPrefs": {"browser": "ALL"}});
+    let Value::Object(wanted) = wanted else { unreachable!("an object") };
+    let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+    builder.capabilities(wanted).connect(&driver.1).await.expect("a browser")
+}
+
+async fn js(browser: &Client, code: &str) -> Value {
+    browser.execute(code, Vec::new()).await.unwrap_or_else(|e| panic!("{code}: {e}"))
+}
+
+/// Waits until an expression is true.
+async fn until(browser: &Client, condition: &str) {
+    for _ in 0..1200 {
+        if js(browser, &format!("return Boolean({condition})")).await == json!(true) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let status = js(browser, "return document.body.innerText").await;
+    panic!("{condition} does not become true: {status}");
+}
+
+async fn send(browser: &Client, text: &str) {
+    browser.find(Locator::Id("message")).await.expect("a field").send_keys(text).await.expect("typed");
+    browser
+        .find(Locator::Id("message"))
+        .await
+        .expect("a field")
+        .send_keys(&Key::Enter.to_string())
+        .await
+        .expect("sent");
+}
+
+async fn set(browser: &Client, selector: &str, value: &str) {
+    let code = format!(
+        "const e = document.querySelector({selector:?}); e.value = {value:?}; e.dispatchEvent(new Event('input', {{bubbles: true}})); \
+         e.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    );
+    js(browser, &code).await;
+}
+
+async fn screenshot(browser: &Client, name: &str) {
+    let folder = std::env::var_os("GENARM_SCREENSHOTS").map(std::path::PathBuf::from);
+    let folder = folder.unwrap_or_else(|| root().join("target/screenshots"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join(name), browser.screenshot().await.expect("an image")).expect("written");
+}
+
+/// chromedriver, where it is installed.
+fn driver() -> Option<Driver> {
+    let path =
+        ["/usr/bin/chromedriver", "/usr/local/bin/chromedriver", "/opt/homebrew/bin/chromedriver"].map(Path::new);
+    let found = path.into_iter().find(|path| path.exists()).unwrap_or(path[0]);
+    tool(found, "chromedriver").map(|path| Driver::start(&path))
+}
+
+const IDLE: &str = "!document.querySelector('.streaming') && document.querySelector('.answer')";
+
+#[test]
+fn a_slider_a_message_colours_a_stop_and_the_base_beside_it() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&["--parallel", "2"]);
+    runtime().block_on(async {
+        let page = browser(&driver, 1280, 860, false).await;
+        page.goto(&server.url("/")).await.expect("the page");
+        until(&page, "document.querySelectorAll('.slider input[type=range]').length === 3").await;
+
+        // A slider moves by the keyboard alone, and the request carries what it shows.
+        js(&page, "document.querySelector('[data-arm=cheerful]').focus()").await;
+        let slider = page.find(Locator::Css("[data-arm=cheerful]")).await.expect("a slider");
+        let before = js(&page, "return document.querySelector('[data-arm=cheerful]').valueAsNumber").await;
+        slider.send_keys(&Key::Left.to_string().repeat(4)).await.expect("moved");
+        let after = js(&page, "return document.querySelector('[data-arm=cheerful]').valueAsNumber").await;
+        assert!(after.as_f64() < before.as_f64(), "{before} {after}");
+        set(&page, "#seed", "11").await;
+        set(&page, "#max", "90").await;
+        send(&page, PROMPT).await;
+        until(&page, "document.querySelectorAll('.streaming .token').length > 0").await;
+        let early = js(&page, "return document.querySelectorAll('.token').length").await;
+        until(&page, IDLE).await;
+        let all = js(&page, "return document.querySelectorAll('.token').length").await;
+        assert!(early.as_u64() < all.as_u64(), "tokens come one after the other: {early} {all}");
+        let shown = js(&page, "return document.querySelector('.answer h3').innerText").await;
+        let weight = format!("cheerful {}", after.as_f64().expect("a number"));
+        assert!(shown.as_str().is_some_and(|s| s.contains(&weight)), "{shown} {weight}");
+
+        // Colours, numbers on hover, underlines where guidance changed the choice.
+        let coloured = "return [...document.querySelectorAll('.token')].filter(t => t.style.backgroundColor).length";
+        assert_eq!(js(&page, coloured).await, all);
+        assert!(js(&page, "return document.querySelectorAll('.token.flipped').length").await.as_u64() > Some(0));
+        js(&page, "document.querySelector('.token').dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))").await;
+        let tip = js(&page, "return document.getElementById('tip').innerText").await;
+        for word in ["guided", "base", "cheerful", "talkative", "plain"] {
+            assert!(tip.as_str().is_some_and(|tip| tip.contains(word)), "{tip}");
+        }
+        set(&page, "#colour", "").await;
+        assert_eq!(js(&page, coloured).await, json!(0));
+        set(&page, "#colour", "plain").await;
+
+        // Continue from a marked token under another profile.
+        js(&page, "document.querySelectorAll('.token')[20].click(); document.querySelector('[data-profile=chatty]').click()").await;
+        let kept = js(&page, "return [...document.querySelectorAll('.token')].slice(0, 21).map(t => t.textContent).join('')").await;
+        js(&page, "document.querySelector('.continue').click()").await;
+        until(&page, IDLE).await;
+        let text = js(&page, "return document.querySelector('.tokens').textContent").await;
+        assert!(text.as_str().expect("a text").starts_with(kept.as_str().expect("a text")), "{text} {kept}");
+
+        // Stop.
+        set(&page, "#max", "480").await;
+        send(&page, "Tom had a red ball.").await;
+        until(&page, "document.querySelectorAll('.streaming .token').length > 3").await;
+        js(&page, "document.getElementById('stop').click()").await;
+        until(&page, IDLE).await;
+        assert_eq!(js(&page, "return document.getElementById('status').textContent").await, "stopped");
+        server.settle();
+
+        // The base beside the guided text, for the same seed.
+        js(&page, "document.getElementById('clear').click(); document.getElementById('compare').click(); document.querySelector('[data-profile=happy]').click()").await;
+        set(&page, "#colour", "cheerful").await;
+        set(&page, "#relative", "on").await;
+        js(&page, "document.getElementById('relative').click()").await;
+        set(&page, "#max", "70").await;
+        send(&page, PROMPT).await;
+        until(&page, IDLE).await;
+        let base = js(&page, "return document.querySelector('.answer.base .tokens').textContent").await;
+        let tokens = json!({"messages": [{"role": "user", "content": PROMPT}], "seed": 11, "max_tokens": 70, "profile": "neutral"});
+        let expected = server.ok("/v1/chat/completions", &tokens);
+        assert_eq!(base, expected["choices"][0]["message"]["content"]);
+        assert_ne!(base, js(&page, "return document.querySelector('.answer.guided .tokens').textContent").await);
+        js(&page, "const t = document.querySelectorAll('.answer.guided .token')[8]; t.dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))").await;
+        screenshot(&page, "page.png").await;
+        let conversation = js(&page, "return conversation()").await;
+        let saved: Value = serde_json::from_str(conversation.as_str().expect("a text")).expect("JSON");
+        assert_eq!((&saved["weights"]["cheerful"], &saved["messages"][0]["content"]), (&json!(1.5), &json!(PROMPT)));
+        assert!(js(&page, "return profile()").await.as_str().is_some_and(|yaml| yaml.contains("\"cheerful\": 1.5")));
+        page.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn the_page_fits_a_phone_in_the_dark() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&["--parallel", "2"]);
+    runtime().block_on(async {
+        let page = browser(&driver, 500, 860, true).await;
+        page.goto(&server.url("/")).await.expect("the page");
+        until(&page, "document.querySelectorAll('.slider').length === 3").await;
+        set(&page, "#seed", "5").await;
+        set(&page, "#max", "60").await;
+        send(&page, PROMPT).await;
+        until(&page, IDLE).await;
+        assert_eq!(
+            js(&page, "return document.documentElement.scrollWidth <= innerWidth").await,
+            json!(true),
+            "nothing sticks out"
+        );
+        js(&page, "document.getElementById('toggle').click()").await;
+        assert_eq!(js(&page, "return document.getElementById('panel').checkVisibility()").await, json!(true));
+        screenshot(&page, "page-phone.png").await;
+        page.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn what_a_model_or_a_user_writes_stays_text() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&[]);
+    runtime().block_on(async {
+        let page = browser(&driver, 1000, 800, false).await;
+        page.goto(&server.url("/")).await.expect("the page");
+        until(&page, "document.querySelectorAll('.slider').length === 3").await;
+        let attack = "<img src=x onerror='document.title=1'><script>document.title=2</script>";
+        js(&page, &format!("const a = newAnswer('guided', {{}}); a.tokens.push({{text: {attack:?}, arms: {{}}, base: 0, guided: 0, kl: 0}}); state.turns.push({{user: {attack:?}}}, {{guided: a}}); showTalk()")).await;
+        assert_eq!(js(&page, "return document.querySelector('.user').textContent").await, attack);
+        assert_eq!(js(&page, "return document.querySelectorAll('main img, main script').length").await, json!(0));
+        assert_eq!(page.title().await.expect("a title"), "genarm");
+        page.close().await.expect("closed");
+    });
+}
