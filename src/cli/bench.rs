@@ -213,10 +213,12 @@ fn inflated(args: &Args, sizes: &str, folder: &Path) -> anyhow::Result<Config> {
     }
     let mut config = from.resolve()?;
     let sizes = parse_shapes(sizes).map_err(|e| Usage(e.to_string()))?;
-    let size = |name: &str| sizes.iter().find(|request| request.name == name).and_then(|request| match request.size {
-        Size::Params(n) => Some(n),
-        Size::Rank(_) => None,
-    });
+    let size = |name: &str| {
+        sizes.iter().find(|request| request.name == name).and_then(|request| match request.size {
+            Size::Params(n) => Some(n),
+            Size::Rank(_) => None,
+        })
+    };
     let of_base = size("base").unwrap_or_default();
     config.arms.retain(|arm| arm.weight != 0.0);
     let mut inflated = Inflated::default();
