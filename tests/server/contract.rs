@@ -254,7 +254,7 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
     };
     let many = |n: usize| Value::from(vec!["x"; n]);
     let biases: serde_json::Map<_, _> = (0..1025).map(|i| (i.to_string(), json!(1))).collect();
-    let grammar = format!("root ::= \"{}\"", "a".repeat(65_000));
+    let grammar = format!("root ::= \"{}\"", "a".repeat(66_000));
     for (extra, param, words) in [
         (json!({"temprature": 1}), "temprature", "did you mean \"temperature\"?"),
         (json!({"temperature": -1}), "temperature", "at least 0"),

@@ -169,7 +169,6 @@ fn a_slider_a_message_colours_a_stop_and_the_base_beside_it() {
         // The base beside the guided text, for the same seed.
         js(&page, "document.getElementById('clear').click(); document.getElementById('compare').click(); document.querySelector('[data-profile=happy]').click()").await;
         set(&page, "#colour", "cheerful").await;
-        set(&page, "#relative", "on").await;
         js(&page, "document.getElementById('relative').click()").await;
         set(&page, "#max", "70").await;
         send(&page, PROMPT).await;

@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio_stream::StreamExt;
 
 use crate::server::error::ApiError;
 use crate::server::openai::request::Body;
@@ -28,6 +29,11 @@ async fn object(request: Request, server: &Arc<Server>) -> Result<Map<String, Va
     if !content_type.is_some_and(is_json) {
         return Err(ApiError::not_json());
     }
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > server.limits.body) {
+        let _ = tokio::time::timeout(server.limits.idle_timeout, drain(request, DRAIN * server.limits.body)).await;
+        return Err(ApiError::body_too_large(server.limits.body));
+    }
     let read = tokio::time::timeout(server.limits.idle_timeout, Bytes::from_request(request, server));
     let bytes = read.await.map_err(|_| ApiError::body_incomplete())?.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(server.limits.body),
@@ -37,5 +43,19 @@ async fn object(request: Request, server: &Arc<Server>) -> Result<Map<String, Va
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
         Err(error) => Err(ApiError::bad_request(format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// How many times the limit is read of a body that is refused.
+const DRAIN: usize = 16;
+
+/// Reads a body for nothing. A connection that is closed over unread bytes takes the answer with it, before the client reads it.
+async fn drain(request: Request, max: usize) {
+    let (mut stream, mut n) = (request.into_body().into_data_stream(), 0);
+    while let Some(Ok(bytes)) = stream.next().await {
+        n += bytes.len();
+        if n > max {
+            return;
+        }
     }
 }
