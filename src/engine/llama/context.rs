@@ -167,8 +167,9 @@ impl Context {
         raw.n_batch = n_batch;
         raw.n_ubatch = params.n_ubatch;
         raw.n_seq_max = params.n_seq;
-        // One pool of cells: llama.cpp then computes the tokens of a batch in the batch's order.
-        raw.kv_unified = true;
+        // In one pool of cells llama.cpp computes the tokens of a batch in the batch's order, as a mask needs it. Elsewhere each
+        // sequence has cells of its own: in a pool every token attends over the cells of all sequences, most of them masked.
+        raw.kv_unified = mask.is_some();
         raw.n_threads = i32::try_from(params.n_threads).unwrap_or(i32::MAX);
         raw.n_threads_batch = i32::try_from(params.n_threads_batch).unwrap_or(i32::MAX);
         raw.type_k = params.type_k.raw();
