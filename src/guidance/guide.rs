@@ -265,7 +265,10 @@ impl Guide {
     /// Announces the next `max` tokens of every ARM that lacks more than that of `history`. False where none does.
     pub fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
         let n_prompt = self.n_prompt;
-        self.needed().fold(false, |some, arm| arm.prepare_chunk(history, n_prompt, max) || some)
+        let mut some = false;
+        // Every ARM is asked: not `any`, which stops at the first.
+        self.needed().for_each(|arm| some |= arm.prepare_chunk(history, n_prompt, max));
+        some
     }
 
     /// Decodes what was announced.

@@ -34,7 +34,7 @@ pub struct Job {
 /// What is to be done with a prompt.
 pub enum Task {
     /// Continue it.
-    Generate(Generate),
+    Generate(Box<Generate>),
     /// Score this response to it.
     Score(Vec<Token>),
 }

@@ -53,7 +53,7 @@ pub(super) enum State {
 
 impl Slot {
     /// Begins a job in a lane.
-    pub fn begin(job: Job, lane: &mut Lane, vocab: &Vocab) -> Result<Self, (Job, ApiError)> {
+    pub fn begin(job: Job, lane: &mut Lane, vocab: &Vocab) -> Result<Self, Box<(Job, ApiError)>> {
         match Self::parts(&job, lane, vocab) {
             Ok((text, sampler, work, n_cached)) => {
                 let begun = Instant::now();
@@ -61,7 +61,7 @@ impl Slot {
                 let (first, reading, finished) = (None, true, false);
                 Ok(Self { job, text, sampler, work, reading, n_cached, begun, first, unsent, stuck_since, finished })
             }
-            Err(error) => Err((job, error)),
+            Err(error) => Err(Box::new((job, error))),
         }
     }
 
@@ -69,7 +69,7 @@ impl Slot {
         lane.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
         let greedy = SamplingParams { temp: 0.0, ..SamplingParams::default() };
         let (params, n_predict, explained) = match &job.task {
-            Task::Generate(Generate { params, n_predict, n_top, .. }) => (params, *n_predict, n_top.is_some()),
+            Task::Generate(task) => (&task.params, task.n_predict, task.n_top.is_some()),
             Task::Score(_) => (&greedy, 1, true),
         };
         let mut sampler = lane.sampler(params).map_err(|e| ApiError::of_chain(&e))?;

@@ -88,7 +88,10 @@ impl Worker {
         used[at] = self.n_given;
         match Slot::begin(job, &mut lanes[at], &self.vocab) {
             Ok(slot) => slots[at] = Some(slot),
-            Err((job, error)) => drop(job.events.try_send((job.choice, Event::Failed(error)))),
+            Err(failed) => {
+                let (job, error) = *failed;
+                drop(job.events.try_send((job.choice, Event::Failed(error))));
+            }
         }
     }
 

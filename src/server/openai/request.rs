@@ -248,7 +248,7 @@ pub fn weights(
     for (name, weight) in preferences.into_iter().flatten() {
         let param = format!("preferences.{name}");
         let at = config.arm_index(name).map_err(|e| ApiError::invalid(&param, e))?;
-        if !(weight.abs() <= MAX_WEIGHT) {
+        if weight.is_nan() || weight.abs() > MAX_WEIGHT {
             let message = format!("a weight must be between -{MAX_WEIGHT} and {MAX_WEIGHT}, got {weight}");
             return Err(ApiError::invalid(&param, message));
         }

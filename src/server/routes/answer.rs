@@ -48,7 +48,7 @@ pub async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Fo
         let job = |(choice, (i, prompt)): (usize, (usize, Arc<Prompt>))| {
             let seed = generate.params.seed.wrapping_add(i as u32);
             let params = SamplingParams { seed, ..generate.params.clone() };
-            let task = Task::Generate(Generate { params, ..generate.clone() });
+            let task = Task::Generate(Box::new(Generate { params, ..generate.clone() }));
             Job { choice, task, prompt, weights: weights.clone(), events: sender.clone(), fresh, came }
         };
         prompts.enumerate().map(job).collect()

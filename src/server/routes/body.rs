@@ -29,7 +29,8 @@ async fn object(request: Request, server: &Arc<Server>) -> Result<Map<String, Va
     if !content_type.is_some_and(is_json) {
         return Err(ApiError::not_json());
     }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > server.limits.body) {
         let _ = tokio::time::timeout(server.limits.idle_timeout, drain(request, DRAIN * server.limits.body)).await;
         return Err(ApiError::body_too_large(server.limits.body));
