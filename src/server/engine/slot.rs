@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::{Ended, Event, Generate, Job, Piece, Scored, Task, Timings};
+use super::{Ended, Event, Job, Piece, Scored, Task, Timings};
 use crate::decode::{DecodeError, Finish, Step, Text};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{self, TokenScore};
