@@ -96,7 +96,7 @@ fn table(args: &Args, columns: &[Vec<String>]) -> Table {
         0.0 => "the base alone".to_owned(),
         weight => format!("{} = {weight}", args.arm),
     };
-    table.set_header(args.weights.iter().map(|weight| title(weight)));
+    table.set_header(args.weights.iter().map(title));
     table.add_row(columns.iter().map(|column| column[0].trim().replace('\n', " ")));
     let rewards = |column: &Vec<String>| {
         let mean =

@@ -64,7 +64,7 @@ fn run(command: &mut Command) -> Output {
 
 /// The tokens of a model for the stand-in's `llama_model_load`, changed by `change`.
 fn tokens(folder: &Path, change: impl Fn(&mut Vec<(u32, Vec<u8>)>)) -> PathBuf {
-    let base = GgufFile::open_model(&root().join("models/base.gguf")).expect("the demo base");
+    let base = GgufFile::open_model(root().join("models/base.gguf")).expect("the demo base");
     let vocabulary = base.vocabulary().expect("a vocabulary");
     let mut tokens: Vec<_> = vocabulary.texts().map(|text| (4, text.to_vec())).collect();
     change(&mut tokens);

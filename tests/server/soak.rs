@@ -19,11 +19,11 @@ fn resident(pid: u32) -> usize {
 
 /// A client that goes away in the middle of its request, or of the answer.
 fn disconnect(address: &str, i: usize) {
-    let body = json!({"prompt": PROMPT, "max_tokens": 50, "stream": i % 2 == 0}).to_string();
+    let body = json!({"prompt": PROMPT, "max_tokens": 50, "stream": i.is_multiple_of(2)}).to_string();
     let Ok(mut stream) = TcpStream::connect(address) else { return };
     let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let text = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-    let end = if i % 3 == 0 { text.len() / 2 } else { text.len() };
+    let end = if i.is_multiple_of(3) { text.len() / 2 } else { text.len() };
     let _ = stream.write_all(&text.as_bytes()[..end]);
     std::thread::sleep(std::time::Duration::from_millis((i % 7) as u64));
 }
