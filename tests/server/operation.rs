@@ -28,7 +28,8 @@ fn request(body: &Value) -> String {
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..2000 {
+    // A minute: other tests may have the cores.
+    for _ in 0..12_000 {
         if done() {
             return;
         }

@@ -146,7 +146,8 @@ fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
             return ApiError::invalid(outside_name(path.trim_matches('.')), message);
         };
         let known: Vec<_> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-        let names = known.iter().map(String::as_str).chain(sampling_names().iter().map(String::as_str));
+        let others = sampling_names().iter().map(String::as_str).chain(ALIASES.map(|(alias, _)| alias));
+        let names = known.iter().map(String::as_str).chain(others);
         // Where none is near, a list of all fields would help nobody.
         let help = match nearest(unknown, names) {
             Some(name) => format!("did you mean \"{name}\"?"),
