@@ -77,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         decode(&mut session, &mut sampler, &prompt, n_predict, params.temp, args.logprobs, &mut writer)?;
     writer.finish()?;
     let gated = session.hook().with_guide(|guide| guide.n_gated());
-    let stats = Stats::new(session.config().speculate.to_string(), &generated.speculation, gated);
+    let stats = Stats::new(session.shared(), session.config().speculate.to_string(), &generated.speculation, gated);
     if args.json {
         let output = Output {
             text: &writer.text,

@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::decode::{DrafterCount, Speculation};
+use crate::session::Shared;
 
-/// Speculation and gating. Milliseconds.
+/// Shared batches, speculation and gating. Milliseconds.
 #[derive(Debug, Serialize)]
 pub struct Stats {
+    /// Experts on the same weights, and whether they are rows of one batch.
+    shared_batch: Vec<Shared>,
     /// The setting.
     speculate: String,
     cycles: u64,
@@ -30,9 +33,10 @@ pub struct Stats {
 
 impl Stats {
     /// Of a text.
-    pub fn new(speculate: String, speculation: &Speculation, gated_steps: u64) -> Self {
+    pub fn new(shared: &[Shared], speculate: String, speculation: &Speculation, gated_steps: u64) -> Self {
         let ms = |d: Duration| d.as_secs_f64() * 1e3;
         Self {
+            shared_batch: shared.to_vec(),
             speculate,
             cycles: speculation.cycles,
             drafts: speculation.drafts,
@@ -53,6 +57,11 @@ impl Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { speculate, cycles, drafts, drafted, accepted, rate, tokens_per_cycle, .. } = self;
+        for Shared { experts, shared, why_not, .. } in &self.shared_batch {
+            let how = if *shared { "on" } else { "off" };
+            let why = why_not.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            writeln!(f, "shared batch: {how}{why}: {}", experts.join(", "))?;
+        }
         write!(f, "speculate: {speculate}")?;
         for DrafterCount { name, drafted, accepted } in &self.drafters {
             write!(f, "; {name} drafted {drafted}, accepted {accepted}")?;

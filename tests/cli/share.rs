@@ -24,6 +24,8 @@ fn sharing_a_batch_changes_no_text_and_no_probability() {
         let steps = run["logprobs"].as_array().expect("steps");
         steps.iter().map(|step| step["chosen"]["logprob"].as_f64().expect("a number")).collect()
     };
+    assert_eq!(apart["stats"]["shared_batch"][0]["shared"], false);
+    assert_eq!(together["stats"]["shared_batch"][0]["shared"], true);
     for (a, b) in chosen(&apart).into_iter().zip(chosen(&together)) {
         assert!((a - b).abs() < 5e-3, "{a} {b}");
     }

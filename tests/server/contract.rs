@@ -286,7 +286,7 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
             "response_format",
             "an object",
         ),
-        (json!({"response_format": {"type": "xml"}}), "response_format", "unknown variant"),
+        (json!({"response_format": {"type": "xml"}}), "response_format.type", "unknown variant"),
         (json!({"preferences": {"cheerfull": 1}}), "preferences.cheerfull", "did you mean \"cheerful\"?"),
         (json!({"preferences": {"cheerful": 101}}), "preferences.cheerful", "between -100 and 100"),
         (json!({"preferences": {"cheerful": 1e39}}), "preferences.cheerful", "between -100 and 100"),
@@ -313,7 +313,8 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
     error(&server.post("/v1/completions", &json!({"prompt": "x", "echo": true})), 400, "echo");
     error(&server.post("/v1/completions", &json!({"prompt": "x", "best_of": 3})), 400, "best_of");
     error(&server.post("/v1/completions", &json!({"prompt": [70_000]})), 400, "prompt");
-    error(&server.post("/v1/completions", &json!({"prompt": 5})), 400, "prompt");
+    let number = server.post("/v1/completions", &json!({"prompt": 5}));
+    assert!(error(&number, 400, "prompt").contains("docs/server.md"), "{number:?}");
     error(&server.post("/v1/completions", &json!({"max_tokens": 5})), 400, "");
     error(&server.post("/v1/score", &json!({"prompt": "x", "response": ""})), 400, "response");
     error(&server.post("/v1/score", &json!({"response": "x"})), 400, "prompt");

@@ -141,7 +141,10 @@ fn check_bias(params: &SamplingParams) -> Result<(), ApiError> {
 /// Reads JSON into a type; the error names the path of what is wrong.
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
-        let (path, message) = (error.path().to_string(), error.inner().to_string());
+        let (path, mut message) = (error.path().to_string(), error.inner().to_string());
+        if message.contains("untagged enum") {
+            message = "has a value of a kind that it cannot take; docs/server.md lists what it can".to_owned();
+        }
         let Some(unknown) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) else {
             return ApiError::invalid(outside_name(path.trim_matches('.')), message);
         };
