@@ -127,11 +127,11 @@ fn a_slider_a_message_colours_a_stop_and_the_base_beside_it() {
         set(&page, "#seed", "11").await;
         set(&page, "#max", "90").await;
         // An observer sees the tokens stream even where the text is over before this test looks again.
-        let observe = "window.streamed = 0; new MutationObserver(() => { window.streamed = Math.max(window.streamed, document.querySelectorAll('.streaming .token').length); }).observe(document.body, {childList: true, subtree: true})";
+        let observe = "window.streamed = 0; new MutationObserver(() => { window.streamed ||= document.querySelectorAll('.streaming .token').length; }).observe(document.body, {childList: true, subtree: true})";
         js(&page, observe).await;
         send(&page, PROMPT).await;
         until(&page, "window.streamed > 0").await;
-        let early = js(&page, "return document.querySelectorAll('.token').length").await;
+        let early = js(&page, "return window.streamed").await;
         until(&page, IDLE).await;
         let all = js(&page, "return document.querySelectorAll('.token').length").await;
         assert!(early.as_u64() < all.as_u64(), "tokens come one after the other: {early} {all}");
