@@ -104,15 +104,15 @@ impl Batches {
     }
 }
 
-/// Times batches of up to 17 tokens, each with the logits of all, at the end of `text`: medians of three.
+/// Times batches of up to 16 tokens, each with the logits of all, at the end of `text`: medians of three.
 ///
 /// # Errors
 ///
 /// When the expert fails.
 pub fn time_batches(expert: &mut dyn Expert, text: &[Token]) -> Result<Batches, ExpertError> {
-    let start = text.len() - 17;
+    let start = text.len() - 16;
     let mut batches = Vec::new();
-    for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17] {
+    for n in [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16] {
         let mut times = Vec::new();
         for _ in 0..3 {
             // Back to where the batch begins: another token there makes the old rows useless.
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(Batches::default().seconds(3), 0.0);
         let mut expert = TableExpert::new(3, 100, |_, logits| logits.fill(0.0));
         let sizes: Vec<_> = time_batches(&mut expert, &[0; 40]).unwrap().0.iter().map(|(n, _)| *n).collect();
-        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17]);
+        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16]);
     }
 
     #[test]

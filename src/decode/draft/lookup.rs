@@ -45,7 +45,10 @@ impl Drafter for LookupDrafter {
     fn offer(&mut self, history: &[Token]) -> Offer {
         let free = Offer { reads: false, ..Offer::default() };
         match Self::find(history) {
-            Some((_, n)) => Offer { class: usize::from(n >= 4) + usize::from(n >= 8), ..free },
+            // What has matched for long goes on for long.
+            Some((_, n)) if n >= 8 => Offer { class: 2, ..free },
+            Some((_, n)) if n >= 4 => Offer { class: 1, max: 7, ..free },
+            Some(_) => Offer { max: 3, ..free },
             None => Offer { max: 0, ..free },
         }
     }
