@@ -22,6 +22,9 @@ use crate::session::{Session, with_known_seed};
 ///
 /// Base alone, each ARM alone and guided decoding take turns, so that a noisy machine slows all of them alike. Experts on the
 /// same weights are measured in contexts of their own, as rows of one batch, and as a batch of as many rows without adapters.
+///
+/// With --drafters, or where the configuration has a gate, texts are generated: plainly, with the gate, and with each drafter.
+/// The gate is approximate, so what it loses (KL to exact guidance) stands below the speeds.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Make random-weight models of these sizes, such as base=1.2B,arm=180M, instead of using models; r8 is a LoRA of rank 8
@@ -108,9 +111,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);
     catch_interrupts()?;
-    if !args.drafters.is_empty() {
+    if !args.drafters.is_empty() || config.guidance.gate.is_some() {
         let plan = Plan { words: &args.drafters, prompts: &args.prompt, n_gen: args.n_gen, repeats: args.repeats };
-        return super::bench_drafters::run(&mut open(config)?, &plan, args.json);
+        return super::bench_drafters::run(config, &plan, args.json);
     }
     let mut apart = open(Config { share_batch: Switch::Off, ..config.clone() })?;
     let needed = (args.n_prompt + args.n_gen) as usize;

@@ -123,6 +123,11 @@ impl Speculator {
         self.rng = ChaCha8Rng::seed_from_u64(seed);
     }
 
+    /// Whether the drafters have the ARMs read the draft as it is written.
+    pub fn keeps_arms(&self) -> bool {
+        self.drafters.iter().any(|drafter| drafter.keeps_arms())
+    }
+
     /// The controller, where there is one.
     pub fn controller(&self) -> Option<&Controller> {
         match &self.policy {

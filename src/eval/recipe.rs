@@ -151,7 +151,17 @@ mod tests {
         fn score(&mut self, _: usize, response: &[Token], _: &[f32]) -> Result<Vec<TokenScore>, StudioError> {
             let token = response[0];
             let arms = vec![(token % 10) as f32];
-            Ok(vec![TokenScore { token, base: -1.0, guided: -1.0, arms, kl: 0.5, base_best: 0, guided_best: 0 }])
+            Ok(vec![TokenScore {
+                token,
+                base: -1.0,
+                guided: -1.0,
+                arms,
+                kl: 0.5,
+                entropy: 1.0,
+                top_p: 0.5,
+                base_best: 0,
+                guided_best: 0,
+            }])
         }
     }
 

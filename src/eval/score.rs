@@ -18,6 +18,10 @@ pub struct TokenScore {
     pub arms: Vec<f32>,
     /// KL(guided ‖ base) at this position, in nats.
     pub kl: f32,
+    /// Entropy of the base here, in nats.
+    pub entropy: f32,
+    /// Probability of the token that the base likes most here.
+    pub top_p: f32,
     /// The token that the base likes most here.
     pub base_best: Token,
     /// The token that the guided distribution likes most here.
@@ -149,14 +153,19 @@ pub fn log_prob_of(expert: &mut dyn Expert, prompt: &[Token], response: &[Token]
 
 fn token_score(token: Token, base: &[f32], guided: &[f32], arms: Vec<f32>) -> TokenScore {
     let (log_base, log_guided) = (log_softmax(base, 1.0), log_softmax(guided, 1.0));
-    let id = token as usize;
+    let (id, base_best) = (token as usize, best(base));
     TokenScore {
         token,
         base: log_base[id],
         guided: log_guided[id],
         arms,
         kl: kl_divergence(&log_guided, &log_base),
-        base_best: best(base),
+        entropy: -log_base
+            .iter()
+            .map(|l| if *l > f32::NEG_INFINITY { f64::from(l.exp() * l) } else { 0.0 })
+            .sum::<f64>() as f32,
+        top_p: log_base[base_best as usize].exp(),
+        base_best,
         guided_best: best(guided),
     }
 }

@@ -33,6 +33,8 @@ impl Studio for Fake {
             guided: -1.0,
             arms: weights.iter().map(|w| -1.0 / (1.0 + w)).collect(),
             kl: weights[0],
+            entropy: 1.0,
+            top_p: 0.5,
             base_best: 0,
             guided_best: 1,
         };

@@ -37,9 +37,14 @@ impl Gate {
             sum += e;
             weighted += above * e;
         }
+        sum > 0.0 && self.passes((sum.ln() - weighted / sum) as f32, (1.0 / sum) as f32)
+    }
+
+    /// The same where the base's `entropy` in nats and the probability of its best token are known.
+    pub fn passes(self, entropy: f32, top_p: f32) -> bool {
         match self {
-            Self::TopP(p) => sum > 0.0 && 1.0 / sum >= f64::from(p),
-            Self::Entropy(nats) => sum > 0.0 && sum.ln() - weighted / sum < f64::from(nats),
+            Self::TopP(p) => top_p >= p,
+            Self::Entropy(nats) => entropy < nats,
         }
     }
 }

@@ -34,6 +34,11 @@ pub trait Drafter: Send {
         false
     }
 
+    /// Whether it drafts with the ARMs, which have then read the draft, but for its last token, when it is verified.
+    fn keeps_arms(&self) -> bool {
+        false
+    }
+
     /// Brings what it drafts with to `history`, so that the time of a prompt is not taken for that of a token.
     ///
     /// # Errors

@@ -26,6 +26,10 @@ impl Drafter for ModelDrafter {
         &self.name
     }
 
+    fn keeps_arms(&self) -> bool {
+        self.guided
+    }
+
     fn catch_up(&mut self, work: &mut Work<'_>) -> Result<(), ChainFault> {
         if work.history.len() <= self.expert.n_ctx() {
             self.expert.advance(work.history, 1).map_err(failed)?;
