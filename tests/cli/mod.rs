@@ -5,6 +5,7 @@ mod generate;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 mod share;
+mod speculate;
 mod weights;
 
 use std::path::Path;

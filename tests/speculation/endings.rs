@@ -24,7 +24,8 @@ fn row(salt: u32) -> impl Fn(&[Token], &mut [f32]) + Send + 'static {
     }
 }
 
-/// An expert that is interrupted at its n-th call, as by Ctrl-C.
+/// An expert that is interrupted at the n-th call of all that share the counter, as by Ctrl-C: where it is the drafter's, in the middle of
+/// a draft.
 struct Interruptible(TableExpert, Arc<AtomicI64>);
 
 impl Expert for Interruptible {
@@ -64,11 +65,12 @@ impl Run {
         guide.keep_rows();
         let mut chain = TableChain::new(guide);
         chain.temp = 0.0;
+        let interruptible = |n_ctx| Box::new(Interruptible(expert(1, n_ctx), Arc::clone(&calls)));
         let drafter = |who| -> Box<dyn Drafter> {
             match who {
                 Who::Lookup => Box::new(LookupDrafter),
-                Who::Draft => Box::new(ModelDrafter::new("draft", Box::new(expert(1, 50)), false)),
-                Who::Backbone => Box::new(ModelDrafter::new("backbone", Box::new(expert(1, 60)), true)),
+                Who::Draft => Box::new(ModelDrafter::new("draft", interruptible(50), false)),
+                Who::Backbone => Box::new(ModelDrafter::new("backbone", interruptible(60), true)),
                 Who::Base => Box::new(BaseDrafter),
                 Who::Arm => Box::new(ArmDrafter::new(0, "arm0")),
             }
@@ -171,7 +173,7 @@ fn a_draft_that_is_forbidden_as_a_whole_costs_time_and_nothing_else() {
 fn an_interrupted_text_is_a_beginning_of_the_whole_one_and_goes_on_as_it_would_have() {
     let whole = Run::new(None).go(&PROMPT).tokens;
     for who in EVERYBODY {
-        for at in 1..8 {
+        for at in 1..24 {
             let mut run = Run::new(Some((who, 3)));
             run.calls.store(at, Ordering::Relaxed);
             let first = run.go(&PROMPT);

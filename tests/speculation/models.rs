@@ -7,8 +7,9 @@ use genarm::Expert;
 use genarm::config::{Config, Overrides};
 use genarm::decode::draft::{BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
 use genarm::decode::{Chain, Distribution, Finish, Flow, Policy, Speculator, TargetChain, speculate};
+use genarm::guidance::Gate;
 use genarm::sampling::params::SamplingParams;
-use genarm::session::Session;
+use genarm::session::{Pieces, Session};
 
 use super::world::deviation;
 use crate::support;
@@ -144,6 +145,85 @@ fn at_temperature_0_every_drafter_gives_the_plain_text_up_to_near_ties() {
             assert_eq!(count.drafted, found.speculation.drafted);
         }
     }
+}
+
+#[test]
+fn a_stop_string_across_the_boundary_of_a_draft_ends_the_text_where_plain_decoding_does() {
+    let open = |word: &str| {
+        let mut session = session(&format!("\nspeculate: \"{word}\"\n"));
+        session.weights().set_all(&[0.0, 0.0, 0.5]).expect("weights");
+        session
+    };
+    let (mut plain, mut spec) = (open("off"), open("backbone"));
+    let prompt = plain.text_prompt(PROMPT).expect("a prompt");
+    let params = SamplingParams { temp: 0.0, ..support::open_params() };
+    // What is shown, the tokens, the end, and how the text goes on when another turn has been added.
+    let run = |session: &mut Session, stop: &str| {
+        let mut sampler = session.sampler(&params).expect("a sampler");
+        let mut pieces = Pieces::new(session.vocab().clone(), vec![stop.to_owned()]);
+        let mut shown = String::new();
+        let generated = session
+            .generate(&mut sampler, &prompt, 40, &mut |step| {
+                let (piece, flow) = pieces.push(step.token);
+                shown += &piece;
+                flow
+            })
+            .expect("a text");
+        shown += &pieces.finish();
+        let next = session.token_prompt([&prompt.base[..], &generated.tokens, &[300]].concat()).expect("a prompt");
+        let after = session.generate(&mut sampler, &next, 8, &mut |_| Flow::Continue).expect("a text");
+        (shown, generated.tokens, generated.finish, after.tokens)
+    };
+    let (text, tokens, ..) = run(&mut plain, "\u{0}");
+    let drafts = |session: &mut Session| {
+        let mut sampler = session.sampler(&params).expect("a sampler");
+        session.generate(&mut sampler, &prompt, 40, &mut |_| Flow::Continue).expect("a text").speculation
+    };
+    let (cycles, n) = (drafts(&mut spec).drafts as usize, tokens.len());
+    assert!(
+        cycles > 4 && cycles < n,
+        "{cycles} drafts for {n} tokens: the text has boundaries, and tokens between them"
+    );
+    // Every window of six bytes, so some lie across the end of a draft, wherever that is, and most across tokens.
+    for start in (0..text.len() - 6).filter(|start| text.is_char_boundary(*start) && text.is_char_boundary(start + 6)) {
+        let stop = &text[start..start + 6];
+        let expected = run(&mut plain, stop);
+        assert_eq!(expected.2, Finish::Stop, "{stop:?}");
+        assert!(text.starts_with(&expected.0) && !expected.0.contains(stop), "{stop:?}: {:?}", expected.0);
+        assert_eq!(run(&mut spec, stop), expected, "{stop:?}");
+    }
+}
+
+#[test]
+fn a_gate_leaves_to_the_base_what_it_is_sure_of_and_the_arms_catch_up() {
+    let gate = Gate::TopP(0.6);
+    let (mut exact, mut gated) =
+        (session("\nspeculate: off\n"), session("\nspeculate: off\nguidance: {gate: {top_p: 0.6}}\n"));
+    let params = SamplingParams { temp: 0.0, ..support::open_params() };
+    let prompt = gated.text_prompt(PROMPT).expect("a prompt");
+    for session in [&mut exact, &mut gated] {
+        session.weights().set_all(&[1.5, 0.0, 0.5]).expect("weights");
+    }
+    let mut sampler = gated.sampler(&params).expect("a sampler");
+    let generated = gated.generate(&mut sampler, &prompt, 60, &mut |_| Flow::Continue).expect("a text");
+    let n_gated = gated.hook().with_guide(|guide| guide.n_gated());
+    // Every step again, by hand.
+    let best = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).expect("a token") as i32;
+    let mut sure = 0;
+    for (i, token) in generated.tokens.iter().enumerate() {
+        let history = [&prompt.base[..], &generated.tokens[..i]].concat();
+        let mut row = exact.base().advance(&history, 1).expect("a row").to_vec();
+        if gate.is_sure(row.iter().copied()) {
+            sure += 1;
+        } else {
+            exact.hook().with_guide(|guide| guide.add(&history, 1, &mut row)).expect("a row");
+        }
+        assert_eq!(*token, best(&row), "token {i}");
+    }
+    assert_eq!(n_gated, sure);
+    assert!((5..55).contains(&sure), "the gate is asked, and says both: {sure}");
+    let read = |session: &mut Session| session.hook().with_guide(|guide| guide.n_decoded());
+    assert!(read(&mut gated) <= read(&mut exact), "no token is read twice");
 }
 
 #[test]
