@@ -30,7 +30,7 @@ const PRIOR: Prior = Prior { token: 0.15, row: 0.2, acceptance: [0.7; N_CLASSES]
 fn run(controller: &mut Controller, world: World, n: usize, rng: &mut ChaCha8Rng) -> f64 {
     let (mut tokens, mut time) = (0, 0.0);
     while tokens < n {
-        let plan = controller.plan(&[Offer { reads: false, ..Offer::default() }]);
+        let plan = controller.plan(&[Offer::default()]);
         let mut noise = || rng.random_range(0.95..1.05);
         let (kept, exact) = match plan {
             None => (0, 1.0),
@@ -116,7 +116,7 @@ fn it_leaves_a_drafter_that_has_become_useless_and_comes_back() {
 
 #[test]
 fn of_two_drafters_the_better_one_is_used() {
-    let offers = [Offer { reads: false, ..Offer::default() }; 2];
+    let offers = [Offer::default(); 2];
     let mut controller = Controller::new(8, [PRIOR, PRIOR]);
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut used = [0; 2];
@@ -139,7 +139,7 @@ fn a_drafter_without_an_offer_and_a_text_without_room_are_decoded_plainly() {
     for _ in 0..10 {
         controller.record(&Cycle { plan: None, kept: 0, emitted: 1, seconds: 0.02 });
     }
-    assert_eq!(controller.plan(&[Offer { max: 0, ..Offer::default() }]), None);
+    assert_eq!(controller.plan(&[Offer::NOTHING]), None);
     let plan = controller.plan(&[Offer { max: 1, ..Offer::default() }]).expect("the prior says that it pays");
     assert_eq!(plan.k, 1);
 }

@@ -80,14 +80,17 @@ pub enum DecodeError {
 ///
 /// Several texts are generated at once by [preparing](Self::prepare) all of them, then taking a [step](Self::step) with each:
 /// experts that share a context are then decoded in one batch.
+///
+/// [`cycle`](Self::cycle) takes several tokens at once instead; steps and cycles may follow each other in any order.
 #[derive(Debug, Clone)]
 pub struct Text {
-    history: Vec<Token>,
-    n_prompt: usize,
-    n_predict: usize,
-    finish: Option<Finish>,
-    prompt: Duration,
-    base: Duration,
+    pub(super) history: Vec<Token>,
+    pub(super) n_prompt: usize,
+    pub(super) n_predict: usize,
+    pub(super) finish: Option<Finish>,
+    pub(super) prompt: Duration,
+    pub(super) base: Duration,
+    pub(super) speculation: Speculation,
 }
 
 impl Text {
@@ -108,7 +111,13 @@ impl Text {
         let mut history = Vec::with_capacity(n_prompt + n_predict.min(base.n_ctx()));
         history.extend_from_slice(prompt);
         let finish = (n_predict == 0).then_some(Finish::Length);
-        Ok(Self { history, n_prompt, n_predict, finish, prompt: Duration::ZERO, base: Duration::ZERO })
+        let (prompt, base, speculation) = (Duration::ZERO, Duration::ZERO, Speculation::default());
+        Ok(Self { history, n_prompt, n_predict, finish, prompt, base, speculation })
+    }
+
+    /// What speculation has done for it.
+    pub fn speculation(&self) -> &Speculation {
+        &self.speculation
     }
 
     /// Why it has ended, if it has.
@@ -194,7 +203,7 @@ impl Text {
     pub fn into_generated(mut self) -> Generated {
         let tokens = self.history.split_off(self.n_prompt);
         let finish = self.finish.unwrap_or(Finish::Interrupted);
-        Generated { tokens, finish, prompt: self.prompt, base: self.base, speculation: Speculation::default() }
+        Generated { tokens, finish, prompt: self.prompt, base: self.base, speculation: self.speculation }
     }
 }
 
@@ -219,7 +228,7 @@ pub fn generate(
 }
 
 /// Refuses a prompt that nobody can continue.
-pub(super) fn check(base: &dyn Expert, prompt: &[Token]) -> Result<(), DecodeError> {
+fn check(base: &dyn Expert, prompt: &[Token]) -> Result<(), DecodeError> {
     let (n_prompt, n_ctx) = (prompt.len(), base.n_ctx());
     match n_prompt {
         0 => Err(DecodeError::EmptyPrompt),

@@ -17,8 +17,8 @@ use serde::Serialize;
 use super::accept::{Accept, Exact};
 use super::controller::{Controller, Cycle, Plan};
 use super::draft::{Draft, Drafter, Offer, Work};
-use super::plain::{check, ending};
-use super::{ChainFault, DecodeError, Distribution, Finish, Flow, Generated, Step, TargetChain};
+use super::plain::ending;
+use super::{ChainFault, DecodeError, Distribution, Finish, Flow, Generated, Step, TargetChain, Text};
 use crate::expert::{Expert, ExpertError, Token};
 use crate::rows::{Kept, RowStore};
 
@@ -89,8 +89,8 @@ pub struct Speculator {
     draft: Draft,
     p: Distribution,
     offers: Vec<Offer>,
-    /// For each drafter the length of the text that it has read, `None` where it has failed.
-    read: Vec<Option<usize>>,
+    /// For each drafter whether it has failed, and is left out.
+    failed: Vec<bool>,
 }
 
 impl Speculator {
@@ -106,7 +106,7 @@ impl Speculator {
             draft: Draft::default(),
             p: Distribution::default(),
             offers: vec![Offer::default(); n],
-            read: vec![Some(0); n],
+            failed: vec![false; n],
         }
     }
 
@@ -141,15 +141,9 @@ impl Speculator {
         if room == 0 {
             return None;
         }
-        for ((offer, drafter), read) in self.offers.iter_mut().zip(&mut self.drafters).zip(&self.read) {
-            *offer = match read {
-                Some(read) => {
-                    let offer = drafter.offer(history);
-                    let behind = if offer.reads { history.len() - read.min(&history.len()) } else { 0 };
-                    Offer { max: offer.max.min(room), behind, ..offer }
-                }
-                None => Offer { max: 0, ..Offer::default() },
-            };
+        for ((offer, drafter), failed) in self.offers.iter_mut().zip(&mut self.drafters).zip(&self.failed) {
+            *offer = if *failed { Offer::NOTHING } else { drafter.offer(history) };
+            offer.max = offer.max.min(room);
         }
         match &mut self.policy {
             Policy::Auto(controller) => controller.plan(&self.offers),
@@ -191,81 +185,78 @@ pub fn speculate(
     is_eog: &dyn Fn(Token) -> bool,
     each: &mut dyn FnMut(Step<'_>) -> Flow,
 ) -> Result<Generated, DecodeError> {
-    check(base, prompt)?;
-    prompt.iter().for_each(|token| chain.accept(*token, false));
-    let mut history = Vec::with_capacity(prompt.len() + n_predict.min(base.n_ctx()));
-    history.extend_from_slice(prompt);
-    speculator.read.iter_mut().flatten().for_each(|read| *read = 0);
-    let names = speculator.drafters.iter().map(|drafter| drafter.name().to_owned());
-    let drafters = names.map(|name| DrafterCount { name, ..DrafterCount::default() }).collect();
-    let mut store = std::mem::take(&mut speculator.base_rows);
-    let mut kept;
-    let base: &mut dyn Expert = if speculator.drafters.iter().any(|drafter| drafter.keeps_base()) {
-        kept = Kept { expert: base, store: &mut store };
-        &mut kept
-    } else {
-        base
-    };
-    let mut text = Text {
-        base,
-        chain,
-        history,
-        n_prompt: prompt.len(),
-        n_predict,
-        is_eog,
-        each,
-        times: [Duration::ZERO; 2],
-        stats: Speculation { drafters, ..Speculation::default() },
-    };
-    let finish = loop {
-        if text.len() >= n_predict {
-            break Ok(Finish::Length);
-        }
-        match text.cycle(speculator) {
-            Ok(None) => {}
-            Ok(Some(finish)) => break Ok(finish),
-            Err(error) => break Err(error),
-        }
-    };
-    let Text { mut history, n_prompt, times, stats, .. } = text;
-    speculator.base_rows = store;
-    let tokens = history.split_off(n_prompt);
-    Ok(Generated { tokens, finish: finish?, prompt: times[0], base: times[1], speculation: stats })
+    let mut text = Text::begin(base, chain, prompt, n_predict)?;
+    while text.finish().is_none() {
+        text.cycle(base, chain, speculator, is_eog, each)?;
+    }
+    Ok(text.into_generated())
 }
 
-/// A text in the making.
-struct Text<'a> {
+impl Text {
+    /// Drafts, verifies and draws: one token at least, several where a draft is kept, or the end of the text. Does nothing once
+    /// it has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step). A drafter that fails is left out, and the text goes on.
+    pub fn cycle(
+        &mut self,
+        base: &mut dyn Expert,
+        chain: &mut dyn TargetChain,
+        speculator: &mut Speculator,
+        is_eog: &dyn Fn(Token) -> bool,
+        each: &mut dyn FnMut(Step<'_>) -> Flow,
+    ) -> Result<(), DecodeError> {
+        if self.finish.is_some() {
+            return Ok(());
+        }
+        if self.speculation.drafters.is_empty() {
+            let names = speculator.drafters.iter().map(|drafter| drafter.name().to_owned());
+            self.speculation.drafters = names.map(|name| DrafterCount { name, ..DrafterCount::default() }).collect();
+        }
+        let mut store = std::mem::take(&mut speculator.base_rows);
+        let mut kept;
+        let base: &mut dyn Expert = if speculator.drafters.iter().any(|drafter| drafter.keeps_base()) {
+            kept = Kept { expert: base, store: &mut store };
+            &mut kept
+        } else {
+            base
+        };
+        let finish = Run { base, chain, text: self, is_eog, each }.cycle(speculator);
+        speculator.base_rows = store;
+        self.finish = finish?;
+        if self.finish.is_none() && self.response().len() >= self.n_predict {
+            self.finish = Some(Finish::Length);
+        }
+        Ok(())
+    }
+}
+
+/// One cycle of a text.
+struct Run<'a> {
     base: &'a mut dyn Expert,
     chain: &'a mut dyn TargetChain,
-    history: Vec<Token>,
-    n_prompt: usize,
-    n_predict: usize,
+    text: &'a mut Text,
     is_eog: &'a dyn Fn(Token) -> bool,
     each: &'a mut dyn FnMut(Step<'_>) -> Flow,
-    times: [Duration; 2],
-    stats: Speculation,
 }
 
-impl Text<'_> {
-    /// Tokens generated so far.
-    fn len(&self) -> usize {
-        self.history.len() - self.n_prompt
-    }
-
-    /// Drafts, verifies and draws: one token at least, or the end.
+impl Run<'_> {
+    /// Why the text has ended, if it has.
     fn cycle(&mut self, spec: &mut Speculator) -> Result<Option<Finish>, DecodeError> {
         let start = Instant::now();
-        let (len, first) = (self.history.len(), self.len() == 0);
+        let (len, n) = (self.text.history.len(), self.text.response().len());
+        let first = n == 0;
         let room = self.base.n_ctx().saturating_sub(len).min(self.chain.room(len));
-        let room = room.min(self.n_predict - self.len() - 1);
+        let room = room.min(self.text.n_predict - n - 1);
         // The first token waits for nobody: the prompt is read by base and ARMs alone.
-        let plan = if first { None } else { spec.plan(&self.history, room) };
+        let plan = if first { None } else { spec.plan(&self.text.history, room) };
         spec.draft.clear();
         let (mut drafting, mut catch_up) = (Duration::ZERO, Duration::ZERO);
         if let Some(plan) = plan
             && let Err(fault) = self.draft(spec, plan, &mut catch_up, &mut drafting)
         {
-            self.history.truncate(len);
+            self.text.history.truncate(len);
             return ending(fault, false).map(Some);
         }
         let judged = match self.verify(spec, len, first) {
@@ -290,7 +281,7 @@ impl Text<'_> {
 
     fn count(&mut self, plan: Option<Plan>, emitted: usize, kept: usize, times: [Duration; 4]) {
         let [catch_up, drafting, total, sampling] = times;
-        let stats = &mut self.stats;
+        let stats = &mut self.text.speculation;
         stats.cycles += 1;
         stats.tokens += emitted as u64;
         stats.catch_up += catch_up;
@@ -319,14 +310,13 @@ impl Text<'_> {
         let start = Instant::now();
         let drafter = &mut spec.drafters[plan.drafter];
         let behind = spec.offers[plan.drafter].behind;
-        let mut work = Work { base: self.base, chain: self.chain, history: &mut self.history, rng: &mut spec.rng };
+        let mut work = Work { base: self.base, chain: self.chain, history: &mut self.text.history, rng: &mut spec.rng };
         let mut result = if behind > BEHIND { drafter.catch_up(&mut work) } else { Ok(()) };
         *catch_up = start.elapsed();
         if result.is_ok() {
             result = drafter.draft(&mut work, plan.k, &mut spec.draft);
         }
         *drafting = start.elapsed() - *catch_up;
-        spec.read[plan.drafter] = Some(self.history.len());
         let Err(fault) = result else { return Ok(()) };
         let source = match &fault {
             ChainFault::Draft(source) => Some(source),
@@ -338,7 +328,7 @@ impl Text<'_> {
             None | Some(ExpertError::ContextFull { .. }) => {}
             Some(_) => {
                 tracing::warn!(drafter = drafter.name(), %fault, "the drafter failed, decoding goes on without it");
-                spec.read[plan.drafter] = None;
+                spec.failed[plan.drafter] = true;
             }
         }
         Ok(())
@@ -348,25 +338,25 @@ impl Text<'_> {
     fn verify(&mut self, spec: &mut Speculator, len: usize, first: bool) -> Result<Judged, Fault> {
         let n = spec.draft.len() + 1;
         let start = Instant::now();
-        self.chain.prepare(&self.history, n);
-        let rows = match self.base.advance(&self.history, n) {
+        self.chain.prepare(&self.text.history, n);
+        let rows = match self.base.advance(&self.text.history, n) {
             Ok(rows) => rows,
             Err(error) => {
-                self.history.truncate(len);
+                self.text.history.truncate(len);
                 return Err(Fault::Base(error));
             }
         };
-        self.times[usize::from(!first)] += start.elapsed();
+        *(if first { &mut self.text.prompt } else { &mut self.text.base }) += start.elapsed();
         let mut judged = Judged::default();
-        let start = match self.chain.verify(&self.history, rows, n) {
+        let start = match self.chain.verify(&self.text.history, rows, n) {
             Ok(()) => Instant::now(),
             Err(fault) => {
-                self.history.truncate(len);
+                self.text.history.truncate(len);
                 return Err(fault.into());
             }
         };
         let n_vocab = rows.len() / n;
-        let Self { chain, history, is_eog, each, .. } = self;
+        let Self { chain, text, is_eog, each, .. } = self;
         let mut result = Ok(());
         for (i, logits) in rows.chunks_exact(n_vocab).enumerate() {
             let (token, keeps) = match spec.judge(*chain, logits, i) {
@@ -381,7 +371,7 @@ impl Text<'_> {
                 judged.finish = Some(Finish::Eos);
                 break;
             }
-            let flow = each(Step { token, history: &history[..len + i], logits });
+            let flow = each(Step { token, history: &text.history[..len + i], logits });
             chain.accept(token, true);
             if keeps {
                 judged.kept += 1
@@ -396,8 +386,8 @@ impl Text<'_> {
             }
         }
         judged.sampling = start.elapsed();
-        self.history.truncate(len + judged.kept);
-        self.history.extend(judged.own);
+        self.text.history.truncate(len + judged.kept);
+        self.text.history.extend(judged.own);
         Ok(result.map(|()| judged)?)
     }
 }

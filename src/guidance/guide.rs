@@ -228,7 +228,9 @@ impl Guide {
 
     /// Keeps the rows of single steps, so that a draft which the ARMs helped to write is verified without reading it again.
     pub fn keep_rows(&mut self) {
-        self.arms.iter_mut().for_each(|arm| arm.rows = Some(RowStore::default()));
+        for arm in &mut self.arms {
+            arm.rows.get_or_insert_default();
+        }
     }
 
     /// Tokens by which a history of `len` tokens may grow before an ARM that is heard is full.

@@ -91,6 +91,11 @@ impl Session {
         &mut self.lanes
     }
 
+    /// The same, with what drafts for one of them at a time.
+    pub fn lanes_and_speculator(&mut self) -> (&mut [Lane], Option<&mut Speculator>) {
+        (&mut self.lanes, self.speculator.as_mut())
+    }
+
     /// Which experts share batches, and why those do not that could.
     pub fn shared(&self) -> &[Shared] {
         &self.shared

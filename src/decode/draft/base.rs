@@ -1,8 +1,7 @@
 //! The base itself; the ARMs read its draft in one batch.
 
-use super::{Draft, Drafter, Offer, Work, failed};
+use super::{Draft, Drafter, Work, failed};
 use crate::decode::ChainFault;
-use crate::expert::Token;
 
 /// Drafts with the base, one token at a time. Its rows are kept, so that it has only the last position left to read when the draft
 /// is verified. Pays where ARMs cost as much as the base and batches are cheap.
@@ -12,10 +11,6 @@ pub struct BaseDrafter;
 impl Drafter for BaseDrafter {
     fn name(&self) -> &str {
         "base"
-    }
-
-    fn offer(&mut self, _: &[Token]) -> Offer {
-        Offer { reads: false, ..Offer::default() }
     }
 
     fn keeps_base(&self) -> bool {

@@ -43,13 +43,12 @@ impl Drafter for LookupDrafter {
     }
 
     fn offer(&mut self, history: &[Token]) -> Offer {
-        let free = Offer { reads: false, ..Offer::default() };
         match Self::find(history) {
             // What has matched for long goes on for long.
-            Some((_, n)) if n >= 8 => Offer { class: 2, ..free },
-            Some((_, n)) if n >= 4 => Offer { class: 1, max: 7, ..free },
-            Some(_) => Offer { max: 3, ..free },
-            None => Offer { max: 0, ..free },
+            Some((_, n)) if n >= 8 => Offer { class: 2, ..Offer::default() },
+            Some((_, n)) if n >= 4 => Offer { class: 1, max: 7, ..Offer::default() },
+            Some(_) => Offer { max: 3, ..Offer::default() },
+            None => Offer::NOTHING,
         }
     }
 

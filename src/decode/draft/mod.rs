@@ -64,10 +64,13 @@ pub struct Offer {
     pub max: usize,
     /// How sure it is, below [`N_CLASSES`]: acceptance is measured for each class.
     pub class: usize,
-    /// Whether it drafts with a model that must read the text first.
-    pub reads: bool,
-    /// How many tokens of the text that model has not read; the loop fills it in.
+    /// How many tokens of the text the model that it drafts with has not read yet.
     pub behind: usize,
+}
+
+impl Offer {
+    /// Of a drafter that has nothing to say.
+    pub const NOTHING: Self = Self { max: 0, class: 0, behind: 0 };
 }
 
 /// Classes of offers.
@@ -75,7 +78,7 @@ pub const N_CLASSES: usize = 3;
 
 impl Default for Offer {
     fn default() -> Self {
-        Self { max: usize::MAX, class: 0, reads: true, behind: 0 }
+        Self { max: usize::MAX, class: 0, behind: 0 }
     }
 }
 

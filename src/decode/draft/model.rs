@@ -1,8 +1,8 @@
 //! A small language model: a separate GGUF, or the backbone of an ARM with its adapter off.
 
-use super::{Draft, Drafter, Work, copy_row, failed};
+use super::{Draft, Drafter, Offer, Work, copy_row, failed};
 use crate::decode::ChainFault;
-use crate::expert::Expert;
+use crate::expert::{Expert, Token};
 
 /// Drafts with a model, and where that is cheap with the ARMs' weights: q ∝ model · Π ARM^w follows the guided p as an ordinary
 /// draft model follows its target.
@@ -24,6 +24,10 @@ impl ModelDrafter {
 impl Drafter for ModelDrafter {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn offer(&mut self, history: &[Token]) -> Offer {
+        Offer { behind: history.len() - self.expert.n_cached(history), ..Offer::default() }
     }
 
     fn keeps_arms(&self) -> bool {
