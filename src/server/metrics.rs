@@ -19,6 +19,10 @@ pub struct Metrics {
     pub prompt_tokens: Counter,
     /// Tokens generated.
     pub generated_tokens: Counter,
+    /// Tokens drafted.
+    pub drafted_tokens: Counter,
+    /// Drafted tokens that were kept.
+    pub accepted_tokens: Counter,
     /// Texts whose client went away, or did not read.
     pub cancelled: Counter,
     /// Configurations taken over while running, by result.
@@ -57,12 +61,15 @@ impl Default for Metrics {
         let seconds = |from| Histogram::new((0..14).map(move |i| from * f64::from(1 << i)));
         let metrics = (Counter::default(), Counter::default(), Counter::default());
         let (prompt_tokens, generated_tokens, cancelled) = metrics;
+        let (drafted_tokens, accepted_tokens) = (Counter::default(), Counter::default());
         let (requests, reloads) = (Family::<Request, Counter>::default(), Family::<Reload, Counter>::default());
         let (lanes_busy, queue_length) = (Gauge::default(), Gauge::default());
         let (queue_seconds, first_token_seconds, step_seconds) = (seconds(0.001), seconds(0.005), seconds(0.0005));
         registry.register("http_requests", "Answers by route and status", requests.clone());
         registry.register("prompt_tokens", "Tokens of prompts", prompt_tokens.clone());
         registry.register("generated_tokens", "Tokens generated", generated_tokens.clone());
+        registry.register("drafted_tokens", "Tokens drafted", drafted_tokens.clone());
+        registry.register("accepted_tokens", "Drafted tokens that were kept", accepted_tokens.clone());
         registry.register("cancelled", "Texts whose client went away or did not read", cancelled.clone());
         registry.register("reloads", "Configurations taken over while running", reloads.clone());
         registry.register("lanes_busy", "Lanes with a text", lanes_busy.clone());
@@ -75,6 +82,8 @@ impl Default for Metrics {
             requests,
             prompt_tokens,
             generated_tokens,
+            drafted_tokens,
+            accepted_tokens,
             cancelled,
             reloads,
             lanes_busy,

@@ -6,10 +6,10 @@ use super::{Serve, client, text_of};
 
 /// What the likeliest two tokens may differ by, in nats, where a text generated beside others departs from the same text generated
 /// alone: sums over a batch of several rows are rounded otherwise than over one (docs/server.md).
-const NEAR_TIE: f64 = 0.05;
+pub const NEAR_TIE: f64 = 0.05;
 
 /// Requests that differ in everything.
-fn requests() -> Vec<Value> {
+pub fn requests() -> Vec<Value> {
     let openings = ["Once upon a time,", "Tom had a red ball.", "The cat was", "One day, Lily saw"];
     let request = |i: usize| {
         json!({
@@ -25,7 +25,7 @@ fn requests() -> Vec<Value> {
 }
 
 /// Checks that `found` is `expected`, or departs from it at a near tie.
-fn same(found: &Value, expected: &Value) {
+pub fn same(found: &Value, expected: &Value) {
     let (a, b) = (text_of(found), text_of(expected));
     if a == b {
         return;

@@ -9,6 +9,7 @@ mod operation;
 mod packaging;
 mod page;
 mod soak;
+mod speculate;
 mod stream;
 
 use std::io::{BufRead, BufReader};

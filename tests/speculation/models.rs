@@ -150,7 +150,7 @@ fn at_temperature_0_every_drafter_gives_the_plain_text_up_to_near_ties() {
 #[test]
 fn a_stop_string_across_the_boundary_of_a_draft_ends_the_text_where_plain_decoding_does() {
     let open = |word: &str| {
-        let mut session = session(&format!("\nspeculate: \"{word}\"\n"));
+        let session = session(&format!("\nspeculate: \"{word}\"\n"));
         session.weights().set_all(&[0.0, 0.0, 0.5]).expect("weights");
         session
     };

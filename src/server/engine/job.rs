@@ -50,6 +50,9 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Whether every token is explained, with how many of the likeliest ones.
     pub n_top: Option<usize>,
+    /// Whether tokens may be drafted where that pays. Who drafts how many follows measured times, so not where a seed is to give the
+    /// same text again.
+    pub speculates: bool,
 }
 
 /// An answer of the engine.
@@ -94,6 +97,10 @@ pub struct Ended {
     pub n_cached: usize,
     /// Tokens generated.
     pub n_generated: usize,
+    /// Tokens that were drafted for it.
+    pub n_drafted: u64,
+    /// Of them, those that were kept.
+    pub n_accepted: u64,
     /// Where the time went.
     pub timings: Timings,
 }

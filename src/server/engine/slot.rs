@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Ended, Event, Job, Piece, Scored, Task, Timings};
-use crate::decode::{DecodeError, Finish, Step, Text};
+use crate::decode::{DecodeError, Finish, Speculator, Step, Text};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{self, TokenScore};
 use crate::expert::{Expert, Token};
@@ -38,7 +38,7 @@ pub(super) struct Slot {
 }
 
 enum Work {
-    Generate { pieces: Pieces, temp: f32, n_top: Option<usize>, offset: usize },
+    Generate { pieces: Pieces, temp: f32, n_top: Option<usize>, offset: usize, speculates: bool },
     Score { response: Vec<Token>, scores: Vec<TokenScore> },
 }
 
@@ -91,6 +91,7 @@ impl Slot {
                 temp: params.temp,
                 n_top: generate.n_top,
                 offset: 0,
+                speculates: generate.speculates && sampler.has_distribution(),
             },
             Task::Score(response) => {
                 let (n, n_ctx) = (job.prompt.base.len() + response.len(), lane.n_ctx());
@@ -127,6 +128,11 @@ impl Slot {
         self.flush()
     }
 
+    /// Whether its tokens may be drafted now.
+    pub fn speculates(&self) -> bool {
+        !self.finished && !self.reading && matches!(self.work, Work::Generate { speculates: true, .. })
+    }
+
     /// Announces the next step. `chunk`: tokens of the prompt that may be read in it.
     pub fn prepare(&mut self, lane: &mut Lane, chunk: usize) {
         if self.finished {
@@ -138,8 +144,8 @@ impl Slot {
         }
     }
 
-    /// Takes the step.
-    pub fn step(&mut self, lane: &mut Lane, vocab: &Vocab) -> State {
+    /// Takes the step; with a speculator, of several tokens.
+    pub fn step(&mut self, lane: &mut Lane, vocab: &Vocab, speculator: Option<&mut Speculator>) -> State {
         if self.finished {
             return State::Done; // a step is taken only where the client has everything
         }
@@ -147,7 +153,7 @@ impl Slot {
             self.text.read_chunk(lane.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
         } else {
             match &mut self.work {
-                Work::Generate { .. } => self.draw(lane, vocab),
+                Work::Generate { .. } => self.draw(lane, vocab, speculator),
                 Work::Score { .. } => self.score(lane).map_err(|e| ApiError::of_guide(&e)),
             }
         };
@@ -168,24 +174,36 @@ impl Slot {
         }
     }
 
-    /// Draws a token and sends it.
-    fn draw(&mut self, lane: &mut Lane, vocab: &Vocab) -> Result<(), ApiError> {
+    /// Draws a token, or what is kept of a draft and one more, and sends it.
+    fn draw(&mut self, lane: &mut Lane, vocab: &Vocab, speculator: Option<&mut Speculator>) -> Result<(), ApiError> {
         let Self { text, sampler, work, .. } = self;
-        let Work::Generate { pieces, temp, n_top, offset } = work else { return Ok(()) };
+        let Work::Generate { pieces, temp, n_top, offset, .. } = work else { return Ok(()) };
         let hook = lane.hook().clone();
-        let mut drawn: Option<Result<Piece, GuideError>> = None;
+        let mut drawn: Vec<Result<Piece, GuideError>> = Vec::new();
         let mut each = |step: Step<'_>| {
             let report = n_top.map(|n| explain(&hook, &step, *temp, n)).transpose();
             let (shown, flow) = pieces.push(step.token);
             let bytes = pieces.last_bytes().to_vec();
             let at = *offset;
             *offset += String::from_utf8_lossy(&bytes).chars().count();
-            drawn = Some(report.map(|report| Piece { text: shown, token: step.token, bytes, offset: at, report }));
+            drawn.push(report.map(|report| Piece { text: shown, token: step.token, bytes, offset: at, report }));
             flow
         };
-        text.step(lane.base(), sampler, &|token| vocab.is_eog(token), &mut each)
-            .map_err(|e: DecodeError| ApiError::of_decoding(&e))?;
-        if let Some(piece) = drawn {
+        let is_eog = |token| vocab.is_eog(token);
+        let result = match speculator {
+            Some(speculator) => {
+                if text.speculation().cycles == 0 {
+                    speculator.seed(sampler.seed().into());
+                }
+                if speculator.keeps_arms() {
+                    hook.with_guide(|guide| guide.keep_rows());
+                }
+                text.cycle(lane.base(), sampler, speculator, &is_eog, &mut each)
+            }
+            None => text.step(lane.base(), sampler, &is_eog, &mut each),
+        };
+        result.map_err(|e: DecodeError| ApiError::of_decoding(&e))?;
+        for piece in drawn {
             let piece = piece.map_err(|e| ApiError::of_guide(&e))?;
             let now = Instant::now();
             self.first.get_or_insert(now);
@@ -219,13 +237,17 @@ impl Slot {
             return self.end(Event::Failed(ApiError::timed_out()));
         };
         let now = Instant::now();
+        let text = pieces.finish();
+        let [n_drafted, n_accepted] = self.drafts();
         let ended = Ended {
-            text: pieces.finish(),
+            text,
             finish,
             timed_out,
             n_prompt: self.job.prompt.base.len(),
             n_cached: self.n_cached,
             n_generated: self.text.response().len(),
+            n_drafted,
+            n_accepted,
             timings: Timings {
                 queue: self.begun - self.job.came,
                 prompt: self.first.unwrap_or(now) - self.begun,
@@ -249,6 +271,12 @@ impl Slot {
     /// Tokens generated so far.
     pub fn n_generated(&self) -> usize {
         self.text.response().len()
+    }
+
+    /// Tokens drafted so far, and those of them that were kept.
+    pub fn drafts(&self) -> [u64; 2] {
+        let done = self.text.speculation();
+        [done.drafted, done.accepted]
     }
 
     /// Time from the request to the first token, if that is there.

@@ -120,19 +120,28 @@ impl Worker {
         }
         let reading = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.reading);
         let n_reading = active.iter().filter(|i| reading(&self.slots[**i])).count();
+        // A text that is alone may draft. Where several are read in one batch, drafts would only make it longer.
+        let alone = matches!(active[..], [i] if self.slots[i].as_ref().is_some_and(Slot::speculates));
         let budget = if n_reading == active.len() { CHUNK_ALONE } else { CHUNK_BESIDE };
         let chunk = (budget / n_reading.max(1)).max(1);
-        let lanes = self.session.lanes();
+        let (lanes, speculator) = self.session.lanes_and_speculator();
+        let mut speculator = speculator.filter(|_| alone);
         for &i in &active {
-            if let Some(slot) = &mut self.slots[i] {
+            if let Some(slot) = &mut self.slots[i]
+                && speculator.is_none()
+            {
                 slot.prepare(&mut lanes[i], chunk);
             }
         }
         for &i in &active {
             let Some(slot) = &mut self.slots[i] else { continue };
             let (before, waited) = (slot.n_generated(), slot.to_first_token());
-            let mut state = slot.step(&mut lanes[i], &self.vocab);
+            let drafted = slot.drafts();
+            let mut state = slot.step(&mut lanes[i], &self.vocab, speculator.as_deref_mut());
             self.metrics.generated_tokens.inc_by((slot.n_generated() - before) as u64);
+            let more = slot.drafts();
+            self.metrics.drafted_tokens.inc_by(more[0] - drafted[0]);
+            self.metrics.accepted_tokens.inc_by(more[1] - drafted[1]);
             if let (None, Some(first)) = (waited, slot.to_first_token()) {
                 self.metrics.prompt_tokens.inc_by(slot.job.prompt.base.len() as u64);
                 self.metrics.first_token_seconds.observe(first.as_secs_f64());

@@ -93,15 +93,16 @@ pub fn additions(head: &Head, ended: Option<&Ended>) -> Value {
         // The first token is the prompt's work.
         let per_second = if seconds > 0.0 { (ended.n_generated.saturating_sub(1)) as f64 / seconds } else { 0.0 };
         added.insert("timed_out".into(), ended.timed_out.into());
-        added.insert(
-            "timings".into(),
-            json!({
-                "queue_ms": ms(ended.timings.queue),
-                "prompt_ms": ms(ended.timings.prompt),
-                "generation_ms": ms(ended.timings.generation),
-                "tokens_per_second": (per_second * 1e3).round() / 1e3,
-            }),
-        );
+        let timings = json!({
+            "queue_ms": ms(ended.timings.queue),
+            "prompt_ms": ms(ended.timings.prompt),
+            "generation_ms": ms(ended.timings.generation),
+            "tokens_per_second": (per_second * 1e3).round() / 1e3,
+            "drafted": ended.n_drafted,
+            "accepted": ended.n_accepted,
+        });
+        let acceptance = (ended.n_drafted > 0).then(|| (ended.n_accepted as f64 / ended.n_drafted as f64).into());
+        added.insert("timings".into(), with(timings, "acceptance", acceptance));
     }
     added
 }

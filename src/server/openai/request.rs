@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{Config, SamplingOptions};
 use crate::nearest::nearest;
-use crate::sampling::params::{BiasKey, SamplingParams};
+use crate::sampling::params::{BiasKey, RANDOM_SEED, SamplingParams};
 use crate::server::error::ApiError;
 use crate::server::options::{MAX_BIAS, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_STOP, MAX_STOP_BYTES, MAX_WEIGHT};
 use crate::session::with_known_seed;
@@ -82,6 +82,11 @@ impl<T> Body<T> {
     /// Whether the request names a seed.
     pub fn is_seeded(&self) -> bool {
         self.seeded
+    }
+
+    /// Whether its tokens may be drafted: not where a seed, the request's or the server's, is to give the same text again.
+    pub fn speculates(&self, defaults: &SamplingParams) -> bool {
+        !self.seeded && defaults.seed == RANDOM_SEED
     }
 
     /// The parameters over `defaults`, checked, with a known seed.

@@ -31,7 +31,8 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
     };
     let n_predict = check_max_tokens(param, max, usize::MAX)?;
     let n_top = (own.logprobs || own.return_rewards).then_some(top);
-    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top };
+    let speculates = body.speculates(&config.sampling);
+    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top, speculates };
     let head = Head {
         id: new_id("chatcmpl"),
         created: now(),

@@ -33,7 +33,8 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<CompletionRe
     let n_predict = check_max_tokens("max_tokens", own.max_tokens, DEFAULT_MAX_TOKENS)?;
     let logprobs = own.logprobs.map(|n| check_top("logprobs", n)).transpose()?;
     let n_top = if own.return_rewards { Some(logprobs.unwrap_or(0)) } else { logprobs };
-    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top };
+    let speculates = body.speculates(&config.sampling);
+    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top, speculates };
     let head = Head {
         id: new_id("cmpl"),
         created: now(),

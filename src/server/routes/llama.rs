@@ -49,7 +49,8 @@ pub async fn completion(
             ApiError::invalid("n_predict", format!("must be at least 1, or -1 for as many as fit, got {n}"))
         })?,
     };
-    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top: None };
+    let speculates = body.speculates(&config.sampling);
+    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top: None, speculates };
     let head = Head {
         id: String::new(),
         created: now(),
