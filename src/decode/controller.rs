@@ -20,6 +20,9 @@ const MARGIN: f64 = 0.03;
 const SHARE: f64 = 0.02;
 /// … and besides, in plain tokens, so that a text may begin with one.
 const GRACE: f64 = 1.5;
+/// Where trials have lost that much, a draft is risked only if so many tokens of its class were judged, and it promises this much.
+const KNOWN: f64 = 6.0;
+const SURE: f64 = 1.1;
 /// Plain steps before the first draft …
 const FIRST: u32 = 2;
 /// … and cycles with a draft between two measurements of a plain step.
@@ -158,6 +161,20 @@ impl Candidate {
         factor * plain * self.assumed(k)
     }
 
+    /// Whether it may make good what was lost: what has failed at that waits twice as long each time.
+    fn redeems(&mut self, class: usize, gain: f64) -> bool {
+        let may = self.all[class].judged >= KNOWN && gain > SURE;
+        if may && self.wait > 0 {
+            self.wait -= 1;
+            return false;
+        }
+        if may {
+            self.patience = (self.patience * 2).min(512);
+            self.wait = self.patience;
+        }
+        may
+    }
+
     /// The length that gives most, up to `max`, and how many plain tokens a plain token's time then gives.
     fn best(&self, class: usize, max: usize, plain: f64, boldness: f64) -> (usize, f64) {
         let gain = |k| (k, self.tokens(class, k, boldness) * plain / self.seconds(k, plain));
@@ -200,20 +217,19 @@ impl Controller {
             return None;
         }
         let plain = self.plain.mean;
-        if self.saved < -(GRACE * plain + SHARE * self.spent) {
-            return None;
-        }
+        let indebted = self.saved < -(GRACE * plain + SHARE * self.spent);
         let open = || self.candidates.iter().zip(offers).enumerate().filter(|(_, (_, offer))| offer.max > 0);
         let best = open().map(|(i, (candidate, offer))| {
             let (k, gain) = candidate.best(offer.class, offer.max, plain, 0.0);
             (Plan { drafter: i, class: offer.class, k }, gain)
         });
-        if let Some((plan, gain)) = best.max_by(|a, b| a.1.total_cmp(&b.1))
-            && gain > 1.0 + MARGIN
-        {
-            return Some(self.neighbour(plan, gain, offers[plan.drafter].max));
+        let best = best.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, gain)| *gain > 1.0 + MARGIN);
+        match best {
+            Some((plan, gain)) if indebted => self.candidates[plan.drafter].redeems(plan.class, gain).then_some(plan),
+            None if indebted => None,
+            Some((plan, gain)) => Some(self.neighbour(plan, gain, offers[plan.drafter].max)),
+            None => self.trial(offers),
         }
-        self.trial(offers)
     }
 
     /// Now and then a draft of the next length, longer or shorter: its cost may be other than it seems.
@@ -282,7 +298,7 @@ impl Controller {
             candidate.all[plan.class].add(position < cycle.kept);
         }
         if cycle.emitted as f64 * self.plain.mean > cycle.seconds {
-            candidate.patience = 8;
+            (candidate.patience, candidate.wait) = (8, 0);
         }
     }
 

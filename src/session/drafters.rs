@@ -165,7 +165,7 @@ impl Parts<'_> {
         // One row more of a batch, where a token of one row takes 1.
         let row = 0.2;
         let mut drafters: Vec<Box<dyn Drafter>> = vec![Box::new(LookupDrafter)];
-        let mut priors = vec![Prior { token: 0.0, row, acceptance: [0.2, 0.4, 0.7] }];
+        let mut priors = vec![Prior { token: 0.0, row, acceptance: [0.3, 0.6, 0.9] }];
         if let Some((_, model)) = self.backbone_of()
             && let Some(drafter) = self.backbone()?
         {

@@ -8,6 +8,8 @@ use crate::expert::Token;
 const MIN_MATCH: usize = 2;
 /// More equal tokens in a row say no more.
 const MAX_MATCH: usize = 12;
+/// After so many equal tokens, one that differs is taken for a replacement: what is rewritten goes on behind it.
+const REPLACED: usize = 8;
 
 /// Continues the text as it went on after the longest earlier occurrence of its last tokens (prompt lookup decoding).
 ///
@@ -16,8 +18,19 @@ const MAX_MATCH: usize = 12;
 pub struct LookupDrafter;
 
 impl LookupDrafter {
-    /// Where the continuation begins and how many tokens before it match; the latest of the longest.
+    /// Where the continuation begins and how many tokens before it match; the latest of the longest. Where nothing matches, the
+    /// last token may stand in the place of another one: that counts as the shortest match.
     fn find(history: &[Token]) -> Option<(usize, usize)> {
+        let exact = Self::longest(history).filter(|(_, n)| *n >= MIN_MATCH);
+        exact.or_else(|| {
+            let (_, before) = history.split_last()?;
+            let (end, n) = Self::longest(before)?;
+            (n >= REPLACED).then_some((end + 1, MIN_MATCH))
+        })
+    }
+
+    /// The latest of the longest earlier occurrences of the last tokens: where it ends, and its length.
+    fn longest(history: &[Token]) -> Option<(usize, usize)> {
         let last = *history.last()?;
         let mut best: Option<(usize, usize)> = None;
         for end in (1..history.len()).rev() {
@@ -26,7 +39,7 @@ impl LookupDrafter {
             }
             let pairs = history[..end].iter().rev().zip(history.iter().rev()).take(MAX_MATCH);
             let n = pairs.take_while(|(a, b)| a == b).count();
-            if n >= MIN_MATCH && best.is_none_or(|(_, longest)| n > longest) {
+            if best.is_none_or(|(_, longest)| n > longest) {
                 best = Some((end, n));
                 if n == MAX_MATCH {
                     break;
@@ -75,6 +88,21 @@ mod tests {
         assert_eq!(LookupDrafter::find(&[1, 2, 3, 4]), None);
         assert_eq!(LookupDrafter::find(&[1, 3, 2, 3]), None, "one token is no repetition");
         assert_eq!(LookupDrafter::find(&[]), None);
+        assert_eq!(LookupDrafter::find(&[1]), None);
         assert_eq!(LookupDrafter::find(&[5, 5, 5, 5]), Some((3, 3)), "the latest of the longest");
+    }
+
+    #[test]
+    fn a_copy_goes_on_behind_a_token_that_was_replaced() {
+        let text: Vec<Token> = (1..=8).chain([20, 30, 40]).chain([99]).chain(1..=8).collect();
+        assert_eq!(LookupDrafter::find(&text), Some((8, 8)), "20 comes next");
+        let replaced = [&text[..], &[21]].concat();
+        assert_eq!(LookupDrafter::find(&replaced), Some((9, 2)), "21 stands for 20, so 30 comes next");
+        let short: Vec<Token> = (1..=7).chain([20, 30, 40]).chain([99]).chain(1..=7).chain([21]).collect();
+        assert_eq!(LookupDrafter::find(&short), None, "seven equal tokens are no copy");
+        assert_eq!(
+            LookupDrafter::find(&[&(1..=8).collect::<Vec<_>>()[..], &(1..=8).collect::<Vec<_>>(), &[9]].concat()),
+            Some((9, 2))
+        );
     }
 }
