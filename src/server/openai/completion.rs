@@ -4,7 +4,9 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::reply::{Choice, Format, Head, additions, finish_reason, number, rewards, token_text, usage, with};
+use super::reply::{
+    Choice, Format, Head, additions, explained, finish_reason, frame, number, token_text, usage_chunk, whole, with,
+};
 use super::request::{OneOrMany, ResponseFormat, StreamOptions};
 use crate::expert::Token;
 use crate::server::engine::{Ended, Piece};
@@ -68,10 +70,11 @@ pub struct CompletionFormat;
 
 impl CompletionFormat {
     fn chunk(head: &Head, index: usize, text: &str, finish: Option<&str>) -> Value {
-        json!({
-            "id": head.id, "object": "text_completion", "created": head.created, "model": head.model,
-            "choices": [{ "index": index, "text": text, "logprobs": null, "finish_reason": finish }],
-        })
+        frame(
+            head,
+            "text_completion",
+            json!([{ "index": index, "text": text, "logprobs": null, "finish_reason": finish }]),
+        )
     }
 }
 
@@ -81,15 +84,8 @@ impl Format for CompletionFormat {
     }
 
     fn piece(&self, head: &Head, index: usize, piece: &Piece) -> Value {
-        let mut chunk = Self::chunk(head, index, &piece.text, None);
-        let choice = &mut chunk["choices"][0];
-        if let Some(logprobs) = logprobs(head, std::iter::once(piece)) {
-            choice["logprobs"] = logprobs;
-        }
-        if let Some(rewards) = rewards(head, std::iter::once(piece)) {
-            choice["rewards"] = rewards;
-        }
-        chunk
+        let chunk = Self::chunk(head, index, &piece.text, None);
+        explained(chunk, head, piece, logprobs(head, std::iter::once(piece)))
     }
 
     fn ended(&self, head: &Head, index: usize, ended: &Ended) -> Value {
@@ -98,29 +94,17 @@ impl Format for CompletionFormat {
     }
 
     fn usage(&self, head: &Head, ended: &[Ended]) -> Option<Value> {
-        head.include_usage.then(|| {
-            json!({
-                "id": head.id, "object": "text_completion", "created": head.created, "model": head.model,
-                "choices": [], "usage": usage(ended.iter()),
-            })
-        })
+        usage_chunk(head, "text_completion", ended)
     }
 
     fn whole(&self, head: &Head, choices: &[Choice]) -> Value {
-        let choice = |choice: &Choice| {
-            let object = json!({
+        whole(head, "text_completion", choices, |choice| {
+            json!({
                 "index": choice.index,
                 "text": choice.text,
                 "logprobs": logprobs(head, choice.pieces.iter()),
                 "finish_reason": finish_reason(choice.ended.finish),
-            });
-            with(object, "rewards", rewards(head, choice.pieces.iter()))
-        };
-        json!({
-            "id": head.id, "object": "text_completion", "created": head.created, "model": head.model,
-            "choices": choices.iter().map(choice).collect::<Vec<_>>(),
-            "usage": usage(choices.iter().map(|choice| &choice.ended)),
-            "genarm": additions(head, choices.first().map(|choice| &choice.ended)),
+            })
         })
     }
 }

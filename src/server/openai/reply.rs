@@ -62,6 +62,32 @@ pub trait Format: Send + Sync + 'static {
     }
 }
 
+/// The object that every part of an answer is, of this kind.
+pub fn frame(head: &Head, object: &str, choices: Value) -> Value {
+    json!({ "id": head.id, "object": object, "created": head.created, "model": head.model, "choices": choices })
+}
+
+/// The chunk of a token, with what is wanted to be known about the token.
+pub fn explained(mut chunk: Value, head: &Head, piece: &Piece, logprobs: Option<Value>) -> Value {
+    let choice = chunk["choices"][0].take();
+    let choice = with(with(choice, "logprobs", logprobs), "rewards", rewards(head, std::iter::once(piece)));
+    chunk["choices"][0] = choice;
+    chunk
+}
+
+/// The chunk that reports the tokens used, if that is wanted.
+pub fn usage_chunk(head: &Head, object: &str, ended: &[Ended]) -> Option<Value> {
+    head.include_usage.then(|| with(frame(head, object, json!([])), "usage", Some(usage(ended.iter()))))
+}
+
+/// The whole answer, with each choice as `one` writes it.
+pub fn whole(head: &Head, object: &str, choices: &[Choice], one: impl Fn(&Choice) -> Value) -> Value {
+    let one = |choice: &Choice| with(one(choice), "rewards", rewards(head, choice.pieces.iter()));
+    let answer = frame(head, object, choices.iter().map(one).collect());
+    let answer = with(answer, "usage", Some(usage(choices.iter().map(|choice| &choice.ended))));
+    with(answer, "genarm", Some(additions(head, choices.first().map(|choice| &choice.ended))))
+}
+
 /// OpenAI's name for an end.
 pub fn finish_reason(finish: Finish) -> &'static str {
     match finish {
@@ -71,7 +97,7 @@ pub fn finish_reason(finish: Finish) -> &'static str {
 }
 
 /// The tokens used.
-pub fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
+fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
     // Choices of one prompt share it, so it counts once.
     let prompt = ended.clone().map(|e| e.n_prompt).max().unwrap_or(0);
     let cached = ended.clone().map(|e| e.n_cached).max().unwrap_or(0);
@@ -136,7 +162,7 @@ pub fn reward(head: &Head, piece: &Piece, report: &Report) -> Value {
 }
 
 /// The rewards of some tokens, if they are wanted.
-pub fn rewards<'a>(head: &Head, pieces: impl Iterator<Item = &'a Piece>) -> Option<Value> {
+fn rewards<'a>(head: &Head, pieces: impl Iterator<Item = &'a Piece>) -> Option<Value> {
     let list = || pieces.filter_map(|piece| piece.report.as_ref().map(|report| reward(head, piece, report))).collect();
     head.rewards.then(list)
 }

@@ -7,11 +7,12 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
+use crate::config::Config;
 use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Event, Generate, Job, Task};
 use crate::server::error::ApiError;
 use crate::server::openai::reply::{Choice, Format, Head};
-use crate::server::state::Server;
+use crate::server::state::{Server, now};
 use crate::server::stream;
 use crate::session::Prompt;
 
@@ -29,6 +30,22 @@ pub struct Wanted {
     pub stream: bool,
     /// Whether the prompt is read anew.
     pub fresh: bool,
+}
+
+/// What the parts of an answer repeat: nothing more than asked for about its tokens.
+pub fn head(server: &Server, config: &Config, id: String, weights: &[f32], profile: Option<&str>, seed: u32) -> Head {
+    Head {
+        id,
+        created: now(),
+        model: server.model.clone(),
+        weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
+        profile: profile.map(str::to_owned),
+        seed,
+        vocab: server.prompts.vocab().clone(),
+        logprobs: None,
+        rewards: false,
+        include_usage: false,
+    }
 }
 
 /// Hands the texts of a request to the engine and answers with what comes.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, new_id, off_thread};
+use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id, off_thread};
 use crate::server::engine::Generate;
 use crate::server::error::ApiError;
 use crate::server::openai::chat::{ChatFormat, ChatRequest};
 use crate::server::openai::reply::Head;
 use crate::server::openai::request::{Body, stop_strings, weights};
-use crate::server::state::{Server, now};
+use crate::server::state::Server;
 
 /// Answers a conversation.
 pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>) -> Result<Response, ApiError> {
@@ -34,16 +34,10 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
     let speculates = body.speculates(&config.sampling);
     let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top, speculates };
     let head = Head {
-        id: new_id("chatcmpl"),
-        created: now(),
-        model: server.model.clone(),
-        weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
-        profile: own.profile.clone(),
-        seed: generate.params.seed,
-        vocab: server.prompts.vocab().clone(),
         logprobs: own.logprobs.then_some(top),
         rewards: own.return_rewards,
         include_usage: own.stream_options.unwrap_or_default().include_usage,
+        ..head(&server, &config, new_id("chatcmpl"), &weights, own.profile.as_deref(), generate.params.seed)
     };
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let prompts = Arc::clone(&server.prompts);

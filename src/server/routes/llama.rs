@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Wanted, answer, off_thread};
+use super::answer::{Wanted, answer, head, off_thread};
 use super::completions::prompts;
 use crate::decode::Finish;
 use crate::expert::Token;
@@ -18,7 +18,7 @@ use crate::server::error::ApiError;
 use crate::server::openai::completion::PromptInput;
 use crate::server::openai::reply::{Choice, Format, Head, additions};
 use crate::server::openai::request::{Body, OneOrMany, stop_strings, weights};
-use crate::server::state::{Server, now};
+use crate::server::state::Server;
 
 /// The fields of `/completion`, beside the sampling parameters.
 #[derive(Debug, Deserialize)]
@@ -51,18 +51,7 @@ pub async fn completion(
     };
     let speculates = body.speculates(&config.sampling);
     let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top: None, speculates };
-    let head = Head {
-        id: String::new(),
-        created: now(),
-        model: server.model.clone(),
-        weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
-        profile: own.profile.clone(),
-        seed: generate.params.seed,
-        vocab: server.prompts.vocab().clone(),
-        logprobs: None,
-        rewards: false,
-        include_usage: false,
-    };
+    let head = head(&server, &config, String::new(), &weights, own.profile.as_deref(), generate.params.seed);
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let (input, readers) = (own.prompt.clone(), Arc::clone(&server.prompts));
     let prompts = off_thread(move || prompts(&readers, input)).await?;
