@@ -1,14 +1,12 @@
 //! ARMs that are adapters on one file share its weights.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Stdio;
 
 use genarm::engine::gguf::{GgufFile, GgufWriter, TensorType};
 use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 
-use super::genarm;
+use crate::support::binary::resident_in_chat;
 
 /// An adapter of rank 4 on one matrix.
 pub(crate) fn write_lora(base: &GgufFile, path: &Path) {
@@ -32,19 +30,7 @@ fn resident(folder: &Path, n_arms: usize) -> u64 {
     (0..n_arms).for_each(|i| writeln!(yaml, "  arm{i}: {{lora: [{{path: lora.gguf}}]}}").expect("text"));
     let config = folder.join(format!("{n_arms}.yaml"));
     std::fs::write(&config, yaml).expect("written");
-    let mut child = genarm(&["chat", "--config", &config.display().to_string(), "-n", "4", "--ignore-eos"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    child.stdin.as_mut().expect("a pipe").write_all(b"hello\n").expect("written");
-    let mut one = [0];
-    child.stdout.as_mut().expect("a pipe").read_exact(&mut one).expect("an answer");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a living process");
-    drop(child.stdin.take());
-    child.wait_with_output().expect("the end");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+    resident_in_chat(&["--config", &config.display().to_string(), "-n", "4", "--ignore-eos"], "hello")
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The memory plan against the resident memory of a process, and its advice against the loader.
 
-use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use genarm::engine::memory::MEMORY_LIMIT;
 use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+
+use crate::support::binary::{genarm, resident_in_chat};
 
 fn write_model(folder: &Path, name: &str, n_params: u64) {
     let vocabulary = SyntheticVocabulary::byte_level(512);
@@ -16,28 +17,10 @@ fn write_model(folder: &Path, name: &str, n_params: u64) {
     model.write(&folder.join(format!("{name}.gguf"))).expect("the model is written");
 }
 
-fn genarm(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_genarm"));
-    command.args(args).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("GENARM_LOG");
-    command
-}
-
 /// Resident memory at its highest, in bytes, of a chat that has read a prompt longer than one batch and answered it.
 fn resident(config: &str) -> u64 {
-    let mut child = genarm(&["chat", "--config", config, "-n", "2", "--ignore-eos", "--share-batch", "off"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let line = format!("{}\n", "hello ".repeat(100));
-    child.stdin.as_mut().expect("a pipe").write_all(line.as_bytes()).expect("written");
-    let mut one = [0];
-    child.stdout.as_mut().expect("a pipe").read_exact(&mut one).expect("an answer");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a living process");
-    drop(child.stdin.take());
-    child.wait_with_output().expect("the end");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+    let args = ["--config", config, "-n", "2", "--ignore-eos", "--share-batch", "off"];
+    resident_in_chat(&args, &"hello ".repeat(100))
 }
 
 /// Bytes of main memory that the plan of a configuration says.

@@ -12,7 +12,8 @@ fn unseeded(mut body: Value) -> Value {
 
 #[test]
 fn a_text_that_is_alone_is_drafted_and_stays_what_it_was() {
-    let (plain, drafting) = (Serve::demo(&["--speculate", "off"]), Serve::demo(&["--speculate", "backbone", "--metrics"]));
+    let (plain, drafting) =
+        (Serve::demo(&["--speculate", "off"]), Serve::demo(&["--speculate", "backbone", "--metrics"]));
     let (mut drafted, mut accepted) = (0, 0);
     for body in requests().into_iter().map(unseeded) {
         let (expected, found) = (plain.ok("/v1/completions", &body), drafting.ok("/v1/completions", &body));

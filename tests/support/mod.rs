@@ -1,5 +1,6 @@
 //! What tests share: models to run on, and experts made of them.
 
+pub mod binary;
 pub mod random;
 
 use std::path::{Path, PathBuf};
