@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test test-tools test-hosts bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo lint test test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: build ## Measure guided decoding against the base alone (BENCH="...")
 
 install: build ## Install binary, libraries and header (PREFIX=/usr/local, DESTDIR=)
 	@scripts/install
+
+test-install: build ## Install into an empty folder, and build C programs against it
+	@scripts/test-install
 
 models: build ## Train the demo models anew (CORPUS=FILE)
 	scripts/make-models $(CORPUS)
