@@ -48,7 +48,7 @@ bench-hosts: setup ## Measure a guided llama-server against the serial ideal
 fuzz: setup ## Five minutes of broken YAML through the C ABI
 	GENARM_FUZZ_SECONDS=300 $(CARGO) test --release --test main -- --nocapture no_text_makes
 
-test-tools: ## Install a browser and OpenAI's clients for the tests of the server
+test-tools: ## Install a browser, OpenAI's clients and nginx for the tests of the server
 	@scripts/test-tools
 
 bench: build ## Measure guided decoding against the base alone (BENCH="...")

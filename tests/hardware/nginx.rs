@@ -1,145 +1,139 @@
-//! The configuration of examples/nginx.conf, run by nginx itself, with two replicas behind it.
+//! The configuration of examples/nginx.conf, run by nginx itself, with two replicas of `genarm serve` behind it.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
-/// A replica that answers with its name, until it is stopped: then its port refuses connections.
-struct Replica {
+use serde_json::{Value, json};
+
+use super::model;
+use crate::server::{Serve, answer, client, root, tool};
+
+/// nginx with the given configuration on a port of its own; ended when it is dropped.
+struct Nginx {
+    child: Child,
     port: u16,
-    stopped: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Replica {
-    fn start(name: &'static str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopped);
-        let thread = thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stop.load(Ordering::SeqCst) {
-                    return;
-                }
-                let _ = stream.and_then(|stream| answer(stream, name));
-            }
-        });
-        Self { port, stopped, thread: Some(thread) }
-    }
-
-    fn stop(&mut self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        self.thread.take().into_iter().for_each(|t| t.join().expect("the replica ends"));
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn answer(stream: TcpStream, name: &str) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream);
-    let (mut line, mut length) = (String::new(), 0);
-    while reader.read_line(&mut line)? > 2 {
-        if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = n.trim().parse().unwrap_or(0);
+impl Nginx {
+    fn start(program: &Path, folder: &Path, replicas: [&Serve; 2]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let given = std::fs::read_to_string(root().join("examples/nginx.conf")).expect("the configuration");
+        let text = given
+            .replace("127.0.0.1:8080", &free.to_string())
+            .replace("127.0.0.1:8081", replicas[0].address())
+            .replace("127.0.0.1:8082", replicas[1].address());
+        let conf = folder.join("nginx.conf");
+        std::fs::write(&conf, text).expect("written");
+        let log = folder.join("log");
+        let child = Command::new(program)
+            .arg("-p")
+            .arg(folder)
+            .arg("-c")
+            .arg(&conf)
+            .args(["-e", "stderr", "-g", "daemon off;"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a log"))
+            .spawn()
+            .expect("nginx starts");
+        let mut nginx = Self { child, port: free.port() };
+        while TcpStream::connect(free).is_err() {
+            let ended = nginx.child.try_wait().expect("a status");
+            assert!(ended.is_none(), "nginx ended: {}", std::fs::read_to_string(&log).expect("a log"));
+            std::thread::sleep(Duration::from_millis(20));
         }
-        line.clear();
+        nginx
     }
-    std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{name}", name.len());
-    reader.get_mut().write_all(head.as_bytes())
-}
 
-/// nginx, ended when it is dropped.
-struct Nginx(Child);
+    /// The answer to a conversation so far.
+    fn ask(&self, name: &str, messages: &[Value]) -> Value {
+        let body = json!({"messages": messages, "max_tokens": 4, "temperature": 0});
+        let url = format!("http://127.0.0.1:{}/v1/chat/completions", self.port);
+        let (status, answer) = answer(client().post(url).header("X-Conversation-Id", name).json(&body));
+        assert_eq!(status, 200, "{name}: {answer}");
+        answer
+    }
+}
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Asked to quit, it takes its workers along.
-        let _ = Command::new("kill").args(["-QUIT", &self.0.id().to_string()]).status();
-        let _ = self.0.wait();
+        // Asked to end, it takes its workers along.
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
     }
 }
 
-/// Posts a request of a conversation, and returns status and body.
-fn post(port: u16, conversation: &str) -> std::io::Result<(String, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Conversation-Id: {conversation}\r\nContent-Length: 2\r\n\
-         Connection: close\r\n\r\n{{}}"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    Ok((head.lines().next().unwrap_or("").to_owned(), body.to_owned()))
+/// A conversation, and what its last answer said about where it came from.
+struct Conversation {
+    name: String,
+    messages: Vec<Value>,
+    replica: String,
+    n_prompt: u64,
+    n_cached: u64,
+}
+
+impl Conversation {
+    fn new(name: String) -> Self {
+        Self { name, messages: Vec::new(), replica: String::new(), n_prompt: 0, n_cached: 0 }
+    }
+
+    fn say(&mut self, nginx: &Nginx, text: &str) {
+        self.messages.push(json!({"role": "user", "content": text}));
+        let answer = nginx.ask(&self.name, &self.messages);
+        self.messages.push(answer["choices"][0]["message"].clone());
+        // A replica calls itself after its model's file.
+        self.replica = answer["model"].as_str().expect("a name").to_owned();
+        self.n_prompt = answer["usage"]["prompt_tokens"].as_u64().expect("a count");
+        self.n_cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().expect("a count");
+    }
+}
+
+/// A replica on a copy of a demo model, so that it can be told from others by name.
+fn replica(folder: &Path, name: &str) -> Serve {
+    let file = folder.join(format!("{name}.gguf"));
+    std::fs::copy(model("small.gguf"), &file).expect("a copy");
+    let file = file.display().to_string();
+    Serve::start(&["--base", &file, "--chat-template", "raw", "-c", "256", "--threads", "1", "--parallel", "2"])
+}
+
+fn nginx() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = root().join("target/test-tools/nginx/usr/sbin");
+    // Where Debian has it is on the path of root alone.
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), tools]);
+    let found = folders.map(|folder| folder.join("nginx")).find(|file| file.exists());
+    tool(&found.unwrap_or_else(|| "nginx".into()), "nginx")
 }
 
 #[test]
-fn conversations_stay_with_their_replica_and_move_when_it_is_gone() {
-    let Ok(version) = Command::new("nginx").arg("-v").output() else {
-        println!("left out: nginx is not installed");
-        return;
-    };
-    println!("{}", String::from_utf8_lossy(&version.stderr).trim());
+fn conversations_find_their_prefix_on_their_replica_and_go_on_elsewhere_when_it_is_killed() {
+    let Some(program) = nginx() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut a, b) = (Replica::start("a"), Replica::start("b"));
-    let port = {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        free.local_addr().expect("an address").port()
-    };
-    let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nginx.conf");
-    let text = std::fs::read_to_string(given).expect("the configuration");
-    let text = [(8080, port), (8081, a.port), (8082, b.port)]
-        .iter()
-        .fold(text, |text, (from, to)| text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}")));
-    let conf = folder.path().join("nginx.conf");
-    std::fs::write(&conf, text).expect("written");
-    let nginx = Command::new("nginx")
-        .arg("-p")
-        .arg(folder.path())
-        .arg("-c")
-        .arg(&conf)
-        .args(["-e", "stderr", "-g", "daemon off;"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx starts");
-    let _nginx = Nginx(nginx);
-    for _ in 0..200 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
+    let (a, b) = (replica(folder.path(), "a"), replica(folder.path(), "b"));
+    let nginx = Nginx::start(&program, folder.path(), [&a, &b]);
 
-    let ask = |conversation: &str| {
-        let (status, body) = post(port, conversation).expect("an answer");
-        assert!(status.contains(" 200 "), "{conversation}: {status} {body}");
-        body
-    };
-    let names: Vec<_> = (0..40).map(|i| format!("conversation-{i}")).collect();
-    let homes: BTreeMap<_, _> = names.iter().map(|name| (name, ask(name))).collect();
-    let on_a = homes.values().filter(|home| *home == "a").count();
-    assert!((8..=32).contains(&on_a), "both replicas have work: {on_a} of 40 on one");
-    for (name, home) in &homes {
-        assert_eq!(&ask(name), home, "{name} stays");
+    let mut conversations: Vec<_> = (0..32).map(|i| Conversation::new(format!("conversation-{i}"))).collect();
+    for (i, conversation) in conversations.iter_mut().enumerate() {
+        // They differ from the first word, so that one does not find the prefix of another.
+        conversation.say(&nginx, &format!("{i} little girls named Lily went to the park with a big dog."));
+        let (home, n_first) = (conversation.replica.clone(), conversation.n_prompt);
+        conversation.say(&nginx, " Then it rained.");
+        assert_eq!(conversation.replica, home, "{} stays", conversation.name);
+        let n_cached = conversation.n_cached;
+        assert!(n_cached >= n_first, "{}: {n_cached} tokens are cached of the {n_first}", conversation.name);
     }
-    a.stop();
-    for name in homes.keys() {
-        assert_eq!(ask(name), "b", "{name} is answered by the replica that is left");
+    let on_a = conversations.iter().filter(|conversation| conversation.replica == "a").count();
+    assert!((4..=28).contains(&on_a), "both replicas have work: {on_a} of 32 on one");
+
+    a.signal("KILL");
+    for conversation in &mut conversations {
+        let (home, n_before) = (conversation.replica.clone(), conversation.n_prompt);
+        conversation.say(&nginx, " They ran home.");
+        assert_eq!(conversation.replica, "b", "{} is answered by the replica that is left", conversation.name);
+        let n_cached = conversation.n_cached;
+        assert!(home == "b" || n_cached < n_before / 2, "{}: {n_cached} tokens from nowhere", conversation.name);
     }
-    let stays = homes.iter().filter(|(_, home)| *home == "b").count();
-    assert_eq!(stays, 40 - on_a);
 }
