@@ -17,26 +17,47 @@ fn main() {
         .unwrap_or_else(|e| panic!("cannot bind {HEADER} ({e}): run scripts/setup, which installs libclang"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("llama_sampler_abi.rs");
     bindings.write_to_file(&out).unwrap_or_else(|e| panic!("cannot write {}: {e}", out.display()));
-    backends_folder();
-    preload(out.parent().expect("a file in a folder"));
+    let out = out.parent().expect("a file in a folder");
+    // target/PROFILE/build/genarm-HASH/out → target/PROFILE, where cargo lays the binary and libgenarm.
+    if let Some(profile) = out.ancestors().nth(3) {
+        backends(profile);
+        preload(out, profile);
+    }
     #[cfg(feature = "rpc")]
     if env::var_os("CARGO_CFG_UNIX").is_some() {
         rpc();
     }
 }
 
-/// Tells `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built; a binary finds
-/// llama.cpp's own libraries beside itself.
-fn backends_folder() {
-    if let Some(folder) = env::var("DEP_LLAMA_BACKENDS_DIR").ok().filter(|_| cfg!(feature = "dynamic-backends")) {
-        println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={folder}");
-        if env::var_os("CARGO_CFG_UNIX").is_some() {
-            let here =
-                if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") { "@loader_path" } else { "$ORIGIN" };
-            println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{here}");
-            println!("cargo:rustc-link-arg-tests=-Wl,-rpath,{here}/..");
+/// Tells `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built, and lays llama.cpp's
+/// own libraries where a binary looks for them: beside itself.
+fn backends(profile: &Path) {
+    let Some(folder) = env::var_os("DEP_LLAMA_BACKENDS_DIR").filter(|_| cfg!(feature = "dynamic-backends")) else {
+        return;
+    };
+    println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={}", Path::new(&folder).display());
+    if env::var_os("CARGO_CFG_UNIX").is_none() {
+        return;
+    }
+    // Tests and examples are one folder deeper.
+    let here = if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") { "@loader_path" } else { "$ORIGIN" };
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{here}");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{here}/..");
+    let root = PathBuf::from(env::var_os("DEP_LLAMA_ROOT").expect("llama-cpp-sys-2 says where it built"));
+    let libraries = ["lib", "lib64"].into_iter().filter_map(|name| std::fs::read_dir(root.join(name)).ok()).flatten();
+    for file in libraries.map(|entry| entry.expect("a readable folder").path()) {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // The names that programs ask for, of the form libllama.so.0; llama-cpp-sys-2 lays links to them there, libllama.so.
+        if file.is_symlink() && (name.contains(".so.") || name.ends_with(".dylib")) {
+            lay(&file, &profile.join(name));
         }
     }
+}
+
+/// Copies a library to where programs load it from. A file in use is replaced, not written to.
+fn lay(file: &Path, to: &Path) {
+    let _ = std::fs::remove_file(to);
+    std::fs::copy(file, to).unwrap_or_else(|e| panic!("cannot copy {} to {}: {e}", file.display(), to.display()));
 }
 
 /// Compiles llama.cpp's ggml-rpc.cpp, unchanged, on a transport of our own (`vendor/rpc-transport`).
@@ -64,8 +85,8 @@ fn rpc() {
         .compile("genarm_rpc");
 }
 
-/// Compiles `vendor/preload` and lays it where cargo lays the binary and libgenarm: `genarm run` looks beside itself.
-fn preload(out: &Path) {
+/// Compiles `vendor/preload` and lays it beside the binary and libgenarm: `genarm run` looks there.
+fn preload(out: &Path, profile: &Path) {
     const SOURCE: &str = "vendor/preload/preload.c";
     println!("cargo:rerun-if-changed={SOURCE}");
     println!("cargo:rerun-if-changed=include/genarm.h");
@@ -83,9 +104,5 @@ fn preload(out: &Path) {
     }
     let status = compiler.args([SOURCE, "-ldl", "-lpthread", "-o"]).arg(&file).status();
     assert!(status.as_ref().is_ok_and(|s| s.success()), "cannot compile {SOURCE}: {status:?}");
-    // target/PROFILE/build/genarm-HASH/out → target/PROFILE. A file in use is replaced, not written to.
-    if let Some(profile) = out.ancestors().nth(3) {
-        let _ = std::fs::remove_file(profile.join(name));
-        std::fs::copy(&file, profile.join(name)).unwrap_or_else(|e| panic!("cannot copy {name}: {e}"));
-    }
+    lay(&file, &profile.join(name));
 }
