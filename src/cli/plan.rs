@@ -76,7 +76,11 @@ fn table(planned: &MemoryPlan) -> String {
         format!("weights {weights}, context {kv}, buffers {compute}")
     };
     for expert in &plan.experts {
-        let shared = if expert.shares_weights { ", on weights that are there" } else { "" };
+        let shared = match (expert.shares_weights, expert.shares_context) {
+            (_, true) => ", as rows of a batch that is there",
+            (true, false) => ", on weights that are there",
+            (false, false) => "",
+        };
         let layers = match plan.devices.len() {
             1 => String::new(),
             _ => format!(": {} of {} layers on devices", expert.n_gpu_layers, expert.n_layers),

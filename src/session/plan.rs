@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use super::SessionError;
 use super::error::Shortage;
 use super::open::context_params;
-use crate::config::{Config, ExpertSpec, GpuLayers, SplitMode};
+use crate::config::{Config, ExpertSpec, GpuLayers, Speculate, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Device, devices, rpc};
 use crate::engine::memory::{
@@ -54,10 +54,29 @@ fn plan_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<Memo
         let n_remote = if arm.spec.rpc.is_empty() { 0 } else { remote.len() };
         requests.push(request(&arm.name, &arm.spec, arm.weight, &local, n_remote)?);
     }
-    requests.iter_mut().for_each(|r| r.n_sequences = u32::try_from(n_lanes).unwrap_or(u32::MAX));
+    for request in &mut requests {
+        request.n_sequences = u32::try_from(n_lanes).unwrap_or(u32::MAX);
+        // What `auto` finds to pay is only known once all is loaded; contexts of their own take more, as a rule.
+        request.shares_batch = config.share_batch == Switch::On;
+    }
+    if let Some(spec) = drafter(config).filter(|_| with_base) {
+        let drafter = request(DRAFTER, &spec, 0.0, &local, remote.len())?;
+        requests.push(ExpertRequest { layers: Layers::AsBase, ..drafter });
+    }
     let plan = Plan::of(&requests, &places);
     let changes = if plan.shortage().is_some() { changes(&requests, &places) } else { Vec::new() };
     Ok(MemoryPlan { plan, changes })
+}
+
+/// What the model that drafts is called.
+const DRAFTER: &str = "drafter";
+
+/// The drafter that has a model of its own: it runs as the base does.
+fn drafter(config: &Config) -> Option<ExpertSpec> {
+    match &config.speculate {
+        Speculate::Draft(file) => Some(ExpertSpec { model: file.clone(), lora: Vec::new(), ..config.base.clone() }),
+        _ => None,
+    }
 }
 
 /// Refuses what would not fit, and fills in the layers that the configuration leaves to the plan.
@@ -75,8 +94,9 @@ pub(super) fn resolve_arms(config: &Config) -> Result<Config, SessionError> {
 fn resolve_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<Config, SessionError> {
     let mut config = config.clone();
     // What cannot be read is reported, with its name, when it is loaded.
-    let experts = || std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec));
-    if experts().any(|spec| GgufFile::open_model(&spec.model).is_err()) {
+    let drafter = drafter(&config).filter(|_| with_base);
+    let mut experts = std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)).chain(&drafter);
+    if experts.any(|spec| GgufFile::open_model(&spec.model).is_err()) {
         return Ok(config);
     }
     let MemoryPlan { plan, changes } = plan_experts(&config, with_base, n_lanes)?;
@@ -140,7 +160,7 @@ fn request(
     local: &[Device],
     n_remote: usize,
 ) -> Result<ExpertRequest, SessionError> {
-    let who = if name == "base" { name.to_owned() } else { format!("ARM \"{name}\"") };
+    let who = if name == "base" || name == DRAFTER { name.to_owned() } else { format!("ARM \"{name}\"") };
     let file = GgufFile::open_model(&spec.model).map_err(|e| SessionError::Load { who, source: e.into() })?;
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
     let mut devices: Vec<usize> = (1 + local.len()..1 + local.len() + n_remote).collect();
@@ -161,7 +181,8 @@ fn request(
         params: context_params(spec, &file),
         file: std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()),
         adapters: spec.lora.iter().map(|lora| size(&lora.path)).sum(),
-        n_sequences: 1, // set by `plan`
+        n_sequences: 1, // these two are set by `plan`
+        shares_batch: false,
         layers: match spec.n_gpu_layers {
             GpuLayers::Auto => Layers::Auto,
             GpuLayers::All => Layers::Count(u32::MAX),

@@ -8,6 +8,9 @@ use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVoca
 
 use crate::support::binary::{genarm, resident_in_chat};
 
+/// Contexts of their own, and nobody who drafts.
+const OFF: [&str; 4] = ["--share-batch", "off", "--speculate", "off"];
+
 fn write_model(folder: &Path, name: &str, n_params: u64) {
     let vocabulary = SyntheticVocabulary::byte_level(512);
     let shape = Shape::of_size(n_params, 512).expect("a shape");
@@ -18,14 +21,14 @@ fn write_model(folder: &Path, name: &str, n_params: u64) {
 }
 
 /// Resident memory at its highest, in bytes, of a chat that has read a prompt longer than one batch and answered it.
-fn resident(config: &str) -> u64 {
-    let args = ["--config", config, "-n", "2", "--ignore-eos", "--share-batch", "off"];
-    resident_in_chat(&args, &"hello ".repeat(100))
+fn resident(config: &str, flags: &[&str]) -> u64 {
+    resident_in_chat(&[&["--config", config, "-n", "2", "--ignore-eos"], flags].concat(), &"hello ".repeat(100))
 }
 
 /// Bytes of main memory that the plan of a configuration says.
-fn planned(config: &str) -> u64 {
-    let output = genarm(&["inspect", "--plan", "--json", "--config", config]).output().expect("the binary runs");
+fn planned(config: &str, flags: &[&str]) -> u64 {
+    let command = [&["inspect", "--plan", "--json", "--config", config], flags].concat();
+    let output = genarm(&command).output().expect("the binary runs");
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(plan["fits"], true, "{plan}");
     let need = |e: &serde_json::Value| {
@@ -51,23 +54,27 @@ fn the_plan_is_within_a_tenth_of_what_is_then_resident() {
         std::fs::write(&path, format!("{head}{rest}\n")).expect("written");
         path.display().to_string()
     };
-    let floor = resident(&place("floor", "model: tiny.gguf, n_ctx: 1024}"))
-        - planned(&place("floor", "model: tiny.gguf, n_ctx: 1024}"));
-    for (name, rest) in [
-        ("the base alone", "model: base.gguf, n_ctx: 4096}"),
-        ("the base and an ARM of its own", "model: base.gguf, n_ctx: 2048}\narms: {a: {model: arm.gguf}}"),
-        (
-            "two adapters on the base",
-            "model: base.gguf, n_ctx: 2048}\narms: {a: {lora: [{path: lora.gguf}]}, b: {lora: [{path: lora.gguf}]}}",
-        ),
-        ("caches in 8 bits", "model: base.gguf, n_ctx: 8192, cache_type_k: q8_0, cache_type_v: q8_0}"),
+    let tiny = place("floor", "model: tiny.gguf, n_ctx: 1024}");
+    let floor = resident(&tiny, &OFF) - planned(&tiny, &OFF);
+    let adapters =
+        "model: base.gguf, n_ctx: 2048}\narms: {a: {lora: [{path: lora.gguf}]}, b: {lora: [{path: lora.gguf}]}}";
+    let draft = format!("draft:{}", folder.path().join("arm.gguf").display());
+    let with_drafter = ["--share-batch", "off", "--speculate", &draft];
+    for (name, rest, flags) in [
+        ("the base alone", "model: base.gguf, n_ctx: 4096}", &OFF[..]),
+        ("the base and an ARM of its own", "model: base.gguf, n_ctx: 2048}\narms: {a: {model: arm.gguf}}", &OFF),
+        ("two adapters on the base", adapters, &OFF),
+        ("two adapters on the base as rows of one batch", adapters, &["--share-batch", "on", "--speculate", "off"]),
+        ("the base and a drafter", "model: base.gguf, n_ctx: 2048}", &with_drafter),
+        ("caches in 8 bits", "model: base.gguf, n_ctx: 8192, cache_type_k: q8_0, cache_type_v: q8_0}", &OFF),
         (
             "caches in 32 bits without flash attention",
             "model: base.gguf, n_ctx: 1024, cache_type_k: f32, cache_type_v: f32, flash_attn: off}",
+            &OFF,
         ),
     ] {
         let config = place("placement", rest);
-        let (planned, measured) = (planned(&config) as f64, (resident(&config) - floor) as f64);
+        let (planned, measured) = (planned(&config, flags) as f64, (resident(&config, flags) - floor) as f64);
         println!(
             "{name}: planned {:.1} MB, measured {:.1} MB ({:+.1} %)",
             planned / 1e6,
@@ -91,7 +98,7 @@ fn what_does_not_fit_is_refused_and_each_change_that_is_offered_loads() {
     let config = folder.path().join("prefs.yaml");
     std::fs::write(&config, "base: {model: base.gguf, n_ctx: 8192}\narms: {a: {model: arm.gguf}}\n").expect("written");
     let config = config.display().to_string();
-    let whole = planned(&config);
+    let whole = planned(&config, &OFF);
     assert!(generate(&config, whole, &[]).status.success(), "what fits exactly is loaded");
     let limit = whole * 9 / 10;
     let refused = generate(&config, limit, &[]);

@@ -112,7 +112,7 @@ fn check_embedding(file: &GgufFile) -> Result<(), Fault> {
 }
 
 /// Models with state-space or RWKV layers may have no attention heads at all.
-fn is_recurrent(file: &GgufFile) -> bool {
+pub(super) fn is_recurrent(file: &GgufFile) -> bool {
     let (ssm, wkv) = (file.hparam_key("ssm."), file.hparam_key("wkv."));
     file.metadata().iter().any(|(key, _)| key.starts_with(&ssm) || key.starts_with(&wkv))
 }

@@ -198,6 +198,11 @@ impl GgufFile {
         self.hparam_u64("context_length")
     }
 
+    /// Whether it keeps a state of its own, beside keys and values or in place of them.
+    pub fn is_recurrent(&self) -> bool {
+        hparams::is_recurrent(self)
+    }
+
     /// All tensors, in the order of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.parsed.tensors

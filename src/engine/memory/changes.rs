@@ -29,6 +29,7 @@ pub fn changes(requests: &[ExpertRequest], devices: &[DeviceMemory]) -> Vec<Chan
     if let Some(candidate) = shared(requests) {
         take(candidate);
     }
+    take(one_batch(requests));
     let _ = [256, 128, 64, 32].into_iter().any(|n| ubatch(requests, n).is_some_and(&mut take));
     let small_cache = cache(requests);
     let cache_alone = small_cache.clone().is_some_and(&mut take);
@@ -55,7 +56,8 @@ fn shared(requests: &[ExpertRequest]) -> Option<Candidate> {
     let mut changed = requests.to_vec();
     let mut name = None;
     for i in 1..changed.len() {
-        let twin = (0..i).find(|j| changed[*j].file == changed[i].file)?;
+        let twin = (0..i).find(|j| changed[*j].file == changed[i].file && !changed[i].is_drafter());
+        let Some(twin) = twin else { continue };
         let same = |a: &ExpertRequest, b: &ExpertRequest| a.layers == b.layers && a.devices == b.devices;
         if !same(&changed[twin], &changed[i]) {
             (changed[i].layers, changed[i].devices) = (changed[twin].layers, changed[twin].devices.clone());
@@ -65,6 +67,13 @@ fn shared(requests: &[ExpertRequest]) -> Option<Candidate> {
     let (arm, twin) = name?;
     let text = format!("device and n_gpu_layers of \"{arm}\" as those of {twin}, so that they share the weights");
     Some((Change { text, cost: 0.0 }, changed))
+}
+
+/// Rows of one batch instead of contexts: no change where no two are of a kind.
+fn one_batch(requests: &[ExpertRequest]) -> Candidate {
+    let mut changed = requests.to_vec();
+    changed.iter_mut().for_each(|r| r.shares_batch = !r.is_drafter());
+    (Change { text: "--share-batch on".to_owned(), cost: 0.02 }, changed)
 }
 
 fn ubatch(requests: &[ExpertRequest], n: u32) -> Option<Candidate> {
@@ -128,7 +137,7 @@ fn gpu_layers(requests: &[ExpertRequest], n: u32, most: u32) -> Candidate {
 
 /// Everything but the ARM that is heard least.
 fn without_lightest(requests: &[ExpertRequest]) -> Option<Candidate> {
-    let arms = requests.iter().enumerate().filter(|(_, r)| r.name != "base");
+    let arms = requests.iter().enumerate().filter(|(_, r)| r.name != "base" && !r.is_drafter());
     let (lightest, arm) = arms.min_by(|(_, a), (_, b)| a.weight.abs().total_cmp(&b.weight.abs()))?;
     let mut changed = requests.to_vec();
     changed.remove(lightest);

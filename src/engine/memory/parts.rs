@@ -17,6 +17,8 @@ pub struct Parts {
     pub output: u64,
     /// Whether `output` is the embedding: on the same device it is there once.
     pub tied: bool,
+    /// Whether it is a recurrent model, whose rows share no batch.
+    pub recurrent: bool,
     /// Numbers in a row of the K cache of each layer, then of the V cache.
     rows: Vec<(u64, u64)>,
     n_vocab: u64,
@@ -57,6 +59,7 @@ impl Parts {
             output: if tied { output.saturating_add(input) } else { output },
             input,
             tied,
+            recurrent: file.is_recurrent(),
             n_vocab: file.vocabulary().map_or(0, |v| v.n_tokens() as u64),
             n_embd: hparam("embedding_length").unwrap_or(0),
             n_ff: match file.hparam("feed_forward_length") {

@@ -24,6 +24,8 @@ pub enum Layers {
     Auto,
     /// This many, or all there are.
     Count(u32),
+    /// As many as the base: so a drafter is loaded, once all others are placed.
+    AsBase,
 }
 
 /// An expert to be placed.
@@ -41,6 +43,8 @@ pub struct ExpertRequest {
     pub params: ContextParams,
     /// Sequences that its context holds, each of `n_ctx` tokens.
     pub n_sequences: u32,
+    /// Whether it is a row of one batch with others of its kind: the same weights, placement and settings.
+    pub shares_batch: bool,
     /// Layers on devices.
     pub layers: Layers,
     /// The devices for them, by index; empty where there are none or it shall run on the CPU.
@@ -62,6 +66,8 @@ pub struct ExpertPlan {
     pub n_layers: u32,
     /// Whether its weights are those of an expert before it.
     pub shares_weights: bool,
+    /// Whether its sequences are in the context of an expert before it.
+    pub shares_context: bool,
     /// What it needs of each device, by index.
     pub needs: Vec<MemoryNeed>,
 }
@@ -79,10 +85,11 @@ impl Plan {
     /// Places `requests` on `devices`, the first of which is main memory.
     ///
     /// Fixed placements come first, then those left to the plan: the base, then the ARMs by falling absolute weight. Each takes as many
-    /// layers as its devices have room for, and an expert of the same file takes as many as the first, so that they share.
+    /// layers as its devices have room for, and an expert of the same file takes as many as the first, so that they share. A drafter
+    /// comes last. Of experts in one context, the first that is placed is charged with its buffers.
     pub fn of(requests: &[ExpertRequest], devices: &[DeviceMemory]) -> Self {
         let mut order: Vec<usize> = (0..requests.len()).collect();
-        let rank = |r: &ExpertRequest| (r.layers == Layers::Auto, r.name != "base");
+        let rank = |r: &ExpertRequest| (r.is_drafter(), r.layers == Layers::Auto, r.name != "base");
         order.sort_by(|a, b| {
             let (a, b) = (&requests[*a], &requests[*b]);
             rank(a).cmp(&rank(b)).then(b.weight.abs().total_cmp(&a.weight.abs()))
@@ -95,23 +102,37 @@ impl Plan {
                 placed[*j].is_some() && requests[*j].file == request.file && requests[*j].devices == request.devices
             };
             let twin = (0..requests.len()).find(same_file);
+            let company: Vec<_> = (0..requests.len()).filter(|j| requests[*j].in_context_with(request)).collect();
+            let shares_context = company.iter().any(|j| placed[*j].is_some());
+            let n_sequences = company.iter().map(|j| requests[*j].n_sequences).fold(0, u32::saturating_add);
+            let buffers = (!shares_context).then(|| match company.len() {
+                0 | 1 => Buffers { params: request.params.clone(), n_contexts: 1 },
+                n => request.pooled(n_sequences, n as u64),
+            });
             let count = match (request.layers, twin) {
                 _ if request.devices.is_empty() => 0,
                 (Layers::Count(n), _) => n.min(all),
+                (Layers::AsBase, _) => {
+                    let base = placed.iter().flatten().find(|expert| expert.name == "base");
+                    base.map_or(0, |base| base.n_gpu_layers.min(all))
+                }
                 (Layers::Auto, Some(twin)) => placed[twin].as_ref().map_or(0, |p| p.n_gpu_layers),
                 (Layers::Auto, None) => {
                     let used = used(placed.iter().flatten(), devices.len());
                     let fits = |n: u32| {
-                        let needs = request.needs(n, devices, false);
+                        let needs = request.needs(n, devices, false, buffers.as_ref());
                         request.devices.iter().all(|d| used[*d].saturating_add(needs[*d].total()) <= devices[*d].free)
                     };
                     (0..=all).rev().find(|n| fits(*n)).unwrap_or(0)
                 }
             };
-            let shares = twin.is_some_and(|j| placed[j].as_ref().is_some_and(|p| p.n_gpu_layers == count));
-            let needs = request.needs(count, devices, shares);
+            // A drafter's file is loaded by itself: only what is mapped from it is there once.
+            let shares_weights = twin.is_some_and(|j| placed[j].as_ref().is_some_and(|p| p.n_gpu_layers == count))
+                && !(request.is_drafter() && count > 0);
+            let needs = request.needs(count, devices, shares_weights, buffers.as_ref());
             let name = request.name.clone();
-            placed[i] = Some(ExpertPlan { name, n_gpu_layers: count, n_layers: all, shares_weights: shares, needs });
+            let (n_gpu_layers, n_layers) = (count, all);
+            placed[i] = Some(ExpertPlan { name, n_gpu_layers, n_layers, shares_weights, shares_context, needs });
         }
         Self { devices: devices.to_vec(), experts: placed.into_iter().flatten().collect() }
     }
@@ -126,6 +147,14 @@ impl Plan {
         let missing = |d: &usize| self.need(*d).total().saturating_sub(self.devices[*d].free);
         (0..self.devices.len()).filter(|d| missing(d) > 0).max_by_key(missing)
     }
+}
+
+/// What an expert's intermediate results are sized by.
+struct Buffers {
+    /// The settings of the context, its cells being those of all its sequences.
+    params: ContextParams,
+    /// Contexts that there are, or were.
+    n_contexts: u64,
 }
 
 /// Bytes that experts use of each device.
@@ -143,8 +172,36 @@ impl ExpertRequest {
         u32::try_from(self.parts.layers.len() + 1).unwrap_or(u32::MAX)
     }
 
-    /// What each device needs with `n_gpu_layers` layers away from main memory: the last ones, as llama.cpp takes them.
-    fn needs(&self, n_gpu_layers: u32, devices: &[DeviceMemory], shares: bool) -> Vec<MemoryNeed> {
+    /// Whether it drafts for the others.
+    pub(super) fn is_drafter(&self) -> bool {
+        self.layers == Layers::AsBase
+    }
+
+    /// Whether its rows are in one context with those of `other`.
+    fn in_context_with(&self, other: &Self) -> bool {
+        let alike = self.params == other.params && self.layers == other.layers && self.devices == other.devices;
+        let same_weights = self.file == other.file && self.tensor_split == other.tensor_split;
+        let willing = |r: &Self| r.shares_batch && !r.parts.recurrent;
+        willing(self) && willing(other) && alike && same_weights
+    }
+
+    /// The buffers of one context for `n_experts` of its kind, whose sequences share one pool of cells.
+    ///
+    /// Before they may share, they are compared in small contexts: one each, and two of all. The process keeps what these free.
+    fn pooled(&self, n_sequences: u32, n_experts: u64) -> Buffers {
+        let n_ctx = self.params.n_ctx.saturating_mul(n_sequences);
+        Buffers { params: ContextParams { n_ctx, ..self.params.clone() }, n_contexts: n_experts + 3 }
+    }
+
+    /// What each device needs with `n_gpu_layers` layers away from main memory: the last ones, as llama.cpp takes them. Without
+    /// `buffers`, another expert has them.
+    fn needs(
+        &self,
+        n_gpu_layers: u32,
+        devices: &[DeviceMemory],
+        shares: bool,
+        buffers: Option<&Buffers>,
+    ) -> Vec<MemoryNeed> {
         const HOST: usize = 0;
         let (parts, params) = (&self.parts, &self.params);
         let mut needs = vec![MemoryNeed::default(); devices.len()];
@@ -170,13 +227,14 @@ impl ExpertRequest {
             needs.iter_mut().for_each(|need| need.weights = 0);
         }
         needs[HOST].weights = needs[HOST].weights.saturating_add(self.adapters);
+        let Some(Buffers { params, n_contexts }) = buffers else { return needs };
         let on_devices = n_gpu_layers > 0;
         for device in self.devices.iter().filter(|_| on_devices) {
             needs[*device].compute = parts.compute(params);
         }
         needs[HOST].compute =
             if on_devices && first == 0 { parts.compute_inputs(params) } else { parts.compute(params) };
-        needs[HOST].compute = needs[HOST].compute.saturating_add(CONTEXT);
+        needs[HOST].compute = needs[HOST].compute.saturating_add(CONTEXT.saturating_mul(*n_contexts));
         needs
     }
 

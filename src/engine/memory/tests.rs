@@ -54,6 +54,7 @@ fn request(name: &str, file: &str, weight: f32, devices: &[usize], layers: Layer
         adapters: 0,
         params: params(1024),
         n_sequences: 1,
+        shares_batch: false,
         layers,
         devices: devices.to_vec(),
         tensor_split: Vec::new(),
@@ -78,6 +79,58 @@ fn weights_of_one_file_are_counted_once_and_caches_for_every_sequence() {
     assert_eq!(Plan::of(&many, &devices(&[u64::MAX])).need(0).kv, 4 * alone.need(0).kv);
     // 1024 cells of 8 heads of 64 numbers of 2 bytes, K and V, 8 layers.
     assert_eq!(alone.need(0).kv, 1024 * 8 * 64 * 2 * 2 * 8);
+}
+
+#[test]
+fn rows_of_one_batch_have_caches_for_each_but_one_set_of_buffers() {
+    let apart = [("base", 0.0), ("x", 1.0), ("y", 0.5)].map(|(name, w)| request(name, "a", w, &[], Layers::Auto));
+    let mut together = apart.clone();
+    together.iter_mut().for_each(|r| r.shares_batch = true);
+    // And the small contexts in which they are compared before.
+    let small = 5 * parts::CONTEXT;
+    let need = |requests: &[ExpertRequest]| Plan::of(requests, &devices(&[u64::MAX])).need(0);
+    let (a, b) = (need(&apart), need(&together));
+    assert_eq!((a.weights, a.kv), (b.weights, b.kv));
+    assert_eq!(a.compute, 3 * (parts(8).compute(&params(1024)) + parts::CONTEXT));
+    assert_eq!(b.compute, parts(8).compute(&params(3 * 1024)) + parts::CONTEXT + small, "a pool of three contexts");
+    let plan = Plan::of(&together, &devices(&[u64::MAX]));
+    assert_eq!(plan.experts.iter().map(|e| e.shares_context).collect::<Vec<_>>(), [false, true, true]);
+    // Another context size, another placement or a recurrent model is a context of its own.
+    together[1].params.n_ctx = 512;
+    together[2].parts.recurrent = true;
+    assert!(Plan::of(&together, &devices(&[u64::MAX])).experts.iter().all(|e| !e.shares_context));
+}
+
+#[test]
+fn a_shared_batch_is_offered_where_it_makes_all_fit() {
+    let mut apart = [("base", 0.0), ("x", 1.0)].map(|(name, weight)| request(name, "a", weight, &[], Layers::Auto));
+    apart.iter_mut().for_each(|r| r.params.n_ubatch = 1024);
+    let mut together = apart.clone();
+    together.iter_mut().for_each(|r| r.shares_batch = true);
+    let tight = devices(&[Plan::of(&together, &devices(&[u64::MAX])).need(0).total()]);
+    let texts = |requests: &[ExpertRequest]| changes(requests, &tight).into_iter().map(|c| c.text).collect::<Vec<_>>();
+    assert_eq!(texts(&apart)[0], "--share-batch on");
+    let mut strangers = apart.clone();
+    strangers[1].file = "b".into();
+    assert!(!texts(&strangers).contains(&"--share-batch on".to_owned()));
+}
+
+#[test]
+fn a_drafter_is_placed_last_with_as_many_layers_as_the_base() {
+    let base = |layers| request("base", "a", 0.0, &[1], layers);
+    let drafter = ExpertRequest { parts: parts(3), ..request("drafter", "d", 0.0, &[1], Layers::AsBase) };
+    let layers = |of_base, free| {
+        let plan = Plan::of(&[base(of_base), drafter.clone()], &devices(&[u64::MAX, free]));
+        (plan.experts[0].n_gpu_layers, plan.experts[1].n_gpu_layers)
+    };
+    assert_eq!(layers(Layers::Auto, u64::MAX), (9, 4), "all there are");
+    assert_eq!(layers(Layers::Count(2), u64::MAX), (2, 2));
+    assert_eq!(layers(Layers::Auto, 0), (0, 0));
+    let without = Plan::of(&[base(Layers::Auto)], &devices(&[u64::MAX, u64::MAX]));
+    let with = Plan::of(&[base(Layers::Auto), drafter.clone()], &devices(&[u64::MAX, u64::MAX]));
+    assert_eq!(with.need(1).weights, without.need(1).weights + parts(3).weights());
+    let found = changes(&[base(Layers::Auto), drafter.clone()], &devices(&[with.need(0).total(), 0]));
+    assert!(found.iter().all(|change| !change.text.starts_with("without")), "a drafter is no ARM: {found:?}");
 }
 
 #[test]
