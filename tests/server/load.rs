@@ -41,7 +41,7 @@ fn eight_streams_against_one() {
         path.display().to_string()
     };
     let (base, arm) = (write("base", 1_200_000_000, 1), format!("arm={}:0.5", write("arm", 180_000_000, 2)));
-    let models = ["--base", &base, "--arm", &arm, "--n-ctx", "512", "--flash-attn", "off"];
+    let models = ["--base", &base, "--arm", &arm, "--n-ctx", "512"];
     let server = Serve::start(&[&models[..], &["--parallel", "8", "--top-k", "40"]].concat());
     let url = server.url("/v1/completions");
     runtime().block_on(async {
