@@ -40,6 +40,15 @@ impl Arm {
         &mut *self.expert
     }
 
+    /// Drops all that it holds, rows that were kept for drafts too: what follows does not depend, by a rounding, on what was read
+    /// before.
+    pub fn forget(&mut self) {
+        self.expert.forget();
+        if let Some(rows) = &mut self.rows {
+            *rows = RowStore::default();
+        }
+    }
+
     fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
         let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
         let fail = |source| GuideError { arm: self.name.clone(), source };
@@ -409,6 +418,18 @@ mod tests {
         assert_eq!((guide.n_decoded(), logits), (8, [1.5, 0.0, 0.0, 0.0]));
         guide.add(&[0, 1, 2, 3], 1, &mut logits).unwrap();
         assert_eq!(guide.n_decoded(), 8);
+    }
+
+    #[test]
+    fn an_arm_that_forgets_reads_again_what_was_kept_for_drafts() {
+        let mut guide = guide(&[1.0]);
+        guide.keep_rows();
+        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
+        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
+        assert_eq!(guide.n_decoded(), 3);
+        guide.arms()[0].forget();
+        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
+        assert_eq!(guide.n_decoded(), 6);
     }
 
     #[test]

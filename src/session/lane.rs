@@ -6,7 +6,7 @@ use crate::decode::{DecodeError, Text};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
 use crate::expert::Expert;
-use crate::guidance::{Guide, Weights};
+use crate::guidance::{Arm, Guide, Weights};
 use crate::sampling::params::SamplingParams;
 use crate::sampling::{ChainError, HookState, OnError, Sampler};
 
@@ -48,6 +48,12 @@ impl Lane {
     /// Tokens that a text may have.
     pub fn n_ctx(&self) -> usize {
         self.base.n_ctx()
+    }
+
+    /// Drops all that base and ARMs hold: a text then does not depend, by a rounding, on what was read before.
+    pub fn forget(&mut self) {
+        self.base.forget();
+        self.hook.with_guide(|guide| guide.arms().iter_mut().for_each(Arm::forget));
     }
 
     /// A sampler with these parameters, behind this lane's hook.

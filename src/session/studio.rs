@@ -5,7 +5,7 @@ use crate::decode::{self, Chain, ChainFault, Finish, Flow};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{Prompts, TokenScore, score};
 use crate::eval::studio::{Request, Studio, StudioError, Text};
-use crate::expert::{Expert, ExpertError, Token};
+use crate::expert::{ExpertError, Token};
 use crate::sampling::Sampler;
 use crate::sampling::params::SamplingParams;
 
@@ -57,7 +57,7 @@ impl Studio for SessionStudio {
     fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError> {
         let vocab = self.session.vocab.clone();
         // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is left.
-        self.session.lanes.iter_mut().for_each(forget);
+        self.session.lanes.iter_mut().for_each(Lane::forget);
         let mut made: Vec<Option<Text>> = vec![None; requests.len()];
         let mut running: Vec<Option<Running>> = self.session.lanes.iter().map(|_| None).collect();
         let mut next = 0;
@@ -100,11 +100,6 @@ impl Studio for SessionStudio {
 
 fn taken<'a>((lane, slot): (&'a mut Lane, &'a mut Option<Running>)) -> Option<(&'a mut Lane, &'a mut Running)> {
     slot.as_mut().map(|running| (lane, running))
-}
-
-fn forget(lane: &mut Lane) {
-    lane.base().forget();
-    lane.hook().with_guide(|guide| guide.arms().iter_mut().for_each(|arm| arm.expert().forget()));
 }
 
 /// Draws a token; empties the slot and returns the text where that was the last.

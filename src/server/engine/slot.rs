@@ -73,15 +73,9 @@ impl Slot {
             Task::Score(_) => (&greedy, 1, true),
         };
         let mut sampler = lane.sampler(params).map_err(|e| ApiError::of_chain(&e))?;
-        let fresh = job.fresh;
-        lane.hook().with_guide(|guide| {
-            guide.read_all(explained);
-            if fresh {
-                guide.arms().iter_mut().for_each(|arm| arm.expert().forget());
-            }
-        });
-        if fresh {
-            lane.base().forget();
+        lane.hook().with_guide(|guide| guide.read_all(explained));
+        if job.fresh {
+            lane.forget();
         }
         let n_cached = lane.base().n_cached(&job.prompt.base);
         let text = lane.begin(&mut sampler, &job.prompt, n_predict).map_err(|e| ApiError::of_decoding(&e))?;
