@@ -65,3 +65,16 @@ fn a_seed_promises_the_same_text_again_so_nothing_is_drafted() {
     assert_eq!(first["choices"][0]["text"], second["choices"][0]["text"]);
     assert_eq!(first["genarm"]["timings"]["drafted"], 0);
 }
+
+#[test]
+fn a_seeded_text_does_not_depend_on_what_was_drafted_before() {
+    // Whether `auto` shares a batch is measured, and may be decided otherwise in the second server.
+    let start = || Serve::demo(&["--speculate", "backbone", "--share-batch", "off", "--parallel", "1"]);
+    let (used, new) = (start(), start());
+    let free = json!({"prompt": super::PROMPT, "max_tokens": 24, "temperature": 0, "preferences": {"plain": 0.5, "talkative": 0.4}});
+    assert!(used.ok("/v1/completions", &free)["genarm"]["timings"]["drafted"].as_u64() > Some(0));
+    let mut seeded = free;
+    (seeded["seed"], seeded["return_rewards"]) = (5.into(), true.into());
+    let [a, b] = [&used, &new].map(|server| server.ok("/v1/completions", &seeded)["choices"].clone());
+    assert_eq!(a, b, "every log-probability, to the last digit");
+}
