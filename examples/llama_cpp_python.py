@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Guides llama-cpp-python, in the two ways that it offers: a LogitsProcessor, and a native sampler in a chain of one's own.
+"""Guides llama-cpp-python in both ways that it offers: with a LogitsProcessor, and with a native sampler in its own chain.
 
     GENARM_LIBRARY=target/release/libgenarm.so PYTHONPATH=python/genarm/src \\
         python3 examples/llama_cpp_python.py --model models/base.gguf --config models/demo.yaml "Once upon a time"
@@ -26,7 +26,7 @@ def with_logits_processor(llm: llama_cpp.Llama, guidance: Guidance, prompt: list
 
 
 def with_native_sampler(llm: llama_cpp.Llama, guidance: Guidance, prompt: list[int], n: int) -> list[int]:
-    """A sampler chain as in C: genarm, then greedy. It is told the prompt, and the chain tells it what was chosen."""
+    """A sampler chain as in C: genarm, then greedy. It accepts the prompt; then llama_sampler_sample accepts what it chooses."""
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     guidance.sampler(llm).add_to(chain)
     llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_greedy())
