@@ -268,6 +268,6 @@ fn text(args: &Args, rows: &[Row], n_prompts: usize) -> String {
     header.extend(["KL, nats", "tokens"]);
     let a = rows.first().map_or("", |row| row.side.as_str());
     let mut out = table(&header, rows.iter().map(row).collect());
-    let _ = writeln!(out, "\nwins + ½ ties against {a}, over {n_prompts} prompts; failed verdicts count for nobody");
+    let _ = writeln!(out, "\nwins + ½ ties against {a}, over {n_prompts} prompts; failed verdicts are not counted");
     out
 }
