@@ -29,6 +29,9 @@ pub struct Args {
     /// Let everybody in who can reach --host
     #[arg(long, conflicts_with = "api_key_file", help_heading = "Server")]
     no_api_key: bool,
+    /// Refuse requests with a grammar or a JSON Schema of their own
+    #[arg(long, help_heading = "Server")]
+    no_grammar: bool,
     /// Serve /metrics for Prometheus
     #[arg(long, help_heading = "Server")]
     metrics: bool,
@@ -69,6 +72,7 @@ impl Args {
             parallel: self.parallel.into(),
             api_key_file: self.api_key_file.clone(),
             no_api_key: self.no_api_key,
+            no_grammar: self.no_grammar,
             metrics: self.metrics,
             rate_limit: self.rate_limit,
             cors_origins: self.cors_origin.clone(),

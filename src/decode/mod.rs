@@ -120,6 +120,14 @@ pub enum ChainFault {
     /// Grammar, masks and truncation leave no token.
     #[error("no token is left: grammar, logit biases and samplers together forbid all of them")]
     NoCandidate,
+    /// The grammar asks for more work at a token than is allowed.
+    #[error(
+        "{field}: there are too many ways to go on with the text as it is so far; make it less ambiguous, or lower its repetitions"
+    )]
+    Grammar {
+        /// The field that the grammar came in.
+        field: &'static str,
+    },
     /// A drafter's model failed. Only how fast the text comes depends on it.
     #[error("drafter: {0}")]
     Draft(ExpertError),

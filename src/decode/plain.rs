@@ -242,7 +242,7 @@ pub(super) fn ending(fault: ChainFault, at_prompt: bool) -> Result<Finish, Decod
     let source = match &fault {
         ChainFault::Guide(fault) => &fault.source,
         ChainFault::Draft(source) => source,
-        ChainFault::NoCandidate => return Err(fault.into()),
+        ChainFault::NoCandidate | ChainFault::Grammar { .. } => return Err(fault.into()),
     };
     match *source {
         ExpertError::ContextFull { n_ctx, wanted } if at_prompt => {

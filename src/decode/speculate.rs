@@ -321,7 +321,7 @@ impl Run<'_> {
         let source = match &fault {
             ChainFault::Draft(source) => Some(source),
             ChainFault::Guide(fault) => Some(&fault.source),
-            ChainFault::NoCandidate => None,
+            ChainFault::NoCandidate | ChainFault::Grammar { .. } => None,
         };
         match source {
             Some(ExpertError::Interrupted) => return Err(fault),

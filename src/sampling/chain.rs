@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use llama_cpp_sys_2 as sys;
 
+use super::grammar::GrammarError;
 use super::params::{BiasKey, Mirostat, SamplerKind, SamplingParams};
 use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
@@ -29,15 +30,9 @@ pub enum ChainError {
         /// Size of the vocabulary.
         n_vocab: usize,
     },
-    /// The grammar is not GBNF.
-    #[error("grammar: this is not a GBNF grammar with a rule \"root\" (see --verbose for the parser's words)")]
-    Grammar,
-    /// The schema has no grammar.
-    #[error("json_schema: llama.cpp cannot make a grammar of it: {reason}")]
-    JsonSchema {
-        /// What llama.cpp said.
-        reason: String,
-    },
+    /// The grammar or the schema cannot be followed.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// A text that C cannot take.
     #[error("{field}: a text must not contain a NUL character")]
     Nul {
@@ -194,21 +189,6 @@ pub(super) fn selector(params: &SamplingParams, vocab: &Vocab) -> Result<Owned, 
     };
     // SAFETY: the sampler is new.
     unsafe { Owned::new(raw) }.ok_or(ChainError::Memory)
-}
-
-/// The grammar, if the parameters ask for one.
-pub(super) fn grammar(params: &SamplingParams, vocab: &Vocab) -> Result<Option<Owned>, ChainError> {
-    let text = match (&params.grammar, &params.json_schema) {
-        (Some(grammar), _) => grammar.clone(),
-        (None, Some(schema)) => llama_cpp_2::json_schema_to_grammar(&schema.to_string())
-            .map_err(|e| ChainError::JsonSchema { reason: e.to_string() })?,
-        (None, None) => return Ok(None),
-    };
-    let text = CString::new(text).map_err(|_| ChainError::Nul { field: "grammar" })?;
-    // SAFETY: the vocabulary is alive, both texts are C strings; llama.cpp answers a bad grammar with NULL.
-    let raw = unsafe { sys::llama_sampler_init_grammar(vocab.as_ptr(), text.as_ptr(), c"root".as_ptr()) };
-    // SAFETY: the sampler is new.
-    unsafe { Owned::new(raw) }.map(Some).ok_or(ChainError::Grammar)
 }
 
 fn biases(params: &SamplingParams, vocab: &Vocab) -> Result<Vec<sys::llama_logit_bias>, ChainError> {

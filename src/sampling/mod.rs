@@ -7,6 +7,7 @@
 
 pub mod abi;
 mod chain;
+pub mod grammar;
 mod hook;
 pub mod params;
 mod sampler;

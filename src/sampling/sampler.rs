@@ -1,10 +1,12 @@
 //! The sampler of one text: the hook first, then llama.cpp's chain, then the draw.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
-use super::chain::{ChainError, Owned, draft_truncation, grammar, selector, truncation};
+use super::chain::{ChainError, Owned, draft_truncation, selector, truncation};
+use super::grammar::{Compiled, Grammar, TooMuchWork};
 use super::hook::{Hook, HookState};
 use super::params::{Mirostat, SamplingParams};
 use super::vtable::{into_raw, own_init};
@@ -23,7 +25,7 @@ pub struct Sampler {
     /// What a draft is drawn through.
     draft: Owned,
     selector: Owned,
-    grammar: Option<Owned>,
+    grammar: Option<Grammar>,
     hook: Option<HookState>,
     /// One place a token, filled anew at each step.
     candidates: Vec<sys::llama_token_data>,
@@ -52,7 +54,23 @@ impl Sampler {
         n_ctx: usize,
         hook: Option<HookState>,
     ) -> Result<Self, ChainError> {
-        let grammar = grammar(params, vocab)?;
+        let grammar = Compiled::of(params, vocab)?;
+        Self::constrained(params, vocab, n_ctx, hook, grammar)
+    }
+
+    /// The same with a grammar that was compiled before, in place of that of the parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError`].
+    pub fn constrained(
+        params: &SamplingParams,
+        vocab: &Vocab,
+        n_ctx: usize,
+        hook: Option<HookState>,
+        grammar: Option<Arc<Compiled>>,
+    ) -> Result<Self, ChainError> {
+        let grammar = grammar.map(Grammar::new);
         let selector = selector(params, vocab)?;
         let first = hook.clone().map(|state| into_raw(Hook::new(state), own_init).cast());
         let chain = truncation(params, vocab, n_ctx, first)?;
@@ -94,7 +112,7 @@ impl Sampler {
     pub fn reset(&mut self) {
         self.chain.reset();
         self.selector.reset();
-        self.grammar.iter_mut().for_each(Owned::reset);
+        self.grammar.iter_mut().for_each(Grammar::reset);
         self.approved = None;
     }
 
@@ -118,10 +136,11 @@ impl Sampler {
 
     /// What the chain leaves of `logits`, with the grammar's mask if `masked`.
     fn survivors(&mut self, logits: &[f32], masked: bool, out: &mut Distribution) -> Result<(), ChainFault> {
-        let mut array = fill(&mut self.candidates, logits);
+        fill(&mut self.candidates, logits);
         if masked && let Some(grammar) = &mut self.grammar {
-            grammar.apply(&mut array);
+            grammar.apply(&mut self.candidates).map_err(|_| fault_of(grammar))?;
         }
+        let mut array = as_array(&mut self.candidates);
         self.chain.apply(&mut array);
         self.check_hook()?;
         softmax(&array, out)
@@ -136,10 +155,11 @@ impl Sampler {
 
     /// Draws from `logits`, with the grammar's mask if `masked`.
     fn draw(&mut self, logits: &[f32], masked: bool) -> Result<Token, ChainFault> {
-        let mut array = fill(&mut self.candidates, logits);
+        fill(&mut self.candidates, logits);
         if masked && let Some(grammar) = &mut self.grammar {
-            grammar.apply(&mut array);
+            grammar.apply(&mut self.candidates).map_err(|_| fault_of(grammar))?;
         }
+        let mut array = as_array(&mut self.candidates);
         self.chain.apply(&mut array);
         self.check_hook()?;
         self.selector.apply(&mut array);
@@ -149,20 +169,20 @@ impl Sampler {
         chosen.filter(|c| c.logit > f32::NEG_INFINITY).map(|c| c.id).ok_or(ChainFault::NoCandidate)
     }
 
-    fn grammar_allows(&mut self, token: Token) -> bool {
-        let Some(grammar) = &mut self.grammar else { return true };
-        let mut one = [sys::llama_token_data { id: token, logit: 1.0, p: 0.0 }];
-        let mut array = sys::llama_token_data_array { data: one.as_mut_ptr(), size: 1, selected: -1, sorted: false };
-        grammar.apply(&mut array);
-        one[0].logit > f32::NEG_INFINITY
+    fn grammar_allows(&mut self, token: Token) -> Result<bool, ChainFault> {
+        let Some(grammar) = &mut self.grammar else { return Ok(true) };
+        grammar.allows(token).map_err(|TooMuchWork| fault_of(grammar))
     }
 }
 
 impl Chain for Sampler {
     fn accept(&mut self, token: Token, generated: bool) {
-        // llama.cpp ends the process when a grammar is given a token that it forbids.
-        if generated && (self.approved.take() == Some(token) || self.grammar_allows(token)) {
-            self.grammar.iter_mut().for_each(|grammar| grammar.accept(token));
+        // A token that the grammar forbids leaves it where it was. What is too much work for it is an error of the next draw.
+        if generated
+            && (self.approved.take() == Some(token) || self.grammar_allows(token) == Ok(true))
+            && let Some(grammar) = &mut self.grammar
+        {
+            let _ = grammar.accept(token);
         }
         self.chain.accept(token);
         self.selector.accept(token);
@@ -190,10 +210,12 @@ impl Chain for Sampler {
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
         let start = Instant::now();
         let mut token = self.draw(logits, false);
-        if let Ok(free) = token
-            && !self.grammar_allows(free)
-        {
-            token = self.draw(logits, true);
+        if let Ok(free) = token {
+            match self.grammar_allows(free) {
+                Ok(true) => {}
+                Ok(false) => token = self.draw(logits, true),
+                Err(fault) => token = Err(fault),
+            }
         }
         self.approved = token.as_ref().ok().copied();
         self.elapsed += start.elapsed();
@@ -210,10 +232,7 @@ impl TargetChain for Sampler {
         if let Some(grammar) = &mut self.grammar {
             self.left.clear();
             self.left.extend(out.entries().iter().map(|(id, _)| sys::llama_token_data { id: *id, logit: 1.0, p: 0.0 }));
-            let size = self.left.len();
-            let mut array =
-                sys::llama_token_data_array { data: self.left.as_mut_ptr(), size, selected: -1, sorted: false };
-            grammar.apply(&mut array);
+            grammar.apply(&mut self.left).map_err(|_| fault_of(grammar))?;
             if self.left.iter().any(|c| c.logit == f32::NEG_INFINITY) {
                 let mut masked = std::mem::take(&mut self.masked);
                 let result = self.survivors(logits, true, &mut masked);
@@ -228,7 +247,8 @@ impl TargetChain for Sampler {
 
     fn draft_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
         let start = Instant::now();
-        let mut array = fill(&mut self.candidates, logits);
+        fill(&mut self.candidates, logits);
+        let mut array = as_array(&mut self.candidates);
         self.draft.apply(&mut array);
         let result = softmax(&array, out);
         self.elapsed += start.elapsed();
@@ -288,11 +308,18 @@ fn softmax(array: &sys::llama_token_data_array, out: &mut Distribution) -> Resul
     if out.is_empty() { Err(ChainFault::NoCandidate) } else { Ok(()) }
 }
 
-fn fill(candidates: &mut [sys::llama_token_data], logits: &[f32]) -> sys::llama_token_data_array {
+fn fault_of(grammar: &Grammar) -> ChainFault {
+    ChainFault::Grammar { field: grammar.field() }
+}
+
+fn fill(candidates: &mut [sys::llama_token_data], logits: &[f32]) {
     assert_eq!(candidates.len(), logits.len(), "a row of the base's vocabulary");
     for (i, (candidate, logit)) in candidates.iter_mut().zip(logits).enumerate() {
         *candidate = sys::llama_token_data { id: i as Token, logit: *logit, p: 0.0 };
     }
+}
+
+fn as_array(candidates: &mut [sys::llama_token_data]) -> sys::llama_token_data_array {
     let size = candidates.len();
     sys::llama_token_data_array { data: candidates.as_mut_ptr(), size, selected: -1, sorted: false }
 }

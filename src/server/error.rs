@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::decode::{ChainFault, DecodeError};
 use crate::guidance::GuideError;
 use crate::sampling::ChainError;
+use crate::sampling::grammar::GrammarError;
 use crate::session::PromptError;
 
 /// An answer that is an error: a status, OpenAI's body, and a sentence that helps.
@@ -132,10 +133,14 @@ impl ApiError {
         match error {
             ChainError::Tokenize { field, .. } | ChainError::Nul { field } => Self::invalid(field, error),
             ChainError::Token { .. } => Self::invalid("logit_bias", error),
-            ChainError::Grammar => Self::invalid("grammar", "this is not a GBNF grammar with a rule \"root\""),
-            ChainError::JsonSchema { .. } => Self::invalid("response_format", error),
+            ChainError::Grammar(error) => Self::of_grammar(error),
             other => Self::internal(other),
         }
+    }
+
+    /// A grammar or a schema that cannot be followed.
+    pub fn of_grammar(error: &GrammarError) -> Self {
+        Self::invalid(error.field, error)
     }
 
     /// A prompt that cannot be read.
@@ -149,6 +154,7 @@ impl ApiError {
             DecodeError::EmptyPrompt => Self::bad_request("the prompt is empty; give at least one token"),
             DecodeError::PromptTooLong { n_prompt, n_ctx } => Self::too_long(*n_prompt, *n_ctx),
             DecodeError::Chain(ChainFault::NoCandidate) => Self::bad_request(error),
+            DecodeError::Chain(ChainFault::Grammar { field }) => Self::invalid(field, error),
             other => Self::internal(other),
         }
     }

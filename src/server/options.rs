@@ -18,6 +18,8 @@ pub struct Options {
     pub api_key_file: Option<PathBuf>,
     /// Whether an address that others can reach may be served without a key.
     pub no_api_key: bool,
+    /// Whether grammars and schemas of requests are refused.
+    pub no_grammar: bool,
     /// Whether there is `/metrics`.
     pub metrics: bool,
     /// Requests a second and client.

@@ -34,6 +34,8 @@ pub struct Server {
     pub(super) overrides: Overrides,
     /// Who may come in.
     pub(super) access: Access,
+    /// Whether grammars and schemas of requests are refused.
+    pub(super) refuses_grammars: bool,
     /// Bounds.
     pub(super) limits: Limits,
     /// Counters.
@@ -69,6 +71,7 @@ impl Server {
             defaults: RwLock::new(Arc::new(config)),
             overrides,
             access,
+            refuses_grammars: options.no_grammar,
             limits: options.limits.clone(),
             metrics,
             shows_metrics: options.metrics,

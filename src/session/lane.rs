@@ -1,5 +1,7 @@
 //! Room for one text: the base's sequence, the ARMs' behind their hook, and the weights that steer it.
 
+use std::sync::Arc;
+
 use super::Prompt;
 use crate::config::Gate;
 use crate::decode::{DecodeError, Text};
@@ -7,6 +9,7 @@ use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
 use crate::expert::Expert;
 use crate::guidance::{Arm, Guide, Weights};
+use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
 use crate::sampling::{ChainError, HookState, OnError, Sampler};
 
@@ -62,8 +65,24 @@ impl Lane {
     ///
     /// [`ChainError`] where the parameters name tokens, grammars or schemas that the vocabulary cannot follow.
     pub fn sampler(&self, params: &SamplingParams) -> Result<Sampler, ChainError> {
-        let hook = (!self.weights.names().is_empty()).then(|| self.hook.clone());
-        Sampler::new(params, &self.vocab, self.n_ctx(), hook)
+        Sampler::new(params, &self.vocab, self.n_ctx(), self.active_hook())
+    }
+
+    /// The same with a grammar that was compiled before, in place of that of the parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError`].
+    pub fn constrained_sampler(
+        &self,
+        params: &SamplingParams,
+        grammar: Option<Arc<Compiled>>,
+    ) -> Result<Sampler, ChainError> {
+        Sampler::constrained(params, &self.vocab, self.n_ctx(), self.active_hook(), grammar)
+    }
+
+    fn active_hook(&self) -> Option<HookState> {
+        (!self.weights.names().is_empty()).then(|| self.hook.clone())
     }
 
     /// Puts sampler and ARMs at the beginning of a text.

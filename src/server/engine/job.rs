@@ -9,6 +9,7 @@ use crate::decode::Finish;
 use crate::eval::score::TokenScore;
 use crate::expert::Token;
 use crate::guidance::Report;
+use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
 use crate::session::Prompt;
@@ -42,8 +43,10 @@ pub enum Task {
 /// How to continue a prompt.
 #[derive(Clone)]
 pub struct Generate {
-    /// Sampling, with a known seed.
+    /// Sampling, with a known seed and without a grammar of its own.
     pub params: SamplingParams,
+    /// What the text must look like.
+    pub grammar: Option<Arc<Compiled>>,
     /// Tokens at most.
     pub n_predict: usize,
     /// Strings that end the text.

@@ -68,11 +68,11 @@ impl Slot {
     fn parts(job: &Job, lane: &mut Lane, vocab: &Vocab) -> Result<(Text, Sampler, Work, usize), ApiError> {
         lane.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
         let greedy = SamplingParams { temp: 0.0, ..SamplingParams::default() };
-        let (params, n_predict, explained) = match &job.task {
-            Task::Generate(task) => (&task.params, task.n_predict, task.n_top.is_some()),
-            Task::Score(_) => (&greedy, 1, true),
+        let (params, grammar, n_predict, explained) = match &job.task {
+            Task::Generate(task) => (&task.params, task.grammar.clone(), task.n_predict, task.n_top.is_some()),
+            Task::Score(_) => (&greedy, None, 1, true),
         };
-        let mut sampler = lane.sampler(params).map_err(|e| ApiError::of_chain(&e))?;
+        let mut sampler = lane.constrained_sampler(params, grammar).map_err(|e| ApiError::of_chain(&e))?;
         lane.hook().with_guide(|guide| guide.read_all(explained));
         if job.fresh {
             lane.forget();

@@ -22,6 +22,8 @@ pub struct Head {
     pub profile: Option<String>,
     /// The seed of the first choice.
     pub seed: u32,
+    /// What of the request is not followed.
+    pub warnings: Vec<String>,
     /// To write tokens as text.
     pub vocab: Vocab,
     /// Alternatives to list beside each token, if log-probabilities are wanted.
@@ -112,7 +114,9 @@ fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
 
 /// What genarm adds to an answer: the weights, the seed, and with the end the times.
 pub fn additions(head: &Head, ended: Option<&Ended>) -> Value {
-    let mut added = json!({ "weights": head.weights, "profile": head.profile, "seed": head.seed });
+    let added = json!({ "weights": head.weights, "profile": head.profile, "seed": head.seed });
+    let warnings = (!head.warnings.is_empty()).then(|| head.warnings.clone().into());
+    let mut added = with(added, "warnings", warnings);
     if let (Some(ended), Some(added)) = (ended, added.as_object_mut()) {
         let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
         let seconds = ended.timings.generation.as_secs_f64();

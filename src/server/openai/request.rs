@@ -12,7 +12,7 @@ use crate::config::{Config, SamplingOptions};
 use crate::nearest::nearest;
 use crate::sampling::params::{BiasKey, RANDOM_SEED, SamplingParams};
 use crate::server::error::ApiError;
-use crate::server::options::{MAX_BIAS, MAX_GRAMMAR_BYTES, MAX_LOGIT_BIAS, MAX_STOP, MAX_STOP_BYTES, MAX_WEIGHT};
+use crate::server::options::{MAX_BIAS, MAX_LOGIT_BIAS, MAX_STOP, MAX_STOP_BYTES, MAX_WEIGHT};
 use crate::session::with_known_seed;
 
 /// A request's body: the fields of a route's own, and the sampling parameters under the names of the YAML and of OpenAI.
@@ -79,6 +79,11 @@ impl<T: DeserializeOwned> Body<T> {
 }
 
 impl<T> Body<T> {
+    /// Whether the request holds a grammar or a schema under its own name.
+    pub fn is_constrained(&self) -> bool {
+        self.sampling.grammar.is_some() || self.sampling.json_schema.is_some()
+    }
+
     /// Whether the request names a seed.
     pub fn is_seeded(&self) -> bool {
         self.seeded
@@ -102,7 +107,7 @@ impl<T> Body<T> {
     ) -> Result<SamplingParams, ApiError> {
         let mut params = defaults.clone();
         self.sampling.apply(&mut params);
-        if let Some(schema) = format.map(ResponseFormat::schema).transpose()?.flatten() {
+        if let Some((schema, _)) = format.map(ResponseFormat::schema).transpose()?.flatten() {
             params.grammar = None;
             params.json_schema = Some(schema);
         }
@@ -117,12 +122,6 @@ impl<T> Body<T> {
             return Err(ApiError::invalid("dry_sequence_breakers", format!("may hold {MAX_STOP} texts")));
         }
         check_bias(&params)?;
-        let n_bytes = params.grammar.as_ref().map_or(0, String::len)
-            + params.json_schema.as_ref().map_or(0, |schema| schema.to_string().len());
-        if n_bytes > MAX_GRAMMAR_BYTES {
-            let param = if params.grammar.is_some() { "grammar" } else { "response_format" };
-            return Err(ApiError::invalid(param, format!("may have {MAX_GRAMMAR_BYTES} bytes, this has {n_bytes}")));
-        }
         Ok(with_known_seed(&params))
     }
 }
@@ -201,8 +200,11 @@ pub fn stop_strings(stop: Option<&OneOrMany>) -> Result<Vec<String>, ApiError> {
 pub enum ResponseFormat {
     /// Any text.
     Text,
-    /// Any JSON object.
-    JsonObject,
+    /// Any JSON object; as llama.cpp has it, also JSON of a schema.
+    JsonObject {
+        /// The schema.
+        schema: Option<Value>,
+    },
     /// JSON of a schema.
     JsonSchema {
         /// Name and schema.
@@ -215,17 +217,39 @@ pub enum ResponseFormat {
 pub struct NamedSchema {
     /// The schema.
     pub schema: Option<Value>,
+    /// Whether all of it is to be enforced, or else refused.
+    pub strict: Option<bool>,
+}
+
+/// Where a request holds its schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaSource {
+    /// The field.
+    pub field: &'static str,
+    /// Whether all of it is to be enforced.
+    pub strict: bool,
 }
 
 impl ResponseFormat {
-    fn schema(&self) -> Result<Option<Value>, ApiError> {
-        match self {
-            Self::Text => Ok(None),
-            Self::JsonObject => Ok(Some(serde_json::json!({ "type": "object" }))),
-            Self::JsonSchema { json_schema } => match &json_schema.schema {
-                Some(schema) if schema.is_object() => Ok(Some(schema.clone())),
-                _ => Err(ApiError::invalid("response_format", "json_schema.schema must be a JSON Schema, an object")),
-            },
+    /// The schema that is asked for, and where it stands; `None` in place of the latter where any object will do.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about a schema that is none.
+    pub fn schema(&self) -> Result<Option<(Value, Option<SchemaSource>)>, ApiError> {
+        let (schema, field, strict) = match self {
+            Self::Text => return Ok(None),
+            Self::JsonObject { schema: None } => return Ok(Some((serde_json::json!({ "type": "object" }), None))),
+            Self::JsonObject { schema } => (schema, "response_format.schema", false),
+            Self::JsonSchema { json_schema } => {
+                (&json_schema.schema, "response_format.json_schema.schema", json_schema.strict == Some(true))
+            }
+        };
+        match schema {
+            Some(schema) if schema.is_object() || schema.is_boolean() => {
+                Ok(Some((schema.clone(), Some(SchemaSource { field, strict }))))
+            }
+            _ => Err(ApiError::invalid(field, format!("{field}: must be a JSON Schema: an object, true or false"))),
         }
     }
 }

@@ -33,14 +33,22 @@ pub struct Wanted {
 }
 
 /// What the parts of an answer repeat: nothing more than asked for about its tokens.
-pub fn head(server: &Server, config: &Config, id: String, weights: &[f32], profile: Option<&str>, seed: u32) -> Head {
+pub fn head(
+    server: &Server,
+    config: &Config,
+    id: String,
+    weights: &[f32],
+    profile: Option<&str>,
+    generate: &Generate,
+) -> Head {
     Head {
         id,
         created: now(),
         model: server.model.clone(),
         weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
         profile: profile.map(str::to_owned),
-        seed,
+        seed: generate.params.seed,
+        warnings: generate.grammar.as_ref().map(|grammar| grammar.warnings().to_vec()).unwrap_or_default(),
         vocab: server.prompts.vocab().clone(),
         logprobs: None,
         rewards: false,

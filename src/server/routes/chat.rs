@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id, off_thread};
+use super::constraint::constraint;
 use crate::server::engine::Generate;
 use crate::server::error::ApiError;
 use crate::server::openai::chat::{ChatFormat, ChatRequest};
@@ -19,7 +20,8 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
     let own = &body.own;
     let (messages, begun) = own.messages()?;
     let weights = weights(&config, own.profile.as_deref(), own.preferences.as_ref())?;
-    let params = body.params(&config.sampling, own.response_format.as_ref(), server.n_ctx)?;
+    let format = own.response_format.as_ref();
+    let mut params = body.params(&config.sampling, format, server.n_ctx)?;
     let n = check_n(own.n, 1)?;
     let top = check_top("top_logprobs", own.top_logprobs.unwrap_or(0))?;
     if top > 0 && !own.logprobs {
@@ -32,12 +34,14 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
     let n_predict = check_max_tokens(param, max, usize::MAX)?;
     let n_top = (own.logprobs || own.return_rewards).then_some(top);
     let speculates = body.speculates(&config.sampling);
-    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top, speculates };
+    let stop = stop_strings(own.stop.as_ref())?;
+    let grammar = constraint(&server, &body, format, &mut params).await?;
+    let generate = Generate { params, grammar, n_predict, stop, n_top, speculates };
     let head = Head {
         logprobs: own.logprobs.then_some(top),
         rewards: own.return_rewards,
         include_usage: own.stream_options.unwrap_or_default().include_usage,
-        ..head(&server, &config, new_id("chatcmpl"), &weights, own.profile.as_deref(), generate.params.seed)
+        ..head(&server, &config, new_id("chatcmpl"), &weights, own.profile.as_deref(), &generate)
     };
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let prompts = Arc::clone(&server.prompts);

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id, off_thread};
+use super::constraint::constraint;
 use crate::server::engine::Generate;
 use crate::server::error::ApiError;
 use crate::server::openai::completion::{CompletionFormat, CompletionRequest, PromptInput};
@@ -29,17 +30,20 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<CompletionRe
         return Err(ApiError::invalid("best_of", "is not supported; leave it out, and take n texts"));
     }
     let weights = weights(&config, own.profile.as_deref(), own.preferences.as_ref())?;
-    let params = body.params(&config.sampling, own.response_format.as_ref(), server.n_ctx)?;
+    let format = own.response_format.as_ref();
+    let mut params = body.params(&config.sampling, format, server.n_ctx)?;
     let n_predict = check_max_tokens("max_tokens", own.max_tokens, DEFAULT_MAX_TOKENS)?;
     let logprobs = own.logprobs.map(|n| check_top("logprobs", n)).transpose()?;
     let n_top = if own.return_rewards { Some(logprobs.unwrap_or(0)) } else { logprobs };
     let speculates = body.speculates(&config.sampling);
-    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top, speculates };
+    let stop = stop_strings(own.stop.as_ref())?;
+    let grammar = constraint(&server, &body, format, &mut params).await?;
+    let generate = Generate { params, grammar, n_predict, stop, n_top, speculates };
     let head = Head {
         logprobs,
         rewards: own.return_rewards,
         include_usage: own.stream_options.unwrap_or_default().include_usage,
-        ..head(&server, &config, new_id("cmpl"), &weights, own.profile.as_deref(), generate.params.seed)
+        ..head(&server, &config, new_id("cmpl"), &weights, own.profile.as_deref(), &generate)
     };
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let (n, input) = (own.n, own.prompt.clone());

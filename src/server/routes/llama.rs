@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Wanted, answer, head, off_thread};
 use super::completions::prompts;
+use super::constraint::constraint;
 use crate::decode::Finish;
 use crate::expert::Token;
 use crate::server::engine::{Ended, Generate, Piece};
@@ -42,7 +43,7 @@ pub async fn completion(
     let config = server.defaults();
     let own = &body.own;
     let weights = weights(&config, own.profile.as_deref(), own.preferences.as_ref())?;
-    let params = body.params(&config.sampling, None, server.n_ctx)?;
+    let mut params = body.params(&config.sampling, None, server.n_ctx)?;
     let n_predict = match own.n_predict.unwrap_or(-1) {
         -1 => usize::MAX,
         n => usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
@@ -50,8 +51,10 @@ pub async fn completion(
         })?,
     };
     let speculates = body.speculates(&config.sampling);
-    let generate = Generate { params, n_predict, stop: stop_strings(own.stop.as_ref())?, n_top: None, speculates };
-    let head = head(&server, &config, String::new(), &weights, own.profile.as_deref(), generate.params.seed);
+    let stop = stop_strings(own.stop.as_ref())?;
+    let grammar = constraint(&server, &body, None, &mut params).await?;
+    let generate = Generate { params, grammar, n_predict, stop, n_top: None, speculates };
+    let head = head(&server, &config, String::new(), &weights, own.profile.as_deref(), &generate);
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let (input, readers) = (own.prompt.clone(), Arc::clone(&server.prompts));
     let prompts = off_thread(move || prompts(&readers, input)).await?;

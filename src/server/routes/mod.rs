@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod chat;
 mod completions;
+mod constraint;
 mod health;
 mod llama;
 mod models;

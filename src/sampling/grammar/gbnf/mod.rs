@@ -1,0 +1,68 @@
+//! GBNF, llama.cpp's grammars, read and followed in Rust.
+//!
+//! llama.cpp follows every way to read a text as a stack of its own; where two ways meet again they stay two, so a small grammar
+//! doubles them at every character. Here ways that stand at the same place share what they return to ([`matcher`]), sets of
+//! ways are numbered, and a step between two sets is worked out once. What remains is counted, and ends a text that
+//! takes more than [`MAX_WORK`].
+
+mod automaton;
+mod matcher;
+mod parse;
+mod tree;
+
+use std::sync::Arc;
+
+use super::vocabulary::Vocabulary;
+pub use matcher::Matcher;
+pub use parse::TokenOf;
+
+/// Parentheses in parentheses.
+const MAX_DEPTH: usize = 200;
+/// Signs of repetition one after the other, as in `x+?`.
+const MAX_STACKED: usize = 3;
+/// Characters of a rule's name.
+const MAX_NAME: usize = 256;
+/// Repetitions, as in llama.cpp.
+const MAX_REPEAT: usize = 2000;
+/// States of the automaton.
+const MAX_STATES: usize = 1 << 17;
+/// Parts and edges of the automaton.
+const MAX_BUILD: usize = 1 << 20;
+/// Ways to go on that are looked at for one token. A mask of a vocabulary of 256,000 tokens under llama.cpp's example grammars looks at
+/// some thousands; this many take well under a tenth of a second.
+pub(super) const MAX_WORK: usize = 1_000_000;
+
+/// Why a text is no grammar that can be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault(String);
+
+impl Fault {
+    fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+
+    /// What is wrong, to be read after the name of the field.
+    pub fn problem(self) -> String {
+        self.0
+    }
+}
+
+/// A grammar, ready to be followed by any number of texts.
+pub struct Gbnf(Arc<automaton::Automaton>);
+
+impl Gbnf {
+    /// Reads and checks a grammar.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`].
+    pub fn new(text: &str, token_of: &parse::TokenOf<'_>) -> Result<Self, Fault> {
+        let tree = parse::parse(text, token_of)?;
+        automaton::Automaton::new(&tree).map(|automaton| Self(Arc::new(automaton)))
+    }
+
+    /// A text's way through it.
+    pub fn matcher(&self, vocabulary: &Arc<Vocabulary>) -> Matcher {
+        Matcher::new(Arc::clone(&self.0), Arc::clone(vocabulary))
+    }
+}

@@ -1,0 +1,265 @@
+//! What a text must look like: a GBNF grammar or a JSON Schema, checked, bounded and followed in Rust.
+//!
+//! llama.cpp's own engine for grammars recurses as deep as a grammar nests, lets some left recursion pass, keeps every way to read a text
+//! apart, and ends the process where it meets what it does not expect; its conversion of schemas leaves out in silence
+//! what it cannot enforce. So grammars are read here ([`gbnf`]), and schemas are given to llguidance ([`schema`]).
+//!
+//! Every step is bounded: the work for one token is counted, and a text whose grammar asks for more ends with an error of its own.
+
+mod gbnf;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::sync::Arc;
+
+use llama_cpp_sys_2::llama_token_data;
+use llguidance::toktrie::SimpleVob;
+use serde_json::Value;
+
+use super::params::SamplingParams;
+use crate::engine::llama::Vocab;
+use crate::expert::Token;
+use vocabulary::Vocabulary;
+
+/// Bytes of a grammar or a schema.
+pub const MAX_BYTES: usize = 1 << 20;
+/// Candidates up to which each is matched by itself.
+const FEW: usize = 64;
+
+/// Why there is no grammar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct GrammarError {
+    /// The field that holds it.
+    pub field: &'static str,
+    /// What is wrong with it, without its text.
+    pub problem: String,
+}
+
+/// The work for one token was more than is allowed. The grammar cannot go on before it is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMuchWork;
+
+/// A grammar or a schema, checked and compiled: what is costly is done once, for all texts.
+pub struct Compiled {
+    engine: Engine,
+    vocabulary: Arc<Vocabulary>,
+    field: &'static str,
+    warnings: Vec<String>,
+}
+
+enum Engine {
+    Gbnf(gbnf::Gbnf),
+    Schema(Box<schema::Schema>),
+}
+
+impl Compiled {
+    /// What the parameters ask for, if they do. A schema of theirs must be enforced whole.
+    ///
+    /// # Errors
+    ///
+    /// [`GrammarError`].
+    pub fn of(params: &SamplingParams, vocab: &Vocab) -> Result<Option<Arc<Self>>, GrammarError> {
+        match (&params.grammar, &params.json_schema) {
+            (Some(text), _) => Self::gbnf(text, vocab).map(Some),
+            (None, Some(schema)) => {
+                let compiled = Self::schema(schema, true, "json_schema", vocab)?;
+                compiled.warnings.iter().for_each(|warning| tracing::warn!("json_schema: {warning}"));
+                Ok(Some(compiled))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A GBNF grammar.
+    ///
+    /// # Errors
+    ///
+    /// [`GrammarError`].
+    pub fn gbnf(text: &str, vocab: &Vocab) -> Result<Arc<Self>, GrammarError> {
+        let token_of = |text: &str| match vocab.tokenize(text, false, true).as_deref() {
+            Ok([token]) => Some(*token),
+            _ => None,
+        };
+        Self::gbnf_over(text, &token_of, || Vocabulary::of(vocab))
+    }
+
+    fn gbnf_over(
+        text: &str,
+        token_of: &gbnf::TokenOf<'_>,
+        vocabulary: impl FnOnce() -> Arc<Vocabulary>,
+    ) -> Result<Arc<Self>, GrammarError> {
+        let field = "grammar";
+        check_size(field, text.len())?;
+        let engine = gbnf::Gbnf::new(text, token_of);
+        let engine = engine.map_err(|fault| GrammarError { field, problem: fault.problem() })?;
+        Ok(Arc::new(Self { engine: Engine::Gbnf(engine), vocabulary: vocabulary(), field, warnings: Vec::new() }))
+    }
+
+    /// A JSON Schema of this field. What cannot be enforced is an error where it is `strict`, else a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`GrammarError`].
+    pub fn schema(schema: &Value, strict: bool, field: &'static str, vocab: &Vocab) -> Result<Arc<Self>, GrammarError> {
+        Self::schema_over(schema, strict, field, || Vocabulary::of(vocab))
+    }
+
+    fn schema_over(
+        schema: &Value,
+        strict: bool,
+        field: &'static str,
+        vocabulary: impl FnOnce() -> Arc<Vocabulary>,
+    ) -> Result<Arc<Self>, GrammarError> {
+        check_size(field, schema.to_string().len())?;
+        let vocabulary = vocabulary();
+        let compiled = schema::Schema::new(schema, strict, &vocabulary);
+        let (engine, warnings) = compiled.map_err(|problem| GrammarError { field, problem })?;
+        Ok(Arc::new(Self { engine: Engine::Schema(Box::new(engine)), vocabulary, field, warnings }))
+    }
+
+    /// What is not enforced.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+fn check_size(field: &'static str, n: usize) -> Result<(), GrammarError> {
+    if n <= MAX_BYTES {
+        return Ok(());
+    }
+    Err(GrammarError { field, problem: format!("may have {MAX_BYTES} bytes, this has {n}") })
+}
+
+/// A text's way through a grammar.
+pub struct Grammar {
+    compiled: Arc<Compiled>,
+    matcher: Matcher,
+    /// The tokens that may come next; only while `is_masked`.
+    mask: SimpleVob,
+    is_masked: bool,
+    is_fresh: bool,
+    failed: bool,
+}
+
+enum Matcher {
+    Gbnf(Box<gbnf::Matcher>),
+    Schema(Box<schema::Matcher>),
+}
+
+impl Grammar {
+    /// A text at its beginning.
+    pub fn new(compiled: Arc<Compiled>) -> Self {
+        let mask = compiled.vocabulary.trie().alloc_token_set();
+        let matcher = Matcher::of(&compiled);
+        Self { compiled, matcher, mask, is_masked: false, is_fresh: true, failed: false }
+    }
+
+    /// The field that the grammar came in.
+    pub fn field(&self) -> &'static str {
+        self.compiled.field
+    }
+
+    /// Forgets the text.
+    pub fn reset(&mut self) {
+        if !std::mem::replace(&mut self.is_fresh, true) {
+            match &mut self.matcher {
+                Matcher::Gbnf(matcher) => matcher.reset(),
+                Matcher::Schema(_) => self.matcher = Matcher::of(&self.compiled),
+            }
+            self.is_masked = false;
+        }
+        self.failed = false;
+    }
+
+    /// Whether this token may come next.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMuchWork`].
+    pub fn allows(&mut self, token: Token) -> Result<bool, TooMuchWork> {
+        self.check()?;
+        let result = match &mut self.matcher {
+            Matcher::Gbnf(matcher) if self.compiled.vocabulary.is_end(token) => Ok(matcher.accepts()),
+            Matcher::Gbnf(matcher) if !self.is_masked => matcher.allows(token).map_err(|_| TooMuchWork),
+            _ => self.fill_mask().map(|()| self.is_set(token)),
+        };
+        self.failed |= result.is_err();
+        result
+    }
+
+    /// Forbids those of the candidates that may not come next.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMuchWork`].
+    pub fn apply(&mut self, candidates: &mut [llama_token_data]) -> Result<(), TooMuchWork> {
+        if candidates.len() > FEW {
+            self.check()?;
+            let filled = self.fill_mask();
+            self.failed |= filled.is_err();
+            filled?;
+        }
+        for candidate in candidates {
+            if !self.allows(candidate.id)? {
+                candidate.logit = f32::NEG_INFINITY;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a token that is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`TooMuchWork`].
+    pub fn accept(&mut self, token: Token) -> Result<(), TooMuchWork> {
+        self.check()?;
+        (self.is_masked, self.is_fresh) = (false, false);
+        let is_taken = match &mut self.matcher {
+            // After its end nothing comes.
+            Matcher::Gbnf(_) if self.compiled.vocabulary.is_end(token) => true,
+            Matcher::Gbnf(matcher) => matcher.accept(token).is_ok(),
+            Matcher::Schema(matcher) => matcher.accept(token),
+        };
+        self.failed |= !is_taken;
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), TooMuchWork> {
+        if self.failed { Err(TooMuchWork) } else { Ok(()) }
+    }
+
+    fn is_set(&self, token: Token) -> bool {
+        usize::try_from(token).is_ok_and(|at| at < self.compiled.vocabulary.trie().vocab_size() && self.mask.get(at))
+    }
+
+    fn fill_mask(&mut self) -> Result<(), TooMuchWork> {
+        if self.is_masked {
+            return Ok(());
+        }
+        match &mut self.matcher {
+            Matcher::Gbnf(matcher) => {
+                self.mask.set_all(false);
+                matcher.mask(&mut self.mask).map_err(|_| TooMuchWork)?;
+                let ends = self.compiled.vocabulary.ends();
+                ends.for_each(|end| self.mask.set(end as usize, matcher.accepts()));
+            }
+            Matcher::Schema(matcher) => self.mask = matcher.mask().ok_or(TooMuchWork)?,
+        }
+        self.compiled.vocabulary.allow_twins(&mut self.mask);
+        self.is_masked = true;
+        Ok(())
+    }
+}
+
+impl Matcher {
+    fn of(compiled: &Compiled) -> Self {
+        match &compiled.engine {
+            Engine::Gbnf(gbnf) => Self::Gbnf(Box::new(gbnf.matcher(&compiled.vocabulary))),
+            Engine::Schema(schema) => Self::Schema(Box::new(schema.matcher())),
+        }
+    }
+}

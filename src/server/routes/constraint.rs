@@ -1,0 +1,56 @@
+//! The grammar or the schema of a request, compiled before the engine sees it.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::answer::off_thread;
+use crate::sampling::grammar::{Compiled, GrammarError};
+use crate::sampling::params::SamplingParams;
+use crate::server::error::ApiError;
+use crate::server::openai::request::{Body, ResponseFormat, SchemaSource};
+use crate::server::options::MAX_GRAMMAR_BYTES;
+use crate::server::state::Server;
+
+/// Grammars that are compiled at once: the other processors stay with the texts.
+static COMPILING: Semaphore = Semaphore::const_new(2);
+
+/// Takes grammar and schema out of `params` and compiles them, away from the threads that serve connections and decode.
+///
+/// # Errors
+///
+/// A 400 about the field.
+pub async fn constraint<T>(
+    server: &Server,
+    body: &Body<T>,
+    format: Option<&ResponseFormat>,
+    params: &mut SamplingParams,
+) -> Result<Option<Arc<Compiled>>, ApiError> {
+    let (grammar, schema) = (params.grammar.take(), params.json_schema.take());
+    let source = match format.map(ResponseFormat::schema).transpose()?.flatten() {
+        Some((_, source)) => source,
+        None if body.is_constrained() => Some(SchemaSource { field: "json_schema", strict: false }),
+        // What the configuration asks for.
+        None => None,
+    };
+    if let Some(source) = source {
+        let field = if grammar.is_some() { "grammar" } else { source.field };
+        if server.refuses_grammars {
+            return Err(ApiError::invalid(field, format!("{field}: this server takes no grammars and no schemas")));
+        }
+        let n = grammar.as_ref().map_or(0, String::len) + schema.as_ref().map_or(0, |schema| schema.to_string().len());
+        if n > MAX_GRAMMAR_BYTES {
+            let message = format!("{field}: may have {MAX_GRAMMAR_BYTES} bytes, this has {n}");
+            return Err(ApiError::invalid(field, message));
+        }
+    }
+    let SchemaSource { field, strict } = source.unwrap_or(SchemaSource { field: "json_schema", strict: true });
+    let vocab = server.prompts.vocab().clone();
+    let compile = move || match (grammar, schema) {
+        (Some(text), _) => Compiled::gbnf(&text, &vocab).map(Some),
+        (None, Some(schema)) => Compiled::schema(&schema, strict, field, &vocab).map(Some),
+        (None, None) => Ok(None),
+    };
+    let _permit = COMPILING.acquire().await.map_err(ApiError::internal)?;
+    off_thread(move || compile().map_err(|error: GrammarError| ApiError::of_grammar(&error))).await
+}
