@@ -47,8 +47,9 @@ test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under g
 bench-hosts: setup ## Measure a guided llama-server against the serial ideal
 	@scripts/test-hosts --speed
 
-fuzz: setup ## Five minutes of broken YAML through the C ABI
-	GENARM_FUZZ_SECONDS=300 $(CARGO) test --release --test main -- --nocapture no_text_makes
+fuzz: setup ## Five minutes of broken YAML through the C ABI, ten of random grammars and schemas (GENARM_FUZZ_SECONDS=N: each)
+	GENARM_FUZZ_SECONDS=$${GENARM_FUZZ_SECONDS:-300} $(CARGO) test --release --test main -- --nocapture no_text_makes
+	GENARM_FUZZ_SECONDS=$${GENARM_FUZZ_SECONDS:-600} $(CARGO) test --release --test main -- --nocapture no_grammar_schema
 
 test-tools: ## Install a browser, OpenAI's clients and nginx for the tests of the server
 	@scripts/test-tools

@@ -190,6 +190,21 @@ fn options_that_contradict_each_other() {
 }
 
 #[test]
+fn grammars_and_schemas_that_cannot_be_followed() {
+    let config = demo();
+    let nested = format!("root ::= {}\"a\"{}", "(".repeat(8000), ")".repeat(8000));
+    for (flag, text, words) in [
+        ("--grammar", nested.as_str(), &["grammar: ", "nested more than 200 deep"][..]),
+        ("--grammar", "root ::= e root | \"a\"\ne ::= \"\"", &["grammar: ", "left recursion", "\"root\""]),
+        ("--grammar", "root :=", &["grammar: ", "line 1, column 6"]),
+        ("--json-schema", "{\"not\": {}}", &["json_schema: ", "\"not\" is not enforced"]),
+        ("--json-schema", "{\"allOf\": [{\"$ref\": \"#\"}]}", &["json_schema: ", "refers to itself"]),
+    ] {
+        refused(&["generate", "--config", &config, flag, text, "x"], 1, words);
+    }
+}
+
+#[test]
 fn more_memory_than_there_is() {
     refused(
         &["generate", "--base", &model("base.gguf"), "-c", "2000000000", "x"],

@@ -278,13 +278,13 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
         (json!({"penalty_last_n": 100_000_000}), "penalty_last_n", "512"),
         (
             json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nothing"}}}}),
-            "response_format",
-            "grammar",
+            "response_format.json_schema.schema",
+            "\"type\" must be one of null",
         ),
         (
             json!({"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}}),
-            "response_format",
-            "an object",
+            "response_format.json_schema.schema",
+            "an object, true or false",
         ),
         (json!({"response_format": {"type": "xml"}}), "response_format.type", "unknown variant"),
         (json!({"preferences": {"cheerfull": 1}}), "preferences.cheerfull", "did you mean \"cheerful\"?"),

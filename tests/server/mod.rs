@@ -3,6 +3,7 @@
 mod access;
 mod clients;
 mod contract;
+mod grammars;
 mod isolation;
 mod load;
 mod operation;
