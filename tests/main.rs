@@ -3,6 +3,7 @@
 mod capi;
 mod cli;
 mod config;
+mod documents;
 mod engine;
 mod eval;
 mod gguf;
