@@ -8,6 +8,7 @@
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
 
+mod brief;
 pub mod capi;
 mod chart;
 pub mod chat;

@@ -1,9 +1,16 @@
 //! Finds the valid name nearest to a wrong one, for error messages.
 
+/// Bytes of the longest text that is taken for a slip of the fingers.
+const MAX_BYTES: usize = 64;
+
 /// The candidate nearest to `wrong`, if one is near enough to be a likely slip of the fingers.
 ///
-/// Near enough is an edit distance (swaps count once) of at most a third of the longer name, and at least one.
+/// Near enough is an edit distance (swaps count once) of at most a third of the longer name, and at least one. The work grows with the
+/// product of the lengths, so a text longer than any name has no nearest one.
 pub(crate) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if wrong.len() > MAX_BYTES {
+        return None;
+    }
     let wrong_lower = wrong.to_lowercase();
     candidates
         .into_iter()
@@ -30,6 +37,13 @@ mod tests {
     fn a_slip_is_answered_with_the_name_that_was_meant() {
         assert_eq!(nearest("wieght", ["model", "weight", "template"]), Some("weight"));
         assert_eq!(nearest("TOP_P", ["top_k", "top_p"]), Some("top_p"));
+    }
+
+    #[test]
+    fn a_text_longer_than_any_name_is_not_compared() {
+        let long = "weight".repeat(200_000);
+        assert_eq!(nearest(&long, ["weight", long.as_str()]), None);
+        assert_eq!(suggestion(&long, ["weight"]), "; expected one of: weight");
     }
 
     #[test]

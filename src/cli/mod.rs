@@ -31,6 +31,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::brief;
 use crate::config::ConfigError;
 use crate::expert::ExpertError;
 
@@ -91,7 +92,7 @@ impl std::error::Error for Interrupted {}
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     let default = match cli.verbose {
         0 => "error,llama-cpp-2=off,genarm=warn",
         1 => "info",
@@ -127,6 +128,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Characters of a message: a flag may hold a text of any length.
+const MAX_MESSAGE: usize = 4000;
+
+/// Ends the process over a command line that clap does not take, or with the help that it asks for.
+fn refuse(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    let short = text.lines().map(|line| brief::message(line, MAX_MESSAGE)).collect::<Vec<_>>().join("\n");
+    if !error.use_stderr() || short == text.trim_end() {
+        error.exit()
+    }
+    eprintln!("{short}");
+    std::process::exit(error.exit_code())
+}
+
 /// An error and its causes, without those that it has said already.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
@@ -154,7 +169,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(gone)) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", one_line(error));
+    eprintln!("error: {}", brief::message(&one_line(error), MAX_MESSAGE));
     let usage = error.is::<Usage>() || error.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }

@@ -4,13 +4,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::positions::{Node, Position, join, position};
+use crate::brief::{self, Short};
 use crate::nearest::suggestion;
+
+/// Characters of a message: a file may hold keys and values of any length.
+const MAX_MESSAGE: usize = 1000;
 
 /// A configuration that cannot be used.
 ///
 /// Its text is one line: place, key, what is wrong, and where there is one, the nearest valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}{problem}")]
+#[error("{place}{}", brief::message(&problem.to_string(), MAX_MESSAGE))]
 pub struct ConfigError {
     /// Where the wrong thing was said.
     pub place: Place,
@@ -118,11 +122,11 @@ pub enum Problem {
 }
 
 fn of(parent: &str) -> String {
-    if parent.is_empty() { String::new() } else { format!(" in {parent}") }
+    if parent.is_empty() { String::new() } else { format!(" in {}", Short(parent)) }
 }
 
 fn before(key: &str) -> String {
-    if key.is_empty() { String::new() } else { format!("{key}: ") }
+    if key.is_empty() { String::new() } else { format!("{}: ", Short(key)) }
 }
 
 fn duplicate(parent: &str, key: &str) -> String {
@@ -174,7 +178,7 @@ impl<'a> Source<'a> {
             return syntax_error(error, self.file);
         };
         let key = || self.root.path_at(at).or_else(|| self.root.key_path_at(at)).unwrap_or_default();
-        let got = || self.root.scalar_at(at).unwrap_or("a list or a mapping");
+        let got = || Short(self.root.scalar_at(at).unwrap_or("a list or a mapping"));
         let problem = match error {
             Error::SerdeUnknownField { field, expected, .. } => Problem::UnknownKey {
                 key: field.clone(),

@@ -141,10 +141,10 @@ impl SamplingOptions {
         if let Some(seed) = self.seed {
             params.seed = u32::try_from(seed).unwrap_or(RANDOM_SEED);
         }
-        for (key, bias) in &self.logit_bias {
-            params.logit_bias.retain(|(k, _)| k != key);
-            params.logit_bias.push((key.clone(), *bias));
-        }
+        // Of two biases on one token the later one holds.
+        let biases: IndexMap<_, _> = self.logit_bias.iter().cloned().collect();
+        params.logit_bias.retain(|(key, _)| !biases.contains_key(key));
+        params.logit_bias.extend(biases);
         // One constraint takes the place of another, so that a flag can replace what the file asks for.
         if self.grammar.is_some() || self.json_schema.is_some() {
             params.grammar = self.grammar.clone();

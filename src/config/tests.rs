@@ -3,6 +3,7 @@ use std::path::Path;
 use clap::Parser;
 
 use super::*;
+use crate::sampling::params::{BiasKey, SamplingParams};
 
 #[derive(Parser)]
 struct Flags {
@@ -72,6 +73,39 @@ fn wrong_flags_are_usage_errors_with_the_nearest_name() {
         assert_eq!(error.to_string(), message);
         assert!(error.is_usage());
     }
+}
+
+#[test]
+fn a_long_text_is_repeated_in_parts_only_and_on_one_line() {
+    let long = "x".repeat(1_000_000);
+    for args in [["--profile", long.as_str()], ["--weight", &format!("{long}=1")]] {
+        let error = parse(&args).unwrap_err().to_string();
+        assert!(error.contains("xxx") && error.len() < 400, "{error}");
+    }
+    let texts = [
+        format!("{long}: 1"),
+        format!("base: {{model: b.gguf, {long}: 1}}"),
+        format!("base: {{model: b.gguf}}\nsampling: {{temp: {long}}}"),
+        format!("base: {{model: b.gguf}}\nsampling: {{samplers: [{long}]}}"),
+        format!("base: {{model: b.gguf}}\nprofiles: {{p: {{{long}: 1}}}}"),
+        "base: {model: b.gguf}\n\"a\\nERROR \\u001b[31m\": 1".to_owned(),
+    ];
+    for text in texts {
+        let error = Config::parse(&text, Path::new("prefs.yaml"), &flags(&[])).unwrap_err().to_string();
+        let start: String = text.chars().take(80).collect();
+        assert!(error.chars().count() < 600, "{start}: {} characters", error.chars().count());
+        assert!(!error.chars().any(char::is_control), "{start}: {error:?}");
+    }
+}
+
+#[test]
+fn tens_of_thousands_of_biases_are_laid_over_others_and_the_later_ones_hold() {
+    let mut params = SamplingParams { logit_bias: vec![(BiasKey::Token(1), 1.0)], ..Default::default() };
+    let own = (0..85_000).map(|i| (BiasKey::Token(i), 2.0)).chain([(BiasKey::Token(7), 3.0)]).collect();
+    SamplingOptions { logit_bias: own, ..Default::default() }.apply(&mut params);
+    assert_eq!(params.logit_bias.len(), 85_000);
+    let bias = |id| params.logit_bias.iter().find(|(key, _)| *key == BiasKey::Token(id)).map(|(_, bias)| *bias);
+    assert_eq!((bias(1), bias(7)), (Some(2.0), Some(3.0)));
 }
 
 #[test]

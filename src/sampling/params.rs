@@ -9,8 +9,15 @@ use std::str::FromStr;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::brief::Short;
+
 /// The seed that asks for a random one (llama.cpp's `LLAMA_DEFAULT_SEED`).
 pub const RANDOM_SEED: u32 = 0xFFFF_FFFF;
+
+/// Bytes of a text that stands for tokens: every sampler reads it anew.
+const MAX_TEXT_BYTES: usize = 512;
+/// Sequence breakers of DRY.
+const MAX_BREAKERS: usize = 64;
 
 /// Every parameter of the sampler chain, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -147,17 +154,51 @@ impl SamplingParams {
             return Err(out_of_range("dry_allowed_length", "at least 0", self.dry_allowed_length));
         }
         look_back("dry_penalty_last_n", self.dry_penalty_last_n)?;
-        if self.dry_sequence_breakers.iter().any(String::is_empty) {
-            return Err(ParamError { field: "dry_sequence_breakers", problem: "must not hold an empty text".into() });
-        }
+        self.validate_breakers()?;
         at_least("mirostat_tau", self.mirostat_tau, 0.0)?;
         at_least("mirostat_eta", self.mirostat_eta, 0.0)?;
+        self.validate_samplers()?;
         self.validate_bias()?;
         self.validate_constraint()
     }
 
+    /// llama.cpp looks through the whole vocabulary for each of them.
+    fn validate_breakers(&self) -> Result<(), ParamError> {
+        let fail = |problem: String| Err(ParamError { field: "dry_sequence_breakers", problem });
+        if self.dry_sequence_breakers.len() > MAX_BREAKERS {
+            return fail(format!("may hold {MAX_BREAKERS} texts, got {}", self.dry_sequence_breakers.len()));
+        }
+        if self.dry_sequence_breakers.iter().any(String::is_empty) {
+            return fail("must not hold an empty text".into());
+        }
+        match self.dry_sequence_breakers.iter().map(String::len).find(|n| *n > MAX_TEXT_BYTES) {
+            Some(n) => fail(format!("may hold texts of {MAX_TEXT_BYTES} bytes, got one of {n}")),
+            None => Ok(()),
+        }
+    }
+
+    /// A sampler that acts twice is a slip: its second turn has the same parameters.
+    fn validate_samplers(&self) -> Result<(), ParamError> {
+        let twice = |(i, kind): &(usize, &SamplerKind)| self.samplers[..*i].contains(kind);
+        // With every kind once the list is at an end, so the search is short.
+        match self.samplers.iter().enumerate().find(twice) {
+            Some((_, kind)) => {
+                Err(ParamError { field: "samplers", problem: format!("name \"{kind}\" twice; name each one once") })
+            }
+            None => Ok(()),
+        }
+    }
+
     fn validate_bias(&self) -> Result<(), ParamError> {
         for (key, bias) in &self.logit_bias {
+            if let BiasKey::Text(text) = key
+                && text.len() > MAX_TEXT_BYTES
+            {
+                return Err(ParamError {
+                    field: "logit_bias",
+                    problem: format!("may name texts of {MAX_TEXT_BYTES} bytes, got one of {}", text.len()),
+                });
+            }
             if bias.is_nan() || *bias == f32::INFINITY {
                 return Err(ParamError {
                     field: "logit_bias",
@@ -301,7 +342,7 @@ impl FromStr for SamplerKind {
         SAMPLER_NAMES.iter().find(|(_, names)| names.contains(&wanted.as_str())).map(|(kind, _)| *kind).ok_or_else(
             || {
                 let did_you_mean = crate::nearest::suggestion(s, Self::all_names());
-                format!("unknown sampler \"{s}\"{did_you_mean}")
+                format!("unknown sampler \"{}\"{did_you_mean}", Short(s))
             },
         )
     }
@@ -384,7 +425,7 @@ impl fmt::Display for BiasKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(id) => write!(f, "token {id}"),
-            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Text(text) => write!(f, "\"{}\"", Short(text)),
         }
     }
 }

@@ -8,6 +8,7 @@ use genarm::engine::gguf::{GgufWriter, Strings, TensorType};
 use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 
 use super::{demo, genarm, model, run};
+use crate::support::binary::failure;
 
 /// Asserts that a command fails with `code` and one line that has all of `words`.
 fn refused(args: &[&str], code: i32, words: &[&str]) {
@@ -26,6 +27,23 @@ fn refused(args: &[&str], code: i32, words: &[&str]) {
         assert!(talk.starts_with("error: "), "{args:?}: {talk}");
     }
     assert!(output.stdout.is_empty(), "{args:?}");
+}
+
+#[test]
+fn a_long_value_is_repeated_in_parts_only() {
+    let long = "x".repeat(100_000);
+    for args in [
+        vec!["generate", "--temp", &long, "Hi"],
+        vec!["generate", "--samplers", &long, "Hi"],
+        vec!["generate", "--base", "b.gguf", "--profile", &long, "Hi"],
+        vec!["generate", "--logit-bias", &long, "Hi"],
+        vec![&*format!("--{long}")],
+        vec![&long],
+    ] {
+        let (line, code) = failure(&args);
+        let chars = line.chars().count();
+        assert!(chars < 1_000 && code == Some(2), "{}: {chars} characters, exit code {code:?}", args[0].len());
+    }
 }
 
 #[test]
