@@ -9,6 +9,7 @@ const HEADER: &str = "vendor/llama-sampler-abi/llama_sampler_abi.h";
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={HEADER}");
+    guarded();
     let bindings = bindgen::Builder::default()
         .header(HEADER)
         .allowlist_type("llama_token_data|llama_token_data_array|llama_sampler|llama_sampler_i")
@@ -27,6 +28,13 @@ fn main() {
     if env::var_os("CARGO_CFG_UNIX").is_some() {
         rpc();
     }
+}
+
+/// Compiles the calls of llama.cpp that may throw, with their exceptions caught (`vendor/guarded`).
+fn guarded() {
+    const SOURCE: &str = "vendor/guarded/tokenize.cpp";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    cc::Build::new().cpp(true).std("c++17").opt_level(2).file(SOURCE).compile("genarm_guarded");
 }
 
 /// Tells `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built, and lays llama.cpp's

@@ -1,3 +1,4 @@
 //! llama.cpp behind the one primitive.
 
 mod share;
+mod tokenize;

@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod random;
+pub mod vocabularies;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use genarm::engine::gguf::{GgufFile, GgufWriter, TensorType};
+use genarm::engine::gguf::{GgufFile, GgufWriter, TensorType, Value};
 
 use super::models;
 
@@ -30,12 +30,19 @@ const SHAPE: [u64; 3] = [64, 96, 32];
 
 /// Writes a model of two layers, `llama` or `qwen2`, with the vocabulary of the test models.
 pub fn model(path: &Path, arch: &str) {
-    let vocabulary = GgufFile::open_model(&models().base).expect("a model");
-    let n_vocab = vocabulary.vocabulary().expect("a vocabulary").n_tokens() as u64;
+    let file = GgufFile::open_model(&models().base).expect("a model");
+    let n_vocab = file.vocabulary().expect("a vocabulary").n_tokens();
+    let of_tokenizer = |(key, _): &&(String, Value)| key.starts_with("tokenizer.");
+    model_that_reads(path, arch, file.metadata().iter().filter(of_tokenizer).cloned(), n_vocab);
+}
+
+/// The same with a vocabulary of `n_vocab` tokens: what a file says under `tokenizer.`.
+pub fn model_that_reads(path: &Path, arch: &str, tokenizer: impl IntoIterator<Item = (String, Value)>, n_vocab: usize) {
+    let n_vocab = n_vocab as u64;
     let [d, ff, kv] = SHAPE;
     let mut writer = GgufWriter::new(path).meta("general.architecture", arch);
-    for (key, value) in vocabulary.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
-        writer = writer.meta(key, value.clone());
+    for (key, value) in tokenizer {
+        writer = writer.meta(&key, value);
     }
     for (key, value) in [
         ("context_length", 512u32),

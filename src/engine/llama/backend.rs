@@ -50,6 +50,17 @@ pub fn interrupt_flag() -> Arc<AtomicBool> {
     Arc::clone(FLAG.get_or_init(Arc::default))
 }
 
+/// Ends the process as it is: nothing is freed and no destructor runs, because a thread is still inside llama.cpp.
+pub fn exit_now(code: u8) -> ! {
+    #[cfg(unix)]
+    // SAFETY: it takes a number and does not return.
+    unsafe {
+        libc::_exit(code.into())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(code.into())
+}
+
 /// Asked by ggml between the nodes of a graph: whether to stop.
 pub(super) unsafe extern "C" fn abort_requested(flag: *mut std::ffi::c_void) -> bool {
     // SAFETY: the context was made with a pointer to the flag of `interrupt_flag`, which lives as long as the process.

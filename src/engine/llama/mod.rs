@@ -12,13 +12,15 @@ mod mask;
 mod model;
 mod numbers;
 pub mod rpc;
+mod tokenize;
 mod vocab;
 
-pub use backend::{backend, interrupt_flag, start};
+pub use backend::{backend, exit_now, interrupt_flag, start};
 pub use context::{Adapters, CacheType, Context, ContextError, ContextParams, FlashAttention};
 pub use device::{Device, DeviceKind, devices};
 pub use lora::{Lora, LoraError};
 pub use mask::{Block, Blocks};
 pub use model::{LoadError, Model, ModelParams, SplitMode, TensorSplit};
 pub use numbers::to_f32;
-pub use vocab::{TokenizeError, Vocab};
+pub use tokenize::{Bound, TokenizeError, bounded};
+pub use vocab::Vocab;

@@ -3,11 +3,12 @@
 use std::ffi::{CString, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use llama_cpp_sys_2 as sys;
 
+use super::tokenize::Tokenizer;
 use super::vocab::Vocab;
 use super::{backend, device, rpc};
 use crate::engine::gguf::{GgufError, GgufFile};
@@ -128,6 +129,8 @@ pub struct Model {
     raw: NonNull<sys::llama_model>,
     file: GgufFile,
     has_bytes: bool,
+    /// How its vocabulary reads texts, found out with the first one.
+    tokenizer: OnceLock<Tokenizer>,
     /// Servers that hold a part of it.
     rpc: Vec<String>,
     /// Whether a device computes beside the calling thread.
@@ -194,7 +197,8 @@ impl Model {
         let raw = raw.ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
         let has_bytes = file.vocabulary().is_some_and(|v| v.tokenizer_model() != "llama" || v.has_all_bytes());
         let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
-        let model = Model { raw, file, has_bytes, rpc: params.rpc.clone(), on_device };
+        let tokenizer = OnceLock::new();
+        let model = Model { raw, file, has_bytes, tokenizer, rpc: params.rpc.clone(), on_device };
         N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = unsafe {
@@ -219,6 +223,10 @@ impl Model {
         // SAFETY: `raw` is a loaded model; the vocabulary lives in it, and the `Arc` keeps it.
         let raw = unsafe { sys::llama_model_get_vocab(self.as_ptr()) };
         Vocab::new(raw, Arc::clone(self), self.has_bytes)
+    }
+
+    pub(super) fn tokenizer(&self, vocab: &Vocab) -> &Tokenizer {
+        self.tokenizer.get_or_init(|| Tokenizer::new(vocab))
     }
 
     /// Whether a part of a sequence cannot be dropped from its memory (RWKV, Mamba and hybrids).

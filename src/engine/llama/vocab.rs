@@ -6,6 +6,8 @@ use std::sync::Arc;
 use llama_cpp_sys_2 as sys;
 
 use super::model::Model;
+pub use super::tokenize::TokenizeError;
+use super::tokenize::Tokenizer;
 use crate::expert::Token;
 
 /// A model's vocabulary. Cheap to clone.
@@ -21,28 +23,6 @@ pub struct Vocab {
 unsafe impl Send for Vocab {}
 // SAFETY: as above.
 unsafe impl Sync for Vocab {}
-
-/// Why a text has no tokens.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokenizeError {
-    /// The vocabulary has neither the character nor byte tokens to spell it.
-    #[error(
-        "the vocabulary of this model has no token for {character:?} (character {position} of the text); leave it out"
-    )]
-    Character {
-        /// What cannot be written.
-        character: char,
-        /// Where it is, counted in characters from 1.
-        position: usize,
-    },
-    /// More bytes or tokens than llama.cpp can count.
-    #[error("the text is too long to tokenize ({n_bytes} bytes)")]
-    TooLong {
-        /// Length of the text.
-        n_bytes: usize,
-    },
-}
 
 impl Vocab {
     pub(super) fn new(raw: *const sys::llama_vocab, model: Arc<Model>, has_bytes: bool) -> Self {
@@ -99,38 +79,11 @@ impl Vocab {
         (0..self.n_tokens() as Token).filter(|t| self.is_eog(*t))
     }
 
-    /// Splits a text into tokens. `add_special` begins it as the model wants (BOS); `parse_special` reads the names of
-    /// control tokens in the text as those tokens, as a rendered chat template needs, and text from outside must not.
-    ///
-    /// # Errors
-    ///
-    /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without byte
-    /// tokens lacks, so those are looked for first.
-    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
-        self.check_characters(text)?;
-        let too_long = || TokenizeError::TooLong { n_bytes: text.len() };
-        let n_bytes = i32::try_from(text.len()).map_err(|_| too_long())?;
-        // A token is at least a byte, but for a space in front and the special ones; when that is too few, the answer says how many.
-        let mut tokens = vec![0; text.len() + 8];
-        loop {
-            let n_max = i32::try_from(tokens.len()).map_err(|_| too_long())?;
-            // SAFETY: see `n_tokens`; pointers and lengths are those of `text` and `tokens`.
-            let n = unsafe {
-                let text = text.as_ptr().cast();
-                sys::llama_tokenize(self.raw, text, n_bytes, tokens.as_mut_ptr(), n_max, add_special, parse_special)
-            };
-            match usize::try_from(n) {
-                Ok(n) => {
-                    tokens.truncate(n);
-                    return Ok(tokens);
-                }
-                Err(_) if n == i32::MIN => return Err(too_long()),
-                Err(_) => tokens.resize(n.unsigned_abs() as usize, 0),
-            }
-        }
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        self.model.tokenizer(self)
     }
 
-    fn check_characters(&self, text: &str) -> Result<(), TokenizeError> {
+    pub(super) fn check_characters(&self, text: &str) -> Result<(), TokenizeError> {
         let Some(known) = &self.characters else { return Ok(()) };
         // Sentencepiece writes a space as this.
         let has = |c: char| known.contains(&if c == ' ' { '\u{2581}' } else { c });
