@@ -3,7 +3,6 @@
 mod capi;
 mod cli;
 mod config;
-mod documents;
 mod engine;
 mod eval;
 mod gguf;

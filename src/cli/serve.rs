@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::load::{ConfigArgs, open_lanes};
-use crate::server::{Limits, Options, Server, serve};
+use crate::engine::llama::exit_now;
+use crate::server::{Limits, Options, Server, Stuck, serve};
 
 /// Serve OpenAI's API with preference weights in each request, and a page to steer by hand
 ///
@@ -53,7 +54,7 @@ pub struct Args {
     /// Seconds that a client may neither send nor take anything
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
     idle_timeout: u32,
-    /// Seconds that running texts have to end after SIGTERM
+    /// Seconds that running texts have to end after SIGTERM; a model that is stuck then is given up, with exit code 75
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     shutdown_timeout: u32,
     /// Bytes that the body of a request may have
@@ -89,10 +90,22 @@ impl Args {
     }
 }
 
+/// The exit code where the engine does not end (sysexits' EX_TEMPFAIL: another try may go well).
+const STUCK: u8 = 75;
+
 /// Serves until it is told to end.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (config, options) = (args.config.resolve()?, args.options());
     let n_lanes = options.parallel;
     let (server, engine) = Server::start(move || open_lanes(config, n_lanes), args.config.overrides.clone(), &options)?;
-    serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"))
+    let ended = serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"));
+    // Nothing may be freed under a thread that is inside llama.cpp.
+    match &ended {
+        Err(error) if error.is::<Stuck>() => {
+            tracing::error!("{error}");
+            exit_now(STUCK)
+        }
+        Ok(()) if server.is_reading() => exit_now(0),
+        _ => ended,
+    }
 }

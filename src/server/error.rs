@@ -7,11 +7,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::brief;
 use crate::decode::{ChainFault, DecodeError};
+use crate::engine::llama::TokenizeError;
 use crate::guidance::GuideError;
 use crate::sampling::ChainError;
 use crate::sampling::grammar::GrammarError;
 use crate::session::PromptError;
+
+/// Characters of a message: what a request holds is repeated in parts only.
+const MAX_MESSAGE: usize = 500;
 
 /// An answer that is an error: a status, OpenAI's body, and a sentence that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +33,13 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl fmt::Display) -> Self {
-        let message = message.to_string();
+        let message = brief::message(&message.to_string(), MAX_MESSAGE).into_owned();
         Self { status, kind, code: None, param: None, message, retry_after: None }
     }
 
     /// A field of the request is wrong.
     pub fn invalid(param: &str, message: impl fmt::Display) -> Self {
-        let param = (!param.is_empty()).then(|| param.to_owned());
+        let param = (!param.is_empty()).then(|| brief::Short(param).to_string());
         Self { param, ..Self::bad_request(message) }
     }
 
@@ -63,13 +68,14 @@ impl ApiError {
 
     /// There is no such route.
     pub fn not_found(path: &str) -> Self {
+        let path = brief::Short(path);
         let message = format!("there is no {path} here; docs/server.md lists the routes");
         Self { code: Some("not_found"), ..Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message) }
     }
 
     /// The route has another method.
     pub fn method(method: &str, path: &str) -> Self {
-        let message = format!("{path} does not take {method}");
+        let message = format!("{} does not take {}", brief::Short(path), brief::Short(method));
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message)
     }
 
@@ -145,7 +151,22 @@ impl ApiError {
 
     /// A prompt that cannot be read.
     pub fn of_prompt(param: &str, error: &PromptError) -> Self {
-        Self::invalid(param, error)
+        match error {
+            PromptError::Tokenize { source, .. } => Self::of_tokens(param, source, error),
+            _ => Self::invalid(param, error),
+        }
+    }
+
+    /// A text that has no tokens, or too many. `shown` is what the client reads where there is nothing better to say.
+    pub fn of_tokens(param: &str, error: &TokenizeError, shown: impl fmt::Display) -> Self {
+        match error {
+            TokenizeError::TooMany { .. } => {
+                Self { code: Some("context_length_exceeded"), ..Self::invalid(param, error) }
+            }
+            TokenizeError::Cancelled => Self::shutting_down(),
+            TokenizeError::Failed | TokenizeError::Stack { .. } => Self::internal(error),
+            _ => Self::invalid(param, shown),
+        }
     }
 
     /// A text that cannot be generated.

@@ -1,22 +1,13 @@
-//! Connections: accepted up to a bound, timed, and ended in good order.
+//! The server's life: it listens, takes connections, and ends in good order, or in time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use axum::body::Body;
-use axum::extract::Request;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt;
+use tokio::net::TcpListener;
 
-use super::access::Peer;
+use super::connections::Connections;
 use super::engine::Engine;
 use super::options::Options;
 use super::reload::{self, Watcher};
@@ -28,21 +19,25 @@ use crate::engine::llama::interrupt_flag;
 pub type Listening<'a> = &'a mut dyn FnMut(SocketAddr);
 
 /// How long connections have to close after the last text.
-const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long texts have to end after they were cut off.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long the engine has to end after it was interrupted.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// Serves until SIGTERM or SIGINT, then lets what runs come to its end within the limit. SIGHUP, and a saved configuration, change
 /// the defaults of new requests.
 ///
 /// # Errors
 ///
-/// When the address is taken, or the engine has ended by itself.
+/// When the address is taken, the engine has ended by itself, or it does not end ([`Stuck`](super::Stuck)).
 pub fn serve(server: &Arc<Server>, engine: Engine, options: &Options, listening: Listening<'_>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(run(server, &engine, options, listening));
     // Also after an error: what runs would keep the engine, and the engine the process.
     server.queue.close(Instant::now());
-    let ended = engine.join();
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    let ended = engine.join_within(LAST_WAIT);
+    runtime.shutdown_timeout(if ended.is_ok() { GOODBYE } else { Duration::ZERO });
     result.and(ended)
 }
 
@@ -91,57 +86,22 @@ async fn end(server: &Server, engine: &Engine, connections: Connections, signals
     tokio::select! {
         () = done => {}
         // A second signal, or a decode that takes longer than the limit, is not waited for.
-        () = tokio::time::sleep(limit + Duration::from_millis(500)) => abort(server),
+        () = tokio::time::sleep(limit + GRACE) => abort(server),
         () = end => abort(server),
     }
-    let _ = tokio::time::timeout(GOODBYE, connections.graceful.shutdown()).await;
+    // A decode ends soon after it was interrupted. An engine that is stuck elsewhere has no answers to wait for.
+    let ends = async {
+        while engine.is_alive() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(LAST_WAIT, ends).await.is_ok() {
+        let _ = tokio::time::timeout(GOODBYE, connections.shutdown()).await;
+    }
     Ok(())
 }
 
 fn abort(server: &Server) {
     server.queue.close(Instant::now());
     interrupt_flag().store(true, std::sync::atomic::Ordering::Relaxed);
-}
-
-struct Connections {
-    app: axum::Router,
-    graceful: GracefulShutdown,
-    room: Arc<Semaphore>,
-    idle_timeout: Duration,
-}
-
-impl Connections {
-    fn new(app: axum::Router, options: &Options) -> Self {
-        let room = Arc::new(Semaphore::new(options.limits.connections));
-        Self { app, graceful: GracefulShutdown::new(), room, idle_timeout: options.limits.idle_timeout }
-    }
-
-    /// Serves a connection on a task of its own. One too many is closed at once.
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            tracing::warn!(%peer, "too many connections");
-            return;
-        };
-        // Tokens are small and wanted at once.
-        let _ = stream.set_nodelay(true);
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.idle_timeout));
-        let app = self.app.clone();
-        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            let mut request: Request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer.ip()));
-            app.clone().oneshot(request)
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.idle_timeout)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service);
-        let connection = self.graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
-            }
-            drop(place);
-        });
-    }
 }

@@ -9,18 +9,21 @@
 //! Nothing in a request names a file, a model or a template.
 
 mod access;
+mod connections;
 mod engine;
 mod error;
 mod listen;
 mod metrics;
 mod openai;
 mod options;
+mod readers;
 mod reload;
 mod routes;
 mod signals;
 mod state;
 mod stream;
 
+pub use engine::Stuck;
 pub use listen::{Listening, serve};
 pub use options::{Limits, Options};
 pub use routes::app;

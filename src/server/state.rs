@@ -10,6 +10,7 @@ use super::engine::{Engine, Event, Job, Queue, Refused};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::options::{Limits, Options};
+use super::readers::Readers;
 use crate::config::{Config, Overrides};
 use crate::session::{Prompts, Session};
 
@@ -22,6 +23,8 @@ pub struct Server {
     pub(super) queue: Arc<Queue>,
     /// How prompts are read.
     pub(super) prompts: Arc<Prompts>,
+    /// Room for those who read prompts.
+    pub(super) readers: Readers,
     /// Tokens that a text may have.
     pub(super) n_ctx: usize,
     /// The base's name.
@@ -65,6 +68,7 @@ impl Server {
         let server = Self {
             queue: Arc::clone(engine.queue()),
             prompts,
+            readers: Readers::default(),
             n_ctx,
             model,
             created: now(),
@@ -78,6 +82,11 @@ impl Server {
             cors_origins: options.cors_origins.clone(),
         };
         Ok((Arc::new(server), engine))
+    }
+
+    /// Whether texts are still being read, on threads that llama.cpp has at work.
+    pub fn is_reading(&self) -> bool {
+        self.readers.are_busy()
     }
 
     /// What new requests start from.

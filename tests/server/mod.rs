@@ -1,6 +1,7 @@
 //! The HTTP server, spoken to by real clients: the binary as a process, on a free port of this machine.
 
 mod access;
+mod attacks;
 mod clients;
 mod contract;
 mod grammars;

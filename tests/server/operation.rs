@@ -192,6 +192,53 @@ fn texts_that_do_not_end_in_time_are_cut_off() {
     assert_eq!(text.join().expect("an end").ok(), Some(503));
 }
 
+/// A model on another machine, which can be made to hang.
+struct RpcServer(std::process::Child);
+
+impl RpcServer {
+    fn start() -> (Self, String) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("an address");
+        drop(free);
+        let port = address.port().to_string();
+        let child = std::process::Command::new(env!("CARGO_BIN_EXE_genarm"))
+            .args(["rpc-server", "--threads", "1", "--port", &port])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        wait_until("the RPC server listens", || TcpStream::connect(address).is_ok());
+        (Self(child), address.to_string())
+    }
+
+    fn stop(&self) {
+        let sent = std::process::Command::new("kill").args(["-STOP", &self.0.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+}
+
+impl Drop for RpcServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_engine_that_is_stuck_does_not_keep_the_process_from_ending() {
+    let (rpc, endpoint) = RpcServer::start();
+    let mut server = serve(&["--rpc", &endpoint, "--parallel", "1", "--shutdown-timeout", "1"]);
+    let connection = raw(&server, &long(16_000));
+    wait_until("it runs", || running(&server) == 1);
+    rpc.stop();
+    // The engine now waits for an answer, for half a minute, and nothing in this process can wake it.
+    server.signal("TERM");
+    let status = server.wait(Duration::from_secs(120)).expect("the process ends");
+    assert_eq!(status.code(), Some(75), "{status}");
+    wait_until("it says why", || server.talk.lock().expect("a lock").contains("the engine did not end in time"));
+    drop(connection);
+}
+
 #[test]
 fn a_saved_file_and_a_hangup_change_new_requests_and_no_running_ones() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -13,6 +13,7 @@ pub use queue::{Queue, Refused};
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use super::options::Limits;
@@ -68,12 +69,51 @@ impl Engine {
         !self.thread.is_finished()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, but not for ever: a thread that is inside llama.cpp, or waits for another machine, cannot be ended.
     ///
     /// # Errors
     ///
-    /// When it panicked.
-    pub fn join(self) -> anyhow::Result<()> {
+    /// When it panicked, and [`Stuck`] when it does not end in time.
+    pub fn join_within(self, limit: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + limit;
+        while self.is_alive() {
+            if Instant::now() >= until {
+                return Err(Stuck.into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.thread.join().map_err(|_| anyhow::anyhow!("the engine ended unexpectedly; see the log above"))
+    }
+}
+
+/// The engine's thread does not end. The process cannot end in good order then: what it would clean up is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the engine did not end in time; a model is stuck, and the texts that ran are lost")]
+pub struct Stuck;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(work: impl FnOnce() + Send + 'static) -> Engine {
+        Engine { queue: Arc::new(Queue::new(1, 1)), thread: std::thread::spawn(work) }
+    }
+
+    #[test]
+    fn an_engine_that_does_not_end_is_given_up() {
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let stuck = engine(move || {
+            let _ = blocked.recv();
+        });
+        let error = stuck.join_within(Duration::from_millis(20)).expect_err("it is stuck");
+        assert_eq!(error.downcast_ref(), Some(&Stuck));
+        drop(release);
+    }
+
+    #[test]
+    fn an_engine_that_ends_or_panics_is_told_from_a_stuck_one() {
+        engine(|| {}).join_within(Duration::from_secs(60)).expect("it has ended");
+        let error = engine(|| panic!("on purpose")).join_within(Duration::from_secs(60)).expect_err("it panicked");
+        assert!(error.downcast_ref::<Stuck>().is_none(), "{error}");
     }
 }

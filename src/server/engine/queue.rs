@@ -59,6 +59,8 @@ impl Queue {
         if state.closed {
             return Err(Refused::Closed);
         }
+        // A client that has gone leaves its place at once, not when the engine comes to it.
+        state.waiting.retain(|job| !job.events.is_closed());
         if state.running + state.waiting.len() + jobs.len() > self.room {
             return Err(Refused::Full);
         }
@@ -82,7 +84,8 @@ impl Queue {
 
     /// How many jobs run and wait.
     pub fn load(&self) -> (usize, usize) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.waiting.retain(|job| !job.events.is_closed());
         (state.running, state.waiting.len())
     }
 

@@ -162,14 +162,3 @@ pub fn check_top(param: &str, n: usize) -> Result<usize, ApiError> {
     let max = crate::server::options::MAX_TOP_LOGPROBS;
     if n <= max { Ok(n) } else { Err(ApiError::invalid(param, format!("must be at most {max}, got {n}"))) }
 }
-
-/// Reads prompts away from the threads that serve connections: a long text takes a while to tokenize.
-///
-/// # Errors
-///
-/// That of `read`.
-pub async fn off_thread<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(read).await.map_err(ApiError::internal)?
-}

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio_stream::StreamExt;
 
+use crate::server::connections::Place;
 use crate::server::error::ApiError;
 use crate::server::openai::request::Body;
 use crate::server::state::Server;
@@ -35,11 +36,16 @@ async fn object(request: Request, server: &Arc<Server>) -> Result<Map<String, Va
         let _ = tokio::time::timeout(server.limits.idle_timeout, drain(request, DRAIN * server.limits.body)).await;
         return Err(ApiError::body_too_large(server.limits.body));
     }
+    let place = request.extensions().get::<Place>().cloned();
     let read = tokio::time::timeout(server.limits.idle_timeout, Bytes::from_request(request, server));
     let bytes = read.await.map_err(|_| ApiError::body_incomplete())?.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_large(server.limits.body),
         _ => ApiError::body_incomplete(),
     })?;
+    // The request is whole: from here on the client waits for the server.
+    if let Some(place) = place {
+        place.set_waiting(false);
+    }
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),

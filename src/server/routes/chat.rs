@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id, off_thread};
+use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id};
 use super::constraint::constraint;
 use crate::server::engine::Generate;
 use crate::server::error::ApiError;
 use crate::server::openai::chat::{ChatFormat, ChatRequest};
 use crate::server::openai::reply::Head;
 use crate::server::openai::request::{Body, stop_strings, weights};
+use crate::server::readers::Purpose;
 use crate::server::state::Server;
 
 /// Answers a conversation.
@@ -45,9 +46,8 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
     };
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let prompts = Arc::clone(&server.prompts);
-    let prompt =
-        off_thread(move || prompts.chat(&messages, &begun).map_err(|error| ApiError::of_prompt("messages", &error)))
-            .await?;
+    let read = move || prompts.chat(&messages, &begun).map_err(|error| ApiError::of_prompt("messages", &error));
+    let prompt = server.off_thread(Purpose::Prompt, read).await?;
     let wanted = Wanted { prompts: vec![prompt], n, generate, weights, stream, fresh };
     answer(&server, wanted, head, ChatFormat).await
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id, off_thread};
+use super::answer::{Wanted, answer, check_max_tokens, check_n, check_top, head, new_id};
 use super::constraint::constraint;
 use crate::server::engine::Generate;
 use crate::server::error::ApiError;
@@ -13,6 +13,7 @@ use crate::server::openai::completion::{CompletionFormat, CompletionRequest, Pro
 use crate::server::openai::reply::Head;
 use crate::server::openai::request::{Body, stop_strings, weights};
 use crate::server::options::MAX_CHOICES;
+use crate::server::readers::Purpose;
 use crate::server::state::Server;
 use crate::session::{Prompt, PromptError, Prompts};
 
@@ -48,7 +49,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<CompletionRe
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let (n, input) = (own.n, own.prompt.clone());
     let readers = Arc::clone(&server.prompts);
-    let prompts = off_thread(move || prompts(&readers, input)).await?;
+    let prompts = server.off_thread(Purpose::Prompt, move || prompts(&readers, input)).await?;
     let wanted = Wanted { n: check_n(n, prompts.len())?, prompts, generate, weights, stream, fresh };
     answer(&server, wanted, head, CompletionFormat).await
 }

@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use super::answer::off_thread;
 use crate::sampling::grammar::{Compiled, GrammarError};
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
 use crate::server::openai::request::{Body, ResponseFormat, SchemaSource};
 use crate::server::options::MAX_GRAMMAR_BYTES;
+use crate::server::readers::Purpose;
 use crate::server::state::Server;
-
-/// Grammars that are compiled at once: the other processors stay with the texts.
-static COMPILING: Semaphore = Semaphore::const_new(2);
 
 /// Takes grammar and schema out of `params` and compiles them, away from the threads that serve connections and decode.
 ///
@@ -51,6 +46,6 @@ pub async fn constraint<T>(
         (None, Some(schema)) => Compiled::schema(&schema, strict, field, &vocab).map(Some),
         (None, None) => Ok(None),
     };
-    let _permit = COMPILING.acquire().await.map_err(ApiError::internal)?;
-    off_thread(move || compile().map_err(|error: GrammarError| ApiError::of_grammar(&error))).await
+    let compile = move || compile().map_err(|error: GrammarError| ApiError::of_grammar(&error));
+    server.off_thread(Purpose::Grammar, compile).await
 }

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Wanted, answer, head, off_thread};
+use super::answer::{Wanted, answer, head};
 use super::completions::prompts;
 use super::constraint::constraint;
 use crate::decode::Finish;
@@ -19,6 +19,7 @@ use crate::server::error::ApiError;
 use crate::server::openai::completion::PromptInput;
 use crate::server::openai::reply::{Choice, Format, Head, additions};
 use crate::server::openai::request::{Body, OneOrMany, stop_strings, weights};
+use crate::server::readers::Purpose;
 use crate::server::state::Server;
 
 /// The fields of `/completion`, beside the sampling parameters.
@@ -57,7 +58,7 @@ pub async fn completion(
     let head = head(&server, &config, String::new(), &weights, own.profile.as_deref(), &generate);
     let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
     let (input, readers) = (own.prompt.clone(), Arc::clone(&server.prompts));
-    let prompts = off_thread(move || prompts(&readers, input)).await?;
+    let prompts = server.off_thread(Purpose::Prompt, move || prompts(&readers, input)).await?;
     if prompts.len() != 1 {
         return Err(ApiError::invalid("prompt", "must be one text, or one list of tokens"));
     }
@@ -124,14 +125,14 @@ pub struct TokenizeRequest {
 pub async fn tokenize(State(server): State<Arc<Server>>, body: Body<TokenizeRequest>) -> Result<Json<Value>, ApiError> {
     let TokenizeRequest { content, add_special, parse_special, with_pieces } = body.own;
     let vocab = server.prompts.vocab().clone();
-    off_thread(move || {
+    let read = move || {
         let tokens = vocab.tokenize(&content, add_special, parse_special.unwrap_or(true));
-        let tokens = tokens.map_err(|e| ApiError::invalid("content", e))?;
+        let tokens = tokens.map_err(|e| ApiError::of_tokens("content", &e, &e))?;
         let piece = |token: &Token| json!({ "id": token, "piece": vocab.text(&[*token], true) });
         let list = if with_pieces { tokens.iter().map(piece).collect() } else { json!(tokens) };
         Ok(Json(json!({ "tokens": list })))
-    })
-    .await
+    };
+    server.off_thread(Purpose::Answer, read).await
 }
 
 /// The fields of `/detokenize`.
@@ -146,8 +147,12 @@ pub async fn detokenize(
     State(server): State<Arc<Server>>,
     body: Body<DetokenizeRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let prompt = server.prompts.tokens(body.own.tokens).map_err(|e| ApiError::of_prompt("tokens", &e))?;
-    Ok(Json(json!({ "content": server.prompts.vocab().text(&prompt.base, true) })))
+    let prompts = Arc::clone(&server.prompts);
+    let read = move || {
+        let prompt = prompts.tokens(body.own.tokens).map_err(|e| ApiError::of_prompt("tokens", &e))?;
+        Ok(Json(json!({ "content": prompts.vocab().text(&prompt.base, true) })))
+    };
+    server.off_thread(Purpose::Answer, read).await
 }
 
 /// What is loaded.

@@ -9,7 +9,6 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::off_thread;
 use crate::chat::Message;
 use crate::config::Config;
 use crate::eval::score::{TokenScore, Totals};
@@ -17,6 +16,7 @@ use crate::server::engine::{Event, Job, Scored, Task};
 use crate::server::error::ApiError;
 use crate::server::openai::reply::{number, token_text};
 use crate::server::openai::request::{Body, weights};
+use crate::server::readers::Purpose;
 use crate::server::state::Server;
 use crate::session::PromptError;
 
@@ -39,21 +39,22 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
     let ScoreRequest { prompt, messages, response, preferences, profile, .. } = body.own;
     let weights = weights(&config, profile.as_deref(), preferences.as_ref())?;
     let prompts = Arc::clone(&server.prompts);
-    let (prompt, response) = off_thread(move || {
-        let fail = |param: &'static str| move |error: PromptError| ApiError::of_prompt(param, &error);
-        let prompt = match (prompt, messages) {
-            (Some(text), None) => prompts.text(&text).map_err(fail("prompt"))?,
-            (None, Some(messages)) => prompts.chat(&messages, "").map_err(fail("messages"))?,
-            _ => return Err(ApiError::invalid("prompt", "give either a prompt or messages")),
-        };
-        let response =
-            prompts.vocab().tokenize(&response, false, false).map_err(|e| ApiError::invalid("response", e))?;
-        if response.is_empty() {
-            return Err(ApiError::invalid("response", "is empty"));
-        }
-        Ok((prompt, response))
-    })
-    .await?;
+    let (prompt, response) = server
+        .off_thread(Purpose::Prompt, move || {
+            let fail = |param: &'static str| move |error: PromptError| ApiError::of_prompt(param, &error);
+            let prompt = match (prompt, messages) {
+                (Some(text), None) => prompts.text(&text).map_err(fail("prompt"))?,
+                (None, Some(messages)) => prompts.chat(&messages, "").map_err(fail("messages"))?,
+                _ => return Err(ApiError::invalid("prompt", "give either a prompt or messages")),
+            };
+            let response = prompts.vocab().tokenize(&response, false, false);
+            let response = response.map_err(|e| ApiError::of_tokens("response", &e, &e))?;
+            if response.is_empty() {
+                return Err(ApiError::invalid("response", "is empty"));
+            }
+            Ok((prompt, response))
+        })
+        .await?;
     let (prompt, given, came) = (Arc::new(prompt), weights.clone(), Instant::now());
     let mut events = server.submit(|sender| {
         let (task, events) = (Task::Score(response), sender.clone());
