@@ -2,6 +2,7 @@
 
 use super::GgufFile;
 use super::error::Fault;
+use super::tensor::TensorInfo;
 use super::value::Value;
 
 /// Checks the metadata and the tensor pairs of a LoRA adapter.
@@ -32,4 +33,37 @@ pub(super) fn check(file: &GgufFile) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Whether a sound adapter can be put on a model: what llama.cpp asks of it, told by its name. Else why not.
+pub(super) fn fits(adapter: &GgufFile, model: &GgufFile) -> Result<(), String> {
+    let (own, other) = (adapter.architecture().unwrap_or_default(), model.architecture().unwrap_or_default());
+    if own != other {
+        return Err(format!("it was trained on the architecture {own}, and the model is {other}"));
+    }
+    for a in adapter.tensors() {
+        let Some(target) = a.name.strip_suffix(".lora_a") else { continue };
+        let Some(b) = adapter.tensor(&format!("{target}.lora_b")) else { continue };
+        let Some(of_model) = model.any_tensor(target) else {
+            return Err(format!("the model has no tensor {target}"));
+        };
+        // Of an embedding A and B have changed places.
+        let (n_in, n_out) = match target.ends_with("token_embd.weight") {
+            true => (dim(b, 1), dim(a, 1)),
+            false if dim(a, 1) != dim(b, 0) => {
+                return Err(format!("the two matrices of {target} have ranks {} and {}", dim(a, 1), dim(b, 0)));
+            }
+            false => (dim(a, 0), dim(b, 1)),
+        };
+        let (rows, columns) = (dim(of_model, 0), dim(of_model, 1));
+        if (n_in, n_out) != (rows, columns) {
+            return Err(format!("{target} is {rows} × {columns} in the model, and {n_in} × {n_out} in the adapter"));
+        }
+    }
+    Ok(())
+}
+
+/// A dimension as ggml sees it, which fills up with ones.
+fn dim(tensor: &TensorInfo, i: usize) -> u64 {
+    tensor.dims.get(i).copied().unwrap_or(1)
 }

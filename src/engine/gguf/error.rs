@@ -15,6 +15,20 @@ pub enum GgufError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A link to a file that is not there, as in a cache whose download was not finished.
+    #[error("{path} is a link to {target}, which does not exist; download the file again", path = path.display(), target = target.display())]
+    DanglingLink {
+        /// The path as given.
+        path: PathBuf,
+        /// What the link names.
+        target: PathBuf,
+    },
+    /// An address on the web.
+    #[error("{path}: only files on this machine can be read; download the file and give its path", path = path.display())]
+    Remote {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// The path is a folder.
     #[error("{path} is a directory, not a GGUF file{hint}", path = path.display())]
     Directory {
@@ -111,18 +125,18 @@ pub enum GgufError {
         /// What was asked for.
         wanted: ModelKind,
     },
-    /// A model split over several files, of which one is absent.
-    #[error("{path} is one of {n_parts} parts, and {missing} is not beside it; download all parts", path = path.display(), missing = missing.display())]
+    /// A model split over several files, of which some are absent.
+    #[error("{path} is one of {n_parts} parts, and {missing} beside it; download all parts into one folder", path = path.display(), missing = absent(missing))]
     MissingPart {
         /// The path as given.
         path: PathBuf,
-        /// The absent part.
-        missing: PathBuf,
+        /// The absent parts.
+        missing: Vec<PathBuf>,
         /// How many parts there are.
         n_parts: u64,
     },
     /// A later part of a split model was given in place of its first.
-    #[error("{path} is part {part} of a model of {n_parts} files; give the first part", path = path.display())]
+    #[error("{path} is part {part} of a model of {n_parts} files; give the first part, {first}", path = path.display())]
     NotFirstPart {
         /// The path as given.
         path: PathBuf,
@@ -130,6 +144,18 @@ pub enum GgufError {
         part: u64,
         /// How many parts there are.
         n_parts: u64,
+        /// Where the first part is, in words.
+        first: String,
+    },
+    /// The first part of a split model under a name from which the others cannot be found.
+    #[error("{path} is the first of {n_parts} parts, and the others are found by its name, which must end in {ending}; give the parts their own names again", path = path.display())]
+    PartName {
+        /// The path as given.
+        path: PathBuf,
+        /// How many parts there are.
+        n_parts: u64,
+        /// The end of the name that it should have.
+        ending: String,
     },
     /// The operating system refused to read or write.
     #[error("{path}: {source}", path = path.display())]
@@ -147,6 +173,18 @@ pub enum GgufError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// The names of absent files, a few of them, with their verb.
+fn absent(missing: &[PathBuf]) -> String {
+    const SHOWN: usize = 5;
+    let names = missing.iter().take(SHOWN).map(|path| path.file_name().unwrap_or_default().display().to_string());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match missing.len() {
+        1 => format!("{names} is not"),
+        n if n <= SHOWN => format!("{names} are not"),
+        n => format!("{names} and {} more are not", n - SHOWN),
+    }
 }
 
 /// What the inner readers report; [`GgufFile::open`](super::GgufFile::open) adds the path.

@@ -111,6 +111,19 @@ fn check_embedding(file: &GgufFile) -> Result<(), Fault> {
     }
 }
 
+/// The longest context that a model gives sense in. llama.cpp stretches the context that positions were trained for by the file's
+/// factor, and takes that to be the file's context where it names no original one.
+pub(super) fn n_ctx_reach(file: &GgufFile) -> Option<u64> {
+    let trained = file.n_ctx_train()?;
+    let number = |name| file.hparam(name).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 1.0);
+    let factor = number("rope.scaling.factor").or_else(|| number("rope.scale_linear")).unwrap_or(1.0);
+    if file.hparam("rope.scaling.type").and_then(Value::as_str) == Some("none") {
+        return Some(trained);
+    }
+    let original = file.hparam_u64("rope.scaling.original_context_length").unwrap_or(trained);
+    Some(trained.max((original as f64 * factor) as u64))
+}
+
 /// Models with state-space or RWKV layers may have no attention heads at all.
 pub(super) fn is_recurrent(file: &GgufFile) -> bool {
     let (ssm, wkv) = (file.hparam_key("ssm."), file.hparam_key("wkv."));

@@ -1,6 +1,7 @@
 //! What a GGUF file holds.
 
 use super::GgufFile;
+use super::split::is_split;
 use std::fmt;
 
 /// What a GGUF file holds.
@@ -17,9 +18,30 @@ pub enum ModelKind {
     Embedding,
     /// The image or audio part of a multimodal model (mmproj).
     Projector,
+    /// A model that makes pictures or films.
+    Image,
     /// An importance matrix or a control vector.
     Other,
 }
+
+/// Architectures of models that make pictures or films, as the tools that run those name them.
+const IMAGES: &[&str] = &[
+    "flux",
+    "sd1",
+    "sd3",
+    "sdxl",
+    "aura",
+    "auraflow",
+    "ltxv",
+    "hyvid",
+    "wan",
+    "cosmos",
+    "hidream",
+    "lumina2",
+    "qwen_image",
+    "chroma",
+    "z_image",
+];
 
 /// Architectures of encoders: they have no next-token output.
 const ENCODERS: &[&str] = &[
@@ -52,7 +74,9 @@ impl ModelKind {
         match architecture {
             "clip" => ModelKind::Projector,
             "controlvector" | "imatrix" => ModelKind::Other,
-            _ if file.tensors().is_empty() => ModelKind::VocabOnly,
+            _ if IMAGES.contains(&architecture) => ModelKind::Image,
+            // The first file of a split model may have no tensors of its own.
+            _ if file.tensors().is_empty() && !is_split(&file.parsed) => ModelKind::VocabOnly,
             _ if ENCODERS.contains(&architecture) || pools || bidirectional => ModelKind::Embedding,
             _ => ModelKind::Model,
         }
@@ -61,7 +85,8 @@ impl ModelKind {
     /// What to do when `wanted` was asked for and the file is `self`.
     pub(super) fn advice(self, wanted: ModelKind) -> &'static str {
         match (wanted, self) {
-            (ModelKind::Adapter, _) => "give it as a model, and a LoRA adapter in GGUF here",
+            (ModelKind::Adapter, ModelKind::Model) => "give it as a model, and a LoRA adapter in GGUF here",
+            (ModelKind::Adapter, _) => "give a LoRA adapter in GGUF",
             (_, ModelKind::Adapter) => "give it under `lora:` of the model that it was trained on",
             (_, ModelKind::VocabOnly) => "give the file that has the weights too",
             (_, ModelKind::Embedding) => "it gives no next-token logits; give a causal language model",
@@ -79,6 +104,7 @@ impl fmt::Display for ModelKind {
             ModelKind::VocabOnly => "a vocabulary without weights",
             ModelKind::Embedding => "an embedding model",
             ModelKind::Projector => "a multimodal projector",
+            ModelKind::Image => "a model for pictures or films",
             ModelKind::Other => "a helper file (importance matrix or control vector)",
         })
     }

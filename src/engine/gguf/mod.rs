@@ -40,6 +40,8 @@ pub struct GgufFile {
     size: u64,
     version: u32,
     parsed: Parsed,
+    /// The later files of a split model.
+    rest: Vec<Parsed>,
     kind: ModelKind,
 }
 
@@ -54,23 +56,29 @@ impl GgufFile {
     ///
     /// Reads the metadata only, once: about 30 ms for a vocabulary of 128 thousand tokens.
     pub fn open(path: impl AsRef<Path>) -> Result<GgufFile, GgufError> {
-        let path = path.as_ref().to_path_buf();
-        let io = |path: &Path, source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound => GgufError::NotFound { path: path.to_path_buf() },
+        let path = path.as_ref();
+        let (size, version, parsed) = Self::parse(path)?;
+        Self::checked(path.to_path_buf(), size, version, parsed)
+    }
+
+    /// Reads a file on disk, as far as it is GGUF at all: its size, version and contents.
+    fn parse(path: &Path) -> Result<(u64, u32, Parsed), GgufError> {
+        let io = |source: std::io::Error| match source.kind() {
+            ErrorKind::NotFound => split::not_found(path),
             _ => GgufError::Io { path: path.to_path_buf(), source },
         };
-        let metadata = fs::metadata(&path).map_err(|e| io(&path, e))?;
+        let metadata = fs::metadata(path).map_err(io)?;
         if metadata.is_dir() {
-            let hint = split::directory_hint(&path);
-            return Err(GgufError::Directory { path, hint });
+            return Err(GgufError::Directory { path: path.to_path_buf(), hint: split::directory_hint(path) });
         }
         if !metadata.is_file() {
             // A pipe has no size to check against, and llama.cpp cannot map it.
             let source = std::io::Error::new(ErrorKind::InvalidInput, "not a regular file; give a GGUF file on disk");
-            return Err(GgufError::Io { path, source });
+            return Err(GgufError::Io { path: path.to_path_buf(), source });
         }
-        let file = File::open(&path).map_err(|e| io(&path, e))?;
-        Self::read(path, BufReader::with_capacity(1 << 18, file), metadata.len())
+        let file = File::open(path).map_err(io)?;
+        let (version, parsed) = Self::read(path, BufReader::with_capacity(1 << 18, file), metadata.len())?;
+        Ok((metadata.len(), version, parsed))
     }
 
     /// Reads and checks a causal language model, as a base or an ARM must be.
@@ -98,33 +106,38 @@ impl GgufFile {
         }
     }
 
-    /// Reads a file of `size` bytes from `source`; `path` is for messages, and to find the other parts of a split model.
-    fn read(path: PathBuf, mut source: impl BufRead, size: u64) -> Result<GgufFile, GgufError> {
+    /// Reads a file of `size` bytes from `source`; `path` is for messages.
+    fn read(path: &Path, mut source: impl BufRead, size: u64) -> Result<(u32, Parsed), GgufError> {
         let version = match source.fill_buf() {
-            Ok(head) => header::check(&path, head, size)?,
-            Err(source) => return Err(GgufError::Io { path, source }),
+            Ok(head) => header::check(path, head, size)?,
+            Err(source) => return Err(GgufError::Io { path: path.to_path_buf(), source }),
         };
-        let parsed = match parse::parse(&mut Reader::new(source, size), size) {
-            Ok(parsed) => parsed,
-            Err(fault) => return Err(fault.at(path, size)),
-        };
-        let mut file = GgufFile { path, size, version, parsed, kind: ModelKind::Other };
+        let parsed = parse::parse(&mut Reader::new(source, size), size);
+        Ok((version, parsed.map_err(|fault| fault.at(path.to_path_buf(), size))?))
+    }
+
+    /// Judges what was read; `path` finds the other parts of a split model.
+    fn checked(path: PathBuf, size: u64, version: u32, parsed: Parsed) -> Result<GgufFile, GgufError> {
+        split::check_is_first(&path, &parsed)?;
+        let mut file = GgufFile { path, size, version, parsed, rest: Vec::new(), kind: ModelKind::Other };
         file.kind = ModelKind::of(&file);
         match file.check() {
-            Ok(()) => split::check(&file).map(|()| file),
-            Err(fault) => Err(fault.at(file.path, size)),
+            Ok(()) => file.rest = split::rest(&file)?,
+            Err(fault) => return Err(fault.at(file.path, size)),
         }
+        Ok(file)
     }
 
     fn check(&self) -> Result<(), Fault> {
-        if self.architecture().is_none_or(str::is_empty) {
+        // Helper files of some kinds say what they are by their type alone.
+        if self.kind != ModelKind::Other && self.architecture().is_none_or(str::is_empty) {
             return Err(Fault::MissingKey("general.architecture".to_owned()));
         }
         match self.kind {
             ModelKind::Model => hparams::check(self).and_then(|()| vocabulary::check(self)),
             ModelKind::VocabOnly => vocabulary::check(self),
             ModelKind::Adapter => adapter::check(self),
-            ModelKind::Embedding | ModelKind::Projector | ModelKind::Other => Ok(()),
+            ModelKind::Embedding | ModelKind::Projector | ModelKind::Image | ModelKind::Other => Ok(()),
         }
     }
 
@@ -198,14 +211,40 @@ impl GgufFile {
         self.hparam_u64("context_length")
     }
 
+    /// The longest context that the model gives sense in, in tokens: what it was trained for, or what the file's RoPE scaling
+    /// stretches that to.
+    pub fn n_ctx_reach(&self) -> Option<u64> {
+        hparams::n_ctx_reach(self)
+    }
+
+    /// Whether this adapter can be put on `model`: else why not.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not fit, in words.
+    pub fn fits(&self, model: &GgufFile) -> Result<(), String> {
+        adapter::fits(self, model)
+    }
+
     /// Whether it keeps a state of its own, beside keys and values or in place of them.
     pub fn is_recurrent(&self) -> bool {
         hparams::is_recurrent(self)
     }
 
-    /// All tensors, in the order of the file.
+    /// All tensors of this file, in its order.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.parsed.tensors
+    }
+
+    /// All tensors, those of a split model's other files too.
+    pub fn all_tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.tensors().iter().chain(self.rest.iter().flat_map(|part| &part.tensors))
+    }
+
+    /// The tensor of this name, in whichever file of a split model.
+    pub(crate) fn any_tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let mut files = std::iter::once(&self.parsed).chain(&self.rest);
+        files.find_map(|file| file.tensor_index.get(name).map(|i| &file.tensors[*i]))
     }
 
     /// The tensor of this name.
@@ -215,19 +254,19 @@ impl GgufFile {
 
     /// Number of parameters: the numbers in all tensors.
     pub fn n_params(&self) -> u64 {
-        self.tensors().iter().map(TensorInfo::n_elements).fold(0, u64::saturating_add)
+        self.all_tensors().map(TensorInfo::n_elements).fold(0, u64::saturating_add)
     }
 
     /// Bytes of all tensors: what the weights take in memory.
     pub fn n_tensor_bytes(&self) -> u64 {
-        self.tensors().iter().map(|t| t.n_bytes).sum()
+        self.all_tensors().map(|t| t.n_bytes).sum()
     }
 
     /// The quantisation as files are named after it, such as `Q4_K_M`; of the commonest tensor type where the file names none.
     pub fn file_type(&self) -> Option<&'static str> {
         self.u64("general.file_type").and_then(tensor::file_type_name).or_else(|| {
             let mut elements = BTreeMap::<TensorType, u64>::new();
-            for tensor in self.tensors() {
+            for tensor in self.all_tensors() {
                 let sum = elements.entry(tensor.ty).or_default();
                 *sum = sum.saturating_add(tensor.n_elements());
             }

@@ -27,7 +27,9 @@ fn model(edit: impl FnOnce(GgufWriter<'static>) -> GgufWriter<'static>) -> Vec<u
 }
 
 fn read(bytes: &[u8]) -> Result<GgufFile, GgufError> {
-    GgufFile::read(PathBuf::from("x.gguf"), bytes, bytes.len() as u64)
+    let (path, size) = (PathBuf::from("x.gguf"), bytes.len() as u64);
+    let (version, parsed) = GgufFile::read(&path, bytes, size)?;
+    GgufFile::checked(path, size, version, parsed)
 }
 
 fn message(bytes: &[u8]) -> String {
@@ -128,14 +130,27 @@ fn a_huge_count_takes_no_memory() {
 
 #[test]
 fn what_is_not_gguf_is_named_for_what_it_is() {
-    let cases: [(&[u8], &str); 7] = [
+    let cases: [(&[u8], &str); 20] = [
         (b"", "is empty"),
         (b"Hello, world", "starts with \"Hello, world\""),
         (b"<!DOCTYPE html>", "a web page"),
-        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-        (b"PK\x03\x04abcdefgh", "convert_hf_to_gguf.py"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12", "git lfs pull"),
+        (b"\x10\x02\0\0\0\0\0\0{\"a\":{}}", "safetensors"),
+        (b"PK\x03\x04\x14\0\0\0\0\0archive/data.pkl", "PyTorch weights"),
+        (b"\x80\x02}q\0X\0\0\0\0\0\0", "PyTorch weights"),
+        (b"PK\x03\x04\x14\0\0\0\0\0model.gguf", "a zip archive; unpack it"),
+        (b"\x1f\x8b\x08\x08\0\0\0\0", "gzip; unpack it"),
+        (b"\x28\xb5\x2f\xfd\0\0\0\0", "compressed file; unpack it"),
+        (b"\x04\0\0\0\x18\0\0\0blk.0.attn_q.weight", "an importance matrix"),
+        (b"Entry not found", "a server's answer"),
+        (b"Invalid username or password.", "a server's answer"),
+        (b"{\"error\": \"gated\"}", "JSON"),
+        (&[0; 64], "a download that was not finished"),
         (b"GG", "incomplete"),
         (b"lmgg\x01\0\0\0", "old ggml format"),
+        (b"algg\x01\0\0\0", "old ggml format"),
+        (b"7z\xbc\xaf\x27\x1c\0\x04", "unpack it"),
+        (b"\xfd7zXZ\0\0\x04", "unpack it"),
     ];
     for (bytes, words) in cases {
         assert!(message(bytes).contains(words), "{}", message(bytes));
@@ -196,8 +211,39 @@ fn the_kind_is_told_from_the_metadata() {
     assert_eq!(kind("general.architecture", "clip".into()).ok(), Some(ModelKind::Projector));
     assert_eq!(kind("general.type", "mmproj".into()).ok(), Some(ModelKind::Projector));
     assert_eq!(kind("general.type", "imatrix".into()).ok(), Some(ModelKind::Other));
+    assert_eq!(kind("general.architecture", "flux".into()).ok(), Some(ModelKind::Image));
     let said = kind("general.type", "adapter".into()).expect_err("not an adapter").to_string();
     assert!(said.contains("adapter.type"), "{said}");
+}
+
+#[test]
+fn an_importance_matrix_needs_no_architecture_to_be_known() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("imatrix.gguf");
+    let writer = GgufWriter::new(&path).meta("general.type", "imatrix").meta("imatrix.chunk_count", 3u32);
+    writer
+        .tensor("blk.0.attn_q.weight.in_sum2", &[8, 1], TensorType::F32, vec![0u8; 32])
+        .finish()
+        .expect("it is written");
+    let said = GgufFile::open_model(&path).expect_err("no model").to_string();
+    assert!(said.contains("is a helper file (importance matrix or control vector), not a language model"), "{said}");
+}
+
+#[test]
+fn a_context_reaches_as_far_as_the_files_rope_scaling_stretches_it() {
+    let reach = |keys: &[(&str, Value)]| {
+        let add = |w: GgufWriter<'static>| keys.iter().fold(w, |w, (key, value)| w.meta(key, value.clone()));
+        read(&model(add)).expect("a sound file").n_ctx_reach()
+    };
+    let (factor, kind, original) =
+        ("llama.rope.scaling.factor", "llama.rope.scaling.type", "llama.rope.scaling.original_context_length");
+    assert_eq!(reach(&[]), Some(64));
+    assert_eq!(reach(&[(factor, 4.0f32.into()), (kind, "yarn".into()), (original, 64u32.into())]), Some(256));
+    assert_eq!(reach(&[(factor, 4.0f32.into()), (kind, "yarn".into()), (original, 16u32.into())]), Some(64));
+    assert_eq!(reach(&[(factor, 2.0f32.into())]), Some(128), "without a type it is linear");
+    assert_eq!(reach(&[("llama.rope.scale_linear", 2.0f32.into())]), Some(128), "the older key");
+    assert_eq!(reach(&[(factor, 4.0f32.into()), (kind, "none".into())]), Some(64));
+    assert_eq!(reach(&[(factor, f32::NAN.into())]), Some(64));
 }
 
 #[test]

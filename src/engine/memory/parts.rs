@@ -33,9 +33,9 @@ impl Parts {
     /// Reads the sizes from a header.
     pub fn of(file: &GgufFile) -> Self {
         let hparam = |name| file.hparam_u64(name);
-        let n_layer = usize::try_from(hparam("block_count").unwrap_or(0)).unwrap_or(0).min(file.tensors().len());
+        let n_layer = usize::try_from(hparam("block_count").unwrap_or(0)).unwrap_or(0).min(file.all_tensors().count());
         let (mut layers, mut input, mut output) = (vec![0u64; n_layer], 0u64, 0u64);
-        for tensor in file.tensors() {
+        for tensor in file.all_tensors() {
             let layer = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             let part = match layer.and_then(|layer| layers.get_mut(layer)) {
                 Some(layer) => layer,
@@ -44,7 +44,7 @@ impl Parts {
             };
             *part = part.saturating_add(tensor.n_bytes);
         }
-        let tied = file.tensor("output.weight").is_none();
+        let tied = file.any_tensor("output.weight").is_none();
         let n_head = hparam("attention.head_count").unwrap_or(1).max(1);
         let head = hparam("embedding_length").unwrap_or(0) / n_head;
         let n_k = hparam("attention.key_length").unwrap_or(head);
