@@ -6,6 +6,8 @@ use std::ffi::CString;
 use std::path::Path;
 use thiserror::Error;
 
+use super::gguf::{GgufError, GgufFile};
+
 /// A target of [`quantize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileType {
@@ -23,13 +25,21 @@ pub enum FileType {
 
 /// Why a file could not be quantised.
 #[derive(Debug, Error)]
-#[error(
-    "llama.cpp could not write {output} from {input} (code {code}); is the disk full, or the input no whole model?"
-)]
-pub struct QuantizeError {
-    input: String,
-    output: String,
-    code: u32,
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// The input is not a sound model.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// llama.cpp refused.
+    #[error("llama.cpp could not write {output} from {input} (code {code}); is the disk full?")]
+    Refused {
+        /// The model.
+        input: String,
+        /// What was to be written.
+        output: String,
+        /// What llama.cpp answered.
+        code: u32,
+    },
 }
 
 /// Writes `input`, a whole model, as `output` in another type. Already quantised tensors are allowed as input.
@@ -38,7 +48,13 @@ pub struct QuantizeError {
 ///
 /// [`QuantizeError`] when llama.cpp refuses.
 pub fn quantize(input: &Path, output: &Path, file_type: FileType) -> Result<(), QuantizeError> {
-    let fail = |code| QuantizeError { input: input.display().to_string(), output: output.display().to_string(), code };
+    // llama.cpp ends the process on some malformed files.
+    GgufFile::open_model(input)?;
+    let fail = |code| QuantizeError::Refused {
+        input: input.display().to_string(),
+        output: output.display().to_string(),
+        code,
+    };
     let c_path = |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| fail(u32::MAX));
     let (c_input, c_output) = (c_path(input)?, c_path(output)?);
     // SAFETY: takes nothing and returns a plain struct.

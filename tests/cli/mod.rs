@@ -1,6 +1,7 @@
 //! The binary, as a user runs it.
 
 mod bad_input;
+mod context;
 mod generate;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;

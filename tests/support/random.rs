@@ -1,5 +1,6 @@
 //! Small models and adapters of random weights, in F32: any architecture, rank and target.
 
+use std::ops::Range;
 use std::path::Path;
 
 use genarm::engine::gguf::{GgufFile, GgufWriter, TensorType, Value};
@@ -118,4 +119,32 @@ pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, n_v
         );
     }
     writer.finish().expect("the adapter is written");
+}
+
+/// Writes `value` over some numbers of an F32 tensor: what damage, or a model that overflows, leaves in a file.
+pub fn poison(path: &Path, tensor: &str, numbers: Range<usize>, value: f32) {
+    let file = GgufFile::open(path).expect("a sound file");
+    let info = file.tensor(tensor).expect("the tensor");
+    assert_eq!(info.ty, TensorType::F32);
+    let start = usize::try_from(info.offset).expect("an offset");
+    let mut bytes = std::fs::read(path).expect("the file");
+    for i in numbers {
+        bytes[start + 4 * i..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    std::fs::write(path, bytes).expect("the file is written");
+}
+
+/// Writes a copy of a model of F32 tensors with other or further metadata.
+pub fn copy_with(from: &Path, to: &Path, keys: &[(&str, Value)]) {
+    let file = GgufFile::open(from).expect("a sound file");
+    let bytes = std::fs::read(from).expect("the file");
+    let kept = file.metadata().iter().filter(|(key, _)| keys.iter().all(|(other, _)| key != other));
+    let mut writer = kept.fold(GgufWriter::new(to), |writer, (key, value)| writer.meta(key, value.clone()));
+    writer = keys.iter().fold(writer, |writer, (key, value)| writer.meta(key, value.clone()));
+    for tensor in file.tensors() {
+        let start = usize::try_from(tensor.offset).expect("an offset");
+        let data = bytes[start..][..usize::try_from(tensor.n_bytes).expect("a length")].to_vec();
+        writer = writer.tensor(&tensor.name, &tensor.dims, tensor.ty, data);
+    }
+    writer.finish().expect("the copy is written");
 }

@@ -2,99 +2,17 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use llama_cpp_sys_2 as sys;
 
 use super::backend::{abort_requested, interrupt_flag};
+use super::blocks::Blocks;
 use super::lora::Lora;
-use super::mask::{Blocks, Mask, mask_node};
+use super::mask::{Mask, mask_node};
 use super::model::Model;
+use super::params::{ContextParams, FlashAttention};
 use crate::expert::{ExpertError, Token};
-
-/// Type of the K or V cache. The names are ggml's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[allow(missing_docs, non_camel_case_types)]
-pub enum CacheType {
-    F32,
-    #[default]
-    F16,
-    BF16,
-    Q8_0,
-    Q4_0,
-    Q4_1,
-    IQ4_NL,
-    Q5_0,
-    Q5_1,
-}
-
-impl CacheType {
-    fn raw(self) -> sys::ggml_type {
-        match self {
-            Self::F32 => sys::GGML_TYPE_F32,
-            Self::F16 => sys::GGML_TYPE_F16,
-            Self::BF16 => sys::GGML_TYPE_BF16,
-            Self::Q8_0 => sys::GGML_TYPE_Q8_0,
-            Self::Q4_0 => sys::GGML_TYPE_Q4_0,
-            Self::Q4_1 => sys::GGML_TYPE_Q4_1,
-            Self::IQ4_NL => sys::GGML_TYPE_IQ4_NL,
-            Self::Q5_0 => sys::GGML_TYPE_Q5_0,
-            Self::Q5_1 => sys::GGML_TYPE_Q5_1,
-        }
-    }
-
-    /// Bytes of `n` numbers, a multiple of 32.
-    pub fn bytes(self, n: u64) -> u64 {
-        match self {
-            Self::F32 => n * 4,
-            Self::F16 | Self::BF16 => n * 2,
-            Self::Q8_0 => n / 32 * 34,
-            Self::Q4_0 | Self::IQ4_NL => n / 32 * 18,
-            Self::Q4_1 => n / 32 * 20,
-            Self::Q5_0 => n / 32 * 22,
-            Self::Q5_1 => n / 32 * 24,
-        }
-    }
-
-    /// Whether it is made of blocks, which a V cache takes only under flash attention.
-    pub fn is_quantised(self) -> bool {
-        !matches!(self, Self::F32 | Self::F16 | Self::BF16)
-    }
-}
-
-/// Flash attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum FlashAttention {
-    /// Where the backend can.
-    #[default]
-    Auto,
-    /// Always.
-    On,
-    /// Never.
-    Off,
-}
-
-/// Settings of a context (`llama_context_params`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ContextParams {
-    /// Tokens that a sequence may have.
-    pub n_ctx: u32,
-    /// Sequences that the memory has room for, each of `n_ctx` tokens.
-    pub n_seq: u32,
-    /// Tokens that one call decodes at most.
-    pub n_batch: u32,
-    /// Tokens that the graph computes at once.
-    pub n_ubatch: u32,
-    /// Threads for one token.
-    pub n_threads: u32,
-    /// Threads for a prompt.
-    pub n_threads_batch: u32,
-    /// Type of the K cache.
-    pub type_k: CacheType,
-    /// Type of the V cache.
-    pub type_v: CacheType,
-    /// Flash attention.
-    pub flash_attention: FlashAttention,
-}
 
 /// Why there is no context.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +34,22 @@ pub enum ContextError {
         /// The model's file.
         model: String,
     },
+    /// An adapter was loaded on another model.
+    #[error("a LoRA adapter of {other} cannot be applied to {model}: load it on that model")]
+    ForeignLora {
+        /// The model's file.
+        model: String,
+        /// The file of the adapter's model.
+        other: String,
+    },
+}
+
+/// The state of one sequence of one context, as [`Context::save`] made it.
+#[derive(Debug, Default)]
+pub struct SavedState {
+    bytes: Vec<u8>,
+    /// The context that it belongs to; 0 is none.
+    context: u64,
 }
 
 /// The adapters of a context.
@@ -131,9 +65,16 @@ pub enum Adapters {
 #[derive(Debug)]
 pub struct Context {
     raw: NonNull<sys::llama_context>,
+    /// A number that no other context of the process has.
+    id: u64,
     batch: sys::llama_batch,
     n_vocab: usize,
     n_ctx: usize,
+    n_seq: usize,
+    /// Tokens of the batch that get logits.
+    n_pushed: usize,
+    /// Rows of logits that the last decode has left.
+    n_rows: usize,
     /// Adapters outlive the context that applies them.
     adapters: Vec<Lora>,
     applied: bool,
@@ -145,6 +86,8 @@ pub struct Context {
 // SAFETY: a context may move between threads; `&mut` keeps two from using it at once.
 unsafe impl Send for Context {}
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// Above so many tokens of experts without an adapter, taking the adapters off costs less than computing them to be masked.
 const N_UNADAPTED: usize = 32;
 
@@ -155,10 +98,16 @@ impl Context {
     ///
     /// [`ContextError`].
     pub fn new(model: &Arc<Model>, adapters: Adapters, params: &ContextParams) -> Result<Self, ContextError> {
+        let name = || model.file().path().display().to_string();
         let (adapters, mut mask) = match adapters {
             Adapters::All(loras) => (loras, None),
             Adapters::Stack(stack, blocks) => (vec![stack], Some(Box::new(Mask::new(blocks)))),
         };
+        if let Some(foreign) = adapters.iter().find(|lora| !Arc::ptr_eq(lora.model(), model)) {
+            let other = foreign.model().file().path().display().to_string();
+            return Err(ContextError::ForeignLora { model: name(), other });
+        }
+        model.warn_of_context(params.n_ctx);
         // A masked batch is computed as a whole, so that the columns of its nodes are the batch's tokens.
         let n_batch = if mask.is_some() { params.n_batch.min(params.n_ubatch) } else { params.n_batch };
         // SAFETY: no arguments.
@@ -186,16 +135,29 @@ impl Context {
             raw.cb_eval = Some(mask_node);
             raw.cb_eval_user_data = (&raw mut **mask).cast();
         }
-        let name = || model.file().path().display().to_string();
+        let guard = model.read_adapters();
         // SAFETY: the model is loaded, and the parameters are llama.cpp's defaults but for the members set above.
         let ctx = unsafe { sys::llama_init_from_model(model.as_ptr(), raw) };
+        drop(guard);
         let ctx = NonNull::new(ctx).ok_or_else(|| ContextError::Refused { n_ctx: params.n_ctx, model: name() })?;
+        // SAFETY: a context. llama.cpp may have changed what was asked for, and the batch needs room for as many.
+        let n_batch = unsafe { sys::llama_n_batch(ctx.as_ptr()) };
         // SAFETY: plain numbers. It aborts only where malloc fails for these few kilobytes.
         let batch = unsafe { sys::llama_batch_init(i32::try_from(n_batch).unwrap_or(i32::MAX), 0, 1) };
-        let n_vocab = model.vocab().n_tokens();
-        let n_ctx = params.n_ctx as usize;
-        let model = Arc::clone(model);
-        let mut context = Self { raw: ctx, batch, n_vocab, n_ctx, adapters, applied: false, mask, model };
+        let mut context = Self {
+            raw: ctx,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            batch,
+            n_vocab: model.vocab().n_tokens(),
+            n_ctx: params.n_ctx as usize,
+            n_seq: params.n_seq as usize,
+            n_pushed: 0,
+            n_rows: 0,
+            adapters,
+            applied: false,
+            mask,
+            model: Arc::clone(model),
+        };
         context.apply_adapters(true).map_err(|()| ContextError::Lora { model: name() })?;
         Ok(context)
     }
@@ -233,7 +195,7 @@ impl Context {
 
     /// Tokens that one [`decode`](Self::decode) takes at most.
     pub fn n_batch(&self) -> usize {
-        // SAFETY: see `n_ctx`. llama.cpp may have lowered what was asked for; the batch has room for that.
+        // SAFETY: see `n_ctx`.
         unsafe { sys::llama_n_batch(self.raw.as_ptr()) as usize }
     }
 
@@ -247,9 +209,10 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// When there are more tokens than [`room`](Self::room), or fewer than `k`.
+    /// When there are more tokens than [`room`](Self::room), or fewer than `k`, or there is no such sequence.
     pub fn push(&mut self, seq: usize, tokens: &[Token], first: usize, k: usize, part: Option<u8>) {
         assert!(tokens.len() <= self.room() && k <= tokens.len(), "a batch of {} tokens, {k} rows", tokens.len());
+        assert!(seq < self.n_seq, "sequence {seq} of {}", self.n_seq);
         let start = self.batch.n_tokens as usize;
         for (i, &token) in tokens.iter().enumerate() {
             let output = i + k >= tokens.len();
@@ -266,6 +229,7 @@ impl Context {
             }
         }
         self.batch.n_tokens += tokens.len() as i32;
+        self.n_pushed += k;
     }
 
     /// Decodes the batch, and empties it.
@@ -275,6 +239,8 @@ impl Context {
     /// What llama.cpp answered; some of the tokens may then be in memory.
     pub fn decode(&mut self) -> Result<(), ExpertError> {
         let n_tokens = self.batch.n_tokens as usize;
+        let n_pushed = std::mem::take(&mut self.n_pushed);
+        self.n_rows = 0;
         let failed = |code| ExpertError::Decode { code, n_tokens };
         if let Some(mask) = &mut self.mask {
             let adapted = mask.begin();
@@ -283,8 +249,10 @@ impl Context {
             }
         }
         self.check_servers()?;
-        // SAFETY: the batch is filled as llama_decode reads it, and token ids were checked by the caller's `check_request`.
+        let guard = self.model.read_adapters();
+        // SAFETY: the batch is filled as llama_decode reads it; it refuses token ids outside the vocabulary.
         let code = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch) };
+        drop(guard);
         self.batch.n_tokens = 0;
         // A device may still be computing: the mask is part of that.
         let masked = match &mut self.mask {
@@ -296,11 +264,13 @@ impl Context {
             None => true,
         };
         match code {
-            0 if masked => self.check_servers(),
-            0 => Err(ExpertError::Unmasked),
-            2 => Err(ExpertError::Interrupted),
-            code => Err(failed(code)),
+            0 if masked => self.check_servers()?,
+            0 => return Err(ExpertError::Unmasked),
+            2 => return Err(ExpertError::Interrupted),
+            code => return Err(failed(code)),
         }
+        self.n_rows = n_pushed;
+        Ok(())
     }
 
     /// Refuses what was computed with a server that is lost: its numbers are made up. Costs nothing without servers.
@@ -315,41 +285,61 @@ impl Context {
         }
     }
 
-    /// Rows `first..first + k` of the last successful [`decode`](Self::decode), in the order in which they were pushed: `k × n_vocab`.
-    pub fn logits(&self, first: usize, k: usize) -> &[f32] {
-        // SAFETY: after a decode with first + k outputs, llama.cpp holds as many rows of n_vocab numbers in one buffer, in the order of
-        // the batch, until the next decode, which needs `&mut self`.
-        unsafe {
-            let logits = sys::llama_get_logits(self.raw.as_ptr());
-            if logits.is_null() {
-                &[]
-            } else {
-                std::slice::from_raw_parts(logits.add(first * self.n_vocab), k * self.n_vocab)
-            }
+    /// Rows `first..first + k` of the last [`decode`](Self::decode), in the order in which they were pushed: `k × n_vocab`. `None`
+    /// where it left fewer rows: after one that failed there are none.
+    pub fn logits(&self, first: usize, k: usize) -> Option<&[f32]> {
+        if first.checked_add(k)? > self.n_rows {
+            return None;
         }
+        // SAFETY: see `n_ctx`.
+        let logits = unsafe { sys::llama_get_logits(self.raw.as_ptr()) };
+        // SAFETY: after a decode with `n_rows` outputs, llama.cpp holds as many rows of n_vocab numbers in one buffer, in the order
+        // of the batch, until the next decode, which needs `&mut self`.
+        (!logits.is_null())
+            .then(|| unsafe { std::slice::from_raw_parts(logits.add(first * self.n_vocab), k * self.n_vocab) })
     }
 
-    /// Drops the positions of a sequence from `first` on. Returns whether the memory could; if not, it is as before.
+    /// Drops the positions of a sequence from `first` on. Returns whether the memory could; if not, it is as before. A context has
+    /// nothing to drop of a sequence that it does not have.
     pub fn truncate(&mut self, seq: usize, first: usize) -> bool {
-        // SAFETY: see `n_ctx`; a context of a model with a decoder has memory.
-        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), seq as i32, first as i32, -1) }
+        let (Some(seq), Ok(first)) = (self.seq(seq), i32::try_from(first)) else { return false };
+        // SAFETY: see `n_ctx`; a context of a model with a decoder has memory, and this sequence.
+        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), seq, first, -1) }
+    }
+
+    /// Drops all sequences, and overwrites what they held.
+    pub fn clear(&mut self) {
+        // SAFETY: see `truncate`.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw.as_ptr()), true) }
     }
 
     /// A copy of a sequence's state, for memories that cannot be truncated.
-    pub fn save(&mut self, seq: usize, state: &mut Vec<u8>) -> bool {
-        let seq = seq as i32;
+    pub fn save(&mut self, seq: usize, state: &mut SavedState) -> bool {
+        let Some(seq) = self.seq(seq) else { return false };
+        let bytes = &mut state.bytes;
+        state.context = 0;
         // SAFETY: the buffer has the size that llama.cpp asks for.
-        unsafe {
-            state.resize(sys::llama_state_seq_get_size(self.raw.as_ptr(), seq), 0);
-            sys::llama_state_seq_get_data(self.raw.as_ptr(), state.as_mut_ptr(), state.len(), seq) == state.len()
+        let saved = unsafe {
+            bytes.resize(sys::llama_state_seq_get_size(self.raw.as_ptr(), seq), 0);
+            sys::llama_state_seq_get_data(self.raw.as_ptr(), bytes.as_mut_ptr(), bytes.len(), seq) == bytes.len()
+        };
+        if saved {
+            state.context = self.id;
         }
+        saved
     }
 
-    /// Puts a saved state in the place of what is there.
-    pub fn restore(&mut self, seq: usize, state: &[u8]) -> bool {
+    /// Puts a saved state in the place of what is there. False, and nothing is changed, where this context has not saved it.
+    pub fn restore(&mut self, seq: usize, state: &SavedState) -> bool {
+        let Some(at) = self.seq(seq).filter(|_| state.context == self.id) else { return false };
         self.truncate(seq, 0);
         // SAFETY: the bytes come from `save` on this context.
-        unsafe { sys::llama_state_seq_set_data(self.raw.as_ptr(), state.as_ptr(), state.len(), seq as i32) > 0 }
+        unsafe { sys::llama_state_seq_set_data(self.raw.as_ptr(), state.bytes.as_ptr(), state.bytes.len(), at) > 0 }
+    }
+
+    /// The id of a sequence in C, if the context has it: llama.cpp ends the process on others.
+    fn seq(&self, seq: usize) -> Option<i32> {
+        i32::try_from(seq).ok().filter(|_| seq < self.n_seq)
     }
 }
 

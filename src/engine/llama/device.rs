@@ -46,9 +46,13 @@ impl Device {
     }
 
     /// Describes a device of a backend.
-    pub(super) fn of(dev: sys::ggml_backend_dev_t) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// `dev` is a device of a started backend.
+    pub(super) unsafe fn of(dev: sys::ggml_backend_dev_t) -> Self {
         let (mut memory_free, mut memory_total) = (0, 0);
-        // SAFETY: `dev` is a device of a started backend, as all below; both pointers are to numbers of that size.
+        // SAFETY: by the contract above, as all below; both pointers are to numbers of that size.
         unsafe { sys::ggml_backend_dev_memory(dev, &raw mut memory_free, &raw mut memory_total) };
         // SAFETY: names and descriptions are C strings that live as long as the device, which is for good.
         let text = |raw| unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned();
@@ -60,15 +64,19 @@ impl Device {
             name: text(name),
             description: text(description),
             backend: text(backend),
-            kind: kind(dev),
+            // SAFETY: by the contract above.
+            kind: unsafe { kind(dev) },
             memory_total: memory_total as u64,
             memory_free: memory_free as u64,
         }
     }
 }
 
-fn kind(dev: sys::ggml_backend_dev_t) -> DeviceKind {
-    // SAFETY: `dev` is a device of a started backend.
+/// # Safety
+///
+/// `dev` is a device of a started backend.
+unsafe fn kind(dev: sys::ggml_backend_dev_t) -> DeviceKind {
+    // SAFETY: by the contract above.
     match unsafe { sys::ggml_backend_dev_type(dev) } {
         sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
         sys::GGML_BACKEND_DEVICE_TYPE_GPU => DeviceKind::Gpu,
@@ -85,13 +93,15 @@ fn all() -> Vec<sys::ggml_backend_dev_t> {
 
 /// The devices of this machine, as ggml orders them.
 pub fn devices() -> Vec<Device> {
-    all().into_iter().map(Device::of).collect()
+    // SAFETY: `all` names devices of started backends.
+    all().into_iter().map(|dev| unsafe { Device::of(dev) }).collect()
 }
 
 /// The device of a name, in any case.
 pub(super) fn find(name: &str) -> Result<sys::ggml_backend_dev_t, LoadError> {
     let all = all();
-    let names: Vec<_> = all.iter().map(|dev| Device::of(*dev).name).collect();
+    // SAFETY: as in `devices`.
+    let names: Vec<_> = all.iter().map(|dev| unsafe { Device::of(*dev) }.name).collect();
     match names.iter().position(|n| n.eq_ignore_ascii_case(name)) {
         Some(index) => Ok(all[index]),
         None => Err(LoadError::Device { name: name.to_owned(), known: names.join(", ") }),
@@ -111,7 +121,8 @@ pub(super) fn list(params: &ModelParams) -> Result<Option<Vec<sys::ggml_backend_
     }
     for name in params.device.iter().flat_map(|names| names.split(',')).map(str::trim) {
         let dev = if name.eq_ignore_ascii_case("none") { continue } else { find(name)? };
-        if kind(dev) != DeviceKind::Cpu {
+        // SAFETY: `find` names a device of a started backend.
+        if unsafe { kind(dev) } != DeviceKind::Cpu {
             list.push(dev);
         }
     }
@@ -123,6 +134,7 @@ pub(super) fn list(params: &ModelParams) -> Result<Option<Vec<sys::ggml_backend_
 pub(super) fn any_used(list: Option<&[sys::ggml_backend_dev_t]>) -> bool {
     match list {
         Some(list) => list.len() > 1,
-        None => all().into_iter().any(|dev| matches!(kind(dev), DeviceKind::Gpu | DeviceKind::Integrated)),
+        // SAFETY: as in `devices`.
+        None => all().into_iter().any(|dev| matches!(unsafe { kind(dev) }, DeviceKind::Gpu | DeviceKind::Integrated)),
     }
 }

@@ -20,7 +20,17 @@ pub enum LoraError {
     #[error(transparent)]
     Path(#[from] LoadError),
     /// It is an adapter for another model.
-    #[error("{}: this adapter does not fit {}; it was made for another model (see --verbose)", path.display(), model.display())]
+    #[error("{}: this adapter does not fit {}: {why}; give the model that it was trained on", path.display(), model.display())]
+    Unfit {
+        /// The adapter.
+        path: PathBuf,
+        /// The model.
+        model: PathBuf,
+        /// The first thing that does not fit.
+        why: String,
+    },
+    /// llama.cpp refused it.
+    #[error("{}: llama.cpp cannot load this adapter on {} (see --verbose)", path.display(), model.display())]
     Refused {
         /// The adapter.
         path: PathBuf,
@@ -29,16 +39,15 @@ pub enum LoraError {
     },
 }
 
-/// A LoRA adapter on a model.
+/// A LoRA adapter on a model. Freed when it is dropped: a context that applies it owns it.
 #[derive(Debug)]
 pub struct Lora {
     raw: NonNull<sys::llama_adapter_lora>,
     scale: f32,
-    /// llama.cpp frees the adapter together with its model.
-    _model: Arc<Model>,
+    model: Arc<Model>,
 }
 
-// SAFETY: an adapter is read-only once loaded.
+// SAFETY: an adapter is read-only once loaded, and the model's lock guards the list of adapters that loading and freeing change.
 unsafe impl Send for Lora {}
 
 impl Lora {
@@ -48,12 +57,24 @@ impl Lora {
     ///
     /// [`LoraError`].
     pub fn load(model: &Arc<Model>, path: &Path, scale: f32) -> Result<Self, LoraError> {
-        GgufFile::open_adapter(path)?;
+        let of_model = || model.file().path().to_owned();
+        let file = GgufFile::open_adapter(path)?;
+        file.fits(model.file()).map_err(|why| LoraError::Unfit { path: path.to_owned(), model: of_model(), why })?;
         let c_path = c_path(path)?;
-        // SAFETY: the model is loaded, and `c_path` lives until the call returns; llama.cpp catches its own exceptions here.
+        let guard = model.change_adapters();
+        // SAFETY: the model is loaded, `c_path` lives until the call returns, and nothing reads the model's list of adapters
+        // while the lock is held; llama.cpp catches its own exceptions here.
         let raw = unsafe { sys::llama_adapter_lora_init(model.as_ptr(), c_path.as_ptr()) };
-        let refused = || LoraError::Refused { path: path.to_owned(), model: model.file().path().to_owned() };
-        Ok(Self { raw: NonNull::new(raw).ok_or_else(refused)?, scale, _model: Arc::clone(model) })
+        drop(guard);
+        let refused = || LoraError::Refused { path: path.to_owned(), model: of_model() };
+        let raw = NonNull::new(raw).ok_or_else(refused)?;
+        model.count_adapter(true);
+        Ok(Self { raw, scale, model: Arc::clone(model) })
+    }
+
+    /// The model that it was loaded on.
+    pub(super) fn model(&self) -> &Arc<Model> {
+        &self.model
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_adapter_lora {
@@ -63,5 +84,14 @@ impl Lora {
     /// The factor on it.
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+}
+
+impl Drop for Lora {
+    fn drop(&mut self) {
+        let _guard = self.model.change_adapters();
+        // SAFETY: the only owner; a context that applied the adapter has been freed before. The lock is held, as in `load`.
+        unsafe { sys::llama_adapter_lora_free(self.raw.as_ptr()) }
+        self.model.count_adapter(false);
     }
 }

@@ -5,24 +5,12 @@
 //! and the others are set to zero before B reads them. So each token is read with one adapter, and the weights of the
 //! model, which is what costs, are read once for all.
 
-use std::collections::HashMap;
 use std::ffi::{CStr, c_void};
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use llama_cpp_sys_2 as sys;
 
-/// Rows of a stacked `lora_a` that belong to one part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    /// The part of the stack.
-    pub part: u8,
-    /// Its rows.
-    pub rows: Range<usize>,
-}
-
-/// The blocks of each stacked matrix, by the name of its tensor (`blk.0.attn_q.weight.lora_a`).
-pub type Blocks = HashMap<String, Vec<Block>>;
+use super::blocks::{Block, Blocks, find, is_masked};
 
 /// What a batch's tokens keep of a stack of adapters.
 #[derive(Debug)]
@@ -83,27 +71,25 @@ impl Mask {
     /// # Safety
     ///
     /// `node` has been computed, and nobody reads or writes it during the call.
-    unsafe fn apply(&mut self, node: *mut sys::ggml_tensor, name: &str) {
-        self.n_seen += 1;
+    unsafe fn apply(&mut self, node: *mut sys::ggml_tensor, name: &[u8]) {
+        // Until the node is done it is a fault of the batch: so a panic is one too.
+        let fault = std::mem::replace(&mut self.fault, true);
         // SAFETY: by the contract above.
         let tensor = unsafe { &*node };
-        let Some(blocks) = self.blocks.get(name) else {
-            self.fault = true;
-            return;
-        };
+        let Some(blocks) = find(&self.blocks, name) else { return };
+        self.n_seen += 1;
         let n_columns = usize::try_from(tensor.ne[1]).unwrap_or(0);
         let n_rows = blocks.iter().map(|block| block.rows.end).max().unwrap_or(0);
         let columns = match n_columns {
-            0 => return,
-            n if n == self.tokens.len() => &self.tokens,
-            n if n == self.outputs.len() => &self.outputs,
-            _ => {
-                self.fault = true;
+            0 => {
+                self.fault = fault;
                 return;
             }
+            n if n == self.tokens.len() => &self.tokens,
+            n if n == self.outputs.len() => &self.outputs,
+            _ => return,
         };
         if tensor.type_ != sys::GGML_TYPE_F32 || tensor.ne[0] != n_rows as i64 || tensor.nb[0] != size_of::<f32>() {
-            self.fault = true;
             return;
         }
         // SAFETY: as above; rows are numbers, and columns `nb[1]` bytes apart.
@@ -114,6 +100,7 @@ impl Mask {
             // SAFETY: the tensor's `n_bytes` are in this process's memory, and ours during the call.
             let numbers = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<u8>(), n_bytes) };
             clear(numbers, tensor.nb[1], blocks, columns);
+            self.fault = fault;
             return;
         }
         self.copy.resize(n_bytes, 0);
@@ -122,6 +109,7 @@ impl Mask {
         clear(&mut self.copy, tensor.nb[1], blocks, columns);
         // SAFETY: as above.
         unsafe { sys::ggml_backend_tensor_set(node, self.copy.as_ptr().cast(), 0, n_bytes) };
+        self.fault = fault;
     }
 }
 
@@ -141,24 +129,25 @@ fn clear(numbers: &mut [u8], stride: usize, blocks: &[Block], columns: &[Option<
 /// `data` is the [`Mask`] of the context that computes, and nobody else uses it while it does.
 pub(super) unsafe extern "C" fn mask_node(node: *mut sys::ggml_tensor, ask: bool, data: *mut c_void) -> bool {
     // SAFETY: llama.cpp hands out nodes of a live graph, whose sources are NULL or live tensors with NUL-terminated names.
-    let name = unsafe {
+    let (name, n_rows) = unsafe {
         let source = (*node).src[0];
         if (*node).op != sys::GGML_OP_MUL_MAT || source.is_null() {
             return !ask;
         }
-        CStr::from_ptr((*source).name.as_ptr())
+        (CStr::from_ptr((*source).name.as_ptr()).to_bytes(), (*source).ne[1])
     };
-    if !name.to_bytes().ends_with(b".lora_a") {
-        return !ask;
-    }
-    if !ask {
-        // A panic must not cross into C; it shows as a fault of the batch, because the node is then not counted.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+    // SAFETY: by the contract above.
+    let mask = unsafe { &mut *data.cast::<Mask>() };
+    // A panic must not cross into C; it is a fault of the batch, as `apply` notes before it begins.
+    let masked = catch_unwind(AssertUnwindSafe(|| {
+        let masked = is_masked(&mask.blocks, name, n_rows);
+        if masked && !ask {
             // SAFETY: by the contract above, and the node has been computed.
-            unsafe { (*data.cast::<Mask>()).apply(node, name.to_str().unwrap_or_default()) };
-        }));
-    }
-    true
+            unsafe { mask.apply(node, name) };
+        }
+        masked
+    }));
+    masked.unwrap_or(false) || !ask
 }
 
 #[cfg(test)]

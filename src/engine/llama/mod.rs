@@ -5,22 +5,25 @@
 #![allow(unsafe_code)]
 
 mod backend;
+mod blocks;
 mod context;
 mod device;
 mod lora;
 mod mask;
 mod model;
 mod numbers;
+mod params;
 pub mod rpc;
 mod tokenize;
 mod vocab;
 
 pub use backend::{backend, exit_now, interrupt_flag, start};
-pub use context::{Adapters, CacheType, Context, ContextError, ContextParams, FlashAttention};
+pub use blocks::{Block, Blocks};
+pub use context::{Adapters, Context, ContextError, SavedState};
 pub use device::{Device, DeviceKind, devices};
 pub use lora::{Lora, LoraError};
-pub use mask::{Block, Blocks};
 pub use model::{LoadError, Model, ModelParams, SplitMode, TensorSplit};
 pub use numbers::to_f32;
+pub use params::{CacheType, ContextParams, FlashAttention};
 pub use tokenize::{Bound, TokenizeError, bounded};
 pub use vocab::Vocab;

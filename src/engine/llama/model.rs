@@ -3,8 +3,8 @@
 use std::ffi::{CString, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use llama_cpp_sys_2 as sys;
 
@@ -135,10 +135,15 @@ pub struct Model {
     rpc: Vec<String>,
     /// Whether a device computes beside the calling thread.
     on_device: bool,
+    /// Written to while an adapter is loaded or freed: llama.cpp keeps a list of them in the model, and reads it, without a lock
+    /// of its own, whenever a context is made or plans its graph.
+    adapters: RwLock<()>,
+    n_adapters: AtomicUsize,
+    /// Whether a context longer than the model's training has been reported.
+    warned: AtomicBool,
 }
 
-// SAFETY: llama.cpp only reads a loaded model; every function that we call with it takes it as const, but for
-// `llama_init_from_model` and `llama_adapter_lora_init`, which `context.rs` and `lora.rs` call under `&Arc<Model>` from the thread that loads.
+// SAFETY: llama.cpp only reads a loaded model, but for its list of adapters, which `adapters` guards.
 unsafe impl Send for Model {}
 // SAFETY: as above.
 unsafe impl Sync for Model {}
@@ -197,8 +202,9 @@ impl Model {
         let raw = raw.ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
         let has_bytes = file.vocabulary().is_some_and(|v| v.tokenizer_model() != "llama" || v.has_all_bytes());
         let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
-        let tokenizer = OnceLock::new();
-        let model = Model { raw, file, has_bytes, tokenizer, rpc: params.rpc.clone(), on_device };
+        let (tokenizer, rpc) = (OnceLock::new(), params.rpc.clone());
+        let (adapters, n_adapters, warned) = (RwLock::default(), AtomicUsize::new(0), AtomicBool::new(false));
+        let model = Model { raw, file, has_bytes, tokenizer, rpc, on_device, adapters, n_adapters, warned };
         N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = unsafe {
@@ -211,6 +217,41 @@ impl Model {
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         self.raw.as_ptr()
+    }
+
+    /// Held while an adapter is loaded or freed.
+    pub(super) fn change_adapters(&self) -> RwLockWriteGuard<'_, ()> {
+        self.adapters.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while llama.cpp may read the list of adapters.
+    pub(super) fn read_adapters(&self) -> RwLockReadGuard<'_, ()> {
+        self.adapters.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an adapter that has come or gone.
+    pub(super) fn count_adapter(&self, comes: bool) {
+        match comes {
+            true => self.n_adapters.fetch_add(1, Ordering::Relaxed),
+            false => self.n_adapters.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// LoRA adapters that are loaded on it now.
+    pub fn n_adapters(&self) -> usize {
+        self.n_adapters.load(Ordering::Relaxed)
+    }
+
+    /// Warns, once a model, of a context of `n_ctx` tokens that is longer than the model's training.
+    pub(super) fn warn_of_context(&self, n_ctx: u32) {
+        let Some(reach) = self.file.n_ctx_reach().filter(|reach| u64::from(n_ctx) > *reach) else { return };
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            let model = self.file.path().display();
+            tracing::warn!(
+                "{model}: a context of {n_ctx} tokens is longer than the {reach} that the model was trained for; \
+                 later text may be senseless; give --n-ctx {reach} or less"
+            );
+        }
     }
 
     /// Its file.

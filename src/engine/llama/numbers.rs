@@ -18,8 +18,17 @@ pub fn to_f32(ty: TensorType, bytes: &[u8]) -> Option<Vec<f32>> {
     // SAFETY: the id is one that ggml knows, since `TensorType` holds no other; the traits are static.
     let to_float = unsafe { (*sys::ggml_get_type_traits(ty.id() as sys::ggml_type)).to_float }?;
     let mut numbers = vec![0.0; n];
-    // SAFETY: `bytes` are n numbers in whole blocks of this type, and `numbers` has room for n.
-    unsafe { to_float(bytes.as_ptr().cast(), numbers.as_mut_ptr(), n as i64) };
+    // Blocks begin with numbers of up to four bytes, which C reads as such: bytes that begin elsewhere are moved.
+    let mut moved: Vec<u64> = Vec::new();
+    let mut from = bytes.as_ptr();
+    if !from.cast::<u64>().is_aligned() {
+        moved.resize(bytes.len().div_ceil(size_of::<u64>()), 0);
+        // SAFETY: `moved` has at least as many bytes, and any bytes make numbers.
+        unsafe { std::ptr::copy_nonoverlapping(from, moved.as_mut_ptr().cast::<u8>(), bytes.len()) };
+        from = moved.as_ptr().cast();
+    }
+    // SAFETY: `from` are n numbers in whole blocks of this type, aligned, and `numbers` has room for n.
+    unsafe { to_float(from.cast(), numbers.as_mut_ptr(), n as i64) };
     Some(numbers)
 }
 
@@ -36,5 +45,15 @@ mod tests {
         block.extend((0..32).map(|i| i as u8));
         assert_eq!(to_f32(TensorType::Q8_0, &block).map(|n| n[31]), Some(15.5));
         assert_eq!(to_f32(TensorType::Q8_0, &block[1..]), None);
+    }
+
+    #[test]
+    fn blocks_may_begin_at_any_byte() {
+        let mut block = vec![0x00, 0x38];
+        block.extend((0..32).map(|i| i as u8));
+        for start in 0..8 {
+            let bytes = [&vec![0; start][..], &block].concat();
+            assert_eq!(to_f32(TensorType::Q8_0, &bytes[start..]), to_f32(TensorType::Q8_0, &block), "byte {start}");
+        }
     }
 }

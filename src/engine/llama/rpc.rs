@@ -69,7 +69,8 @@ mod linked {
                 (0..n).map(|i| sys::ggml_backend_reg_dev_get(reg, i)).collect::<Vec<_>>()
             }
         };
-        devices.iter().for_each(|dev| drop(Device::of(*dev)));
+        // SAFETY: devices of the registry above, which is a started backend.
+        devices.iter().for_each(|dev| drop(unsafe { Device::of(*dev) }));
         match fault_of(endpoint) {
             Some(reason) => Err(fail(reason)),
             None if devices.is_empty() => Err(fail("it offers no device".to_owned())),
@@ -147,7 +148,8 @@ pub fn fault(endpoints: &[String]) -> Option<(String, String)> {
 /// [`LoadError::Server`] when it cannot be reached within the time-out or speaks another version, [`LoadError::NoRpc`] in a build
 /// without the feature.
 pub fn devices_of(endpoint: &str) -> Result<Vec<super::Device>, LoadError> {
-    Ok(connect(endpoint)?.into_iter().map(super::Device::of).collect())
+    // SAFETY: `connect` names devices of a started backend.
+    Ok(connect(endpoint)?.into_iter().map(|dev| unsafe { super::Device::of(dev) }).collect())
 }
 
 /// Serves devices (those of `names`; none stands for all GPUs, or the processor) at `endpoint`, one client after another.

@@ -1,0 +1,88 @@
+//! The settings of a context.
+
+use llama_cpp_sys_2 as sys;
+
+/// Type of the K or V cache. The names are ggml's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum CacheType {
+    F32,
+    #[default]
+    F16,
+    BF16,
+    Q8_0,
+    Q4_0,
+    Q4_1,
+    IQ4_NL,
+    Q5_0,
+    Q5_1,
+}
+
+impl CacheType {
+    pub(super) fn raw(self) -> sys::ggml_type {
+        match self {
+            Self::F32 => sys::GGML_TYPE_F32,
+            Self::F16 => sys::GGML_TYPE_F16,
+            Self::BF16 => sys::GGML_TYPE_BF16,
+            Self::Q8_0 => sys::GGML_TYPE_Q8_0,
+            Self::Q4_0 => sys::GGML_TYPE_Q4_0,
+            Self::Q4_1 => sys::GGML_TYPE_Q4_1,
+            Self::IQ4_NL => sys::GGML_TYPE_IQ4_NL,
+            Self::Q5_0 => sys::GGML_TYPE_Q5_0,
+            Self::Q5_1 => sys::GGML_TYPE_Q5_1,
+        }
+    }
+
+    /// Bytes of `n` numbers, a multiple of 32.
+    pub fn bytes(self, n: u64) -> u64 {
+        match self {
+            Self::F32 => n * 4,
+            Self::F16 | Self::BF16 => n * 2,
+            Self::Q8_0 => n / 32 * 34,
+            Self::Q4_0 | Self::IQ4_NL => n / 32 * 18,
+            Self::Q4_1 => n / 32 * 20,
+            Self::Q5_0 => n / 32 * 22,
+            Self::Q5_1 => n / 32 * 24,
+        }
+    }
+
+    /// Whether it is made of blocks, which a V cache takes only under flash attention.
+    pub fn is_quantised(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+}
+
+/// Flash attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FlashAttention {
+    /// Where the backend can.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Settings of a context (`llama_context_params`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContextParams {
+    /// Tokens that a sequence may have.
+    pub n_ctx: u32,
+    /// Sequences that the memory has room for, each of `n_ctx` tokens.
+    pub n_seq: u32,
+    /// Tokens that one call decodes at most.
+    pub n_batch: u32,
+    /// Tokens that the graph computes at once.
+    pub n_ubatch: u32,
+    /// Threads for one token.
+    pub n_threads: u32,
+    /// Threads for a prompt.
+    pub n_threads_batch: u32,
+    /// Type of the K cache.
+    pub type_k: CacheType,
+    /// Type of the V cache.
+    pub type_v: CacheType,
+    /// Flash attention.
+    pub flash_attention: FlashAttention,
+}
