@@ -115,6 +115,17 @@ pub enum ExpertError {
         /// What happened.
         reason: String,
     },
+    /// The logits are no numbers, so nothing can be drawn from them.
+    #[error(
+        "its logits hold {what} (at token {token}): its weights are damaged, or the backend computes them wrongly; \
+         check the file, or try --flash-attn off or another --device"
+    )]
+    NotFinite {
+        /// "NaN" or "+inf".
+        what: &'static str,
+        /// The first such token.
+        token: Token,
+    },
     /// The graph is not the one that the adapters were stacked for.
     #[error(
         "llama.cpp's graph lacks the places where the adapters of a shared batch are told apart; give --share-batch off"
@@ -144,6 +155,28 @@ pub fn check_request(history: &[Token], k: usize, n_ctx: usize, n_vocab: usize) 
     }
     match history.iter().find(|t| usize::try_from(**t).map_or(true, |t| t >= n_vocab)) {
         Some(&token) => Err(ExpertError::BadToken { token, n_vocab }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a logit can be reckoned with. −inf can: it forbids a token.
+#[inline(always)]
+pub(crate) fn is_number(logit: f32) -> bool {
+    // Without a branch, so that loops over a row are vectorised.
+    !logit.is_nan() & (logit != f32::INFINITY)
+}
+
+/// Refuses a row of logits that holds NaN or +inf.
+///
+/// # Errors
+///
+/// [`ExpertError::NotFinite`].
+pub fn check_finite(row: &[f32]) -> Result<(), ExpertError> {
+    match row.iter().position(|logit| !is_number(*logit)) {
+        Some(at) => {
+            let what = if row[at].is_nan() { "NaN" } else { "+inf" };
+            Err(ExpertError::NotFinite { what, token: Token::try_from(at).unwrap_or(Token::MAX) })
+        }
         None => Ok(()),
     }
 }

@@ -1,10 +1,10 @@
 //! Samplers for a host's chains, and steering each of them.
 
 use std::ffi::{c_char, c_void};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::arguments::{array, array_mut, copy, result, text};
-use super::handle::{self, genarm};
+use super::arguments::{array, array_mut, check_apart, copy, result, text};
+use super::handle::{self, Entry, genarm};
 use super::host::{Host, llama_vocab};
 use super::status::{Failure, genarm_status, guard};
 use crate::expert::Token;
@@ -37,13 +37,36 @@ pub unsafe extern "C" fn genarm_sampler_new(
         let entry = handle::get(guidance)?;
         let host = Host::new(init);
         // SAFETY: as above.
-        unsafe { check(guidance, &entry.plugin, &host, vocab) }?;
-        let sampler = into_raw(Sampler::new(&entry.plugin), host.init());
+        unsafe { check(&entry, &host, vocab) }?;
+        // SAFETY: by the contract above, or found by its name in a llama.cpp that the process has loaded.
+        let sampler = unsafe { into_raw(Sampler::new(&entry.plugin), host.init()) };
         if sampler.is_null() {
             return Err(Failure::new(genarm_status::GENARM_HOST, "the host's llama_sampler_init gave NULL"));
         }
         *out = sampler;
         Ok(())
+    })
+}
+
+/// Whether a model of the host can be guided: GENARM_OK where its vocabulary is the ARMs', GENARM_VOCABULARY with the first differences
+/// where it is not. A host with several models, one of which drafts, asks which of them is the base.
+///
+/// # Safety
+///
+/// `vocab` is NULL or a vocabulary of the host that is alive; `init` is NULL or llama.h's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn genarm_check_vocabulary(
+    guidance: *const genarm,
+    vocab: *const llama_vocab,
+    init: Option<unsafe extern "C" fn(iface: *mut llama_sampler_i, ctx: *mut c_void) -> *mut llama_sampler>,
+) -> genarm_status {
+    guard(|| {
+        let entry = handle::get(guidance)?;
+        if vocab.is_null() {
+            return Err(Failure::new(genarm_status::GENARM_NULL, "vocab is NULL"));
+        }
+        // SAFETY: by the contract above.
+        unsafe { check(&entry, &Host::new(init), vocab) }
     })
 }
 
@@ -183,6 +206,7 @@ pub unsafe extern "C" fn genarm_sampler_add_logits(
     n_vocab: usize,
 ) -> genarm_status {
     guard(|| {
+        check_apart((tokens, n_tokens), (logits, n_vocab), "tokens and logits")?;
         // SAFETY: by the contract above.
         let (tokens, logits): (&[Token], _) =
             unsafe { (array(tokens, n_tokens, "tokens")?, array_mut(logits, n_vocab, "logits")?) };
@@ -204,19 +228,17 @@ fn find(sampler: *const llama_sampler) -> Result<(Arc<Plugin>, Arc<Text>), Failu
 /// # Safety
 ///
 /// `vocab` is NULL or a vocabulary of the host that is alive.
-unsafe fn check(
-    guidance: *const genarm,
-    plugin: &Plugin,
-    host: &Host,
-    vocab: *const llama_vocab,
-) -> Result<(), Failure> {
-    if vocab.is_null() || handle::with(guidance, |entry| entry.checked.contains(&vocab.addr()))? {
+unsafe fn check(entry: &Entry, host: &Host, vocab: *const llama_vocab) -> Result<(), Failure> {
+    if vocab.is_null() {
         return Ok(());
     }
     // SAFETY: by the contract above.
-    match unsafe { host.tokens(vocab) }? {
-        Some(tokens) => plugin.check_host(&tokens)?,
-        None => tracing::info!("the host does not export its vocabulary: only the number of its tokens is compared"),
-    }
-    handle::with(guidance, |entry| entry.checked.push(vocab.addr()))
+    let Some(vocabulary) = unsafe { host.vocabulary(vocab) }? else {
+        tracing::info!("the host does not export its vocabulary: only the number of its tokens is compared");
+        return Ok(());
+    };
+    let digest = vocabulary.digest();
+    let mut checked = entry.checked.lock().unwrap_or_else(PoisonError::into_inner);
+    let verdict = || entry.plugin.check_host(&vocabulary.tokens()).map_err(Failure::from);
+    checked.entry(digest).or_insert_with(verdict).clone()
 }

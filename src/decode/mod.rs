@@ -16,7 +16,7 @@ pub use speculate::{DrafterCount, Policy, Speculation, Speculator, speculate};
 pub use stop::StopStrings;
 pub use text::TextStream;
 
-use crate::expert::{ExpertError, Token};
+use crate::expert::{ExpertError, Token, check_finite};
 use crate::guidance::GuideError;
 
 /// What stands between the base's logits and the next token: guidance, truncation, the draw.
@@ -117,6 +117,9 @@ pub enum ChainFault {
     /// An ARM failed.
     #[error(transparent)]
     Guide(#[from] GuideError),
+    /// The base's logits are no numbers.
+    #[error("base: {0}")]
+    Base(ExpertError),
     /// Grammar, masks and truncation leave no token.
     #[error("no token is left: grammar, logit biases and samplers together forbid all of them")]
     NoCandidate,
@@ -141,6 +144,7 @@ impl Chain for Greedy {
     fn accept(&mut self, _: Token, _: bool) {}
 
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
+        check_finite(logits).map_err(ChainFault::Base)?;
         let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a)));
         best.map(|id| id as Token).ok_or(ChainFault::NoCandidate)
     }

@@ -242,6 +242,7 @@ pub(super) fn ending(fault: ChainFault, at_prompt: bool) -> Result<Finish, Decod
     let source = match &fault {
         ChainFault::Guide(fault) => &fault.source,
         ChainFault::Draft(source) => source,
+        ChainFault::Base(source) => return Err(DecodeError::Base(source.clone())),
         ChainFault::NoCandidate | ChainFault::Grammar { .. } => return Err(fault.into()),
     };
     match *source {

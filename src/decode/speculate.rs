@@ -319,7 +319,7 @@ impl Run<'_> {
         *drafting = start.elapsed() - *catch_up;
         let Err(fault) = result else { return Ok(()) };
         let source = match &fault {
-            ChainFault::Draft(source) => Some(source),
+            ChainFault::Draft(source) | ChainFault::Base(source) => Some(source),
             ChainFault::Guide(fault) => Some(&fault.source),
             ChainFault::NoCandidate | ChainFault::Grammar { .. } => None,
         };

@@ -6,7 +6,7 @@
 
 use std::mem;
 
-use super::llama::{Adapters, Context, ContextError, ContextParams, Model};
+use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ pub(super) struct Rows {
     /// Of the batch being decoded; kept to be reused.
     shares: Vec<Share>,
     n_batches: u64,
+    /// A row came out as NaN: its keys and values are in memory, and masking does not keep NaN from others.
+    poisoned: bool,
 }
 
 /// One sequence.
@@ -48,7 +50,7 @@ struct Row {
 #[derive(Default)]
 struct Checkpoint {
     tokens: Vec<Token>,
-    state: Vec<u8>,
+    state: SavedState,
 }
 
 /// What one row has in a batch.
@@ -71,7 +73,7 @@ impl Rows {
         let n_seq = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let ctx = Context::new(model, adapters, &ContextParams { n_seq, ..params.clone() })?;
         let rows = parts.iter().map(|part| Row { part: *part, ..Row::default() }).collect();
-        Ok(Self { ctx, rows, shares: Vec::new(), n_batches: 0 })
+        Ok(Self { ctx, rows, shares: Vec::new(), n_batches: 0, poisoned: false })
     }
 
     pub(super) fn context(&self) -> &Context {
@@ -153,7 +155,7 @@ impl Rows {
     /// The logits that the only row of the context holds, oldest first; `None` where there are several rows.
     pub(super) fn held_alone(&self) -> Option<&[f32]> {
         let [row] = &self.rows[..] else { return None };
-        Some(self.ctx.logits(0, row.held))
+        self.ctx.logits(0, row.held)
     }
 
     /// Swaps the logits that a row holds into `logits`, if they are not there yet.
@@ -174,6 +176,9 @@ impl Rows {
 
     /// Decodes everything that is due, in as few batches as it takes.
     pub(super) fn flush(&mut self) -> Result<(), ExpertError> {
+        if mem::take(&mut self.poisoned) {
+            self.clear();
+        }
         for row in 0..self.rows.len() {
             self.begin(row);
         }
@@ -191,6 +196,15 @@ impl Rows {
             if !result? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Empties all memory, to the last number.
+    fn clear(&mut self) {
+        self.ctx.clear();
+        for row in &mut self.rows {
+            (row.held, row.checkpoint) = (0, None);
+            row.cached.clear();
         }
     }
 
@@ -242,7 +256,7 @@ impl Rows {
 
     /// Notes what a batch has brought.
     fn take(&mut self, shares: &[Share]) {
-        let Self { ctx, rows, .. } = self;
+        let Self { ctx, rows, poisoned, .. } = self;
         let (alone, n_batch) = (rows.len() == 1, ctx.n_batch());
         for share in shares {
             let row = &mut rows[share.row];
@@ -256,9 +270,11 @@ impl Rows {
             }
             if let Some(first) = share.first {
                 row.held = mem::take(&mut row.due);
+                // NaN anywhere in a row's states is NaN in all of its logits: one of them tells.
+                *poisoned |= ctx.logits(first, 1).is_some_and(|row| row[0].is_nan());
                 if !alone {
                     row.logits.clear();
-                    row.logits.extend_from_slice(ctx.logits(first, row.held));
+                    row.logits.extend_from_slice(ctx.logits(first, row.held).unwrap_or_default());
                     row.fresh = true;
                 }
                 save_checkpoint(ctx, share.row, row, share.n_tokens);

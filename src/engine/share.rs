@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::llama::{Adapters, ContextError, ContextParams, Lora, LoraError, Model};
 use super::sequence::Sequence;
 use super::stack::{Scaled, StackError, stack};
-use crate::expert::{Expert, ExpertError, Token};
+use crate::expert::{Expert, ExpertError, Token, check_finite};
 
 /// Why experts do not share a context.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum ShareError {
     /// A probe could not be decoded.
     #[error(transparent)]
     Expert(#[from] ExpertError),
+    /// An expert's own logits are no numbers.
+    #[error("expert {expert}: {source}")]
+    Broken {
+        /// Which of the experts.
+        expert: usize,
+        /// What they hold.
+        source: ExpertError,
+    },
     /// A probe gave other logits than in a context of its own.
     #[error("expert {expert} differs by {distance:.2e} from a context of its own, where batches differ by {noise:.2e}")]
     Differs {
@@ -131,6 +139,7 @@ impl Probe {
         }
         // The noise between a batch of one sequence and a batch of several, without any adapter.
         let alone = self.plain[0].advance(history, 1)?.to_vec();
+        check_finite(&alone)?;
         let mut rows = Vec::new();
         for sequence in &mut self.plain[1..] {
             rows.push(sequence.advance(history, 1)?.to_vec());
@@ -140,7 +149,9 @@ impl Probe {
         let single = self.plain[0].advance(history, 1)?;
         let noise = rows.iter().chain([&alone]).map(|row| distance(row, single)).fold(0.0, f32::max);
         for (expert, (apart, together)) in self.apart.iter_mut().zip(&mut self.together).enumerate() {
-            let distance = distance(apart.advance(history, 1)?, together.advance(history, 1)?);
+            let apart = apart.advance(history, 1)?;
+            check_finite(apart).map_err(|source| ShareError::Broken { expert, source })?;
+            let distance = distance(apart, together.advance(history, 1)?);
             if distance.is_nan() || distance > 1e-3 + 3.0 * noise {
                 return Err(ShareError::Differs { expert, distance, noise });
             }

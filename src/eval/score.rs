@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::expert::{Expert, ExpertError, Token};
+use crate::expert::{Expert, ExpertError, Token, check_finite};
 use crate::guidance::{Arm, GuideError, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
 
 /// What everybody says about one token of a response. Logarithms are natural, at temperature 1.
@@ -100,13 +100,14 @@ pub fn score(
     let mut histories: Vec<Vec<Token>> =
         prompts.arms.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
     let mut history = prompts.base.to_vec();
-    let in_base = |source: ExpertError| GuideError { arm: "base".into(), source };
+    let in_base = GuideError::of_base;
     let mut before: &[Token] = &[];
     for chunk in response.chunks(CHUNK) {
         // The row after a token predicts the next one, so the last token of the chunk is not read yet.
         let new = [before, &chunk[..chunk.len() - 1]].concat();
         history.extend_from_slice(&new);
         let base_rows = base.advance(&history, chunk.len()).map_err(in_base)?;
+        check_rows(base_rows, n_vocab).map_err(in_base)?;
         let mut guided = base_rows.to_vec();
         let mut said = vec![Vec::with_capacity(arms.len()); chunk.len()];
         for ((arm, own), &weight) in arms.iter_mut().zip(&mut histories).zip(weights) {
@@ -114,7 +115,9 @@ pub fn score(
             let name = arm.name().to_owned();
             let expert = arm.expert();
             let width = expert.n_vocab();
-            let rows = expert.advance(own, chunk.len()).map_err(|source| GuideError { arm: name, source })?;
+            let fail = |source| GuideError { arm: name.clone(), source };
+            let rows = expert.advance(own, chunk.len()).map_err(fail)?;
+            check_rows(rows, width).map_err(fail)?;
             for (i, (row, guided)) in rows.chunks_exact(width).zip(guided.chunks_exact_mut(n_vocab)).enumerate() {
                 let least = floor(row);
                 said[i].push(log_prob(row, chunk[i], least));
@@ -144,11 +147,17 @@ pub fn log_prob_of(expert: &mut dyn Expert, prompt: &[Token], response: &[Token]
     for chunk in response.chunks(CHUNK) {
         history.extend_from_slice(before);
         history.extend_from_slice(&chunk[..chunk.len() - 1]);
-        let rows = expert.advance(&history, chunk.len())?.chunks_exact(n_vocab);
+        let rows = expert.advance(&history, chunk.len())?;
+        check_rows(rows, n_vocab)?;
+        let rows = rows.chunks_exact(n_vocab);
         sum += rows.zip(chunk).map(|(row, token)| f64::from(log_prob(row, *token, f32::NEG_INFINITY))).sum::<f64>();
         before = &chunk[chunk.len() - 1..];
     }
     Ok(sum)
+}
+
+fn check_rows(rows: &[f32], n_vocab: usize) -> Result<(), ExpertError> {
+    rows.chunks_exact(n_vocab).try_for_each(check_finite)
 }
 
 fn token_score(token: Token, base: &[f32], guided: &[f32], arms: Vec<f32>) -> TokenScore {

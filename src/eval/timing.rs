@@ -139,7 +139,7 @@ pub fn time_guided(
     text: &[Token],
     n_prompt: usize,
 ) -> Result<Duration, ChainFault> {
-    let failed = |source| ChainFault::Guide(crate::guidance::GuideError { arm: "base".into(), source });
+    let failed = ChainFault::Base;
     text[..n_prompt].iter().for_each(|token| chain.accept(*token, false));
     chain.prepare(&text[..n_prompt], 1);
     chain.sample(base.advance(&text[..n_prompt], 1).map_err(failed)?)?;

@@ -2,112 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::arm::Arm;
 use super::combine::{add_weighted, floor};
+use super::error::GuideError;
 use super::gate::Gate;
-use super::vocabulary::{Contract, Tail};
 use super::weights::Weights;
-use crate::expert::{Expert, ExpertError, Token};
-use crate::rows::RowStore;
-
-/// An autoregressive reward model: an expert with a name.
-pub struct Arm {
-    name: String,
-    expert: Box<dyn Expert + Send>,
-    /// Whether the base has tokens after the ARM's last.
-    padded: bool,
-    /// The ARM's own rendering of the prompt; `None` reads the base's tokens.
-    prompt: Option<Vec<Token>>,
-    /// Prompt and response as the ARM reads them; kept to be reused.
-    history: Vec<Token>,
-    /// Rows of single steps, where a drafter goes step by step.
-    rows: Option<RowStore>,
-}
-
-impl Arm {
-    /// An ARM whose vocabulary has been [checked](super::check_vocabulary) against the base's.
-    pub fn new(name: impl Into<String>, expert: Box<dyn Expert + Send>, contract: Contract) -> Self {
-        let padded = matches!(contract.tail, Tail::Base(_));
-        Self { name: name.into(), expert, padded, prompt: None, history: Vec::new(), rows: None }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The expert behind it.
-    pub fn expert(&mut self) -> &mut (dyn Expert + Send) {
-        &mut *self.expert
-    }
-
-    /// Drops all that it holds, rows that were kept for drafts too: what follows does not depend, by a rounding, on what was read
-    /// before.
-    pub fn forget(&mut self) {
-        self.expert.forget();
-        if let Some(rows) = &mut self.rows {
-            *rows = RowStore::default();
-        }
-    }
-
-    fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
-        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
-        let fail = |source| GuideError { arm: self.name.clone(), source };
-        match &mut self.rows {
-            Some(rows) => rows.advance(&mut *self.expert, wanted, k).map_err(fail),
-            None => self.expert.advance(wanted, k).map_err(fail),
-        }
-    }
-
-    fn prepare(&mut self, history: &[Token], n_prompt: usize, k: usize) {
-        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
-        match &mut self.rows {
-            Some(rows) => rows.prepare(&mut *self.expert, wanted, k),
-            None => self.expert.prepare(wanted, k),
-        }
-    }
-
-    /// Tokens by which a history of `len` base tokens may grow before the ARM is full.
-    fn room(&self, len: usize, n_prompt: usize) -> usize {
-        let own = self.prompt.as_ref().map_or(len, |prompt| prompt.len() + len.saturating_sub(n_prompt));
-        self.expert.n_ctx().saturating_sub(own)
-    }
-
-    /// Announces the next `max` tokens, if the ARM lacks more than that. False where it does not.
-    fn prepare_chunk(&mut self, history: &[Token], n_prompt: usize, max: usize) -> bool {
-        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
-        let end = self.expert.n_cached(wanted) + max;
-        // A prompt that does not fit is refused by the step itself.
-        let lacks_more = end < wanted.len() && wanted.len() <= self.expert.n_ctx();
-        if lacks_more {
-            self.expert.prepare(&wanted[..end], 1);
-        }
-        lacks_more
-    }
-}
-
-/// What an ARM reads where the base reads `history`: its own prompt, if it has one, and the common response.
-fn own_history<'a>(
-    prompt: Option<&[Token]>,
-    buffer: &'a mut Vec<Token>,
-    history: &'a [Token],
-    n_prompt: usize,
-) -> &'a [Token] {
-    let Some(prompt) = prompt else { return history };
-    buffer.clear();
-    buffer.extend_from_slice(prompt);
-    buffer.extend_from_slice(history.get(n_prompt..).unwrap_or_default());
-    buffer
-}
-
-/// Why guidance failed at a step.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("ARM \"{arm}\": {source}")]
-pub struct GuideError {
-    /// Which ARM.
-    pub arm: String,
-    /// What happened to it.
-    pub source: ExpertError,
-}
+use crate::expert::{ExpertError, Token, check_finite};
 
 /// Where the time of guidance went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -337,9 +237,10 @@ impl Guide {
     ///
     /// # Errors
     ///
-    /// As [`terms`](Self::terms); `logits` are then as before.
+    /// As [`terms`](Self::terms), and where an ARM's logits are no numbers; `logits` are then as before.
     pub fn add(&mut self, history: &[Token], k: usize, logits: &mut [f32]) -> Result<(), GuideError> {
         let n_vocab = logits.len() / k.max(1);
+        self.check(history, k)?;
         self.terms(history, k, |term| {
             for (i, logits) in logits.chunks_exact_mut(n_vocab).enumerate() {
                 let (row, floor) = term.row(i);
@@ -348,15 +249,42 @@ impl Guide {
         })
     }
 
+    /// Refuses rows that are no numbers, or are none under their weights, of the ARMs that are heard.
+    ///
+    /// # Errors
+    ///
+    /// [`GuideError`] of the first such ARM, and as [`terms`](Self::terms).
+    ///
+    /// # Cost
+    ///
+    /// A pass over each row: the sampler looks for faults in the pass that adds them, and comes here only when it has found one.
+    pub(crate) fn check(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
+        self.advance(history, k)?;
+        for (arm, &weight) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
+            let n_vocab = arm.expert.n_vocab();
+            let rows = arm.advance(history, self.n_prompt, k)?;
+            let overflows = |logit: &f32| *logit > f32::NEG_INFINITY && !(weight * logit).is_finite();
+            let fault = rows.chunks_exact(n_vocab).find_map(|row| {
+                let token = || row.iter().position(overflows).map(|at| at as Token);
+                check_finite(row).err().or_else(|| Some(ExpertError::NotFinite { what: "+inf", token: token()? }))
+            });
+            if let Some(source) = fault {
+                return Err(GuideError { arm: arm.name.clone(), source });
+            }
+        }
+        Ok(())
+    }
+
     /// The raw logits of every ARM after `history`, also of those with weight 0, over the base's `n_vocab` tokens.
     ///
     /// # Errors
     ///
-    /// As [`terms`](Self::terms).
+    /// As [`terms`](Self::terms), and where an ARM's logits are no numbers.
     pub fn all_logits(&mut self, history: &[Token], n_vocab: usize) -> Result<Vec<Vec<f32>>, GuideError> {
         let n_prompt = self.n_prompt;
         let logits = |arm: &mut Arm| {
             let mut row = arm.advance(history, n_prompt, 1)?.to_vec();
+            check_finite(&row).map_err(|source| GuideError { arm: arm.name.clone(), source })?;
             let floor = floor(&row);
             row.resize(n_vocab, floor);
             Ok(row)
@@ -382,108 +310,5 @@ impl Guide {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::TableExpert;
-
-    fn counting_arm(name: &str, n_ctx: usize) -> Arm {
-        let expert = TableExpert::new(4, n_ctx, |history, logits| {
-            logits.fill(0.0);
-            logits[history.len() % 4] = 1.0;
-        });
-        Arm::new(name, Box::new(expert), Contract { n_common: 4, tail: Tail::None })
-    }
-
-    fn guide(weights: &[f32]) -> Guide {
-        let names: Vec<_> = (0..weights.len()).map(|i| format!("arm{i}")).collect();
-        let arms = names.iter().map(|name| counting_arm(name, 100)).collect();
-        Guide::new(arms, Weights::new(names.into_iter().zip(weights.iter().copied())))
-    }
-
-    #[test]
-    fn weight_zero_evaluates_no_arm_and_changes_nothing() {
-        let mut guide = guide(&[0.0, 0.0]);
-        let mut logits = [1.0, -2.0, 3.5, 0.0];
-        guide.add(&[0, 1, 2], 1, &mut logits).unwrap();
-        assert_eq!((logits, guide.n_decoded(), guide.is_active()), ([1.0, -2.0, 3.5, 0.0], 0, false));
-    }
-
-    #[test]
-    fn each_step_decodes_one_token_an_arm() {
-        let mut guide = guide(&[1.0, 0.5]);
-        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
-        assert_eq!(guide.n_decoded(), 6);
-        let mut logits = [0.0; 4];
-        guide.add(&[0, 1, 2, 3], 1, &mut logits).unwrap();
-        assert_eq!((guide.n_decoded(), logits), (8, [1.5, 0.0, 0.0, 0.0]));
-        guide.add(&[0, 1, 2, 3], 1, &mut logits).unwrap();
-        assert_eq!(guide.n_decoded(), 8);
-    }
-
-    #[test]
-    fn an_arm_that_forgets_reads_again_what_was_kept_for_drafts() {
-        let mut guide = guide(&[1.0]);
-        guide.keep_rows();
-        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
-        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
-        assert_eq!(guide.n_decoded(), 3);
-        guide.arms()[0].forget();
-        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
-        assert_eq!(guide.n_decoded(), 6);
-    }
-
-    #[test]
-    fn a_changed_weight_reads_nothing_again() {
-        let mut guide = guide(&[1.0]);
-        guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
-        guide.weights().set("arm0", -1.0).unwrap();
-        let mut logits = [0.0; 4];
-        guide.add(&[0, 1, 2], 1, &mut logits).unwrap();
-        assert_eq!((logits, guide.n_decoded()), ([0.0, 0.0, 0.0, -1.0], 3));
-    }
-
-    #[test]
-    fn an_arm_reads_its_own_prompt_and_the_common_response() {
-        let mut guide = guide(&[1.0]);
-        guide.begin(2, vec![Some(vec![3, 3, 3, 3, 3])]);
-        let mut logits = [0.0; 4];
-        guide.add(&[0, 1, 2], 1, &mut logits).unwrap();
-        assert_eq!((logits, guide.n_decoded()), ([0.0, 0.0, 1.0, 0.0], 6));
-    }
-
-    #[test]
-    fn several_rows_are_added_at_once() {
-        let mut guide = guide(&[2.0]);
-        let mut logits = [0.0; 8];
-        guide.add(&[0, 1, 2], 2, &mut logits).unwrap();
-        assert_eq!(logits, [0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 2.0]);
-    }
-
-    #[test]
-    fn long_prompts_are_read_in_chunks_by_those_that_lack_them() {
-        let mut guide = guide(&[1.0, 0.0]);
-        guide.begin(2, vec![Some(vec![3; 10]), Some(vec![3; 20])]);
-        let chunks = |guide: &mut Guide| {
-            let mut n = 0;
-            while guide.prepare_chunk(&[0, 1], 4) {
-                guide.read().unwrap();
-                n += 1;
-            }
-            n
-        };
-        assert_eq!((chunks(&mut guide), guide.n_decoded()), (2, 8));
-        guide.read_all(true);
-        assert_eq!((chunks(&mut guide), guide.n_decoded()), (4, 8 + 16), "the ARM without a weight reads too");
-        guide.begin(2, vec![Some(vec![3; 101]), None]);
-        assert_eq!(chunks(&mut guide), 0, "what does not fit is left to the step to refuse");
-    }
-
-    #[test]
-    fn a_full_arm_is_named() {
-        let weights = Weights::new([("small".to_owned(), 1.0)]);
-        let mut guide = Guide::new(vec![counting_arm("small", 2)], weights);
-        let full = guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap_err();
-        assert_eq!(full.source, ExpertError::ContextFull { wanted: 3, n_ctx: 2 });
-        assert!(full.to_string().contains("\"small\""));
-    }
-}
+#[path = "guide_tests.rs"]
+mod tests;

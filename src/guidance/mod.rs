@@ -8,17 +8,21 @@
 //! raw logits are added as they are, and never divided by `1 + Σ w`. Logarithms are taken only where a probability is
 //! shown ([`Report`]).
 
+mod arm;
 mod combine;
+mod error;
 mod gate;
 mod guide;
 mod report;
 mod vocabulary;
 mod weights;
 
+pub use arm::Arm;
 pub use combine::add_weighted;
 pub(crate) use combine::{added as combine_one, floor};
+pub use error::GuideError;
 pub use gate::Gate;
-pub use guide::{Arm, Guide, GuideError, Timing};
+pub use guide::{Guide, Timing};
 pub use report::{ArmReward, Report, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};
 pub use weights::{WeightError, Weights};

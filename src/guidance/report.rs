@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::combine::add_weighted;
-use super::guide::{Guide, GuideError};
+use super::error::GuideError;
+use super::guide::Guide;
 use crate::expert::Token;
 
 /// An ARM's log-probability of a token.

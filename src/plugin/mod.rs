@@ -234,6 +234,11 @@ impl Plugin {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Every token that ends a text.
+    fn eog_tokens(&self) -> Arc<[Token]> {
+        eog_tokens(self.models.as_deref())
+    }
+
     fn n_vocab(&self) -> Option<usize> {
         self.models.as_ref().map(|models| models.n_vocab())
     }
@@ -242,8 +247,12 @@ impl Plugin {
 fn on_error(config: &Config, models: Option<&ArmModels>) -> OnError {
     match config.on_error {
         config::OnError::Base => OnError::Base,
-        config::OnError::Stop => OnError::Stop(models.map(ArmModels::eog_tokens).unwrap_or_default().into()),
+        config::OnError::Stop => OnError::Stop(eog_tokens(models)),
     }
+}
+
+fn eog_tokens(models: Option<&ArmModels>) -> Arc<[Token]> {
+    models.map(ArmModels::eog_tokens).unwrap_or_default().into()
 }
 
 fn max_sequences() -> usize {

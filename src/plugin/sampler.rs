@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Plugin, directory};
-use crate::expert::Token;
+use crate::expert::{Token, check_finite};
 use crate::guidance::{GuideError, Weights, log_sum_exp};
 use crate::sampling::vtable::{Candidates, CustomSampler};
 use crate::sampling::{OnError, end_text, steer};
@@ -99,6 +99,7 @@ impl Text {
             return Ok(());
         }
         check_size(plugin, logits.len())?;
+        check_finite(logits).map_err(GuideError::of_base)?;
         let mut pool = plugin.pool();
         let guide = pool.lease(self.id, history)?;
         guide.steer_by(&self.weights);
@@ -175,7 +176,11 @@ impl CustomSampler for Sampler {
             return;
         }
         let Err(error) = self.steer(&inner.history, candidates) else { return };
-        let policy = self.plugin.state().on_error.clone();
+        // Where the host's own logits are no numbers there is nothing to fall back to.
+        let policy = match &error {
+            StepError::Guide(error) if error.is_of_base() => OnError::Stop(self.plugin.eog_tokens()),
+            _ => self.plugin.state().on_error.clone(),
+        };
         if !std::mem::replace(&mut inner.warned, true) {
             let then = if policy == OnError::Base { "the text goes on without guidance" } else { "the text ends" };
             tracing::warn!(%error, "guidance failed; {then}");

@@ -200,3 +200,51 @@ fn a_saved_change_holds_from_the_next_token_on_and_a_bad_one_changes_nothing() {
     save("-1");
     until(&mut sampler, -1.0);
 }
+
+/// A plugin whose ARM gives this row.
+fn plugin_of(row: [f32; N], yaml: &str) -> Arc<Plugin> {
+    let config = Config::parse(
+        &format!("base: {{model: base.gguf}}\narms: {{a: {{model: a.gguf}}}}\n{yaml}"),
+        Path::new("test.yaml"),
+        &Overrides::default(),
+    );
+    let weights = Weights::new([("a".to_owned(), 1.0)]);
+    let of_guide = weights.clone();
+    let make = move || {
+        let expert = TableExpert::new(N, 16, move |_, logits| logits.copy_from_slice(&row));
+        let arm = Arm::new("a", Box::new(expert), Contract { n_common: N, tail: Tail::None });
+        Ok(Guide::new(vec![arm], of_guide.clone()))
+    };
+    Plugin::new(config.unwrap(), Overrides::default(), None, weights, Pool::new(1, Box::new(make)))
+}
+
+#[test]
+fn an_arm_without_numbers_is_an_error_of_its_own_and_leaves_the_hosts_logits() {
+    let plugin = plugin_of([0.0, f32::NAN, 0.0, 0.0], "");
+    let mut sampler = Sampler::new(&plugin);
+    tell(&mut sampler, &[0]);
+    assert_eq!(apply(&mut sampler), [0.0; N]);
+    let mut logits = [1.0, 2.0, 3.0, 4.0];
+    let refused = sampler.text.add(&plugin, &[0], &mut logits).unwrap_err().to_string();
+    assert!(refused.contains("ARM \"a\": its logits hold NaN (at token 1)"), "{refused}");
+    assert_eq!(logits, [1.0, 2.0, 3.0, 4.0]);
+    tell(&mut sampler, &[0]);
+    assert!(sampler.text.last_logprobs(&plugin).unwrap_err().to_string().contains("ARM \"a\""));
+    let mut ends = Sampler::new(&plugin_of([f32::INFINITY; N], "on_error: stop"));
+    tell(&mut ends, &[0]);
+    assert_eq!(apply(&mut ends), [f32::NEG_INFINITY; N]);
+}
+
+#[test]
+fn a_host_without_numbers_is_told_so_and_its_text_ends() {
+    let plugin = plugin_of([0.5; N], "");
+    let mut sampler = Sampler::new(&plugin);
+    tell(&mut sampler, &[0]);
+    let mut data: Vec<_> = (0..N as i32).map(|id| llama_token_data { id, logit: f32::NAN, p: 0.0 }).collect();
+    let mut array = llama_token_data_array { data: data.as_mut_ptr(), size: N, selected: -1, sorted: true };
+    sampler.apply(&mut Candidates::new(&mut array));
+    assert!(data.iter().all(|c| c.logit == f32::NEG_INFINITY), "these ARMs know no end-of-generation token");
+    let mut logits = [f32::NAN; N];
+    let refused = sampler.text.add(&plugin, &[0], &mut logits).unwrap_err().to_string();
+    assert!(refused.starts_with("base: its logits hold NaN"), "{refused}");
+}

@@ -7,6 +7,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::grammar::GrammarError;
 use super::params::{BiasKey, Mirostat, SamplerKind, SamplingParams};
+use super::vtable::{CustomSampler, into_raw, own_init};
 use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
 
@@ -60,6 +61,13 @@ impl Owned {
         NonNull::new(raw).map(Self)
     }
 
+    /// A sampler of our own, in C's hands; `None` where memory is short.
+    pub(super) fn of<S: CustomSampler>(sampler: S) -> Option<Self> {
+        // SAFETY: `own_init` is llama.cpp's `llama_sampler_init`.
+        let raw = unsafe { into_raw(sampler, own_init) };
+        NonNull::new(raw.cast()).map(Self)
+    }
+
     pub(super) fn apply(&mut self, candidates: &mut sys::llama_token_data_array) {
         // SAFETY: a live sampler and a live array; so in the functions below.
         unsafe { sys::llama_sampler_apply(self.0.as_ptr(), candidates) }
@@ -93,13 +101,22 @@ impl Owned {
         unsafe { Self::new(raw) }.ok_or(ChainError::Memory)
     }
 
-    fn add(&mut self, raw: *mut sys::llama_sampler) -> Result<(), ChainError> {
-        if raw.is_null() {
-            return Err(ChainError::Memory);
-        }
-        // SAFETY: the chain takes ownership of a sampler that nobody else frees.
-        unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), raw) };
+    /// Adds what an init function gave.
+    ///
+    /// # Safety
+    ///
+    /// As [`new`](Self::new).
+    unsafe fn add(&mut self, raw: *mut sys::llama_sampler) -> Result<(), ChainError> {
+        // SAFETY: by the contract above.
+        let added = unsafe { Self::new(raw) }.ok_or(ChainError::Memory)?;
+        self.add_owned(added);
         Ok(())
+    }
+
+    fn add_owned(&mut self, added: Self) {
+        // SAFETY: the chain takes ownership of a sampler that nobody else frees.
+        unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), added.0.as_ptr()) };
+        std::mem::forget(added);
     }
 }
 
@@ -115,21 +132,21 @@ pub(super) fn truncation(
     params: &SamplingParams,
     vocab: &Vocab,
     n_ctx: usize,
-    first: Option<*mut sys::llama_sampler>,
+    first: Option<Owned>,
 ) -> Result<Owned, ChainError> {
     let mut chain = Owned::chain()?;
     if let Some(first) = first {
-        chain.add(first)?;
+        chain.add_owned(first);
     }
     let biases = biases(params, vocab)?;
     let n_vocab = vocab.n_tokens() as i32;
     if !biases.is_empty() {
         // SAFETY: pointer and length are those of `biases`, which llama.cpp copies.
-        chain.add(unsafe { sys::llama_sampler_init_logit_bias(n_vocab, biases.len() as i32, biases.as_ptr()) })?;
+        unsafe { chain.add(sys::llama_sampler_init_logit_bias(n_vocab, biases.len() as i32, biases.as_ptr())) }?;
     }
     if params.mirostat != Mirostat::Off {
         // SAFETY: plain numbers.
-        chain.add(unsafe { sys::llama_sampler_init_temp(params.temp) })?;
+        unsafe { chain.add(sys::llama_sampler_init_temp(params.temp)) }?;
         return Ok(chain);
     }
     let min_keep = params.min_keep as usize;
@@ -164,7 +181,8 @@ pub(super) fn truncation(
                 unsafe { sys::llama_sampler_init_temp_ext(temp, range, exponent) }
             }
         };
-        chain.add(raw)?;
+        // SAFETY: the sampler is new.
+        unsafe { chain.add(raw) }?;
     }
     Ok(chain)
 }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::vtable::{Candidates, CustomSampler};
-use crate::expert::{ExpertError, Token};
+use crate::expert::{ExpertError, Token, is_number};
 use crate::guidance::{Guide, GuideError, combine_one};
 
 /// What becomes of the text when an ARM fails: a sampler cannot answer with an error.
@@ -109,23 +109,46 @@ impl CustomSampler for Hook {
 ///
 /// # Errors
 ///
-/// [`GuideError`]; the candidates are then as before.
+/// [`GuideError`], also where logits are no numbers, the base's or an ARM's; the candidates' logits are then as before.
 pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), GuideError> {
-    let mut changed = false;
-    let result = guide.terms(history, 1, |term| {
+    let (mut changed, mut sound) = (false, true);
+    guide.terms(history, 1, |term| {
         let (row, floor) = term.row(0);
         for (i, candidate) in candidates.as_mut_slice().iter_mut().enumerate() {
             let id = candidate.id as usize;
             // Candidates mostly come in the order of their ids; then the reads run along the row.
-            let term_logit = if id == i { row.get(i) } else { row.get(id) };
-            candidate.logit = combine_one(candidate.logit, *term_logit.unwrap_or(&floor), term.weight);
+            let term_logit = *(if id == i { row.get(i) } else { row.get(id) }).unwrap_or(&floor);
+            if !changed {
+                // At the head of a chain `p` is not in use yet: it keeps what the logit was, in case an ARM turns out to be broken.
+                candidate.p = candidate.logit;
+            }
+            candidate.logit = combine_one(candidate.logit, term_logit, term.weight);
+            sound &= is_number(term_logit) & is_number(candidate.logit);
         }
         changed = true;
-    });
+    })?;
+    if changed && !sound {
+        candidates.as_mut_slice().iter_mut().for_each(|candidate| candidate.logit = candidate.p);
+        return Err(fault(guide, history, candidates));
+    }
     if changed {
         candidates.clear_sorted();
     }
-    result
+    Ok(())
+}
+
+/// Whose logits are no numbers.
+fn fault(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> GuideError {
+    if let Some(bad) = candidates.as_mut_slice().iter().find(|candidate| !is_number(candidate.logit)) {
+        let what = if bad.logit.is_nan() { "NaN" } else { "+inf" };
+        return GuideError::of_base(ExpertError::NotFinite { what, token: bad.id });
+    }
+    guide.check(history, 1).err().unwrap_or_else(|| {
+        // Each is sound and their sum is too large.
+        let heard = guide.weights().names().iter().zip(guide.weights().get()).filter(|(_, weight)| *weight != 0.0);
+        let arm = heard.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("\", \"");
+        GuideError { arm, source: ExpertError::NotFinite { what: "+inf", token: 0 } }
+    })
 }
 
 /// Forbids every candidate but the end-of-generation tokens.
@@ -133,18 +156,25 @@ pub(crate) fn end_text(eog: &[Token], candidates: &mut Candidates<'_>) {
     for candidate in candidates.as_mut_slice().iter_mut().filter(|c| !eog.contains(&c.id)) {
         candidate.logit = f32::NEG_INFINITY;
     }
+    // What is left must be something that can be drawn, whatever the base has made of it.
+    for candidate in candidates.as_mut_slice().iter_mut().filter(|c| !is_number(c.logit)) {
+        candidate.logit = 0.0;
+    }
     candidates.clear_sorted();
 }
 
 impl Inner {
     fn fail(&mut self, error: GuideError, candidates: &mut Candidates<'_>) {
+        // A full context or a Ctrl-C is no fault of the ARM, and a broken base cannot be fallen back to: these end the text.
+        let ends = matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted);
+        let ends = ends || error.is_of_base() || self.on_error != OnError::Base;
         if !self.warned {
             self.warned = true;
-            tracing::warn!(%error, "guidance failed");
+            let then = if ends { "the text ends" } else { "the text goes on without guidance" };
+            tracing::warn!(%error, "guidance failed; {then}");
         }
         match &self.on_error {
-            // A full context or a Ctrl-C is no fault of the ARM: whoever asks should end the text.
-            OnError::Base if !matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted) => {}
+            OnError::Base if !ends => {}
             OnError::Base => self.error = Some(error),
             OnError::Stop(eog) => {
                 end_text(eog, candidates);

@@ -9,10 +9,9 @@ use super::chain::{ChainError, Owned, draft_truncation, selector, truncation};
 use super::grammar::{Compiled, Grammar, TooMuchWork};
 use super::hook::{Hook, HookState};
 use super::params::{Mirostat, SamplingParams};
-use super::vtable::{into_raw, own_init};
 use crate::decode::{Chain, ChainFault, Distribution, TargetChain};
 use crate::engine::llama::Vocab;
-use crate::expert::{ExpertError, Token};
+use crate::expert::{ExpertError, Token, check_finite, is_number};
 use crate::guidance::GuideError;
 
 /// Guides, truncates and draws.
@@ -72,7 +71,7 @@ impl Sampler {
     ) -> Result<Self, ChainError> {
         let grammar = grammar.map(Grammar::new);
         let selector = selector(params, vocab)?;
-        let first = hook.clone().map(|state| into_raw(Hook::new(state), own_init).cast());
+        let first = hook.clone().map(|state| Owned::of(Hook::new(state)).ok_or(ChainError::Memory)).transpose()?;
         let chain = truncation(params, vocab, n_ctx, first)?;
         let draft = draft_truncation(params, vocab, n_ctx)?;
         let blank = sys::llama_token_data { id: 0, logit: 0.0, p: 0.0 };
@@ -136,7 +135,7 @@ impl Sampler {
 
     /// What the chain leaves of `logits`, with the grammar's mask if `masked`.
     fn survivors(&mut self, logits: &[f32], masked: bool, out: &mut Distribution) -> Result<(), ChainFault> {
-        fill(&mut self.candidates, logits);
+        fill(&mut self.candidates, logits).map_err(ChainFault::Base)?;
         if masked && let Some(grammar) = &mut self.grammar {
             grammar.apply(&mut self.candidates).map_err(|_| fault_of(grammar))?;
         }
@@ -155,7 +154,7 @@ impl Sampler {
 
     /// Draws from `logits`, with the grammar's mask if `masked`.
     fn draw(&mut self, logits: &[f32], masked: bool) -> Result<Token, ChainFault> {
-        fill(&mut self.candidates, logits);
+        fill(&mut self.candidates, logits).map_err(ChainFault::Base)?;
         if masked && let Some(grammar) = &mut self.grammar {
             grammar.apply(&mut self.candidates).map_err(|_| fault_of(grammar))?;
         }
@@ -247,7 +246,7 @@ impl TargetChain for Sampler {
 
     fn draft_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
         let start = Instant::now();
-        fill(&mut self.candidates, logits);
+        fill(&mut self.candidates, logits).map_err(ChainFault::Draft)?;
         let mut array = as_array(&mut self.candidates);
         self.draft.apply(&mut array);
         let result = softmax(&array, out);
@@ -312,11 +311,15 @@ fn fault_of(grammar: &Grammar) -> ChainFault {
     ChainFault::Grammar { field: grammar.field() }
 }
 
-fn fill(candidates: &mut [sys::llama_token_data], logits: &[f32]) {
+/// Fills the candidates with these logits; an error where some are no numbers.
+fn fill(candidates: &mut [sys::llama_token_data], logits: &[f32]) -> Result<(), ExpertError> {
     assert_eq!(candidates.len(), logits.len(), "a row of the base's vocabulary");
+    let mut sound = true;
     for (i, (candidate, logit)) in candidates.iter_mut().zip(logits).enumerate() {
+        sound &= is_number(*logit);
         *candidate = sys::llama_token_data { id: i as Token, logit: *logit, p: 0.0 };
     }
+    if sound { Ok(()) } else { check_finite(logits) }
 }
 
 fn as_array(candidates: &mut [sys::llama_token_data]) -> sys::llama_token_data_array {

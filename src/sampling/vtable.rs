@@ -15,7 +15,9 @@ use super::abi::{llama_sampler, llama_sampler_i, llama_token, llama_token_data, 
 use crate::expert::Token;
 
 /// What a sampler does, as llama.cpp asks for it.
-pub trait CustomSampler: Send + Sized + 'static {
+///
+/// `Sync`, because llama.cpp takes the sampler to be cloned as `const`: two threads may clone one at the same time.
+pub trait CustomSampler: Send + Sync + Sized + 'static {
     /// The name in llama.cpp's listings.
     const NAME: &'static CStr;
     /// Is told the token that was chosen, or a token of the prompt.
@@ -70,7 +72,12 @@ pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void)
 }
 
 /// Hands a sampler over to C, which frees it with `llama_sampler_free`. NULL when `init` gives NULL.
-pub fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler {
+///
+/// # Safety
+///
+/// `init` is a `llama_sampler_init`, of whatever llama.cpp: it returns NULL, or a `llama_sampler` with these two members that stays
+/// where it is until it is freed. It may be called as long as the sampler or a clone of it lives.
+pub unsafe fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler {
     let ctx = Box::into_raw(Box::new(Slot { sampler, init }));
     // SAFETY: the table is static and never written to; `ctx` is freed by `free`, once.
     let raw = unsafe { init((&raw const Table::<S>::TABLE.iface).cast_mut(), ctx.cast()) };
@@ -124,10 +131,25 @@ impl<S: CustomSampler> Table<S> {
 /// # Safety
 ///
 /// `raw` comes from [`into_raw`] of the same `S`, and nobody else uses it during the call.
-unsafe fn with<S, T>(raw: *const llama_sampler, f: impl FnOnce(&mut Slot<S>) -> T) -> Option<T> {
+unsafe fn with<S, T>(raw: *mut llama_sampler, f: impl FnOnce(&mut Slot<S>) -> T) -> Option<T> {
     // SAFETY: by the contract above.
     let slot = unsafe { &mut *(*raw).ctx.cast::<Slot<S>>() };
-    let result = catch_unwind(AssertUnwindSafe(|| f(slot)));
+    guard(|| f(slot))
+}
+
+/// The same for a sampler that others may read meanwhile.
+///
+/// # Safety
+///
+/// `raw` comes from [`into_raw`] of the same `S`, and nobody changes it during the call.
+unsafe fn with_ref<S, T>(raw: *const llama_sampler, f: impl FnOnce(&Slot<S>) -> T) -> Option<T> {
+    // SAFETY: by the contract above.
+    let slot = unsafe { &*(*raw).ctx.cast::<Slot<S>>() };
+    guard(|| f(slot))
+}
+
+fn guard<T>(f: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(f));
     result.inspect_err(|_| tracing::error!("a sampler panicked; this call did nothing")).ok()
 }
 
@@ -141,8 +163,10 @@ unsafe extern "C" fn accept<S: CustomSampler>(raw: *mut llama_sampler, token: ll
 }
 
 unsafe extern "C" fn apply<S: CustomSampler>(raw: *mut llama_sampler, candidates: *mut llama_token_data_array) {
-    // SAFETY: see `accept`; the host's array is its own during the call.
-    unsafe { with::<S, _>(raw, |slot| slot.sampler.apply(&mut Candidates(&mut *candidates))) };
+    // SAFETY: the host's array is its own during the call.
+    let Some(candidates) = (unsafe { candidates.as_mut() }) else { return };
+    // SAFETY: see `accept`.
+    unsafe { with::<S, _>(raw, |slot| slot.sampler.apply(&mut Candidates(candidates))) };
 }
 
 unsafe extern "C" fn reset<S: CustomSampler>(raw: *mut llama_sampler) {
@@ -151,14 +175,18 @@ unsafe extern "C" fn reset<S: CustomSampler>(raw: *mut llama_sampler) {
 }
 
 unsafe extern "C" fn clone<S: CustomSampler>(raw: *const llama_sampler) -> *mut llama_sampler {
-    // SAFETY: see `accept`.
-    let fork = unsafe { with::<S, _>(raw, |slot| into_raw(slot.sampler.fork(), slot.init)) };
+    // SAFETY: see `accept`; a const sampler is only read, and `init` is what `into_raw` was given.
+    let fork = unsafe { with_ref::<S, _>(raw, |slot| into_raw(slot.sampler.fork(), slot.init)) };
     fork.unwrap_or(std::ptr::null_mut())
 }
 
 unsafe extern "C" fn copy_state<S: CustomSampler>(source: *const llama_sampler, destination: *mut llama_sampler) {
-    // SAFETY: see `accept`; llama.cpp copies between two samplers of one table.
-    let Some(mut fork) = (unsafe { with::<S, _>(source, |slot| slot.sampler.fork()) }) else { return };
+    // SAFETY: both are alive; llama.cpp promises that their tables are one, and a host that is mistaken changes nothing.
+    if std::ptr::eq(source, destination) || unsafe { (*source).iface != (*destination).iface } {
+        return;
+    }
+    // SAFETY: see `clone`.
+    let Some(mut fork) = (unsafe { with_ref::<S, _>(source, |slot| slot.sampler.fork()) }) else { return };
     // SAFETY: as above.
     unsafe {
         with::<S, _>(destination, |slot| {

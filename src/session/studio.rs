@@ -5,7 +5,7 @@ use crate::decode::{self, Chain, ChainFault, Finish, Flow};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{Prompts, TokenScore, score};
 use crate::eval::studio::{Request, Studio, StudioError, Text};
-use crate::expert::{ExpertError, Token};
+use crate::expert::{ExpertError, Token, check_finite};
 use crate::sampling::Sampler;
 use crate::sampling::params::SamplingParams;
 
@@ -135,6 +135,8 @@ impl Chain for Candidates {
         match self.k.filter(|k| (1..logits.len()).contains(k)) {
             None => self.sampler.sample(logits),
             Some(k) => {
+                // The order below would hide them.
+                check_finite(logits).map_err(ChainFault::Base)?;
                 self.row.clear();
                 self.row.extend_from_slice(logits);
                 let (_, kth, _) = self.row.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));

@@ -29,7 +29,8 @@ struct Raw(*mut sys::llama_sampler);
 
 impl Raw {
     fn new(state: HookState) -> Self {
-        Self(into_raw(Hook::new(state), own_init).cast())
+        // SAFETY: `own_init` is llama.cpp's; so below.
+        Self(unsafe { into_raw(Hook::new(state), own_init) }.cast())
     }
 
     fn accept(&self, token: i32) {
@@ -145,6 +146,56 @@ fn a_failing_arm_leaves_the_base_alone_or_ends_the_text() {
     assert!(state.take_error().is_some() && state.take_error().is_none());
 }
 
+/// Two ARMs, of which the second gives these logits.
+fn state_with(broken: [f32; N], on_error: OnError) -> HookState {
+    let arm = |name: &str, row: [f32; N]| {
+        let expert = TableExpert::new(N, 100, move |_, logits| logits.copy_from_slice(&row));
+        Arm::new(name, Box::new(expert), Contract { n_common: N, tail: Tail::None })
+    };
+    let weights = Weights::new([("sound".to_owned(), 1.0), ("broken".to_owned(), -0.5)]);
+    HookState::new(Guide::new(vec![arm("sound", [1.0; N]), arm("broken", broken)], weights), on_error)
+}
+
+#[test]
+fn an_arm_without_numbers_leaves_the_base_to_the_last_bit_or_ends_the_text() {
+    let base = [(2, 0.1), (0, f32::NEG_INFINITY), (3, -7.25), (1, 1e-20)];
+    let untouched: Vec<_> = base.iter().map(|(_, logit)| *logit).collect();
+    for bad in [f32::NAN, f32::INFINITY] {
+        let row = [0.0, 0.0, 0.0, bad];
+        let state = state_with(row, OnError::Base);
+        let raw = Raw::new(state.clone());
+        raw.accept(0);
+        assert_eq!(raw.apply(&base).0, untouched);
+        assert!(state.take_error().is_none(), "the text goes on");
+
+        let state = state_with(row, OnError::Stop([2].into()));
+        let raw = Raw::new(state.clone());
+        raw.accept(0);
+        let forbidden = f32::NEG_INFINITY;
+        assert_eq!(raw.apply(&base).0, [0.1, forbidden, forbidden, forbidden]);
+        assert_eq!(state.take_error().map(|error| error.arm), Some("broken".to_owned()));
+    }
+    let state = state_with([0.0, f32::NEG_INFINITY, 0.0, 0.0], OnError::Base);
+    let raw = Raw::new(state.clone());
+    raw.accept(0);
+    assert_eq!(raw.apply(&FLAT).0, [1.0, f32::NEG_INFINITY, 1.0, 1.0], "a forbidden token is no fault");
+}
+
+#[test]
+fn a_base_without_numbers_ends_the_text_whatever_the_policy() {
+    for on_error in [OnError::Base, OnError::Stop([2].into())] {
+        let state = state_with([0.0; N], on_error);
+        let raw = Raw::new(state.clone());
+        raw.accept(0);
+        raw.apply(&[(0, 0.0), (1, f32::NAN), (2, 1.0), (3, 0.0)]);
+        let error = state.take_error().expect("the text ends");
+        assert!(
+            error.is_of_base() && error.to_string().starts_with("base: its logits hold NaN (at token 1)"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_panic_in_an_arm_does_not_cross_into_c() {
     let expert = TableExpert::new(N, 10, |_, _| panic!("a broken ARM"));
@@ -158,7 +209,8 @@ fn a_panic_in_an_arm_does_not_cross_into_c() {
 
 #[test]
 fn newer_hosts_read_null_where_functions_were_appended() {
-    let raw = into_raw(Hook::new(table_state(1.0, 10, OnError::Base)), own_init);
+    // SAFETY: see `Raw::new`.
+    let raw = unsafe { into_raw(Hook::new(table_state(1.0, 10, OnError::Base)), own_init) };
     // SAFETY: the vtable is padded with 16 words after the members of the pinned version.
     let appended = unsafe { std::slice::from_raw_parts((*raw).iface.add(1).cast::<usize>(), 16) };
     assert_eq!(appended, [0; 16]);

@@ -1,0 +1,96 @@
+//! An ARM: an expert, and what it reads where the base reads the text.
+
+use super::error::GuideError;
+use super::vocabulary::{Contract, Tail};
+use crate::expert::{Expert, Token};
+use crate::rows::RowStore;
+
+/// An autoregressive reward model: an expert with a name.
+pub struct Arm {
+    pub(super) name: String,
+    pub(super) expert: Box<dyn Expert + Send>,
+    /// Whether the base has tokens after the ARM's last.
+    pub(super) padded: bool,
+    /// The ARM's own rendering of the prompt; `None` reads the base's tokens.
+    pub(super) prompt: Option<Vec<Token>>,
+    /// Prompt and response as the ARM reads them; kept to be reused.
+    history: Vec<Token>,
+    /// Rows of single steps, where a drafter goes step by step.
+    pub(super) rows: Option<RowStore>,
+}
+
+impl Arm {
+    /// An ARM whose vocabulary has been [checked](super::check_vocabulary) against the base's.
+    pub fn new(name: impl Into<String>, expert: Box<dyn Expert + Send>, contract: Contract) -> Self {
+        let padded = matches!(contract.tail, Tail::Base(_));
+        Self { name: name.into(), expert, padded, prompt: None, history: Vec::new(), rows: None }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The expert behind it.
+    pub fn expert(&mut self) -> &mut (dyn Expert + Send) {
+        &mut *self.expert
+    }
+
+    /// Drops all that it holds, rows that were kept for drafts too: what follows does not depend, by a rounding, on what was read
+    /// before.
+    pub fn forget(&mut self) {
+        self.expert.forget();
+        if let Some(rows) = &mut self.rows {
+            *rows = RowStore::default();
+        }
+    }
+
+    pub(super) fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let fail = |source| GuideError { arm: self.name.clone(), source };
+        match &mut self.rows {
+            Some(rows) => rows.advance(&mut *self.expert, wanted, k).map_err(fail),
+            None => self.expert.advance(wanted, k).map_err(fail),
+        }
+    }
+
+    pub(super) fn prepare(&mut self, history: &[Token], n_prompt: usize, k: usize) {
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        match &mut self.rows {
+            Some(rows) => rows.prepare(&mut *self.expert, wanted, k),
+            None => self.expert.prepare(wanted, k),
+        }
+    }
+
+    /// Tokens by which a history of `len` base tokens may grow before the ARM is full.
+    pub(super) fn room(&self, len: usize, n_prompt: usize) -> usize {
+        let own = self.prompt.as_ref().map_or(len, |prompt| prompt.len() + len.saturating_sub(n_prompt));
+        self.expert.n_ctx().saturating_sub(own)
+    }
+
+    /// Announces the next `max` tokens, if the ARM lacks more than that. False where it does not.
+    pub(super) fn prepare_chunk(&mut self, history: &[Token], n_prompt: usize, max: usize) -> bool {
+        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let end = self.expert.n_cached(wanted) + max;
+        // A prompt that does not fit is refused by the step itself.
+        let lacks_more = end < wanted.len() && wanted.len() <= self.expert.n_ctx();
+        if lacks_more {
+            self.expert.prepare(&wanted[..end], 1);
+        }
+        lacks_more
+    }
+}
+
+/// What an ARM reads where the base reads `history`: its own prompt, if it has one, and the common response.
+fn own_history<'a>(
+    prompt: Option<&[Token]>,
+    buffer: &'a mut Vec<Token>,
+    history: &'a [Token],
+    n_prompt: usize,
+) -> &'a [Token] {
+    let Some(prompt) = prompt else { return history };
+    buffer.clear();
+    buffer.extend_from_slice(prompt);
+    buffer.extend_from_slice(history.get(n_prompt..).unwrap_or_default());
+    buffer
+}
