@@ -44,6 +44,9 @@ fn backends(profile: &Path) {
         return;
     };
     println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={}", Path::new(&folder).display());
+    println!(
+        "cargo:warning=dynamic-backends: this build is for the binary; its libgenarm refuses to open a guidance (docs/plugin.md)"
+    );
     if env::var_os("CARGO_CFG_UNIX").is_none() {
         return;
     }

@@ -149,6 +149,13 @@ enum genarm_status genarm_sampler_new(struct genarm *guidance,
                                       struct llama_sampler *(*init)(struct llama_sampler_i *iface, void *ctx),
                                       struct llama_sampler **out);
 
+// Whether a model of the host can be guided: GENARM_OK where its vocabulary is the ARMs', GENARM_VOCABULARY with the first differences
+// where it is not. A host with several models, one of which drafts, asks which of them is the base.
+enum genarm_status genarm_check_vocabulary(const struct genarm *guidance,
+                                           const struct llama_vocab *vocab,
+                                           struct llama_sampler *(*init)(struct llama_sampler_i *iface,
+                                                                         void *ctx));
+
 // Frees a sampler that is in no chain. `init` is what genarm_sampler_new was given.
 enum genarm_status genarm_sampler_free(struct llama_sampler *sampler,
                                        struct llama_sampler *(*init)(struct llama_sampler_i *iface, void *ctx));

@@ -51,7 +51,7 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, n: usize, what: &str) -> Re
     if pointer.is_null() {
         return Err(null(what));
     }
-    check_size::<T>(n, what)?;
+    check_shape(pointer, n, what)?;
     // SAFETY: by the contract above.
     Ok(unsafe { std::slice::from_raw_parts(pointer, n) })
 }
@@ -65,17 +65,37 @@ pub(super) unsafe fn array_mut<'a, T>(pointer: *mut T, n: usize, what: &str) -> 
     if pointer.is_null() {
         return Err(null(what));
     }
-    check_size::<T>(n, what)?;
+    check_shape(pointer, n, what)?;
     // SAFETY: by the contract above.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, n) })
 }
 
-/// A negative length that became a huge one.
-fn check_size<T>(n: usize, what: &str) -> Result<(), Failure> {
-    if n <= isize::MAX as usize / size_of::<T>() {
-        return Ok(());
+/// Refuses a negative length that became a huge one, and numbers that begin in the middle of a word, as in a slice of packed bytes.
+fn check_shape<T>(pointer: *const T, n: usize, what: &str) -> Result<(), Failure> {
+    if n > isize::MAX as usize / size_of::<T>() {
+        return Err(Failure::new(genarm_status::GENARM_VALUE, format!("{what} cannot have {n} numbers")));
     }
-    Err(Failure::new(genarm_status::GENARM_VALUE, format!("{what} cannot have {n} numbers")))
+    if !pointer.is_aligned() {
+        let text = format!("{what} is not aligned: its address must be a multiple of {}", align_of::<T>());
+        return Err(Failure::new(genarm_status::GENARM_VALUE, text));
+    }
+    Ok(())
+}
+
+/// Refuses an array to read and one to write that share memory.
+pub(super) fn check_apart<T, U>(
+    read: (*const T, usize),
+    written: (*const U, usize),
+    what: &str,
+) -> Result<(), Failure> {
+    fn range<T>((pointer, n): (*const T, usize)) -> std::ops::Range<usize> {
+        pointer.addr()..pointer.addr().saturating_add(n.saturating_mul(size_of::<T>()))
+    }
+    let (read, written) = (range(read), range(written));
+    if read.start < written.end && written.start < read.end {
+        return Err(Failure::new(genarm_status::GENARM_VALUE, format!("{what} share memory")));
+    }
+    Ok(())
 }
 
 /// Copies `values` to an array of exactly as many places.
@@ -86,4 +106,37 @@ pub(super) fn copy(values: &[f32], out: &mut [f32]) -> Result<(), Failure> {
     }
     out.copy_from_slice(values);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status<T>(result: Result<T, Failure>) -> Option<genarm_status> {
+        result.err().map(|failure| failure.status)
+    }
+
+    #[test]
+    fn an_array_that_cannot_be_one_is_refused_and_not_touched() {
+        let numbers = [1.0f32, 2.0, 3.0];
+        let refused = |pointer: *const f32, n| {
+            // SAFETY: what is not refused are the numbers above.
+            status(unsafe { array(pointer, n, "numbers") })
+        };
+        assert_eq!(refused(numbers.as_ptr(), 3), None);
+        assert_eq!(refused(std::ptr::null(), 3), Some(genarm_status::GENARM_NULL));
+        assert_eq!(refused(numbers.as_ptr(), usize::MAX), Some(genarm_status::GENARM_VALUE), "a length below 0");
+        assert_eq!(refused(numbers.as_ptr().wrapping_byte_add(1), 2), Some(genarm_status::GENARM_VALUE), "not aligned");
+    }
+
+    #[test]
+    fn what_is_read_must_not_lie_in_what_is_written() {
+        let numbers = [0i32; 8];
+        let at = |i: usize| numbers.as_ptr().wrapping_add(i);
+        let shared = |read: (usize, usize), written: (usize, usize)| {
+            status(check_apart((at(read.0), read.1), (at(written.0).cast::<f32>(), written.1), "the arrays")).is_some()
+        };
+        assert!(shared((0, 4), (3, 4)) && shared((3, 1), (0, 8)) && shared((0, 8), (3, 1)));
+        assert!(!shared((0, 4), (4, 4)) && !shared((4, 4), (0, 4)) && !shared((2, 0), (0, 2)));
+    }
 }

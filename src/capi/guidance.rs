@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::arguments::{array, array_mut, copy, optional_text, result, text};
 use super::handle::{self, genarm};
+use super::linkage;
 use super::status::{Failure, genarm_status, guard};
 use crate::config::{Overrides, parse_weight};
 use crate::plugin::{Plugin, Watch};
@@ -29,6 +30,7 @@ pub unsafe extern "C" fn genarm_open_file(
 ) -> genarm_status {
     start_log();
     guard(|| {
+        linkage::check()?;
         // SAFETY: by the contract above.
         let (path, overrides, out) =
             unsafe { (text(path, "path")?, overrides(profile, weights)?, result(out, "out")?) };
@@ -52,6 +54,7 @@ pub unsafe extern "C" fn genarm_open_string(
 ) -> genarm_status {
     start_log();
     guard(|| {
+        linkage::check()?;
         // SAFETY: by the contract above.
         let (yaml, folder) = unsafe { (text(yaml, "yaml")?, optional_text(folder, "folder")?) };
         // SAFETY: as above.

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::host::Digest;
 use super::status::{Failure, genarm_status};
 use crate::plugin::{Plugin, Watch};
 
@@ -20,9 +21,12 @@ pub(super) struct Entry {
     /// The ARMs' names, as long as the handle lives.
     pub names: Arc<[CString]>,
     pub watch: Option<Arc<Watch>>,
-    /// The host's vocabularies that have been compared, by their addresses.
-    pub checked: Vec<usize>,
+    /// The host's vocabularies that have been compared, and what came of it.
+    pub checked: Checked,
 }
+
+/// Verdicts, by what the vocabularies hold.
+pub(super) type Checked = Arc<Mutex<HashMap<Digest, Result<(), Failure>>>>;
 
 /// Handles are numbers dressed as pointers. They are never followed and never given twice, so one that is closed twice, or was
 /// never opened, is found out.
@@ -33,7 +37,7 @@ pub(super) fn open(plugin: Arc<Plugin>) -> *mut genarm {
     let name = |name: &String| CString::new(name.as_str()).unwrap_or_default();
     let names = plugin.weights().names().iter().map(name).collect();
     let handle = NEXT.fetch_add(0x10, Ordering::Relaxed);
-    lock().insert(handle, Entry { plugin, names, watch: None, checked: Vec::new() });
+    lock().insert(handle, Entry { plugin, names, watch: None, checked: Checked::default() });
     std::ptr::without_provenance_mut(handle)
 }
 

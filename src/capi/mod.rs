@@ -8,6 +8,7 @@
 //! handle     guidances by their handles: a stale one is refused, never followed
 //! arguments  pointers to text, arrays and results
 //! host       the llama.cpp of the program that we are loaded into
+//! linkage    whether the llama.cpp inside is our own
 //! guidance, sampler   the functions
 //! ```
 #![allow(unsafe_code, non_camel_case_types)]
@@ -16,6 +17,7 @@ mod arguments;
 mod guidance;
 mod handle;
 mod host;
+mod linkage;
 mod sampler;
 mod status;
 

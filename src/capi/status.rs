@@ -40,6 +40,7 @@ pub enum genarm_status {
 }
 
 /// A call that did nothing, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub status: genarm_status,
     pub text: String,

@@ -36,11 +36,34 @@ struct llama_model * llama_model_load(const char * path) {
     return model;
 }
 
-void llama_model_free(struct llama_model * model) {
+static void clear(struct llama_model * model) {
     for (int32_t i = 0; i < model->vocab.n; i++) {
         free(model->vocab.texts[i]);
     }
-    free(model);
+    model->vocab.n = -1;
+}
+
+/* Stays where it is until the next one is freed: who reads on sees a vocabulary without tokens. */
+void llama_model_free(struct llama_model * model) {
+    static struct llama_model * gone;
+    clear(model);
+    free(gone);
+    gone = model;
+}
+
+bool llama_model_swap(struct llama_model * model, const char * path) {
+    struct llama_model * other = llama_model_load(path);
+    if (!other) {
+        return false;
+    }
+    clear(model);
+    *model = *other;
+    free(other);
+    return true;
+}
+
+int32_t llama_model_desc(const struct llama_model * model, char * text, size_t size) {
+    return snprintf(text, size, "stand-in of %d tokens", (int) model->vocab.n);
 }
 
 const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model) { return &model->vocab; }

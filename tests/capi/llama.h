@@ -10,6 +10,9 @@ struct llama_sampler_chain_params { bool no_perf; };
 
 struct llama_model * llama_model_load(const char * path);
 void llama_model_free(struct llama_model * model);
+/* Another model at the same address, as after a free and a load. */
+bool llama_model_swap(struct llama_model * model, const char * path);
+int32_t llama_model_desc(const struct llama_model * model, char * text, size_t size);
 const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model);
 int32_t llama_vocab_n_tokens(const struct llama_vocab * vocab);
 const char * llama_vocab_get_text(const struct llama_vocab * vocab, llama_token token);

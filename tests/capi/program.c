@@ -144,6 +144,8 @@ static void errors(genarm * guidance, const char * config) {
     float *       row       = calloc((size_t) n_vocab + 1, sizeof *row);
     CHECK(genarm_sampler_add_logits(sampler, outside, 3, row, (size_t) n_vocab) == GENARM_STEP);
     CHECK(genarm_sampler_add_logits(sampler, outside, 1, row, (size_t) n_vocab + 1) == GENARM_VOCABULARY);
+    CHECK(genarm_sampler_add_logits(sampler, (const int32_t *) row, 1, row, (size_t) n_vocab) == GENARM_VALUE);
+    CHECK(genarm_sampler_add_logits(sampler, outside, 1, (float *) ((char *) row + 1), 1) == GENARM_VALUE);
     free(row);
     /* The values that were refused have changed nothing; these do. */
     OK(genarm_sampler_set_profile(sampler, "gloomy"));
@@ -162,6 +164,22 @@ static void errors(genarm * guidance, const char * config) {
     CHECK(weights[0] == 0.0f && weights[1] == 0.7f);
     CHECK(genarm_abi_version() == GENARM_ABI_VERSION && strchr(genarm_version(), '.'));
     llama_sampler_free(sampler);
+}
+
+/* Two vocabularies at one address in turn: each is judged by what it holds. */
+static void swapped(genarm * guidance, const char * tokens, const char * others) {
+    const struct llama_vocab * vocab   = llama_model_get_vocab(model);
+    struct llama_sampler *     sampler = NULL;
+    for (int i = 0; i < 3; i++) {
+        llama_sampler_free(new_sampler(guidance));
+        OK(genarm_check_vocabulary(guidance, vocab, llama_sampler_init));
+        CHECK(llama_model_swap(model, others) && llama_model_get_vocab(model) == vocab);
+        CHECK(genarm_sampler_new(guidance, vocab, llama_sampler_init, &sampler) == GENARM_VOCABULARY && !sampler);
+        CHECK(strstr(genarm_last_error(), "elsewhere"));
+        CHECK(genarm_check_vocabulary(guidance, vocab, NULL) == GENARM_VOCABULARY);
+        CHECK(llama_model_swap(model, tokens));
+    }
+    CHECK(genarm_check_vocabulary(guidance, NULL, NULL) == GENARM_NULL);
 }
 
 static atomic_bool generating = true;
@@ -210,7 +228,7 @@ static void threads(genarm * guidance) {
 }
 
 int main(int argc, char ** argv) {
-    CHECK(argc == 4);
+    CHECK(argc == 4 || argc == 5);
     model = llama_model_load(argv[3]);
     CHECK(model);
     n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
@@ -236,6 +254,9 @@ int main(int argc, char ** argv) {
         puts(genarm_last_error());
     } else if (strcmp(argv[1], "logits") == 0) {
         logits(guidance);
+    } else if (strcmp(argv[1], "swapped") == 0) {
+        CHECK(argc == 5);
+        swapped(guidance, argv[3], argv[4]);
     } else if (strcmp(argv[1], "errors") == 0) {
         errors(guidance, argv[2]);
     } else {

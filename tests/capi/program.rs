@@ -68,6 +68,18 @@ fn eight_threads_set_weights_while_two_generate() {
 }
 
 #[test]
+fn a_vocabulary_is_known_by_what_it_holds_and_not_by_its_address() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let others = tempfile::tempdir().expect("a temporary folder");
+    let same = tokens(folder.path(), |_| {});
+    let other = tokens(others.path(), |tokens| tokens[300].1 = b"elsewhere".to_vec());
+    let mut command = Command::new(built().join("program"));
+    let output = run(command.arg("swapped").arg(demo()).args([same, other]).env("ASAN_OPTIONS", "detect_leaks=1"));
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !talk.contains("Sanitizer"), "{talk}");
+}
+
+#[test]
 fn a_host_with_other_tokens_is_refused_by_their_names() {
     let output = program("refused", |tokens| tokens[300].1 = b"elsewhere".to_vec());
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

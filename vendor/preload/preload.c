@@ -3,15 +3,16 @@
  *
  *     LD_PRELOAD=libgenarm_preload.so GENARM_CONFIG=prefs.yaml llama-server -m base.gguf
  *
- * `genarm run -- llama-server -m base.gguf` sets this up. Two functions of llama.cpp are taken over, and their originals called:
+ * `genarm run -- llama-server -m base.gguf` sets this up. Some functions of llama.cpp are taken over, and their originals called:
  *
  *   llama_model_get_vocab      a tool asks for the vocabulary right before it makes a chain, on the same thread: so the shim knows
  *                              whose chain it is; and it asks once when it has loaded its model, which is when the ARMs are loaded
+ *   llama_model_free           a vocabulary goes with its model, and another one may come to its address
  *   llama_sampler_chain_init   the new chain gets the sampler
  *
  * Here is no llama.cpp: its symbols would clash with the program's. libgenarm, which has one inside, is opened for itself alone.
  * Environment: GENARM_CONFIG (without it the shim does nothing), GENARM_PROFILE, GENARM_WEIGHTS ("helpful=1.2,harmless=0"),
- * GENARM_LIBRARY (path of libgenarm; else it lies beside this file), GENARM_STRICT=1 (end the program when it cannot be guided),
+ * GENARM_LIBRARY (path of libgenarm; else it lies beside this file), GENARM_STRICT=1 (end the program when its base cannot be guided),
  * GENARM_RUN (set by `genarm run`: the process to complain in, if it turns out to have no chains).
  */
 #define _GNU_SOURCE
@@ -45,15 +46,30 @@ typedef struct llama_sampler * (*chain_init_fn)(struct llama_sampler_chain_param
 typedef const struct llama_vocab * (*get_vocab_fn)(const struct llama_model * model);
 typedef void (*chain_add_fn)(struct llama_sampler * chain, struct llama_sampler * sampler);
 typedef struct llama_sampler * (*sampler_init_fn)(struct llama_sampler_i * iface, void * ctx);
+typedef void (*model_free_fn)(struct llama_model * model);
+typedef int32_t (*model_desc_fn)(const struct llama_model * model, char * text, size_t size);
 
 static struct {
     genarm * guidance;
     __typeof__(&genarm_sampler_new) sampler_new;
+    __typeof__(&genarm_check_vocabulary) check_vocabulary;
     __typeof__(&genarm_last_error) last_error;
 } plugin;
 
+/* A model that the program has asked for its vocabulary, and not freed yet. */
+struct known {
+    const struct llama_model * model;
+    const struct llama_vocab * vocab;
+    char                       name[128];
+    bool                       told; /* that its chains are not guided */
+    struct known *             next;
+};
+
+static struct known *  known;
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER; /* no model is freed while it is held */
+
 static bool seen_chain;
-static bool seen_refusal;
+static bool seen_refusal; /* under known_lock */
 static _Thread_local const struct llama_vocab * vocab_of_thread;
 
 /* Says why the program is not guided. */
@@ -94,9 +110,10 @@ static void load(void) {
     __typeof__(&genarm_abi_version) abi_version = (__typeof__(abi_version)) dlsym(library, "genarm_abi_version");
     __typeof__(&genarm_open_file)   open_file   = (__typeof__(open_file)) dlsym(library, "genarm_open_file");
     __typeof__(&genarm_watch)       watch       = (__typeof__(watch)) dlsym(library, "genarm_watch");
-    plugin.sampler_new                          = (__typeof__(plugin.sampler_new)) dlsym(library, "genarm_sampler_new");
-    plugin.last_error                           = (__typeof__(plugin.last_error)) dlsym(library, "genarm_last_error");
-    if (!abi_version || !open_file || !watch || !plugin.sampler_new || !plugin.last_error ||
+    plugin.sampler_new      = (__typeof__(plugin.sampler_new)) dlsym(library, "genarm_sampler_new");
+    plugin.check_vocabulary = (__typeof__(plugin.check_vocabulary)) dlsym(library, "genarm_check_vocabulary");
+    plugin.last_error       = (__typeof__(plugin.last_error)) dlsym(library, "genarm_last_error");
+    if (!abi_version || !open_file || !watch || !plugin.sampler_new || !plugin.check_vocabulary || !plugin.last_error ||
         abi_version() != GENARM_ABI_VERSION) {
         refuse("libgenarm is of another version than its preload");
         return;
@@ -125,7 +142,7 @@ static void * library_of(const void * address) {
 
 /* The original of a function of llama.cpp: in a library after this one, or in that of the caller, where a program has opened
  * libllama for itself alone. */
-static void * original(const char * name, const void * caller) {
+static void * lookup(const char * name, const void * caller) {
     void * found = dlsym(RTLD_NEXT, name);
     if (!found) {
         Dl_info info;
@@ -135,11 +152,83 @@ static void * original(const char * name, const void * caller) {
             dlclose(library);
         }
     }
+    return found;
+}
+
+static void * original(const char * name, const void * caller) {
+    void * found = lookup(name, caller);
     if (!found) {
         fprintf(stderr, "genarm: %s was called, and no library has it\n", name);
         abort();
     }
     return found;
+}
+
+/* The entry of a vocabulary. Under the lock. */
+static struct known * find_known(const struct llama_vocab * vocab) {
+    struct known * entry = known;
+    while (entry && entry->vocab != vocab) {
+        entry = entry->next;
+    }
+    return entry;
+}
+
+static void remember(const struct llama_model * model, const struct llama_vocab * vocab, const void * caller) {
+    pthread_mutex_lock(&known_lock);
+    if (vocab && !find_known(vocab)) {
+        struct known * entry = calloc(1, sizeof *entry);
+        if (entry) {
+            model_desc_fn desc = (model_desc_fn) lookup("llama_model_desc", caller);
+            if (!desc || desc(model, entry->name, sizeof entry->name) <= 0) {
+                snprintf(entry->name, sizeof entry->name, "without a name");
+            }
+            entry->model = model;
+            entry->vocab = vocab;
+            entry->next  = known;
+            known        = entry;
+        }
+    }
+    pthread_mutex_unlock(&known_lock);
+}
+
+static void forget(const struct llama_model * model) {
+    pthread_mutex_lock(&known_lock);
+    for (struct known ** at = &known; *at;) {
+        struct known * entry = *at;
+        if (entry->model == model) {
+            *at = entry->next;
+            free(entry);
+        } else {
+            at = &entry->next;
+        }
+    }
+    pthread_mutex_unlock(&known_lock);
+}
+
+/* Whether the program has a model that can be guided. Under the lock. */
+static bool has_base(sampler_init_fn init) {
+    for (const struct known * entry = known; entry; entry = entry->next) {
+        if (plugin.check_vocabulary(plugin.guidance, entry->vocab, init) == GENARM_OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A chain is not guided. Where the program has a model that is, this one is another: it drafts, for example. */
+static void refuse_chain(struct known * entry, sampler_init_fn init) {
+    char why[1024];
+    snprintf(why, sizeof why, "%s", plugin.last_error());
+    if (entry && has_base(init)) {
+        if (!entry->told) {
+            entry->told = true;
+            fprintf(stderr, "genarm: the model \"%s\" is not guided, as it is not the base of the configuration: %s\n", entry->name,
+                    why);
+        }
+    } else if (!seen_refusal) {
+        seen_refusal = true;
+        refuse(why);
+    }
 }
 
 static void steer(struct llama_sampler * chain, const void * caller) {
@@ -150,11 +239,16 @@ static void steer(struct llama_sampler * chain, const void * caller) {
     chain_add_fn           add     = (chain_add_fn) original("llama_sampler_chain_add", caller);
     sampler_init_fn        init    = (sampler_init_fn) original("llama_sampler_init", caller);
     struct llama_sampler * sampler = NULL;
-    if (plugin.sampler_new(plugin.guidance, vocab_of_thread, init, &sampler) == GENARM_OK) {
+    pthread_mutex_lock(&known_lock);
+    /* One that has gone says nothing any more: then only the number of tokens is compared. */
+    struct known *             entry = find_known(vocab_of_thread);
+    const struct llama_vocab * vocab = entry ? entry->vocab : NULL;
+    if (plugin.sampler_new(plugin.guidance, vocab, init, &sampler) == GENARM_OK) {
         add(chain, sampler);
-    } else if (!__atomic_exchange_n(&seen_refusal, true, __ATOMIC_RELAXED)) {
-        refuse(plugin.last_error());
+    } else {
+        refuse_chain(entry, init);
     }
+    pthread_mutex_unlock(&known_lock);
 }
 
 TAKEN_OVER struct llama_sampler * OURS(llama_sampler_chain_init)(struct llama_sampler_chain_params params) {
@@ -175,17 +269,35 @@ TAKEN_OVER const struct llama_vocab * OURS(llama_model_get_vocab)(const struct l
     const struct llama_vocab * vocab  = real(model);
     if (library_of(caller) != library_of((void *) real)) {
         vocab_of_thread = vocab;
+        remember(model, vocab, caller);
         load_once();
     }
     return vocab;
 }
 
+TAKEN_OVER void OURS(llama_model_free)(struct llama_model * model) {
+    model_free_fn real = (model_free_fn) original("llama_model_free", __builtin_return_address(0));
+    forget(model);
+    real(model);
+}
+
+/* What older programs call. */
+TAKEN_OVER void OURS(llama_free_model)(struct llama_model * model) {
+    model_free_fn real = (model_free_fn) original("llama_free_model", __builtin_return_address(0));
+    forget(model);
+    real(model);
+}
+
 #ifdef __APPLE__
 extern struct llama_sampler * llama_sampler_chain_init(struct llama_sampler_chain_params params) __attribute__((weak_import));
 extern const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model) __attribute__((weak_import));
+extern void llama_model_free(struct llama_model * model) __attribute__((weak_import));
+extern void llama_free_model(struct llama_model * model) __attribute__((weak_import));
 __attribute__((used, section("__DATA,__interpose"))) static const void * const replacements[][2] = {
     { (const void *) genarm_llama_sampler_chain_init, (const void *) llama_sampler_chain_init },
     { (const void *) genarm_llama_model_get_vocab, (const void *) llama_model_get_vocab },
+    { (const void *) genarm_llama_model_free, (const void *) llama_model_free },
+    { (const void *) genarm_llama_free_model, (const void *) llama_free_model },
 };
 #endif
 
