@@ -178,12 +178,19 @@ impl<'a> Source<'a> {
             return syntax_error(error, self.file);
         };
         let key = || self.root.path_at(at).or_else(|| self.root.key_path_at(at)).unwrap_or_default();
-        let got = || Short(self.root.scalar_at(at).unwrap_or("a list or a mapping"));
+        let got = || {
+            let got = self.root.scalar_at(at).unwrap_or("a list or a mapping");
+            format!("{}{}", Short(got), decimal_point(got))
+        };
         let problem = match error {
             Error::SerdeUnknownField { field, expected, .. } => Problem::UnknownKey {
                 key: field.clone(),
                 parent: self.parent_of_key(at, field),
-                suggestion: suggestion(field, expected.iter().copied()),
+                suggestion: match field.bytes().all(|byte| byte.is_ascii_digit()) {
+                    // `{temp: 0,7}` is two entries.
+                    true => "; write numbers with a decimal point, as in 0.7".to_owned(),
+                    false => suggestion(field, expected.iter().copied()),
+                },
             },
             Error::SerdeUnknownVariant { variant, expected, .. } => Problem::UnknownValue {
                 key: key(),
@@ -252,6 +259,18 @@ fn message(error: &serde_saphyr::Error) -> String {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Advice for a number with a decimal comma, as an error shows it: quoted, because YAML takes it for a text.
+fn decimal_point(shown: &str) -> String {
+    let text = shown.trim_matches('"');
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match text.split_once(',') {
+        Some((whole, part)) if digits(whole.trim_start_matches('-')) && digits(part) => {
+            format!("; write a decimal point: {whole}.{part}")
+        }
+        _ => String::new(),
+    }
 }
 
 /// Rust's type names in a user's words.

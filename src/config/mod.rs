@@ -32,6 +32,7 @@ mod resolve;
 mod sampling;
 mod schema;
 mod settings;
+mod short;
 mod types;
 pub mod wire;
 

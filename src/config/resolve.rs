@@ -58,6 +58,26 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8 text".to_owned()))
 }
 
+/// An error about a flag.
+fn typed_wrong(flag: &str, problem: String) -> ConfigError {
+    ConfigError::usage(Problem::Invalid { key: flag.to_owned(), problem })
+}
+
+/// A path that begins with `~/`, which only a shell replaces, in the home folder.
+fn at_home(path: &Path) -> Result<PathBuf, String> {
+    let mut parts = path.components();
+    let first = parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+    match first.strip_prefix('~') {
+        None => Ok(path.to_owned()),
+        Some("") => match std::env::home_dir().filter(|home| !home.as_os_str().is_empty()) {
+            Some(home) => Ok(home.join(parts.as_path())),
+            None => Err("~ stands for the home folder, and there is none; write the whole path".to_owned()),
+        },
+        Some(_) if path.exists() => Ok(path.to_owned()),
+        Some(_) => Err(format!("{first} is not replaced by a user's home folder; write the whole path")),
+    }
+}
+
 struct Resolver<'a> {
     /// The file, for the positions in errors.
     source: Option<&'a Source<'a>>,
@@ -123,7 +143,7 @@ impl Resolver<'_> {
             (Some(path), _) if path.as_os_str().is_empty() => {
                 return Err(ConfigError::usage(Problem::NoBase("--base is empty, pass the path of a GGUF file")));
             }
-            (Some(path), _) => path.clone(),
+            (Some(path), _) => at_home(path).map_err(|problem| typed_wrong("--base", problem))?,
             (None, Some(path)) => self.file_path(path, &["base", "model"])?,
             (None, None) => return Err(self.no_base()),
         };
@@ -171,13 +191,15 @@ impl Resolver<'_> {
                 let problem = format!("ARM \"{}\" is given twice", given.name);
                 return Err(ConfigError::usage(Problem::Invalid { key: "--arm".to_owned(), problem }));
             }
+            // The shell replaces no ~ in the middle of a word.
+            let model = at_home(&given.model).map_err(|problem| typed_wrong("--arm", problem))?;
             if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
-                known.spec.model = given.model.clone();
+                known.spec.model = model;
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {
                 arms.push(ArmSpec {
                     name: given.name.clone(),
-                    spec: ExpertSpec::new(given.model.clone(), Vec::new(), &self.overrides.engine.or(&base_engine)),
+                    spec: ExpertSpec::new(model, Vec::new(), &self.overrides.engine.or(&base_engine)),
                     weight: 0.0,
                     default_weight: given.weight.unwrap_or(1.0),
                     template: None,
@@ -351,12 +373,13 @@ impl Resolver<'_> {
         let (drafter, from_file) = match (&self.overrides.speculate, &wire.speculate) {
             (Some(drafter), _) => (drafter, false),
             (None, Some(drafter)) => (drafter, true),
-            // Who gives a seed wants its text again, and what `auto` drafts depends on measured times.
-            (None, None) if sampling.seed != RANDOM_SEED && sampling.temp > 0.0 => return Ok(Speculate::Off),
-            (None, None) => return Ok(Speculate::default()),
+            (None, None) => (&Speculate::Auto, false),
         };
         match drafter {
-            Speculate::Draft(file) if from_file => Ok(Speculate::Draft(self.folder.join(file))),
+            Speculate::Draft(file) if from_file => Ok(Speculate::Draft(self.file_path(file, &["speculate"])?)),
+            Speculate::Draft(file) => {
+                Ok(Speculate::Draft(at_home(file).map_err(|problem| typed_wrong("--speculate", problem))?))
+            }
             Speculate::Arm(Some(name)) if !arms.iter().any(|arm| arm.name == *name) => {
                 let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
                 if from_file {
@@ -365,6 +388,8 @@ impl Resolver<'_> {
                 let key = "--speculate".to_owned();
                 Err(ConfigError::usage(Problem::UnknownName { key, what: "ARM", name: name.clone(), suggestion: near }))
             }
+            // At temperature 0 too: batches of other sizes round otherwise.
+            other if sampling.seed != RANDOM_SEED => Ok(other.clone().under_a_seed()),
             other => Ok(other.clone()),
         }
     }
@@ -377,7 +402,7 @@ impl Resolver<'_> {
         if path.as_os_str().is_empty() {
             return Err(self.wrong(key, "is empty, write the path of a GGUF file"));
         }
-        Ok(self.folder.join(path))
+        Ok(self.folder.join(at_home(path).map_err(|problem| self.wrong(key, problem))?))
     }
 
     fn file_template(&self, template: Option<&str>, key: &[&str]) -> Result<Option<String>, ConfigError> {

@@ -24,6 +24,7 @@ pub struct SamplingOptions {
     /// Temperature, 0 for greedy [default: 0.8]
     #[arg(long, value_name = "T", alias = "temperature")]
     #[schemars(range(min = 0))]
+    #[serde(alias = "temperature")]
     pub temp: Option<f32>,
     /// Half width of the dynamic temperature range, 0 for off [default: 0]
     #[arg(long, value_name = "T")]
@@ -32,6 +33,7 @@ pub struct SamplingOptions {
     /// Exponent from entropy to dynamic temperature [default: 1]
     #[arg(long, value_name = "X", alias = "dynatemp-exp")]
     #[schemars(range(min = 0))]
+    #[serde(alias = "dynatemp_exp")]
     pub dynatemp_exponent: Option<f32>,
     /// Keep the N most probable tokens, 0 for all [default: 40]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -55,13 +57,16 @@ pub struct SamplingOptions {
     /// Locally typical mass to keep, 1 for off [default: 1]
     #[arg(long, value_name = "P", aliases = ["typical", "typical-p"])]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[serde(alias = "typical", alias = "typical_p")]
     pub typ_p: Option<f32>,
     /// Keep logits within N standard deviations of the largest, negative for off [default: -1]
     #[arg(long, value_name = "N", alias = "top-nsigma", allow_negative_numbers = true)]
+    #[serde(alias = "top_nsigma")]
     pub top_n_sigma: Option<f32>,
     /// Tokens that the penalties look back on, 0 for off, -1 for all [default: 64]
     #[arg(long, value_name = "N", alias = "repeat-last-n", allow_negative_numbers = true)]
     #[schemars(range(min = -1))]
+    #[serde(alias = "repeat_last_n")]
     pub penalty_last_n: Option<i32>,
     /// Divide the logits of repeated tokens, 1 for off [default: 1]
     #[arg(long, value_name = "X")]
@@ -99,10 +104,12 @@ pub struct SamplingOptions {
     /// Mirostat's target surprise, in bits [default: 5]
     #[arg(long, value_name = "X", alias = "mirostat-ent")]
     #[schemars(range(min = 0))]
+    #[serde(alias = "mirostat_ent")]
     pub mirostat_tau: Option<f32>,
     /// Mirostat's learning rate [default: 0.1]
     #[arg(long, value_name = "X", alias = "mirostat-lr")]
     #[schemars(range(min = 0))]
+    #[serde(alias = "mirostat_lr")]
     pub mirostat_eta: Option<f32>,
     /// Least number of tokens that a truncating sampler leaves [default: 0]
     #[arg(long, value_name = "N")]

@@ -124,3 +124,59 @@ fn without_a_file_the_flags_are_enough() {
     let error = Config::load(None, &flags(&[])).unwrap_err();
     assert!(error.is_usage(), "{error}");
 }
+
+#[test]
+fn with_a_seed_nothing_follows_measured_times_whoever_names_it_and_at_temperature_0_too() {
+    let speculate = |args: &[&str]| parse(args).unwrap().speculate;
+    assert_eq!(speculate(&[]), Speculate::Auto);
+    for args in [
+        &["--seed", "1"][..],
+        &["--seed", "1", "--temp", "0"],
+        &["--seed", "0", "--speculate", "auto"],
+        &["--seed", "1", "--speculate", "off"],
+    ] {
+        assert_eq!(speculate(args), Speculate::Off, "{args:?}");
+    }
+    assert_eq!(speculate(&["--seed", "-1"]), Speculate::Auto, "-1 asks for a random seed");
+    assert_eq!(
+        speculate(&["--seed", "1", "--speculate", "lookup"]),
+        Speculate::Lookup,
+        "a fixed length follows no times"
+    );
+    let of_file = |text: &str| Config::parse(text, Path::new("p.yaml"), &Overrides::default()).unwrap().speculate;
+    assert_eq!(of_file("{base: b.gguf, speculate: auto, sampling: {seed: 3}}"), Speculate::Off);
+    assert_eq!(of_file("{base: b.gguf, speculate: auto}"), Speculate::Auto);
+}
+
+#[test]
+fn a_path_stands_for_a_model_and_for_an_adapter() {
+    let of = |text: &str| Config::parse(text, Path::new("folder/p.yaml"), &Overrides::default());
+    let long = "base: {model: b.gguf}\narms:\n  kind: {model: k.gguf}\n  brief: {lora: [{path: l.gguf}]}\n";
+    let short = "base: b.gguf\narms:\n  kind: k.gguf\n  brief: {lora: l.gguf}\n";
+    assert_eq!(of(short), of(long));
+    assert_eq!(of(&short.replace("lora: l.gguf", "lora: {path: l.gguf}")), of(long));
+    assert_eq!(of(&short.replace("lora: l.gguf", "lora: [l.gguf]")), of(long));
+    let error = |text: &str| of(text).unwrap_err().to_string();
+    assert!(error("base: [b.gguf]\n").contains("base: expected a path or a mapping"), "{}", error("base: [b.gguf]\n"));
+    let wrong = "base: b.gguf\narms:\n  kind: {modle: k.gguf}\n";
+    assert_eq!(error(wrong), "folder/p.yaml:3:10: unknown key \"modle\" in arms.kind; did you mean \"model\"?");
+}
+
+#[test]
+fn a_tilde_is_the_home_folder_in_files_and_flags() {
+    let home = std::env::home_dir().expect("a home folder");
+    let text = "{base: ~/b.gguf, arms: {kind: {lora: ~/l.gguf}}}";
+    let config = Config::parse(text, Path::new("folder/p.yaml"), &flags(&["--arm", "new=~/n.gguf"])).unwrap();
+    assert_eq!(config.base.model, home.join("b.gguf"));
+    assert_eq!(config.arms[0].spec.lora[0].path, home.join("l.gguf"));
+    assert_eq!(config.arms[1].spec.model, home.join("n.gguf"));
+    let error = Config::parse("base: ~someone/b.gguf", Path::new("p.yaml"), &flags(&[])).unwrap_err().to_string();
+    assert!(error.contains("base") && error.contains("~someone") && error.contains("whole path"), "{error}");
+}
+
+#[test]
+fn sampling_takes_the_names_of_the_command_line() {
+    let text = "{base: b.gguf, sampling: {temperature: 0.3, repeat_last_n: 5, typical_p: 0.5}}";
+    let sampling = Config::parse(text, Path::new("p.yaml"), &flags(&[])).unwrap().sampling;
+    assert_eq!((sampling.temp, sampling.penalty_last_n, sampling.typ_p), (0.3, 5, 0.5));
+}

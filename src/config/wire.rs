@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::overrides::EngineOptions;
 use super::sampling::SamplingOptions;
 use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
+use super::short::{self, Short};
 use crate::guidance::Gate;
 
 /// A base model, the autoregressive reward models (ARMs) that steer it, and how to sample.
@@ -18,9 +19,11 @@ use crate::guidance::Gate;
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "genarm preferences")]
 pub struct ConfigWire {
-    /// The base model: the one whose text is steered. Paths are relative to this file.
+    /// The base model, the one whose text is steered: its path, or a mapping. Paths are relative to this file.
+    #[schemars(schema_with = "short::path_or::<BaseWire>")]
     pub base: Option<BaseWire>,
-    /// The ARMs by name, in the order in which they are reported.
+    /// The ARMs by name, in the order in which they are reported: the path of a model, or a mapping.
+    #[schemars(schema_with = "short::paths_or::<ArmWire>")]
     pub arms: IndexMap<String, ArmWire>,
     /// Sampling parameters, with llama.cpp's names and defaults.
     pub sampling: SamplingOptions,
@@ -33,7 +36,7 @@ pub struct ConfigWire {
     /// error. Default: base.
     pub on_error: Option<OnError>,
     /// Who drafts tokens for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
-    /// `lookup`. Default: auto, and off where a seed is given.
+    /// `lookup`. Default: auto, which drafts nothing where a seed is given.
     pub speculate: Option<Speculate>,
     /// The largest number of tokens drafted at once.
     #[schemars(range(min = 1))]
@@ -50,10 +53,12 @@ macro_rules! expert_wire {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields, default)]
+        #[serde(deny_unknown_fields, default, remote = "Self")]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $ty,)*
-            /// LoRA adapters on the model.
+            /// LoRA adapters on the model: a path, a mapping, or a list of them.
+            #[serde(deserialize_with = "short::adapters")]
+            #[schemars(schema_with = "short::adapters_schema")]
             pub lora: Vec<LoraWire>,
             /// Context size in tokens; 0 takes the model's.
             pub n_ctx: Option<u32>,
@@ -89,6 +94,23 @@ macro_rules! expert_wire {
             pub main_gpu: Option<u32>,
             /// Shares of the devices, such as [3, 1]. Default: by free memory.
             pub tensor_split: Option<Vec<f32>>,
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                short::read(deserializer)
+            }
+        }
+
+        impl Short for $name {
+            fn of_path(path: PathBuf) -> Self {
+                Self { model: Some(path), ..Self::default() }
+            }
+
+            // Inherent functions come first: this is the derived one.
+            fn of_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize(deserializer)
+            }
         }
 
         impl $name {
@@ -146,13 +168,30 @@ expert_wire! {
 
 /// A LoRA adapter.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct LoraWire {
     /// Path of the adapter's GGUF.
     pub path: PathBuf,
     /// Factor on the adapter. Default: 1.
     #[serde(default = "one")]
     pub scale: f32,
+}
+
+impl<'de> Deserialize<'de> for LoraWire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        short::read(deserializer)
+    }
+}
+
+impl Short for LoraWire {
+    fn of_path(path: PathBuf) -> Self {
+        Self { path, scale: one() }
+    }
+
+    // Inherent functions come first: this is the derived one.
+    fn of_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
 }
 
 fn one() -> f32 {

@@ -1,0 +1,298 @@
+//! `genarm chat`
+
+mod commands;
+mod input;
+mod seeds;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use commands::{Command, HELP};
+use input::{Input, Line};
+use seeds::Seeds;
+
+use super::generate::{Writer, print};
+use super::load::{ConfigArgs, catch_interrupts, open};
+use crate::chat::Conversation;
+use crate::config::{Config, Speculate};
+use crate::decode::{DecodeError, Finish};
+use crate::engine::llama::{LoadError, interrupt_flag};
+use crate::expert::ExpertError;
+use crate::sampling::params::SamplingParams;
+use crate::session::{Session, SessionError, with_known_seed};
+
+/// Talk with the guided base, changing weights as you go
+///
+/// Each model reads the conversation through its own chat template. Type /help for the commands.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tokens of an answer at most, -1 for as many as fit
+    #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    n_predict: i64,
+    /// Go on with a saved conversation
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Talks until the input ends.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let config = args.config.resolve_to_draft()?;
+    catch_interrupts()?;
+    let sampling = with_known_seed(&config.sampling);
+    // Each answer has a seed, and gives that answer again; who asks for measured times by name does without.
+    let speculate = match &args.config.overrides.speculate {
+        Some(Speculate::Auto) => config.speculate.clone(),
+        _ => config.speculate.clone().under_a_seed(),
+    };
+    let seeds = Seeds::new(sampling.seed);
+    let config = Config { sampling, speculate, ..config };
+    let conversation = Conversation::new(config.prompt.system.clone());
+    let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
+    let mut chat = Chat { config, session: None, conversation, n_predict, seeds, chosen: false };
+    // Say now what would fail at the first message.
+    chat.session()?.chat_prompt(&{
+        let mut probe = Conversation::new(None);
+        probe.push_user("Hello");
+        probe
+    })?;
+    if let Some(path) = &args.load {
+        chat.load(path)?;
+    }
+    let terminal = std::io::stdin().is_terminal();
+    let arms = chat.config.arms.iter().map(|arm| arm.name.clone()).collect();
+    let mut input = Input::new(terminal, arms, chat.config.profiles.keys().cloned().collect())?;
+    if terminal {
+        eprintln!("Type /help for the commands. Weights: {}", chat.weights()?);
+    }
+    loop {
+        interrupt_flag().store(false, Ordering::Relaxed);
+        match input.read()? {
+            Line::Said(text) if text.trim().is_empty() => {}
+            Line::Said(text) => match chat.take(text.trim()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // A wrong command is no reason to lose the conversation.
+                Err(error) if terminal => eprintln!("error: {}", super::one_line(&error)),
+                Err(error) => return Err(error),
+            },
+            Line::Interrupted => eprintln!("(Ctrl-D leaves)"),
+            Line::End => return Ok(()),
+        }
+    }
+}
+
+/// Whether a server is gone that held a part of a model: it may come back.
+fn lost_server(error: &anyhow::Error) -> bool {
+    let lost = |e: &ExpertError| matches!(e, ExpertError::Server { .. });
+    let expert = error.chain().find_map(|e| match e.downcast_ref::<DecodeError>() {
+        Some(DecodeError::Base(expert)) => Some(expert),
+        _ => e.downcast_ref::<ExpertError>(),
+    });
+    let load = error.chain().any(|e| {
+        matches!(e.downcast_ref::<SessionError>(), Some(SessionError::Load { source: LoadError::Server { .. }, .. }))
+    });
+    load || expert.is_some_and(lost)
+}
+
+/// What helps where the context is full.
+const OFFER: &str = "/drop forgets the oldest messages, /clear all of them";
+
+/// Whether a prompt does not fit any more.
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| matches!(e.downcast_ref(), Some(DecodeError::PromptTooLong { .. })))
+}
+
+struct Chat {
+    config: Config,
+    /// Absent after a server was lost, until it is needed again.
+    session: Option<Session>,
+    conversation: Conversation,
+    n_predict: usize,
+    seeds: Seeds,
+    /// Whether the next seed was asked for: then its answer does not depend, by a rounding, on what was read before.
+    chosen: bool,
+}
+
+impl Chat {
+    /// The models, loaded if they are not.
+    fn session(&mut self) -> anyhow::Result<&mut Session> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => open(self.config.clone())?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    /// Lets go of models whose server is lost, so that the next answer connects again, and keeps the weights.
+    fn drop_models(&mut self) {
+        if let Some(session) = self.session.take() {
+            for (arm, weight) in self.config.arms.iter_mut().zip(session.weights().get()) {
+                arm.weight = weight;
+            }
+        }
+    }
+
+    /// Does what a line says. False to leave.
+    fn take(&mut self, line: &str) -> anyhow::Result<bool> {
+        let Some(command) = line.strip_prefix('/') else {
+            self.conversation.push_user(line);
+            self.answer()?;
+            return Ok(true);
+        };
+        match Command::parse(command).map_err(anyhow::Error::msg)? {
+            Command::Help => eprint!("{HELP}"),
+            Command::Quit => return Ok(false),
+            Command::ShowWeights => eprintln!("{}", self.weights()?),
+            Command::SetWeight(name, weight) => {
+                self.session()?.weights().set(&name, weight)?;
+                eprintln!("{}", self.weights()?);
+            }
+            Command::ListProfiles => eprintln!("{}", self.profiles()),
+            Command::Profile(name) => {
+                let weights = self.config.profile(&name)?;
+                self.session()?.weights().set_all(&weights)?;
+                eprintln!("{}", self.weights()?);
+            }
+            Command::Retry if self.conversation.retry() => self.answer()?,
+            Command::Retry => anyhow::bail!("there is nothing to answer yet"),
+            Command::Seed(seed) => self.set_seed(seed)?,
+            Command::Undo => match self.conversation.undo() {
+                Some(message) => eprintln!("took back: {message}"),
+                None => anyhow::bail!("there is nothing to take back"),
+            },
+            Command::Drop(n) => self.drop_oldest(n)?,
+            Command::Clear => {
+                self.conversation.clear();
+                eprintln!("forgot all messages");
+            }
+            Command::System(text) => self.conversation.system = text,
+            Command::Save(file) => {
+                let weights = self.session()?.weights();
+                let weights = weights.names().iter().cloned().zip(weights.get()).collect();
+                self.conversation.weights = Some(weights);
+                self.conversation.save(Path::new(&file))?;
+                eprintln!("saved {} messages to {file}", self.conversation.turns().len());
+            }
+            Command::Load(file) => self.load(Path::new(&file))?,
+        }
+        Ok(true)
+    }
+
+    /// The next answer comes from this seed, or from a new random one.
+    fn set_seed(&mut self, seed: Option<u32>) -> anyhow::Result<()> {
+        let params = with_known_seed(&SamplingParams::default());
+        self.seeds = Seeds::new(seed.unwrap_or(params.seed));
+        self.chosen = true;
+        // From now on nothing may follow measured times.
+        let speculate = self.config.speculate.clone().under_a_seed();
+        if speculate != self.config.speculate {
+            let speculator = self.session()?.speculator(&speculate)?;
+            self.session()?.replace_speculator(speculator);
+            self.config.speculate = speculate;
+        }
+        Ok(())
+    }
+
+    /// Forgets the `n` oldest messages, or as many as leave half of the context for what comes.
+    fn drop_oldest(&mut self, n: Option<usize>) -> anyhow::Result<()> {
+        let mut dropped = 0;
+        while n.is_none_or(|n| dropped < n) && self.conversation.drop_oldest() {
+            dropped += 1;
+            if n.is_none() && self.uses()? <= 0.5 {
+                break;
+            }
+        }
+        if dropped == 0 {
+            anyhow::bail!("there is no older message to forget; /clear forgets the last one too");
+        }
+        eprintln!("forgot the {dropped} oldest messages; {} are left", self.conversation.turns().len());
+        Ok(())
+    }
+
+    /// The share of the context that the conversation takes.
+    fn uses(&mut self) -> anyhow::Result<f64> {
+        let conversation = self.conversation.clone();
+        let session = self.session()?;
+        Ok(session.chat_prompt(&conversation)?.base.len() as f64 / session.n_ctx() as f64)
+    }
+
+    fn load(&mut self, path: &Path) -> anyhow::Result<()> {
+        let loaded = Conversation::load(path)?;
+        for (name, weight) in loaded.weights.iter().flatten() {
+            // A conversation may come from another set of ARMs.
+            if let Err(error) = self.session()?.weights().set(name, *weight) {
+                eprintln!("warning: {error}");
+            }
+        }
+        eprintln!("loaded {} messages; weights: {}", loaded.turns().len(), self.weights()?);
+        self.conversation = loaded;
+        Ok(())
+    }
+
+    fn answer(&mut self) -> anyhow::Result<()> {
+        let (conversation, n_predict) = (self.conversation.clone(), self.n_predict);
+        let params = SamplingParams { seed: self.seeds.take(), ..self.config.sampling.clone() };
+        let anew = std::mem::take(&mut self.chosen);
+        let generated = self.session().and_then(|session| {
+            let prompt = session.chat_prompt(&conversation)?;
+            let mut sampler = session.sampler(&params)?;
+            if anew {
+                session.lanes()[0].forget();
+            }
+            let mut writer = Writer::new(session.vocab().clone(), Vec::new(), true);
+            let mut fault = None;
+            let generated = session.generate(&mut sampler, &prompt, n_predict, &mut |step| {
+                writer.push(step.token).unwrap_or_else(|error| {
+                    fault = Some(error);
+                    crate::decode::Flow::Stop
+                })
+            })?;
+            writer.finish()?;
+            let full = prompt.base.len() + generated.tokens.len() >= session.n_ctx();
+            fault.map_or(Ok((writer.text, generated.finish, full)), Err)
+        });
+        match generated {
+            Ok((text, finish, full)) => {
+                print("\n")?;
+                match finish {
+                    Finish::Length if full => eprintln!("(cut off: the context is full; {OFFER})"),
+                    Finish::Length => eprintln!("(cut off: --n-predict is reached)"),
+                    Finish::Interrupted => eprintln!("(interrupted)"),
+                    Finish::Stop | Finish::Eos => {}
+                }
+                if self.config.speculate != Speculate::Auto {
+                    eprintln!("(seed {})", params.seed);
+                }
+                self.conversation.push_assistant(text.trim());
+                Ok(())
+            }
+            Err(error) if lost_server(&error) => {
+                self.drop_models();
+                Err(error.context("/retry answers again"))
+            }
+            // The message stays, and can be answered when there is room.
+            Err(error) if self.conversation.turns().len() > 1 && is_full(&error) => {
+                eprintln!("(no room for an answer: {}; {OFFER}, then /retry)", super::one_line(&error));
+                Ok(())
+            }
+            Err(error) => {
+                self.conversation.undo();
+                Err(error)
+            }
+        }
+    }
+
+    fn weights(&mut self) -> anyhow::Result<String> {
+        let weights = self.session()?.weights();
+        let shown: Vec<_> = weights.names().iter().zip(weights.get()).map(|(name, w)| format!("{name}={w}")).collect();
+        Ok(if shown.is_empty() { "no ARMs".to_owned() } else { shown.join(" ") })
+    }
+
+    fn profiles(&self) -> String {
+        let names: Vec<_> = self.config.profiles.keys().map(String::as_str).collect();
+        if names.is_empty() { "no profiles".to_owned() } else { names.join(" ") }
+    }
+}
