@@ -108,6 +108,14 @@ impl Conversation {
         self.turns.last().is_some_and(|turn| turn.role == "user")
     }
 
+    /// Forgets the oldest user message with its answer. False where no younger user message is left.
+    pub fn drop_oldest(&mut self) -> bool {
+        let mut users = self.turns.iter().enumerate().filter(|(_, turn)| turn.role == "user");
+        let Some((next, _)) = users.nth(1) else { return false };
+        self.turns.drain(..next);
+        true
+    }
+
     /// Forgets all turns.
     pub fn clear(&mut self) {
         self.turns.clear();

@@ -34,7 +34,7 @@ pub struct Overrides {
     #[arg(long, value_name = "WHAT", help_heading = "Engine")]
     pub on_error: Option<OnError>,
     /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default: auto;
-    /// off with a seed, as the text would depend on measured times]
+    /// with a seed auto drafts nothing, as the text would depend on measured times]
     #[arg(long, value_name = "DRAFTER", help_heading = "Engine")]
     pub speculate: Option<Speculate>,
     /// Largest number of tokens drafted at once

@@ -172,6 +172,18 @@ pub enum Speculate {
     Lookup,
 }
 
+impl Speculate {
+    /// What drafts where a seed is to give the same text again: `auto` goes by measured times, so it drafts nothing then. The one
+    /// place where this is decided.
+    #[must_use]
+    pub fn under_a_seed(self) -> Self {
+        match self {
+            Self::Auto => Self::Off,
+            named => named,
+        }
+    }
+}
+
 /// The words that `speculate` takes, as an error message lists them.
 const SPECULATE: [&str; 7] = ["auto", "off", "backbone", "draft:FILE", "base", "arm[:NAME]", "lookup"];
 

@@ -21,7 +21,6 @@ pub struct Body<T> {
     /// The route's own fields.
     pub own: T,
     sampling: SamplingOptions,
-    seeded: bool,
 }
 
 /// The names of the sampling parameters, from the schema of the type that reads them.
@@ -67,14 +66,13 @@ impl<T: DeserializeOwned> Body<T> {
                 format!("must be an integer between -1 and {}, got {seed}", u32::MAX),
             ));
         }
-        let seeded = sampling.get("seed").and_then(Value::as_i64).is_some_and(|seed| seed >= 0);
         let mut sampling: SamplingOptions = typed(Value::Object(sampling))?;
         for (key, _) in &mut sampling.logit_bias {
             if let BiasKey::Text(text) = key {
                 *key = BiasKey::parse(text); // JSON writes ids as texts
             }
         }
-        Ok(Self { own: typed(Value::Object(own))?, sampling, seeded })
+        Ok(Self { own: typed(Value::Object(own))?, sampling })
     }
 }
 
@@ -84,14 +82,14 @@ impl<T> Body<T> {
         self.sampling.grammar.is_some() || self.sampling.json_schema.is_some()
     }
 
-    /// Whether the request names a seed.
-    pub fn is_seeded(&self) -> bool {
-        self.seeded
+    /// Whether a seed, the request's or the server's, is to give the same text again.
+    pub fn is_seeded(&self, defaults: &SamplingParams) -> bool {
+        self.sampling.seed.map_or(defaults.seed != RANDOM_SEED, |seed| seed >= 0)
     }
 
-    /// Whether its tokens may be drafted: not where a seed, the request's or the server's, is to give the same text again.
+    /// Whether its tokens may be drafted: who drafts how many depends on measured times, and on who else is served.
     pub fn speculates(&self, defaults: &SamplingParams) -> bool {
-        !self.seeded && defaults.seed == RANDOM_SEED
+        !self.is_seeded(defaults)
     }
 
     /// The parameters over `defaults`, checked, with a known seed.

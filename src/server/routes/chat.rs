@@ -44,7 +44,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
         include_usage: own.stream_options.unwrap_or_default().include_usage,
         ..head(&server, &config, new_id("chatcmpl"), &weights, own.profile.as_deref(), &generate)
     };
-    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
+    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(&config.sampling), own.cache_prompt));
     let prompts = Arc::clone(&server.prompts);
     let read = move || prompts.chat(&messages, &begun).map_err(|error| ApiError::of_prompt("messages", &error));
     let prompt = server.off_thread(Purpose::Prompt, read).await?;

@@ -46,7 +46,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<CompletionRe
         include_usage: own.stream_options.unwrap_or_default().include_usage,
         ..head(&server, &config, new_id("cmpl"), &weights, own.profile.as_deref(), &generate)
     };
-    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
+    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(&config.sampling), own.cache_prompt));
     let (n, input) = (own.n, own.prompt.clone());
     let readers = Arc::clone(&server.prompts);
     let prompts = server.off_thread(Purpose::Prompt, move || prompts(&readers, input)).await?;

@@ -56,7 +56,7 @@ pub async fn completion(
     let grammar = constraint(&server, &body, None, &mut params).await?;
     let generate = Generate { params, grammar, n_predict, stop, n_top: None, speculates };
     let head = head(&server, &config, String::new(), &weights, own.profile.as_deref(), &generate);
-    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(), own.cache_prompt));
+    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(&config.sampling), own.cache_prompt));
     let (input, readers) = (own.prompt.clone(), Arc::clone(&server.prompts));
     let prompts = server.off_thread(Purpose::Prompt, move || prompts(&readers, input)).await?;
     if prompts.len() != 1 {
