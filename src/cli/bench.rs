@@ -25,6 +25,9 @@ use crate::session::{Session, with_known_seed};
 ///
 /// With --drafters, or where the configuration has a gate, texts are generated: plainly, with the gate, and with each drafter.
 /// The gate is approximate, so what it loses (KL to exact guidance) stands below the speeds.
+///
+/// With --noise, nothing is timed: a text is read in all ways in which texts are batched, with and without flash attention, and the
+/// differences of the base's logits are printed. ARMs that share the base's batches are rows beside it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Make random-weight models of these sizes, such as base=1.2B,arm=180M, instead of using models; r8 is a LoRA of rank 8
@@ -50,6 +53,12 @@ pub struct Args {
     /// Prompt of the drafters' texts; repeatable
     #[arg(long, value_name = "TEXT", requires = "drafters")]
     prompt: Vec<String>,
+    /// Measure instead how far logits depend on the way in which this text is batched
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["drafters", "synthetic", "inflate"])]
+    noise: Option<PathBuf>,
+    /// Tokens of that text at most
+    #[arg(long, value_name = "N", default_value_t = 2048, requires = "noise", value_parser = clap::value_parser!(u32).range(1..))]
+    noise_tokens: u32,
     /// Keep the models that are made in this folder
     #[arg(long, value_name = "FOLDER")]
     keep_models: Option<PathBuf>,
@@ -111,6 +120,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);
     catch_interrupts()?;
+    if let Some(text) = &args.noise {
+        return super::bench_noise::run(&config, text, args.noise_tokens as usize, args.json);
+    }
     if !args.drafters.is_empty() || config.guidance.gate.is_some() {
         let plan = Plan { words: &args.drafters, prompts: &args.prompt, n_gen: args.n_gen, repeats: args.repeats };
         return super::bench_drafters::run(config, &plan, args.json);

@@ -6,6 +6,7 @@ pub mod grid;
 pub mod heatmap;
 pub mod inflate;
 pub mod judges;
+pub mod noise;
 pub mod pareto;
 pub mod plots;
 pub mod recipe;
