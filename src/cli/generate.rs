@@ -1,16 +1,18 @@
 //! `genarm generate`
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Context;
 use serde::Serialize;
 
+use super::input::{Source, refuse_second_text};
 use super::load::{ConfigArgs, catch_interrupts, open};
+use super::measure::read_prompt;
 use super::stats::Stats;
 use super::{Interrupted, Usage};
+use crate::config::Speculate;
 use crate::decode::{Finish, Flow, Generated};
 use crate::engine::llama::{Vocab, interrupt_flag};
 use crate::expert::Token;
@@ -21,18 +23,25 @@ use crate::session::{Pieces, Prompt, Session, with_known_seed};
 /// Continue a prompt under guidance
 ///
 /// The prompt is an argument, a file, standard input or a list of tokens. The text goes to standard output as it is
-/// generated.
+/// generated. The prompt is continued as it is; with --chat it is a user's message, which the models read through their chat
+/// templates, as instruct models need it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Prompt; - or nothing reads standard input
-    #[arg(conflicts_with_all = ["file", "prompt_tokens"], allow_hyphen_values = true)]
+    /// Prompt; - or nothing reads standard input; one that begins with a dash comes after --
+    #[arg(conflicts_with_all = ["file", "prompt_tokens", "prompt_flag"])]
     prompt: Option<String>,
+    /// The same, as llama.cpp's tools take it
+    #[arg(id = "prompt_flag", long = "prompt", value_name = "TEXT", conflicts_with_all = ["file", "prompt_tokens"], hide = true)]
+    prompt_flag: Option<String>,
     /// Read the prompt from a file
     #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
     file: Option<PathBuf>,
     /// Prompt in token ids, such as 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     prompt_tokens: Option<Vec<Token>>,
+    /// Put the prompt to the models as a user's message, through their chat templates; --system goes with it
+    #[arg(long, conflicts_with = "prompt_tokens")]
+    chat: bool,
     /// Tokens to generate, -1 for as many as fit
     #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     n_predict: i64,
@@ -54,11 +63,16 @@ pub struct Args {
 
 /// Generates.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let config = args.config.resolve()?;
-    let text = match args.prompt_tokens {
-        Some(_) => String::new(),
-        None => read_prompt(args.prompt.as_deref(), args.file.as_deref())?,
+    let config = args.config.resolve_to_draft()?;
+    let source = Source::of(args.prompt.as_deref().or(args.prompt_flag.as_deref()), args.file.as_deref());
+    let instead_of_stdin = match (&args.prompt_tokens, &source) {
+        (Some(_), _) => Some("--prompt-tokens"),
+        (None, Source::Argument(_)) => Some("the prompt that was typed"),
+        (None, Source::File(_)) => Some("the one of --file"),
+        (None, Source::Stdin) => None,
     };
+    instead_of_stdin.map_or(Ok(()), refuse_second_text)?;
+    let text = if args.prompt_tokens.is_some() { String::new() } else { source.read()? };
     if args.n_predict < -1 {
         return Err(Usage(format!("--n-predict must be at least -1, got {}", args.n_predict)).into());
     }
@@ -68,8 +82,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut sampler = session.sampler(&params)?;
     let prompt = match args.prompt_tokens {
         Some(tokens) => session.token_prompt(tokens)?,
-        None => session.text_prompt(&text)?,
+        None => read_prompt(&session, &text, args.chat)?,
     };
+    // What was still on its way has come by now.
+    instead_of_stdin.map_or(Ok(()), refuse_second_text)?;
     let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
     let mut writer = Writer::new(session.vocab().clone(), args.stop, !args.json);
     let start = Instant::now();
@@ -77,13 +93,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         decode(&mut session, &mut sampler, &prompt, n_predict, params.temp, args.logprobs, &mut writer)?;
     writer.finish()?;
     let gated = session.hook().with_guide(|guide| guide.n_gated());
+    let gives_it_again = session.config().speculate != Speculate::Auto || generated.speculation.drafts == 0;
     let stats = Stats::new(session.shared(), session.config().speculate.to_string(), &generated.speculation, gated);
     if args.json {
         let output = Output {
             text: &writer.text,
             tokens: &generated.tokens,
             finish_reason: generated.finish,
-            seed: params.seed,
+            seed: gives_it_again.then_some(params.seed),
             weights: session.weights().names().iter().cloned().zip(session.weights().get()).collect(),
             usage: Usages::new(prompt.base.len(), generated.tokens.len()),
             timings: Timings::new(&session, &sampler, &generated, start),
@@ -136,38 +153,6 @@ fn decode(
     }
 }
 
-/// The prompt from an argument, a file or standard input, as UTF-8.
-fn read_prompt(argument: Option<&str>, file: Option<&std::path::Path>) -> anyhow::Result<String> {
-    let (bytes, from) = match (argument, file) {
-        (Some(text), _) if text != "-" => return Ok(text.to_owned()),
-        (_, Some(path)) => {
-            (std::fs::read(path).with_context(|| path.display().to_string())?, path.display().to_string())
-        }
-        _ if std::io::stdin().is_terminal() => {
-            return Err(Usage("no prompt; give it as an argument, with --file, or on standard input".into()).into());
-        }
-        _ => {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
-            (bytes, "standard input".to_owned())
-        }
-    };
-    let mut text = String::from_utf8(bytes).map_err(|e| {
-        anyhow::anyhow!(
-            "{from} is not UTF-8 (byte {}); convert it, for example with iconv",
-            e.utf8_error().valid_up_to()
-        )
-    })?;
-    // The line end that an editor or echo puts there is not part of the prompt, as in llama.cpp's tools.
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
-}
-
 /// Writes to stdout; a closed pipe is an error and no panic.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -213,7 +198,8 @@ struct Output<'a> {
     text: &'a str,
     tokens: &'a [Token],
     finish_reason: Finish,
-    seed: u32,
+    /// What gives this text again; `None` where tokens were drafted by measured times.
+    seed: Option<u32>,
     weights: indexmap::IndexMap<String, f32>,
     usage: Usages,
     timings: Timings,

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{Config, Overrides};
+use super::flags::check_config;
+use crate::config::{Config, ConfigError, Overrides, Problem};
 use crate::engine::llama::interrupt_flag;
+use crate::eval::heatmap::Palette;
 use crate::session::Session;
 
 /// Where preferences come from.
@@ -24,7 +26,32 @@ pub struct ConfigArgs {
 impl ConfigArgs {
     /// The file under the command line, resolved.
     pub fn resolve(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(self.config.as_deref(), &self.overrides)?)
+        self.resolved(false)
+    }
+
+    /// The same for a command whose tokens may be drafted.
+    pub fn resolve_to_draft(&self) -> anyhow::Result<Config> {
+        self.resolved(true)
+    }
+
+    fn resolved(&self, drafts: bool) -> anyhow::Result<Config> {
+        let config = Config::load(self.config.as_deref(), &self.overrides).map_err(|error| self.explained(error))?;
+        check_config(&self.overrides, &config, drafts).map_err(super::Usage)?;
+        Ok(config)
+    }
+
+    /// llama.cpp's `-f` is a prompt's file: a text that is no configuration gets that said too.
+    fn explained(&self, error: ConfigError) -> anyhow::Error {
+        let is_yaml = |file: &Path| {
+            let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
+            extension == "yaml" || extension == "yml" || extension == "json"
+        };
+        let of_contents = !error.is_usage() && !matches!(*error.problem, Problem::Read(_));
+        match &self.config {
+            Some(file) if of_contents && !is_yaml(file) => anyhow::Error::new(error)
+                .context("-f (--config) takes a configuration in YAML, and --file a prompt's text"),
+            _ => error.into(),
+        }
     }
 }
 
@@ -92,7 +119,16 @@ pub fn catch_interrupts() -> anyhow::Result<()> {
 
 /// Whether to colour what goes to `stream` (<https://no-color.org>).
 pub fn colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    palette(stream) != Palette::None
+}
+
+/// How many colours go to `stream`.
+pub fn palette(stream: &impl IsTerminal) -> Palette {
+    if !stream.is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) {
+        return Palette::None;
+    }
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    Palette::of(&variable("TERM"), &variable("COLORTERM"))
 }
 
 /// Reads `host:port`.

@@ -10,7 +10,7 @@ use crate::config::parse_weight;
 pub enum Method {
     /// `base`: without guidance.
     Base,
-    /// `genarm`, `genarm:NAME=W,…`: guided, with the configuration's weights or these.
+    /// `genarm`, `genarm:NAME=W,…`, or `guided` in its place: guided, with the configuration's weights or these.
     Guided(Vec<(String, f32)>),
     /// `best-of-N`, `best-of-N:NAME=W,…`: by the reward of the ARMs.
     BestOf(usize, Vec<(String, f32)>),
@@ -51,7 +51,7 @@ impl FromStr for Method {
         let number = |n: &str| n.parse().ok().filter(|n| (1..=10_000).contains(n)).ok_or_else(wrong);
         match name {
             "base" if weights.is_empty() => Ok(Self::Base),
-            "genarm" => Ok(Self::Guided(weights)),
+            "genarm" | "guided" => Ok(Self::Guided(weights)),
             "args" => Ok(Self::Args(ARGS_K, weights)),
             _ => match (name.strip_prefix("best-of-"), name.strip_prefix("args-")) {
                 (Some(n), _) => Ok(Self::BestOf(number(n)?, weights)),
@@ -71,8 +71,10 @@ mod tests {
         let of = |text: &str| text.parse::<Method>();
         assert_eq!(of("base"), Ok(Method::Base));
         assert_eq!(of("genarm"), Ok(Method::Guided(vec![])));
+        assert_eq!(of("guided"), of("genarm"));
         let weights = vec![("a".to_owned(), 0.5), ("b".to_owned(), -1.0)];
         assert_eq!(of("genarm:a=0.5,b=-1"), Ok(Method::Guided(weights.clone())));
+        assert_eq!(of("guided:a=0.5,b=-1"), of("genarm:a=0.5,b=-1"));
         assert_eq!(of("best-of-16:a=0.5,b=-1"), Ok(Method::BestOf(16, weights)));
         assert_eq!(of("args"), Ok(Method::Args(10, vec![])));
         assert_eq!(of("args-4"), Ok(Method::Args(4, vec![])));

@@ -3,11 +3,14 @@
 mod accuracy;
 mod bench;
 mod bench_drafters;
+mod bench_noise;
 mod chat;
 mod compare;
 mod completions;
 mod devices;
+mod flags;
 mod generate;
+mod input;
 mod inspect;
 mod load;
 mod measure;
@@ -22,6 +25,7 @@ mod serve;
 mod stats;
 mod sweep;
 pub mod train;
+mod version;
 mod weights;
 
 use std::fmt;
@@ -92,7 +96,10 @@ impl std::error::Error for Interrupted {}
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
+    let cli = match flags::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(refusal) => return refusal.report(),
+    };
     let default = match cli.verbose {
         0 => "error,llama-cpp-2=off,genarm=warn",
         1 => "info",
@@ -130,17 +137,6 @@ pub fn main() -> ExitCode {
 
 /// Characters of a message: a flag may hold a text of any length.
 const MAX_MESSAGE: usize = 4000;
-
-/// Ends the process over a command line that clap does not take, or with the help that it asks for.
-fn refuse(error: &clap::Error) -> ! {
-    let text = error.to_string();
-    let short = text.lines().map(|line| brief::message(line, MAX_MESSAGE)).collect::<Vec<_>>().join("\n");
-    if !error.use_stderr() || short == text.trim_end() {
-        error.exit()
-    }
-    eprintln!("{short}");
-    std::process::exit(error.exit_code())
-}
 
 /// An error and its causes, without those that it has said already.
 fn one_line(error: &anyhow::Error) -> String {

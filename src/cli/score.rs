@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Usage;
 use super::generate::print;
-use super::load::{ConfigArgs, catch_interrupts, colours, open, progress};
+use super::load::{ConfigArgs, catch_interrupts, open, palette, progress};
 use super::measure::{beta_r, need_arms, provenance, read_prompt, write_whole};
 use crate::eval::heatmap::{ArmHead, Cell, Heatmap, Response, html, legend, svg, terminal};
 use crate::eval::score::{Prompts, TokenScore, Totals, score};
@@ -64,6 +64,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve()?;
     need_arms(&config)?;
     let shown = args.show.as_deref().map(|name| config.arm_index(name)).transpose()?;
+    let instead_of_stdin = match (&args.prompt, &args.file) {
+        (Some(_), _) => Some("the prompt that was typed"),
+        (None, Some(_)) => Some("the one of --file"),
+        (None, None) => None,
+    };
+    instead_of_stdin.map_or(Ok(()), super::input::refuse_second_text)?;
     let items = items(&args)?;
     if items.len() > 1 && (args.html.is_some() || args.svg.is_some()) {
         return Err(Usage(format!("--html and --svg show one prompt, and there are {}", items.len())).into());
@@ -94,10 +100,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn show(map: &Heatmap, shown: Option<usize>) -> anyhow::Result<()> {
-    let coloured = colours(&std::io::stdout());
+    let palette = palette(&std::io::stdout());
     let arms = shown.map_or(0..map.arms.len(), |arm| arm..arm + 1);
-    let texts: Vec<_> = arms.map(|arm| terminal(map, arm, coloured)).collect();
-    print(&format!("{}\n\n{}\n{}\n", map.prompt, texts.join("\n"), legend(coloured)))
+    let texts: Vec<_> = arms.map(|arm| terminal(map, arm, palette)).collect();
+    print(&format!("{}\n\n{}\n{}\n", map.prompt, texts.join("\n"), legend(palette)))
 }
 
 fn items(args: &Args) -> anyhow::Result<Vec<Item>> {

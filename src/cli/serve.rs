@@ -95,7 +95,7 @@ const STUCK: u8 = 75;
 
 /// Serves until it is told to end.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let (config, options) = (args.config.resolve()?, args.options());
+    let (config, options) = (args.config.resolve_to_draft()?, args.options());
     let n_lanes = options.parallel;
     let (server, engine) = Server::start(move || open_lanes(config, n_lanes), args.config.overrides.clone(), &options)?;
     let ended = serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"));

@@ -15,6 +15,8 @@ use crate::config::{Config, Overrides, parse_weight, set_weights};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The YAML file
+    file: Option<PathBuf>,
+    /// The same as a flag
     #[arg(long, short = 'f', value_name = "FILE", global = true, env = "GENARM_CONFIG")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -33,7 +35,8 @@ enum Action {
 
 /// Shows or sets weights.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let file = args.config.as_deref().ok_or_else(|| super::Usage("no configuration; pass --config FILE".into()))?;
+    let file = args.file.as_deref().or(args.config.as_deref());
+    let file = file.ok_or_else(|| super::Usage("no configuration; give a FILE, as in genarm weights FILE".into()))?;
     match &args.action {
         None => show(&Config::load(Some(file), &Overrides::default())?),
         Some(Action::Set { weights }) => set(file, weights),

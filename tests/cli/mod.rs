@@ -1,7 +1,9 @@
 //! The binary, as a user runs it.
 
 mod bad_input;
+mod chat;
 mod context;
+mod flags;
 mod generate;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;

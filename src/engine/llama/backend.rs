@@ -1,6 +1,6 @@
 //! Starting llama.cpp, once a process.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,6 +40,31 @@ fn load_backends() {
         Some(folder) => unsafe { sys::ggml_backend_load_all_from_path(folder.as_ptr()) },
         None => tracing::error!("no backends are beside this binary; name their folder in GENARM_BACKENDS"),
     }
+}
+
+/// Which llama.cpp this is, and what it can use on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// The version of llama.cpp.
+    pub llama: String,
+    /// The version and the commit of ggml.
+    pub ggml: String,
+    /// The backends with the features that they were built with and find here.
+    pub features: String,
+}
+
+/// Asks llama.cpp.
+pub fn build() -> Build {
+    start();
+    let text = |raw: *const std::ffi::c_char| {
+        // SAFETY: a C string that llama.cpp keeps: a constant, or the buffer of `llama_print_system_info`, which is copied at once.
+        if raw.is_null() { String::new() } else { unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned() }
+    };
+    // SAFETY: no arguments.
+    let (llama, ggml, commit) = unsafe { (sys::llama_version(), sys::ggml_version(), sys::ggml_commit()) };
+    // SAFETY: no arguments; the backends are started.
+    let features = unsafe { sys::llama_print_system_info() };
+    Build { llama: text(llama), ggml: format!("{} ({})", text(ggml), text(commit)), features: text(features) }
 }
 
 /// The flag that ends a decode in progress when it is set: by a Ctrl-C handler.

@@ -17,7 +17,7 @@ pub mod rpc;
 mod tokenize;
 mod vocab;
 
-pub use backend::{backend, exit_now, interrupt_flag, start};
+pub use backend::{Build, backend, build, exit_now, interrupt_flag, start};
 pub use blocks::{Block, Blocks};
 pub use context::{Adapters, Context, ContextError, SavedState};
 pub use device::{Device, DeviceKind, devices};

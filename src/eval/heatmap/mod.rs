@@ -8,7 +8,7 @@ mod terminal;
 
 pub use html::{HtmlError, html};
 pub use svg::svg;
-pub use terminal::{legend, terminal};
+pub use terminal::{Palette, legend, terminal};
 
 use serde::Serialize;
 

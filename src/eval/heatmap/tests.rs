@@ -49,12 +49,12 @@ fn the_preferred_response_is_the_one_with_the_larger_reward() {
 
 #[test]
 fn without_colours_signs_say_the_same() {
-    let plain = terminal(&map(), 0, false);
+    let plain = terminal(&map(), 0, Palette::None);
     assert!(plain.contains(" happy⁺⁺*<script>⁻⁻.⏎\n") && plain.contains(" sad⁻⁻"), "{plain}");
     assert!(!plain.contains('\u{1b}'));
-    let coloured = terminal(&map(), 0, true);
+    let coloured = terminal(&map(), 0, Palette::Full);
     assert!(coloured.contains("\u{1b}[") && !coloured.contains('⁺'), "{coloured}");
-    assert!(plain.contains("prefers A") && legend(false).contains('⁺') && legend(true).contains("+3"));
+    assert!(plain.contains("prefers A") && legend(Palette::None).contains('⁺') && legend(Palette::Full).contains("+3"));
 }
 
 #[test]
