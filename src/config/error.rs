@@ -287,6 +287,8 @@ fn type_name(ty: &str) -> &str {
 /// serde's container names in a user's words.
 fn kind_name(expected: &str) -> String {
     match expected {
+        // Ours.
+        e if e.starts_with("a path") => e.to_owned(),
         e if e.starts_with("struct ") || e.contains("mapping") || e.contains("map") => {
             "a mapping (key: value)".to_owned()
         }

@@ -62,12 +62,13 @@ impl Node {
         }
     }
 
-    /// The scalar at a position, as an error message shows it.
+    /// The scalar at a position, as an error message shows it; a list is called that.
     pub(super) fn scalar_at(&self, at: Position) -> Option<&str> {
         match &self.kind {
             Kind::Scalar(text) if self.at == at => Some(text),
             Kind::Scalar(_) => None,
             Kind::Map(entries) => entries.iter().find_map(|(_, _, node)| node.scalar_at(at)),
+            Kind::List(_) if self.at == at => Some("a list"),
             Kind::List(items) => items.iter().find_map(|node| node.scalar_at(at)),
         }
     }

@@ -73,8 +73,12 @@ fn piped(input: &mut impl BufRead) -> anyhow::Result<Line> {
     let mut text = String::new();
     loop {
         let n = input.read_line(&mut text)?;
-        while text.ends_with(['\n', '\r']) {
+        // Of this line alone: an empty line of a message stays.
+        if text.ends_with('\n') {
             text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
         }
         if n == 0 && text.is_empty() {
             return Ok(Line::End);

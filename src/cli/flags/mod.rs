@@ -24,11 +24,22 @@ pub enum Refusal {
     Line(String),
     /// `--version`.
     Version,
-    /// clap's own words: help, a value that does not fit.
-    Clap(Box<clap::Error>),
+    /// Help, in clap's own words.
+    Help(Box<clap::Error>),
 }
 
 impl Refusal {
+    /// clap's words on one line, without the usage below them; help as it is.
+    fn of(error: clap::Error) -> Self {
+        if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::Help(Box::new(error));
+        }
+        let text = error.render().to_string();
+        let paragraphs = text.split("\n\n").filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+        let words = paragraphs.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        Self::Line(words.trim_start_matches("error: ").to_owned())
+    }
+
     /// Says it, and gives the exit code.
     pub fn report(&self) -> ExitCode {
         match self {
@@ -42,7 +53,7 @@ impl Refusal {
                 let _ = crate::cli::generate::print(&super::version::text());
                 ExitCode::SUCCESS
             }
-            Self::Clap(error) => {
+            Self::Help(error) => {
                 let _ = error.print();
                 ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
             }
@@ -58,15 +69,15 @@ pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
     let matches = command.clone().try_get_matches_from(&args).map_err(|error| match error.kind() {
         ErrorKind::UnknownArgument => match unknown::line(&command, &args, &error) {
             Some(line) => Refusal::Line(line),
-            None => Refusal::Clap(Box::new(error)),
+            None => Refusal::of(error),
         },
         ErrorKind::DisplayVersion => Refusal::Version,
-        _ => Refusal::Clap(Box::new(error)),
+        _ => Refusal::of(error),
     })?;
     if let Some((name, of_sub)) = matches.subcommand() {
         effect::check(name, command.find_subcommand(name), of_sub).map_err(Refusal::Line)?;
     }
-    Cli::from_arg_matches(&matches).map_err(|error| Refusal::Clap(Box::new(error)))
+    Cli::from_arg_matches(&matches).map_err(Refusal::of)
 }
 
 /// The subcommand that a command line names, else the program itself.
