@@ -109,7 +109,13 @@ impl Vocabulary {
             let slices = SlicedBiasComputer::json_slices();
             let mut factory = ParserFactory::new(&self.tokens, InferenceCapabilities::default(), &slices).ok()?;
             factory.quiet();
-            *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
+            *factory.limits_mut() = ParserLimits {
+                // An object of some hundred optional properties.
+                max_items_in_row: 10_000,
+                step_max_items: 100_000,
+                verbose_errors: false,
+                ..ParserLimits::default()
+            };
             Some(factory)
         };
         self.factory.get_or_init(make).as_ref()

@@ -55,6 +55,8 @@ struct Known {
     context_of: HashMap<Arc<[Way]>, Context>,
     places: Vec<Arc<[Way]>>,
     place_of: HashMap<Arc<[Way]>, Place>,
+    /// Where the ways lead that a byte leads to: many bytes lead to the same ways.
+    closed: HashMap<Box<[Way]>, Place>,
     steps: Vec<Option<Box<[Place; 256]>>>,
 }
 
@@ -182,27 +184,35 @@ impl Matcher {
             return Ok(steps[byte as usize]);
         }
         let ways = Arc::clone(&self.known.places[place as usize]);
-        let mut next = Vec::new();
+        let (mut next, mut edges_seen) = (Vec::new(), 0);
         for (state, context) in ways.iter() {
             if let Edge::Bytes(first, end) = self.automaton.edge(*state) {
                 let edges = self.automaton.bytes(first, end);
-                self.work += edges.len();
+                edges_seen += edges.len();
                 let to = edges.iter().filter(|(low, high, _)| (*low..=*high).contains(&byte));
                 next.extend(to.map(|(_, _, to)| (*to, *context)));
             }
         }
+        // To look at an edge takes a small part of what a way takes.
+        self.work += 1 + edges_seen / 32;
         let to = if next.is_empty() { DEAD } else { self.close(next)? };
         self.known.steps[place as usize].get_or_insert_with(|| Box::new([UNKNOWN; 256]))[byte as usize] = to;
         Ok(to)
     }
 
     /// The place of these ways and of all that they lead to without taking anything.
-    fn close(&mut self, from: Vec<Way>) -> Result<Place, TooMuchWork> {
+    fn close(&mut self, mut from: Vec<Way>) -> Result<Place, TooMuchWork> {
         let Self { automaton, known, scratch, work, limit, .. } = self;
+        from.sort_unstable();
+        from.dedup();
+        if let Some(place) = known.closed.get(&from[..]) {
+            return Ok(*place);
+        }
+        let key = from.clone().into_boxed_slice();
         scratch.begin(from);
         // Ways that were there before this step: where their rules end, they return.
         while let Some((state, context)) = scratch.next(work, *limit)? {
-            scratch.follow(automaton, known, state, context);
+            *work += scratch.follow(automaton, known, state, context);
             if automaton.edge(state) == Edge::End {
                 scratch.todo.extend(known.contexts[context as usize].iter());
             }
@@ -217,12 +227,15 @@ impl Matcher {
             let context = known.context(&callers);
             scratch.todo.push((automaton.starts[rule as usize], context));
             while let Some((state, context)) = scratch.next(work, *limit)? {
-                scratch.follow(automaton, known, state, context);
+                *work += scratch.follow(automaton, known, state, context);
             }
         }
         scratch.found.sort_unstable();
         scratch.found.dedup();
-        Ok(known.place(&scratch.found))
+        *work += scratch.found.len();
+        let place = known.place(&scratch.found);
+        known.closed.insert(key, place);
+        Ok(place)
     }
 
     /// Drops all places and contexts but those that the text is at.
@@ -275,8 +288,10 @@ impl Scratch {
         Ok(None)
     }
 
-    /// Notes what a way leads to without taking anything, but for the end of its rule.
-    fn follow(&mut self, automaton: &Automaton, known: &Known, state: State, context: Context) {
+    /// Notes what a way leads to without taking anything, but for the end of its rule. Gives the number of places to return to that it
+    /// copied.
+    fn follow(&mut self, automaton: &Automaton, known: &Known, state: State, context: Context) -> usize {
+        let mut copied = 0;
         self.todo.extend(automaton.free(state).iter().map(|state| (*state, context)));
         match automaton.edge(state) {
             Edge::Bytes(..) | Edge::Token { .. } | Edge::Accept => self.found.push((state, context)),
@@ -288,7 +303,11 @@ impl Scratch {
                 }
                 // A call at the end of a rule returns to where that rule returns: a list of any length takes no more room.
                 match automaton.edge(then) {
-                    Edge::End => callers.extend(known.contexts[context as usize].iter()),
+                    Edge::End => {
+                        let outer = &known.contexts[context as usize];
+                        copied = outer.len();
+                        callers.extend(outer.iter());
+                    }
                     _ => callers.push((then, context)),
                 }
                 if automaton.nullable[rule as usize] {
@@ -296,6 +315,7 @@ impl Scratch {
                 }
             }
         }
+        copied
     }
 }
 

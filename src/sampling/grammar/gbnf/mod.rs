@@ -28,9 +28,9 @@ const MAX_REPEAT: usize = 2000;
 const MAX_STATES: usize = 1 << 17;
 /// Parts and edges of the automaton.
 const MAX_BUILD: usize = 1 << 20;
-/// Ways to go on that are looked at for one token. A mask of a vocabulary of 256,000 tokens under llama.cpp's example grammars looks at
-/// some thousands; this many take well under a tenth of a second.
-pub(super) const MAX_WORK: usize = 1_000_000;
+/// Ways to go on that are looked at for one question about a token. A mask of a vocabulary of 262,144 tokens under a grammar of JSON looks
+/// at some hundreds, and under a list of 4000 words at some ten thousands.
+const MAX_WORK: usize = 300_000;
 
 /// Why a text is no grammar that can be followed.
 #[derive(Debug, Clone, PartialEq, Eq)]

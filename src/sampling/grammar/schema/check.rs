@@ -18,6 +18,8 @@ const MAX_PROPERTIES: usize = 1000;
 const MAX_LEAST: u64 = 10_000;
 /// A greater bound than this is none: no text gets there.
 const MAX_MOST: u64 = 100_000;
+/// The largest `multipleOf`: the remainders of larger ones take seconds to compile.
+const MAX_MULTIPLE: f64 = 10_000.0;
 /// Integers up to here are kept exactly.
 const MAX_INTEGER: u64 = 1 << 53;
 
@@ -212,7 +214,7 @@ impl<'a> Checker<'a> {
                     self.count(key, value, &here)?
                 }
                 "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
-                    Some(self.number(key, value, &here)?)
+                    self.number(key, value, &here)?
                 }
                 "pattern" => self.pattern(value, &here)?,
                 "format" => self.format(value, &here)?,
@@ -394,15 +396,18 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn number(&mut self, key: &str, value: &Value, path: &Path<'_>) -> Result<Value, Refusal> {
+    fn number(&mut self, key: &str, value: &Value, path: &Path<'_>) -> Result<Option<Value>, Refusal> {
         match value {
             // As the fourth draft wrote them.
-            Value::Bool(_) if key.starts_with("exclusive") => Ok(value.clone()),
+            Value::Bool(_) if key.starts_with("exclusive") => Ok(Some(value.clone())),
             Value::Number(number) if !is_exact(number) => self.refuse(key, "is an integer beyond 2^53", path),
             Value::Number(number) if key == "multipleOf" && number.as_f64().is_none_or(|n| n <= 0.0) => {
                 self.refuse(key, "must be above 0", path)
             }
-            Value::Number(_) => Ok(value.clone()),
+            Value::Number(number) if key == "multipleOf" && number.as_f64().is_none_or(|n| n > MAX_MULTIPLE) => {
+                self.not_enforced(key, &format!("may be {MAX_MULTIPLE} at most"), path).map(|()| None)
+            }
+            Value::Number(_) => Ok(Some(value.clone())),
             _ => self.refuse(key, "must be a number", path),
         }
     }

@@ -98,6 +98,7 @@ fn what_is_not_enforced_is_refused_by_name_where_the_schema_is_strict_and_warned
         (json!({"type": "object", "propertyNames": {"maxLength": 3}}), "propertyNames"),
         (json!({"type": "object", "dependentRequired": {"a": ["b"]}}), "dependentRequired"),
         (json!({"type": "object", "unevaluatedProperties": false}), "unevaluatedProperties"),
+        (json!({"type": "integer", "multipleOf": 86_047}), "multipleOf"),
         (json!({"type": "string", "format": "idn-email"}), "format"),
         (json!({"type": "string", "format": "unknown"}), "format"),
         (json!({"type": "string", "pattern": "(?=a)"}), "pattern"),
