@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::support;
 
-/// Cases where nobody asks for a time.
+/// Cases where no time is set.
 const CASES: usize = 300;
 /// Tokens of a text.
 const TOKENS: usize = 24;

@@ -145,7 +145,7 @@ fn nothing_of_a_broken_grammar_is_written_to_the_log() {
     for answer in [&answer, &other] {
         assert!(!answer.to_string().contains("forged"), "{answer}");
     }
-    // The next request is answered after all that these had to say.
+    // The next request is answered after the log lines of these.
     server.ok("/completion", &json!({"prompt": "x", "n_predict": 1}));
     let talk = server.talk.lock().expect("a lock").clone();
     assert!(!talk.contains("forged") && !talk.contains('\u{1b}'), "{talk}");

@@ -179,7 +179,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// `in_place`: whether it speaks of the same value as the schema that its definition or the root is.
+    /// `in_place`: whether it constrains the same value as the schema that its definition or the root is.
     fn schema(&mut self, schema: &'a Value, path: &Path<'_>, in_place: bool) -> Result<Value, Refusal> {
         self.n += 1;
         if self.n > MAX_SCHEMAS {
@@ -436,7 +436,7 @@ fn is_exact(number: &serde_json::Number) -> bool {
     }
 }
 
-/// Whether no schema speaks of an object that another schema speaks of too.
+/// Whether no object is constrained by two schemas.
 fn is_plain(value: &Value, depth: usize) -> bool {
     match value {
         _ if depth > 4 * MAX_DEPTH => false,
@@ -453,7 +453,7 @@ fn is_plain(value: &Value, depth: usize) -> bool {
     }
 }
 
-/// Whether a schema lists its properties and says nothing of others.
+/// Whether a schema lists its properties and does not mention others.
 fn closes(object: &Map<String, Value>) -> bool {
     let silent = ["additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"];
     let Some(properties) = object.get("properties").and_then(Value::as_object).filter(|map| !map.is_empty()) else {

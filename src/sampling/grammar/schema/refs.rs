@@ -15,7 +15,7 @@ pub struct Targets<'a> {
     waiting: VecDeque<(usize, &'a Value)>,
     /// What is read now: a target, or the root before all of them.
     reading: usize,
-    /// For the root (0) and each target (from 1) those that speak of the same value.
+    /// For the root (0) and each target (from 1) those that constrain the same value.
     same_value: Vec<Vec<usize>>,
 }
 

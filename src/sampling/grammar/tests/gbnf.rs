@@ -35,7 +35,7 @@ fn lines_comments_and_line_ends_are_read_as_llama_cpp_reads_them() {
     assert_takes(&grammar(text), &["ab", "c"], &["a"]);
     // The last definition of a name counts.
     assert_takes(&grammar("root ::= \"a\"\nroot ::= \"b\"\n"), &["b"], &["a"]);
-    // Hardly anyone means it, but a bound above 2000 is none.
+    // As in llama.cpp, a bound above 2000 is none.
     assert_takes(&grammar("root ::= \"a\"{0,2001}"), &["", "aa"], &[]);
 }
 

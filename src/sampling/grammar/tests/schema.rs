@@ -68,7 +68,7 @@ fn an_object_that_lists_its_properties_has_no_others() {
     assert_takes(&schema(&open), &["{\"a\": 1}", "{\"a\": 1, \"b\": null}"], &["{}", "{\"a\": 1, \"c\": 2}"]);
     let open = json!({"type": "object", "properties": {"a": {"const": 1}}, "additionalProperties": true});
     assert_takes(&schema(&open), &["{\"a\": 1, \"c\": 2}"], &["{\"a\": 2}"]);
-    // Where schemas are combined, one may speak of what another leaves open.
+    // Where schemas are combined, one may name what another leaves open.
     let both = json!({"allOf": [
         {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]},
         {"type": "object", "properties": {"b": {"const": 2}}, "required": ["b"]}]});
