@@ -176,14 +176,16 @@ impl Writer {
 
     /// Takes a token.
     pub fn push(&mut self, token: Token) -> anyhow::Result<Flow> {
-        let (shown, flow) = self.pieces.push(token);
+        let flow = self.pieces.push(token);
+        let shown = self.pieces.take_text();
         self.show(&shown)?;
         Ok(flow)
     }
 
     /// Shows what was held back.
     pub fn finish(&mut self) -> anyhow::Result<()> {
-        let rest = self.pieces.finish();
+        let end = self.pieces.finish();
+        let rest = self.pieces.take_text() + &end;
         self.show(&rest)
     }
 

@@ -13,7 +13,7 @@ mod text;
 pub use distribution::Distribution;
 pub use plain::{DecodeError, Finish, Flow, Generated, Step, Text, generate};
 pub use speculate::{DrafterCount, Policy, Speculation, Speculator, speculate};
-pub use stop::StopStrings;
+pub use stop::{Settled, StopStrings};
 pub use text::TextStream;
 
 use crate::expert::{ExpertError, Token, check_finite};

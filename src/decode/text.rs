@@ -39,6 +39,11 @@ impl TextStream {
         }
     }
 
+    /// Whether a character is incomplete.
+    pub fn is_within(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// What is still incomplete when the text ends, as U+FFFD.
     pub fn finish(&mut self) -> String {
         if std::mem::take(&mut self.held).is_empty() { String::new() } else { '\u{FFFD}'.into() }

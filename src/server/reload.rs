@@ -1,7 +1,7 @@
 //! New weights, profiles and sampling from the configuration file, while texts are being generated.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,17 +63,23 @@ fn watch(path: &Path, saved: Arc<Notify>) -> anyhow::Result<Debouncer<Recommende
 
 /// Takes weights, profiles and sampling from the file. What cannot be read changes nothing.
 pub fn reload(server: &Server) {
-    let result = match read(server) {
-        Ok(()) => "ok",
-        Err(error) => {
-            tracing::error!("the configuration is kept as it was: {error:#}");
-            "failed"
-        }
+    let count = |result| {
+        server.metrics.reloads.get_or_create(&Reload { result }).inc();
     };
-    server.metrics.reloads.get_or_create(&Reload { result }).inc();
+    match read(server) {
+        Ok((config, path)) => {
+            server.set_defaults_and(config, || count("ok"));
+            tracing::info!(file = %path.display(), "took over weights, profiles and sampling");
+        }
+        Err(error) => {
+            count("failed");
+            tracing::error!("the configuration is kept as it was: {error:#}");
+        }
+    }
 }
 
-fn read(server: &Server) -> anyhow::Result<()> {
+/// The new defaults, and the file that they come from.
+fn read(server: &Server) -> anyhow::Result<(Config, PathBuf)> {
     let now = server.defaults();
     let Some(path) = now.path.as_deref() else { anyhow::bail!("there is no file to read, only a command line") };
     let new = Config::load(Some(path), &server.overrides)?;
@@ -97,7 +103,6 @@ fn read(server: &Server) -> anyhow::Result<()> {
         ..now.clone()
     });
     let arms = arms.collect();
-    server.set_defaults(Config { arms, profiles: new.profiles, sampling: new.sampling, ..Config::clone(&now) });
-    tracing::info!(file = %path.display(), "took over weights, profiles and sampling");
-    Ok(())
+    let config = Config { arms, profiles: new.profiles, sampling: new.sampling, ..Config::clone(&now) };
+    Ok((config, path.to_owned()))
 }

@@ -96,7 +96,15 @@ impl Server {
 
     /// Changes what new requests start from; running ones keep what they have.
     pub(super) fn set_defaults(&self, config: Config) {
-        *self.defaults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.set_defaults_and(config, || {});
+    }
+
+    /// As [`set_defaults`](Self::set_defaults). `count` is done by the time that the new ones can be seen, and they can be seen by
+    /// the time that what it does can.
+    pub(super) fn set_defaults_and(&self, config: Config, count: impl FnOnce()) {
+        let mut defaults = self.defaults.write().unwrap_or_else(PoisonError::into_inner);
+        *defaults = Arc::new(config);
+        count();
     }
 
     /// Whether a prompt is read from its beginning. A cached prefix was read in other batches, whose sums are rounded otherwise:

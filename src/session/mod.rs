@@ -17,7 +17,7 @@ pub use arms::{ArmModels, HostTokens};
 pub use error::{PromptError, SessionError, Shortage};
 pub use lane::Lane;
 pub use open::{Loading, context_params};
-pub use pieces::Pieces;
+pub use pieces::{Pieces, TokenText};
 pub use plan::{MemoryPlan, plan};
 pub use prompt::{Prompt, Prompts};
 pub use share::Shared;

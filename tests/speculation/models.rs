@@ -164,12 +164,13 @@ fn a_stop_string_across_the_boundary_of_a_draft_ends_the_text_where_plain_decodi
         let mut shown = String::new();
         let generated = session
             .generate(&mut sampler, &prompt, 40, &mut |step| {
-                let (piece, flow) = pieces.push(step.token);
-                shown += &piece;
+                let flow = pieces.push(step.token);
+                shown += &pieces.take_text();
                 flow
             })
             .expect("a text");
-        shown += &pieces.finish();
+        let end = pieces.finish();
+        shown += &(pieces.take_text() + &end);
         let next = session.token_prompt([&prompt.base[..], &generated.tokens, &[300]].concat()).expect("a prompt");
         let after = session.generate(&mut sampler, &next, 8, &mut |_| Flow::Continue).expect("a text");
         (shown, generated.tokens, generated.finish, after.tokens)

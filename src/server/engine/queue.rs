@@ -89,6 +89,11 @@ impl Queue {
         (state.running, state.waiting.len())
     }
 
+    /// The engine states how many jobs run.
+    pub(super) fn set_running(&self, running: usize) {
+        self.lock().running = running;
+    }
+
     /// How many jobs run at once.
     pub fn n_lanes(&self) -> usize {
         self.n_lanes

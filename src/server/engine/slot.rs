@@ -1,12 +1,13 @@
 //! A job while it runs in a lane.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Ended, Event, Job, Piece, Scored, Task, Timings};
-use crate::decode::{DecodeError, Finish, Speculator, Step, Text};
+use crate::decode::{DecodeError, Finish, Flow, Speculator, Step, Text};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{self, TokenScore};
 use crate::expert::{Expert, Token};
@@ -14,7 +15,7 @@ use crate::guidance::{GuideError, Report};
 use crate::sampling::params::SamplingParams;
 use crate::sampling::{HookState, Sampler};
 use crate::server::error::ApiError;
-use crate::session::{Lane, Pieces};
+use crate::session::{Lane, Pieces, TokenText};
 
 /// Tokens of a response that are scored in one step: few, because others wait meanwhile.
 const SCORE_CHUNK: usize = 16;
@@ -33,13 +34,25 @@ pub(super) struct Slot {
     /// What the client has not taken yet, and since when.
     unsent: VecDeque<Event>,
     stuck_since: Option<Instant>,
+    /// Whether the token that ended the text, which is no part of it, completed a stop string.
+    stopped_at_end: bool,
     /// Whether the last event has been made.
     finished: bool,
 }
 
 enum Work {
-    Generate { pieces: Pieces, temp: f32, n_top: Option<usize>, offset: usize, speculates: bool },
-    Score { response: Vec<Token>, scores: Vec<TokenScore> },
+    Generate {
+        pieces: Box<Pieces>,
+        temp: f32,
+        n_top: Option<usize>,
+        /// What is known of the tokens that wait in `pieces`, where that was asked for.
+        reports: VecDeque<Report>,
+        speculates: bool,
+    },
+    Score {
+        response: Vec<Token>,
+        scores: Vec<TokenScore>,
+    },
 }
 
 /// What became of a slot in a step.
@@ -47,7 +60,7 @@ enum Work {
 pub(super) enum State {
     /// It goes on.
     Running,
-    /// It has said its last, and the lane is free.
+    /// Its last event has been made.
     Done,
 }
 
@@ -58,8 +71,21 @@ impl Slot {
             Ok((text, sampler, work, n_cached)) => {
                 let begun = Instant::now();
                 let (unsent, stuck_since) = (VecDeque::new(), None);
-                let (first, reading, finished) = (None, true, false);
-                Ok(Self { job, text, sampler, work, reading, n_cached, begun, first, unsent, stuck_since, finished })
+                let (first, reading, stopped_at_end, finished) = (None, true, false, false);
+                Ok(Self {
+                    job,
+                    text,
+                    sampler,
+                    work,
+                    reading,
+                    n_cached,
+                    begun,
+                    first,
+                    unsent,
+                    stuck_since,
+                    stopped_at_end,
+                    finished,
+                })
             }
             Err(error) => Err(Box::new((job, error))),
         }
@@ -77,14 +103,15 @@ impl Slot {
         if job.fresh {
             lane.forget();
         }
-        let n_cached = lane.base().n_cached(&job.prompt.base);
+        // The last token of a prompt is always read: its logits are the next step's.
+        let n_cached = lane.base().n_cached(&job.prompt.base).min(job.prompt.base.len().saturating_sub(1));
         let text = lane.begin(&mut sampler, &job.prompt, n_predict).map_err(|e| ApiError::of_decoding(&e))?;
         let work = match &job.task {
             Task::Generate(generate) => Work::Generate {
-                pieces: Pieces::new(vocab.clone(), generate.stop.clone()),
+                pieces: Box::new(Pieces::new(vocab.clone(), generate.stop.clone())),
                 temp: params.temp,
                 n_top: generate.n_top,
-                offset: 0,
+                reports: VecDeque::new(),
                 speculates: generate.speculates && sampler.has_distribution(),
             },
             Task::Score(response) => {
@@ -98,9 +125,11 @@ impl Slot {
         Ok((text, sampler, work, n_cached))
     }
 
-    /// Hands over what is waiting for the client. False where it still does not take it.
+    /// Hands over what is waiting for the client, but for the last event of all. False where the client does not take it.
     pub fn flush(&mut self) -> bool {
-        while let Some(event) = self.unsent.pop_front() {
+        let keep = usize::from(self.finished);
+        while self.unsent.len() > keep {
+            let Some(event) = self.unsent.pop_front() else { break };
             // A client that has gone is found at the next step.
             if let Err(TrySendError::Full((_, event))) = self.job.events.try_send((self.job.choice, event)) {
                 self.unsent.push_front(event);
@@ -112,14 +141,33 @@ impl Slot {
         true
     }
 
+    /// Whether only the last event is left, and the client has room for it.
+    pub fn is_over(&mut self) -> bool {
+        if !self.finished || !self.flush() {
+            return false;
+        }
+        let has_room = self.job.events.capacity() > 0 || self.job.events.is_closed();
+        if !has_room {
+            self.stuck_since.get_or_insert_with(Instant::now);
+        }
+        has_room
+    }
+
+    /// Hands over the last event. By then the lane is free and all is counted: a client may look at once.
+    pub fn hand_over(mut self) {
+        for event in self.unsent.drain(..) {
+            let _ = self.job.events.try_send((self.job.choice, event));
+        }
+    }
+
     /// Since when the client has taken nothing that was there for it.
     pub fn stuck_since(&self) -> Option<Instant> {
         self.stuck_since
     }
 
-    fn send(&mut self, event: Event) -> bool {
-        self.unsent.push_back(event);
-        self.flush()
+    /// Whether it can take a step: it has not ended, and its client has everything so far.
+    pub fn is_ready(&mut self) -> bool {
+        !self.finished && self.flush()
     }
 
     /// Whether its tokens may be drafted now.
@@ -141,7 +189,7 @@ impl Slot {
     /// Takes the step; with a speculator, of several tokens.
     pub fn step(&mut self, lane: &mut Lane, vocab: &Vocab, speculator: Option<&mut Speculator>) -> State {
         if self.finished {
-            return State::Done; // a step is taken only where the client has everything
+            return State::Done;
         }
         let result = if self.reading {
             self.text.read_chunk(lane.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
@@ -157,6 +205,7 @@ impl Slot {
         match &mut self.work {
             Work::Generate { .. } => match self.text.finish() {
                 Some(Finish::Interrupted) => self.cancel(),
+                Some(Finish::Eos) if self.stopped_at_end => self.conclude(Finish::Stop, false),
                 Some(finish) => self.conclude(finish, false),
                 None => State::Running,
             },
@@ -168,22 +217,27 @@ impl Slot {
         }
     }
 
-    /// Draws a token, or what is kept of a draft and one more, and sends it.
+    /// Draws a token, or what is kept of a draft and one more.
     fn draw(&mut self, lane: &mut Lane, vocab: &Vocab, speculator: Option<&mut Speculator>) -> Result<(), ApiError> {
         let Self { text, sampler, work, .. } = self;
-        let Work::Generate { pieces, temp, n_top, offset, .. } = work else { return Ok(()) };
+        let Work::Generate { pieces, temp, n_top, reports, .. } = work else { return Ok(()) };
         let hook = lane.hook().clone();
-        let mut drawn: Vec<Result<Piece, GuideError>> = Vec::new();
+        let mut fault = None;
         let mut each = |step: Step<'_>| {
-            let report = n_top.map(|n| explain(&hook, &step, *temp, n)).transpose();
-            let (shown, flow) = pieces.push(step.token);
-            let bytes = pieces.last_bytes().to_vec();
-            let at = *offset;
-            *offset += String::from_utf8_lossy(&bytes).chars().count();
-            drawn.push(report.map(|report| Piece { text: shown, token: step.token, bytes, offset: at, report }));
-            flow
+            match n_top.map(|n| explain(&hook, &step, *temp, n)).transpose() {
+                Ok(report) => reports.extend(report),
+                Err(error) => {
+                    fault.get_or_insert(error);
+                }
+            }
+            pieces.push(step.token)
         };
-        let is_eog = |token| vocab.is_eog(token);
+        let ended_by = Cell::new(None);
+        let is_eog = |token| {
+            let is_eog = vocab.is_eog(token);
+            ended_by.set(is_eog.then_some(token));
+            is_eog
+        };
         let result = match speculator {
             Some(speculator) => {
                 if text.speculation().cycles == 0 {
@@ -197,15 +251,24 @@ impl Slot {
             None => text.step(lane.base(), sampler, &is_eog, &mut each),
         };
         result.map_err(|e: DecodeError| ApiError::of_decoding(&e))?;
-        for piece in drawn {
-            let piece = piece.map_err(|e| ApiError::of_guide(&e))?;
-            let now = Instant::now();
-            self.first.get_or_insert(now);
-            if !piece.text.is_empty() || piece.report.is_some() {
-                self.send(Event::Piece(piece));
-            }
+        if let Some(error) = fault {
+            return Err(ApiError::of_guide(&error));
         }
+        self.first.get_or_insert_with(Instant::now);
+        if let (Some(Finish::Eos), Some(token)) = (text.finish(), ended_by.get()) {
+            self.stopped_at_end = pieces.push_end(token) == Flow::Stop;
+        }
+        self.show();
         Ok(())
+    }
+
+    /// Makes events of the tokens that are certain to belong to the text.
+    fn show(&mut self) {
+        let Work::Generate { pieces, reports, .. } = &mut self.work else { return };
+        while let Some(shown) = pieces.next() {
+            let TokenText { token, bytes, text, offset } = shown;
+            self.unsent.push_back(Event::Piece(Piece { text, token, bytes, offset, report: reports.pop_front() }));
+        }
     }
 
     /// Scores the next tokens of the response.
@@ -232,6 +295,7 @@ impl Slot {
         };
         let now = Instant::now();
         let text = pieces.finish();
+        self.show();
         let [n_drafted, n_accepted] = self.drafts();
         let ended = Ended {
             text,
@@ -256,10 +320,11 @@ impl Slot {
         self.end(Event::Failed(ApiError::shutting_down()))
     }
 
-    /// Sends the last event. The lane is free when the client has it.
+    /// Makes the last event.
     fn end(&mut self, event: Event) -> State {
         self.finished = true;
-        if self.send(event) { State::Done } else { State::Running }
+        self.unsent.push_back(event);
+        State::Done
     }
 
     /// Tokens generated so far.

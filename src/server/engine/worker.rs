@@ -52,11 +52,12 @@ impl Worker {
             let Some(taken) = self.queue.take(running, self.slots.len() - running, gone) else { return };
             let stop_at = taken.stop_at;
             self.admit(taken);
-            self.metrics.lanes_busy.set(self.slots.iter().flatten().count() as i64);
+            self.count_running();
             if stop_at.is_some_and(|at| Instant::now() >= at) {
                 self.slots.iter_mut().for_each(|slot| {
                     if let Some(mut slot) = slot.take() {
                         slot.cancel();
+                        slot.hand_over();
                     }
                 });
                 continue;
@@ -71,14 +72,28 @@ impl Worker {
             let error = if taken.closed { ApiError::shutting_down() } else { ApiError::queued_too_long() };
             let _ = job.events.try_send((job.choice, Event::Failed(error)));
         }
+        let mut failed = Vec::new();
         for job in taken.jobs {
             self.metrics.queue_seconds.observe(job.came.elapsed().as_secs_f64());
-            self.begin(job);
+            failed.extend(self.begin(job));
+        }
+        // Before the answers: a client that has one may look at once.
+        self.count_running();
+        for (job, error) in failed {
+            let _ = job.events.try_send((job.choice, Event::Failed(error)));
         }
     }
 
+    /// States how many jobs run.
+    fn count_running(&self) {
+        let running = self.slots.iter().flatten().count();
+        self.metrics.lanes_busy.set(running as i64);
+        self.queue.set_running(running);
+    }
+
     /// Begins a job in the free lane whose base knows most of the prompt; of equal ones, the one that was given away longest ago.
-    fn begin(&mut self, job: Job) {
+    /// Returns the job with an error where it cannot begin.
+    fn begin(&mut self, job: Job) -> Option<(Job, ApiError)> {
         let Self { session, slots, used, .. } = self;
         let lanes = session.lanes();
         let free = (0..slots.len()).filter(|i| slots[*i].is_none());
@@ -87,11 +102,11 @@ impl Worker {
         self.n_given += 1;
         used[at] = self.n_given;
         match Slot::begin(job, &mut lanes[at], &self.vocab) {
-            Ok(slot) => slots[at] = Some(slot),
-            Err(failed) => {
-                let (job, error) = *failed;
-                drop(job.events.try_send((job.choice, Event::Failed(error))));
+            Ok(slot) => {
+                slots[at] = Some(slot);
+                None
             }
+            Err(failed) => Some(*failed),
         }
     }
 
@@ -107,11 +122,29 @@ impl Worker {
         }
     }
 
+    /// Hands events to clients, and frees the lanes of texts that have ended. Everything is counted before an answer goes out.
+    fn deliver(&mut self) {
+        let mut over = Vec::new();
+        for slot in &mut self.slots {
+            if slot.as_mut().is_some_and(Slot::is_over) {
+                over.extend(slot.take());
+            }
+        }
+        if !over.is_empty() {
+            self.count_running();
+        }
+        over.into_iter().for_each(Slot::hand_over);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.flush();
+        }
+    }
+
     /// One step of every text whose client keeps up.
     fn step(&mut self) {
         let start = Instant::now();
+        self.deliver();
         let active: Vec<_> =
-            (0..self.slots.len()).filter(|i| self.slots[*i].as_mut().is_some_and(Slot::flush)).collect();
+            (0..self.slots.len()).filter(|i| self.slots[*i].as_mut().is_some_and(Slot::is_ready)).collect();
         if active.is_empty() {
             if self.slots.iter().any(Option::is_some) {
                 std::thread::sleep(PAUSE);
@@ -137,7 +170,7 @@ impl Worker {
             let Some(slot) = &mut self.slots[i] else { continue };
             let (before, waited) = (slot.n_generated(), slot.to_first_token());
             let drafted = slot.drafts();
-            let mut state = slot.step(&mut lanes[i], &self.vocab, speculator.as_deref_mut());
+            let state = slot.step(&mut lanes[i], &self.vocab, speculator.as_deref_mut());
             self.metrics.generated_tokens.inc_by((slot.n_generated() - before) as u64);
             let more = slot.drafts();
             self.metrics.drafted_tokens.inc_by(more[0] - drafted[0]);
@@ -147,12 +180,10 @@ impl Worker {
                 self.metrics.first_token_seconds.observe(first.as_secs_f64());
             }
             if state == State::Running && slot.job.came.elapsed() > self.limits.request_timeout {
-                state = slot.conclude(crate::decode::Finish::Length, true);
-            }
-            if state == State::Done {
-                self.slots[i] = None;
+                slot.conclude(crate::decode::Finish::Length, true);
             }
         }
         self.metrics.step_seconds.observe(start.elapsed().as_secs_f64());
+        self.deliver();
     }
 }
