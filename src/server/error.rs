@@ -37,10 +37,18 @@ impl ApiError {
         Self { status, kind, code: None, param: None, message, retry_after: None }
     }
 
-    /// A field of the request is wrong.
+    /// A field of the request is wrong. The message names it, because some clients show nothing else: where it does not do so
+    /// itself, the name is put before it.
     pub fn invalid(param: &str, message: impl fmt::Display) -> Self {
-        let param = (!param.is_empty()).then(|| brief::Short(param).to_string());
-        Self { param, ..Self::bad_request(message) }
+        let mut message = message.to_string();
+        if param.is_empty() {
+            return Self::bad_request(message);
+        }
+        let short = brief::Short(param).to_string();
+        if !names(&message, param) && !names(&message, &short) {
+            message = format!("{short}: {message}");
+        }
+        Self { param: Some(short), ..Self::bad_request(message) }
     }
 
     /// The request as a whole is wrong.
@@ -193,6 +201,14 @@ impl ApiError {
         let Self { message, kind, param, code, .. } = self;
         json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
     }
+}
+
+/// Whether a message holds a field's name as a word.
+fn names(message: &str, param: &str) -> bool {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    message
+        .match_indices(param)
+        .any(|(at, _)| !message[..at].ends_with(in_word) && !message[at + param.len()..].starts_with(in_word))
 }
 
 impl IntoResponse for ApiError {

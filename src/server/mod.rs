@@ -12,6 +12,7 @@ mod access;
 mod connections;
 mod engine;
 mod error;
+mod fields;
 mod listen;
 mod metrics;
 mod openai;

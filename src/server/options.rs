@@ -72,6 +72,8 @@ pub const MAX_STOP: usize = 16;
 pub const MAX_STOP_BYTES: usize = 512;
 /// Alternatives that are listed beside a token, as in OpenAI's API.
 pub const MAX_TOP_LOGPROBS: usize = 20;
+/// Samplers of a chain.
+pub const MAX_SAMPLERS: usize = 32;
 /// Bytes of a grammar or a schema.
 pub const MAX_GRAMMAR_BYTES: usize = 64 << 10;
 /// Tokens with a bias.

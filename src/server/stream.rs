@@ -64,6 +64,7 @@ impl Chunks {
             open.iter().for_each(|value| self.push(value));
         }
         match event {
+            Event::Piece(piece) if piece.text.is_empty() && piece.report.is_none() && !self.format.lists_tokens() => {}
             Event::Piece(piece) => {
                 let chunk = self.format.piece(&self.head, index, &piece);
                 self.push(&chunk);

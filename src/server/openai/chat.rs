@@ -1,144 +1,146 @@
 //! `/v1/chat/completions` on the wire.
 
-use indexmap::IndexMap;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::foreign;
 use super::reply::{
     Choice, Format, Head, additions, explained, finish_reason, frame, number, token_text, usage_chunk, whole, with,
 };
-use super::request::{OneOrMany, ResponseFormat, StreamOptions};
+use super::request::{Asked, n_top};
 use crate::chat::Message;
+use crate::guidance::TokenReport;
 use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
+use crate::server::fields::{Field, Fields, Request, shown, wrong};
 
-/// A request's own fields.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "what has no effect is accepted, so that official clients work")]
+/// A request.
+#[derive(Debug)]
 pub struct ChatRequest {
+    /// What it asks of the answer.
+    pub asked: Asked,
     /// The conversation.
-    pub messages: Vec<ChatMessage>,
-    /// Answered by whatever is loaded.
-    pub model: Option<String>,
-    /// Answers.
-    pub n: Option<usize>,
-    /// Strings that end an answer.
-    pub stop: Option<OneOrMany>,
-    /// Tokens of an answer at most.
-    pub max_tokens: Option<usize>,
-    /// The same under its newer name.
-    pub max_completion_tokens: Option<usize>,
-    /// Whether tokens are sent as they come.
-    #[serde(default)]
-    pub stream: bool,
-    /// How.
-    pub stream_options: Option<StreamOptions>,
-    /// Whether log-probabilities are reported.
-    #[serde(default)]
-    pub logprobs: bool,
-    /// With how many alternatives.
-    pub top_logprobs: Option<usize>,
-    /// Text or JSON.
-    pub response_format: Option<ResponseFormat>,
-    /// Weights by ARM.
-    pub preferences: Option<IndexMap<String, f32>>,
-    /// Weights by name.
-    pub profile: Option<String>,
-    /// Whether each token comes with everybody's log-probability.
-    #[serde(default)]
-    pub return_rewards: bool,
-    /// Whether the last message, the assistant's, is continued.
-    #[serde(default)]
-    pub continue_final_message: bool,
-    /// Whether the prompt may come from a lane's memory.
-    pub cache_prompt: Option<bool>,
-    tools: Option<Vec<Value>>,
-    tool_choice: Option<Value>,
-    parallel_tool_calls: Option<bool>,
-    user: Option<String>,
-    metadata: Option<Value>,
-    store: Option<bool>,
-    service_tier: Option<String>,
-    safety_identifier: Option<String>,
-    prompt_cache_key: Option<String>,
-    reasoning_effort: Option<String>,
-    verbosity: Option<String>,
+    pub messages: Vec<Message>,
+    /// The beginning of the answer.
+    pub begun: String,
+    /// What the chat template is given beside the conversation.
+    #[allow(dead_code, reason = "chat templates take no fields yet")]
+    pub template_fields: Map<String, Value>,
 }
 
-/// A message as OpenAI writes it.
-#[derive(Debug, Deserialize)]
-pub struct ChatMessage {
-    role: String,
-    content: Option<Content>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Part {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
-
-impl ChatRequest {
-    /// The messages to render, and the beginning of the answer.
-    ///
-    /// # Errors
-    ///
-    /// A 400 about the message or the field.
-    pub fn messages(&self) -> Result<(Vec<Message>, String), ApiError> {
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(ApiError::invalid(
-                "tools",
-                "tools are not supported; use response_format for JSON of a schema",
-            ));
+impl Request for ChatRequest {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        foreign::read(fields)?;
+        let logprobs = fields.flag("logprobs")?;
+        let top = n_top(fields, "top_logprobs")?.unwrap_or(0);
+        if top > 0 && !logprobs {
+            let message = "top_logprobs needs \"logprobs\": true";
+            return Err(ApiError::invalid("top_logprobs", message));
         }
-        if self.messages.is_empty() {
-            return Err(ApiError::invalid("messages", "holds no message; give at least one"));
-        }
-        let mut messages = self.messages.iter().enumerate().map(message).collect::<Result<Vec<_>, _>>()?;
-        if !self.continue_final_message {
-            return Ok((messages, String::new()));
-        }
-        match messages.pop() {
-            Some(last) if last.role == "assistant" => Ok((messages, last.content)),
-            _ => Err(ApiError::invalid("continue_final_message", "needs a last message of role \"assistant\"")),
+        let help = "must be true; with \"continue_final_message\" the last message is continued";
+        fields.only("add_generation_prompt", &[true.into()], help)?;
+        let template_fields = template_fields(fields)?;
+        let continues = fields.flag("continue_final_message")?;
+        let messages: Vec<ChatMessage> = fields.need("messages")?;
+        let (messages, begun) = conversation(messages, continues)?;
+        let asked = Asked { logprobs: logprobs.then_some(top), ..Asked::read_openai(fields, usize::MAX)? };
+        Ok(Self { asked, messages, begun, template_fields })
+    }
+}
+
+/// `chat_template_kwargs`, and what OpenAI names itself of them.
+fn template_fields(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+    const NAME: &str = "chat_template_kwargs";
+    let mut given: Map<String, Value> = fields.take(NAME)?.unwrap_or_default();
+    let own = ["messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents"];
+    if let Some(name) = own.iter().find(|name| given.contains_key(**name)) {
+        let path = format!("{NAME}.{name}");
+        let message = format!("{path} cannot be set: the server sets it");
+        return Err(ApiError::invalid(&path, message));
+    }
+    if let Some(effort) = fields.take::<String>("reasoning_effort")? {
+        given.entry("reasoning_effort").or_insert(effort.into());
+    }
+    Ok(given)
+}
+
+/// The messages to render, and the beginning of the answer.
+fn conversation(messages: Vec<ChatMessage>, continues: bool) -> Result<(Vec<Message>, String), ApiError> {
+    if messages.is_empty() {
+        return Err(ApiError::invalid("messages", "messages holds no message; give at least one"));
+    }
+    let mut messages: Vec<Message> = messages.into_iter().map(|message| message.0).collect();
+    if !continues {
+        return Ok((messages, String::new()));
+    }
+    match messages.pop() {
+        Some(last) if last.role == "assistant" => Ok((messages, last.content)),
+        _ => {
+            let message = "continue_final_message needs a last message of role \"assistant\"";
+            Err(ApiError::invalid("continue_final_message", message))
         }
     }
 }
 
-fn message((i, message): (usize, &ChatMessage)) -> Result<Message, ApiError> {
-    let param = |key: &str| format!("messages[{i}].{key}");
-    let role = match message.role.as_str() {
-        "developer" => "system",
-        role @ ("system" | "user" | "assistant") => role,
-        other => {
-            let text = format!("unknown role \"{other}\"; use system, user or assistant");
-            return Err(ApiError::invalid(&param("role"), text));
+/// A message as OpenAI writes it.
+pub struct ChatMessage(pub Message);
+
+impl Field for ChatMessage {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        let mut fields = Fields::read(value, at)?;
+        let role = match fields.need::<String>("role")?.as_str() {
+            "developer" => "system",
+            "system" => "system",
+            "user" => "user",
+            "assistant" => "assistant",
+            other => {
+                let (path, other) = (fields.path("role"), shown(other));
+                let message = format!("{path}: unknown role \"{other}\"; use system, user or assistant");
+                return Err(ApiError::invalid(&path, message));
+            }
+        };
+        // An answer of the assistant comes back without a content where it has called a tool.
+        let content: Option<Content> =
+            if role == "assistant" { fields.take("content")? } else { Some(fields.need("content")?) };
+        // Clients send an answer back with all its fields.
+        fields.ignore::<String>(&["name"])?;
+        let none = [Value::Array(Vec::new())];
+        for name in ["tool_calls", "function_call", "audio", "annotations", "refusal"] {
+            fields.only(name, &none, "is not supported in a message: only role and content are read")?;
         }
-    };
-    let content = match &message.content {
-        None => String::new(),
-        Some(Content::Text(text)) => text.clone(),
-        Some(Content::Parts(parts)) => {
-            let text = |part: &Part| match (&*part.kind, &part.text) {
-                ("text", Some(text)) => Ok(text.clone()),
-                (kind, _) => Err(ApiError::invalid(
-                    &param("content"),
-                    format!("cannot read a part of type \"{kind}\", only text"),
-                )),
-            };
-            parts.iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n")
+        fields.finish()?;
+        Ok(Self(Message::new(role, content.map_or_else(String::new, |content| content.0))))
+    }
+}
+
+/// A text, or parts that are texts.
+struct Content(String);
+
+impl Field for Content {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        match value {
+            Value::String(text) => Ok(Self(text)),
+            Value::Array(parts) => {
+                let part = |(i, part)| part_text(part, at, i);
+                let texts: Vec<String> = parts.into_iter().enumerate().map(part).collect::<Result<_, _>>()?;
+                Ok(Self(texts.join("\n")))
+            }
+            other => Err(wrong(at, "a string or a list of parts", &other)),
         }
-    };
-    Ok(Message::new(role, content))
+    }
+}
+
+fn part_text(part: Value, at: &str, i: usize) -> Result<String, ApiError> {
+    let mut fields = Fields::read(part, &format!("{at}[{i}]"))?;
+    let kind: String = fields.need("type")?;
+    if kind != "text" {
+        let message = format!("{at} cannot hold a part of type \"{}\", only text", shown(&kind));
+        return Err(ApiError::invalid(at, message));
+    }
+    let text = fields.need("text")?;
+    // What other servers keep in memory.
+    fields.ignore::<Map<String, Value>>(&["cache_control"])?;
+    fields.finish()?;
+    Ok(text)
 }
 
 /// Writes `chat.completion` objects.
@@ -190,14 +192,17 @@ impl Format for ChatFormat {
 /// OpenAI's list of tokens with their log-probabilities: the guided ones.
 fn logprobs<'a>(head: &Head, pieces: impl Iterator<Item = &'a Piece>) -> Option<Value> {
     let n_top = head.logprobs?;
-    let token = |id, logprob| {
-        let (text, bytes) = token_text(&head.vocab, id);
-        json!({ "token": text, "logprob": number(logprob), "bytes": bytes })
-    };
+    let token =
+        |text: String, bytes: &[u8], logprob| json!({ "token": text, "logprob": number(logprob), "bytes": bytes });
     let piece = |piece: &Piece| {
         let report = piece.report.as_ref()?;
-        let top: Vec<_> = report.top.iter().take(n_top).map(|t| token(t.token, t.logprob)).collect();
-        Some(with(token(piece.token, report.chosen.logprob), "top_logprobs", Some(top.into())))
+        let one = |t: &TokenReport| {
+            let (text, bytes) = token_text(&head.vocab, t.token);
+            token(text, &bytes, t.logprob)
+        };
+        let top: Vec<_> = report.top.iter().take(n_top).map(one).collect();
+        let own = token(token_text(&head.vocab, piece.token).0, &piece.bytes, report.chosen.logprob);
+        Some(with(own, "top_logprobs", Some(top.into())))
     };
     Some(json!({ "content": pieces.filter_map(piece).collect::<Vec<_>>(), "refusal": null }))
 }

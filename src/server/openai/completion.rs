@@ -1,59 +1,49 @@
 //! `/v1/completions` on the wire.
 
-use indexmap::IndexMap;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::foreign;
 use super::reply::{
-    Choice, Format, Head, additions, explained, finish_reason, frame, number, token_text, usage_chunk, whole, with,
+    Choice, Format, Head, additions, explained, finish_reason, frame, number, usage_chunk, whole, with,
 };
-use super::request::{OneOrMany, ResponseFormat, StreamOptions};
+use super::request::{Asked, n_top};
 use crate::expert::Token;
+use crate::guidance::TokenReport;
 use crate::server::engine::{Ended, Piece};
+use crate::server::error::ApiError;
+use crate::server::fields::{Field, Fields, Request, items, wrong};
+use crate::server::options::MAX_CHOICES;
 
-/// A request's own fields.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "what has no effect is accepted, so that official clients work")]
+/// OpenAI's default of `max_tokens` here.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+/// A request.
+#[derive(Debug)]
 pub struct CompletionRequest {
+    /// What it asks of the texts.
+    pub asked: Asked,
     /// What to continue.
     pub prompt: PromptInput,
-    /// Answered by whatever is loaded.
-    pub model: Option<String>,
-    /// Texts of each prompt.
-    pub n: Option<usize>,
-    /// Strings that end a text.
-    pub stop: Option<OneOrMany>,
-    /// Tokens of a text at most; OpenAI's default is 16.
-    pub max_tokens: Option<usize>,
-    /// Whether tokens are sent as they come.
-    #[serde(default)]
-    pub stream: bool,
-    /// How.
-    pub stream_options: Option<StreamOptions>,
-    /// Alternatives to report beside each token.
-    pub logprobs: Option<usize>,
-    /// Text or JSON.
-    pub response_format: Option<ResponseFormat>,
-    /// Weights by ARM.
-    pub preferences: Option<IndexMap<String, f32>>,
-    /// Weights by name.
-    pub profile: Option<String>,
-    /// Whether each token comes with everybody's log-probability.
-    #[serde(default)]
-    pub return_rewards: bool,
-    /// Whether the prompt may come from a lane's memory.
-    pub cache_prompt: Option<bool>,
-    /// Not supported, but for false.
-    pub echo: Option<bool>,
-    /// Not supported, but for 1.
-    pub best_of: Option<usize>,
-    user: Option<String>,
+}
+
+impl Request for CompletionRequest {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        foreign::read(fields)?;
+        let prompt = fields.need("prompt")?;
+        let logprobs = n_top(fields, "logprobs")?;
+        let asked = Asked { logprobs, ..Asked::read_openai(fields, DEFAULT_MAX_TOKENS)? };
+        match fields.take::<u32>("best_of")? {
+            Some(best_of) if best_of as usize != asked.n => {
+                let message = "best_of is not supported: it must equal n; leave it out, and take n texts";
+                Err(ApiError::invalid("best_of", message))
+            }
+            _ => Ok(Self { asked, prompt }),
+        }
+    }
 }
 
 /// A prompt: a text, tokens, or several of either.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum PromptInput {
     /// A text.
     Text(String),
@@ -63,6 +53,20 @@ pub enum PromptInput {
     Texts(Vec<String>),
     /// Lists of tokens.
     TokenLists(Vec<Vec<Token>>),
+}
+
+impl Field for PromptInput {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        match value {
+            Value::String(text) => Ok(Self::Text(text)),
+            Value::Array(list) if list.is_empty() => Ok(Self::Tokens(Vec::new())),
+            // The first item decides, so that an error about another one says what that should be.
+            Value::Array(list) if list[0].is_string() => items(list, at, MAX_CHOICES).map(Self::Texts),
+            Value::Array(list) if list[0].is_array() => items(list, at, MAX_CHOICES).map(Self::TokenLists),
+            Value::Array(list) if list[0].is_number() => items(list, at, usize::MAX).map(Self::Tokens),
+            other => Err(wrong(at, "a string, a list of strings, or a list of token ids", &other)),
+        }
+    }
 }
 
 /// Writes `text_completion` objects.
@@ -112,16 +116,37 @@ impl Format for CompletionFormat {
 /// OpenAI's columns of tokens and log-probabilities: the guided ones.
 fn logprobs<'a>(head: &Head, pieces: impl Iterator<Item = &'a Piece>) -> Option<Value> {
     let n_top = head.logprobs?;
-    let (mut tokens, mut token_logprobs, mut top_logprobs, mut offsets) = (vec![], vec![], vec![], vec![]);
+    let (mut tokens, mut token_logprobs, mut top_logprobs) = (vec![], vec![], vec![]);
+    let (mut bytes, mut offsets) = (vec![], vec![]);
     for piece in pieces {
         let Some(report) = &piece.report else { continue };
-        tokens.push(token_text(&head.vocab, piece.token).0);
+        tokens.push(name(head, piece.token));
         token_logprobs.push(number(report.chosen.logprob));
-        let one = |t: &crate::guidance::TokenReport| (token_text(&head.vocab, t.token).0, number(t.logprob).into());
-        top_logprobs.push(report.top.iter().take(n_top).map(one).collect::<Map<String, Value>>());
+        top_logprobs.push(by_name(head, report.top.iter().take(n_top)));
+        bytes.push(&piece.bytes);
         offsets.push(piece.offset);
     }
     Some(json!({
         "tokens": tokens, "token_logprobs": token_logprobs, "top_logprobs": top_logprobs, "text_offset": offsets,
+        "bytes": bytes,
     }))
+}
+
+/// Log-probabilities by token. Of two tokens with one name the likelier one is listed.
+fn by_name<'a>(head: &Head, tokens: impl Iterator<Item = &'a TokenReport>) -> Map<String, Value> {
+    let mut named = Map::new();
+    for token in tokens {
+        named.entry(name(head, token.token)).or_insert(number(token.logprob).into());
+    }
+    named
+}
+
+/// A token's text. Where that is no text by itself, its bytes as OpenAI writes them: parts of characters would all look alike.
+fn name(head: &Head, token: Token) -> String {
+    let mut bytes = Vec::new();
+    head.vocab.piece(token, true, &mut bytes);
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let hex: String = error.as_bytes().iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        format!("bytes:{hex}")
+    })
 }

@@ -2,5 +2,7 @@
 
 pub mod chat;
 pub mod completion;
+pub mod foreign;
 pub mod reply;
 pub mod request;
+pub mod sampling;

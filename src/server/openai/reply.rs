@@ -58,6 +58,10 @@ pub trait Format: Send + Sync + 'static {
     fn usage(&self, head: &Head, ended: &[Ended]) -> Option<Value>;
     /// The whole answer.
     fn whole(&self, head: &Head, choices: &[Choice]) -> Value;
+    /// Whether a chunk lists its tokens, so that one without a text says something.
+    fn lists_tokens(&self) -> bool {
+        false
+    }
     /// Whether a stream ends with `[DONE]`.
     fn says_done(&self) -> bool {
         true
@@ -142,11 +146,11 @@ pub fn number(logprob: f32) -> f64 {
     if logprob.is_finite() { f64::from(logprob) } else { -9999.0 }
 }
 
-/// A token as text and as bytes.
+/// A token's name, and the bytes that it has in a text: a control token has a name and no bytes.
 pub fn token_text(vocab: &Vocab, token: crate::Token) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
-    vocab.piece(token, true, &mut bytes);
-    (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+    vocab.piece(token, false, &mut bytes);
+    (vocab.text(&[token], true), bytes)
 }
 
 /// What everybody says about a token, as `rewards` lists it.

@@ -1,204 +1,156 @@
-//! What requests have in common: sampling, stop strings, preferences.
-
-use std::collections::HashSet;
-use std::sync::OnceLock;
+//! What all requests for a text have in common.
 
 use indexmap::IndexMap;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::config::{Config, SamplingOptions};
-use crate::nearest::nearest;
-use crate::sampling::params::{BiasKey, RANDOM_SEED, SamplingParams};
+use super::sampling::Sampling;
+use crate::config::Config;
 use crate::server::error::ApiError;
-use crate::server::options::{MAX_BIAS, MAX_LOGIT_BIAS, MAX_STOP, MAX_STOP_BYTES, MAX_WEIGHT};
-use crate::session::with_known_seed;
+use crate::server::fields::{Field, Fields, Request, items, shown, wrong};
+use crate::server::options::{MAX_CHOICES, MAX_STOP, MAX_STOP_BYTES, MAX_TOP_LOGPROBS, MAX_WEIGHT};
 
-/// A request's body: the fields of a route's own, and the sampling parameters under the names of the YAML and of OpenAI.
+/// What a request asks of its texts, whatever they continue.
 #[derive(Debug)]
-pub struct Body<T> {
-    /// The route's own fields.
-    pub own: T,
-    sampling: SamplingOptions,
+pub struct Asked {
+    /// The weights.
+    pub steering: Steering,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Text or JSON.
+    pub format: Option<ResponseFormat>,
+    /// Strings that end a text.
+    pub stop: Vec<String>,
+    /// Tokens of a text at most.
+    pub n_predict: usize,
+    /// Texts of each prompt.
+    pub n: usize,
+    /// Whether tokens are sent as they come.
+    pub stream: bool,
+    /// Whether the last chunk reports the tokens used.
+    pub include_usage: bool,
+    /// Alternatives to list beside each token, if log-probabilities are wanted.
+    pub logprobs: Option<usize>,
+    /// Whether each token is reported with everybody's log-probability.
+    pub rewards: bool,
+    /// Whether the prompt may come from a lane's memory.
+    pub cache_prompt: Option<bool>,
 }
 
-/// The names of the sampling parameters, from the schema of the type that reads them.
-fn sampling_names() -> &'static HashSet<String> {
-    static NAMES: OnceLock<HashSet<String>> = OnceLock::new();
-    NAMES.get_or_init(|| {
-        let schema = schemars::schema_for!(SamplingOptions);
-        let properties = schema.get("properties").and_then(Value::as_object);
-        properties.into_iter().flat_map(Map::keys).cloned().collect()
-    })
-}
-
-/// OpenAI's and llama.cpp's other names.
-const ALIASES: [(&str, &str); 4] = [
-    ("temperature", "temp"),
-    ("typical_p", "typ_p"),
-    ("repeat_last_n", "penalty_last_n"),
-    ("dynatemp_exp", "dynatemp_exponent"),
-];
-
-impl<T: DeserializeOwned> Body<T> {
-    /// Reads a JSON object.
+impl Asked {
+    /// Reads what all routes know. `n_predict` is the route's default.
     ///
     /// # Errors
     ///
     /// A 400 that names the field.
-    pub fn read(object: Map<String, Value>) -> Result<Self, ApiError> {
-        let (mut own, mut sampling) = (Map::new(), Map::new());
-        // Official clients send null for what is not set.
-        for (key, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
-            let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key.as_str(), |(_, name)| name);
-            if sampling_names().contains(name) {
-                sampling.insert(name.to_owned(), value);
-            } else {
-                own.insert(key, value);
-            }
-        }
-        if let Some(seed) = sampling.get("seed")
-            && !seed.as_i64().is_some_and(|seed| (-1..=i64::from(u32::MAX)).contains(&seed))
-        {
-            return Err(ApiError::invalid(
-                "seed",
-                format!("must be an integer between -1 and {}, got {seed}", u32::MAX),
-            ));
-        }
-        let mut sampling: SamplingOptions = typed(Value::Object(sampling))?;
-        for (key, _) in &mut sampling.logit_bias {
-            if let BiasKey::Text(text) = key {
-                *key = BiasKey::parse(text); // JSON writes ids as texts
-            }
-        }
-        Ok(Self { own: typed(Value::Object(own))?, sampling })
-    }
-}
-
-impl<T> Body<T> {
-    /// Whether the request holds a grammar or a schema under its own name.
-    pub fn is_constrained(&self) -> bool {
-        self.sampling.grammar.is_some() || self.sampling.json_schema.is_some()
+    pub fn read(fields: &mut Fields, n_predict: usize) -> Result<Self, ApiError> {
+        // Any model is answered by the one that is loaded.
+        fields.ignore::<String>(&["model"])?;
+        Ok(Self {
+            steering: Steering::read(fields)?,
+            sampling: Sampling::read(fields)?,
+            format: None,
+            stop: fields.take::<StopTexts>("stop")?.map_or_else(Vec::new, |stop| stop.0),
+            n_predict: n_predict_of(fields)?.unwrap_or(n_predict),
+            n: 1,
+            stream: fields.flag("stream")?,
+            include_usage: false,
+            logprobs: None,
+            rewards: false,
+            cache_prompt: fields.take("cache_prompt")?,
+        })
     }
 
-    /// Whether a seed, the request's or the server's, is to give the same text again.
-    pub fn is_seeded(&self, defaults: &SamplingParams) -> bool {
-        self.sampling.seed.map_or(defaults.seed != RANDOM_SEED, |seed| seed >= 0)
-    }
-
-    /// Whether its tokens may be drafted: who drafts how many depends on measured times, and on who else is served.
-    pub fn speculates(&self, defaults: &SamplingParams) -> bool {
-        !self.is_seeded(defaults)
-    }
-
-    /// The parameters over `defaults`, checked, with a known seed.
+    /// As [`read`](Self::read), with what OpenAI's routes have beside that.
     ///
     /// # Errors
     ///
-    /// A 400 that names the parameter.
-    pub fn params(
-        &self,
-        defaults: &SamplingParams,
-        format: Option<&ResponseFormat>,
-        n_ctx: usize,
-    ) -> Result<SamplingParams, ApiError> {
-        let mut params = defaults.clone();
-        self.sampling.apply(&mut params);
-        if let Some((schema, _)) = format.map(ResponseFormat::schema).transpose()?.flatten() {
-            params.grammar = None;
-            params.json_schema = Some(schema);
-        }
-        params.validate().map_err(|e| ApiError::invalid(outside_name(e.field), &e.problem))?;
-        for (field, n) in [("penalty_last_n", params.penalty_last_n), ("dry_penalty_last_n", params.dry_penalty_last_n)]
-        {
-            if usize::try_from(n).is_ok_and(|n| n > n_ctx) {
-                return Err(ApiError::invalid(field, format!("must be at most the context, {n_ctx} tokens, got {n}")));
-            }
-        }
-        if params.dry_sequence_breakers.len() > MAX_STOP {
-            return Err(ApiError::invalid("dry_sequence_breakers", format!("may hold {MAX_STOP} texts")));
-        }
-        check_bias(&params)?;
-        Ok(with_known_seed(&params))
+    /// A 400 that names the field.
+    pub fn read_openai(fields: &mut Fields, n_predict: usize) -> Result<Self, ApiError> {
+        Ok(Self {
+            format: fields.take("response_format")?,
+            n: n(fields)?,
+            include_usage: fields.take::<StreamOptions>("stream_options")?.is_some_and(|options| options.include_usage),
+            rewards: fields.flag("return_rewards")?,
+            ..Self::read(fields, n_predict)?
+        })
     }
 }
 
-/// A parameter's name as requests write it.
-fn outside_name(field: &str) -> &str {
-    if field == "temp" { "temperature" } else { field }
-}
-
-fn check_bias(params: &SamplingParams) -> Result<(), ApiError> {
-    let fail = |message: String| Err(ApiError::invalid("logit_bias", message));
-    if params.logit_bias.len() > MAX_LOGIT_BIAS {
-        return fail(format!("may name {MAX_LOGIT_BIAS} tokens, this names {}", params.logit_bias.len()));
-    }
-    match params.logit_bias.iter().find(|(_, bias)| bias.is_finite() && bias.abs() > MAX_BIAS) {
-        Some((key, bias)) => fail(format!("of {key} must be between -{MAX_BIAS} and {MAX_BIAS}, got {bias}")),
-        None => Ok(()),
-    }
-}
-
-/// Reads JSON into a type; the error names the path of what is wrong.
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let (path, mut message) = (error.path().to_string(), error.inner().to_string());
-        if message.contains("untagged enum") {
-            message = "has a value of a kind that it cannot take; docs/server.md lists what it can".to_owned();
-        }
-        let Some(unknown) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) else {
-            return ApiError::invalid(outside_name(path.trim_matches('.')), message);
+/// Tokens of a text at most: the smallest of the names that are given. -1 is as many as fit.
+fn n_predict_of(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let mut least = None;
+    for name in ["max_tokens", "max_completion_tokens", "n_predict"] {
+        let n = match fields.take::<i64>(name)? {
+            None => continue,
+            Some(-1) => usize::MAX,
+            Some(n) => usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
+                ApiError::invalid(name, format!("{name} must be at least 1, or -1 for as many as fit, got {n}"))
+            })?,
         };
-        let known: Vec<_> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-        let others = sampling_names().iter().map(String::as_str).chain(ALIASES.map(|(alias, _)| alias));
-        let names = known.iter().map(String::as_str).chain(others);
-        // Where none is near, a list of all fields would help nobody.
-        let help = match nearest(unknown, names) {
-            Some(name) => format!("did you mean \"{name}\"?"),
-            None => "docs/server.md lists what a request may hold".to_owned(),
-        };
-        ApiError::invalid(unknown, format!("unknown field \"{unknown}\"; {help}"))
-    })
+        least = Some(least.map_or(n, |least: usize| least.min(n)));
+    }
+    Ok(least)
 }
 
-/// One text or several.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
+fn n(fields: &mut Fields) -> Result<usize, ApiError> {
+    let n: i64 = fields.take("n")?.unwrap_or(1);
+    check_n(n, 1)
 }
 
-/// The stop strings of a request, checked.
+/// Checks how many texts a request asks for.
 ///
 /// # Errors
 ///
-/// A 400 about `stop`.
-pub fn stop_strings(stop: Option<&OneOrMany>) -> Result<Vec<String>, ApiError> {
-    let stop = match stop {
-        None => Vec::new(),
-        Some(OneOrMany::One(one)) => vec![one.clone()],
-        Some(OneOrMany::Many(many)) => many.clone(),
-    };
-    if stop.len() > MAX_STOP {
-        return Err(ApiError::invalid("stop", format!("may hold {MAX_STOP} texts, this holds {}", stop.len())));
+/// A 400 about `n`.
+pub fn check_n(n: i64, n_prompts: usize) -> Result<usize, ApiError> {
+    let texts = usize::try_from(n).ok().filter(|n| *n >= 1 && n.saturating_mul(n_prompts) <= MAX_CHOICES);
+    texts.ok_or_else(|| {
+        let prompts = if n_prompts > 1 { format!(" for each of {n_prompts} prompts") } else { String::new() };
+        let message = format!("n must be at least 1, and give {MAX_CHOICES} texts at most, got {n}{prompts}");
+        ApiError::invalid("n", message)
+    })
+}
+
+/// How many alternatives are to be listed.
+///
+/// # Errors
+///
+/// A 400 about the field.
+pub fn n_top(fields: &mut Fields, name: &'static str) -> Result<Option<usize>, ApiError> {
+    let Some(n) = fields.take::<i64>(name)? else { return Ok(None) };
+    match usize::try_from(n) {
+        Ok(n) if n <= MAX_TOP_LOGPROBS => Ok(Some(n)),
+        _ => {
+            let message = format!("{name} must be at least 0 and at most {MAX_TOP_LOGPROBS}, got {n}");
+            Err(ApiError::invalid(name, message))
+        }
     }
-    if stop.iter().any(|text| text.is_empty() || text.len() > MAX_STOP_BYTES) {
-        return Err(ApiError::invalid("stop", format!("a stop text has 1 to {MAX_STOP_BYTES} bytes")));
+}
+
+/// The stop strings of a request: one or several. An empty one ends nothing.
+struct StopTexts(Vec<String>);
+
+impl Field for StopTexts {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        let mut texts: Vec<String> = match value {
+            Value::String(text) => vec![text],
+            Value::Array(list) => items(list, at, MAX_STOP)?,
+            other => return Err(wrong(at, "a string or a list of strings", &other)),
+        };
+        if texts.iter().any(|text| text.len() > MAX_STOP_BYTES) {
+            return Err(ApiError::invalid(at, format!("{at} may hold strings of {MAX_STOP_BYTES} bytes at most")));
+        }
+        texts.retain(|text| !text.is_empty());
+        Ok(Self(texts))
     }
-    Ok(stop)
 }
 
 /// OpenAI's `response_format`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[derive(Debug, Clone)]
 pub enum ResponseFormat {
     /// Any text.
     Text,
-    /// Any JSON object; as llama.cpp has it, also JSON of a schema.
+    /// Any JSON object, or of this schema, as llama.cpp's server takes it.
     JsonObject {
         /// The schema.
         schema: Option<Value>,
@@ -211,12 +163,41 @@ pub enum ResponseFormat {
 }
 
 /// A schema with a name, as OpenAI writes it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct NamedSchema {
     /// The schema.
     pub schema: Option<Value>,
     /// Whether all of it is to be enforced, or else refused.
-    pub strict: Option<bool>,
+    pub strict: bool,
+}
+
+impl Field for ResponseFormat {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        let mut fields = Fields::read(value, at)?;
+        let format = match fields.need::<String>("type")?.as_str() {
+            "text" => Self::Text,
+            "json_object" => Self::JsonObject { schema: fields.take("schema")? },
+            "json_schema" => Self::JsonSchema { json_schema: fields.need("json_schema")? },
+            other => {
+                let path = fields.path("type");
+                let other = shown(other);
+                let message = format!("{path} must be \"text\", \"json_object\" or \"json_schema\", got \"{other}\"");
+                return Err(ApiError::invalid(&path, message));
+            }
+        };
+        fields.finish()?;
+        Ok(format)
+    }
+}
+
+impl Field for NamedSchema {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        let mut fields = Fields::read(value, at)?;
+        fields.ignore::<String>(&["name", "description"])?;
+        let named = Self { schema: fields.take("schema")?, strict: fields.flag("strict")? };
+        fields.finish()?;
+        Ok(named)
+    }
 }
 
 /// Where a request holds its schema.
@@ -240,50 +221,71 @@ impl ResponseFormat {
             Self::JsonObject { schema: None } => return Ok(Some((serde_json::json!({ "type": "object" }), None))),
             Self::JsonObject { schema } => (schema, "response_format.schema", false),
             Self::JsonSchema { json_schema } => {
-                (&json_schema.schema, "response_format.json_schema.schema", json_schema.strict == Some(true))
+                (&json_schema.schema, "response_format.json_schema.schema", json_schema.strict)
             }
         };
         match schema {
             Some(schema) if schema.is_object() || schema.is_boolean() => {
                 Ok(Some((schema.clone(), Some(SchemaSource { field, strict }))))
             }
-            _ => Err(ApiError::invalid(field, format!("{field}: must be a JSON Schema: an object, true or false"))),
+            _ => Err(ApiError::invalid(field, format!("{field} must be a JSON Schema: an object, true or false"))),
         }
     }
 }
 
 /// OpenAI's `stream_options`.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StreamOptions {
+struct StreamOptions {
     /// Whether the last chunk reports the tokens used.
-    pub include_usage: bool,
-    /// Accepted and without effect.
-    pub include_obfuscation: bool,
+    include_usage: bool,
 }
 
-/// The weights of a request: the defaults, or a profile, under the preferences that it names.
-///
-/// # Errors
-///
-/// A 400 about `profile` or `preferences`.
-pub fn weights(
-    config: &Config,
-    profile: Option<&str>,
-    preferences: Option<&IndexMap<String, f32>>,
-) -> Result<Vec<f32>, ApiError> {
-    let mut weights = match profile {
-        Some(name) => config.profile(name).map_err(|e| ApiError::invalid("profile", e))?,
-        None => config.weights(),
-    };
-    for (name, weight) in preferences.into_iter().flatten() {
-        let param = format!("preferences.{name}");
-        let at = config.arm_index(name).map_err(|e| ApiError::invalid(&param, e))?;
-        if weight.is_nan() || weight.abs() > MAX_WEIGHT {
-            let message = format!("a weight must be between -{MAX_WEIGHT} and {MAX_WEIGHT}, got {weight}");
-            return Err(ApiError::invalid(&param, message));
-        }
-        weights[at] = *weight;
+impl Field for StreamOptions {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        let mut fields = Fields::read(value, at)?;
+        fields.ignore::<bool>(&["include_obfuscation"])?;
+        let help = "is not supported; the last chunk reports the tokens used";
+        fields.only("continuous_usage_stats", &[false.into()], help)?;
+        let options = Self { include_usage: fields.flag("include_usage")? };
+        fields.finish()?;
+        Ok(options)
     }
-    Ok(weights)
+}
+
+/// The weights that a request asks for.
+#[derive(Debug)]
+pub struct Steering {
+    /// Weights by ARM.
+    preferences: IndexMap<String, f32>,
+    /// The profile under them.
+    pub profile: Option<String>,
+}
+
+impl Request for Steering {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self { preferences: fields.take("preferences")?.unwrap_or_default(), profile: fields.take("profile")? })
+    }
+}
+
+impl Steering {
+    /// The weights, one an ARM: the defaults, or the profile, under the preferences.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about `profile` or `preferences`.
+    pub fn weights(&self, config: &Config) -> Result<Vec<f32>, ApiError> {
+        let mut weights = match &self.profile {
+            Some(name) => config.profile(&shown(name)).map_err(|e| ApiError::invalid("profile", e))?,
+            None => config.weights(),
+        };
+        for (name, weight) in &self.preferences {
+            let param = format!("preferences.{}", shown(name));
+            let at = config.arm_index(&shown(name)).map_err(|e| ApiError::invalid(&param, e))?;
+            if weight.is_nan() || weight.abs() > MAX_WEIGHT {
+                let message = format!("{param} must be between -{MAX_WEIGHT} and {MAX_WEIGHT}, got {weight}");
+                return Err(ApiError::invalid(&param, message));
+            }
+            weights[at] = *weight;
+        }
+        Ok(weights)
+    }
 }

@@ -7,53 +7,73 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use super::constraint::constraint;
 use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Event, Generate, Job, Task};
 use crate::server::error::ApiError;
 use crate::server::openai::reply::{Choice, Format, Head};
+use crate::server::openai::request::{Asked, check_n};
+use crate::server::readers::Purpose;
 use crate::server::state::{Server, now};
 use crate::server::stream;
-use crate::session::Prompt;
+use crate::session::{Prompt, Prompts};
 
 /// A request, understood.
-pub struct Wanted {
+struct Wanted {
     /// What to continue: one prompt or several.
-    pub prompts: Vec<Prompt>,
+    prompts: Vec<Prompt>,
     /// Texts of each.
-    pub n: usize,
+    n: usize,
     /// How.
-    pub generate: Generate,
+    generate: Generate,
     /// The weights, one an ARM.
-    pub weights: Vec<f32>,
+    weights: Vec<f32>,
     /// Whether to answer in chunks.
-    pub stream: bool,
+    stream: bool,
     /// Whether the prompt is read anew.
-    pub fresh: bool,
+    fresh: bool,
 }
 
-/// What the parts of an answer repeat: nothing more than asked for about its tokens.
-pub fn head(
+/// Answers a request: `read` gives the prompts, `id` is the kind of its id.
+///
+/// # Errors
+///
+/// [`ApiError`]: a field that is wrong, that of the queue, or the first of any text before its first token.
+pub async fn respond(
     server: &Server,
-    config: &Config,
-    id: String,
-    weights: &[f32],
-    profile: Option<&str>,
-    generate: &Generate,
-) -> Head {
-    Head {
-        id,
+    asked: Asked,
+    id: &str,
+    format: impl Format,
+    read: impl FnOnce(&Prompts) -> Result<Vec<Prompt>, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let config = server.defaults();
+    let weights = asked.steering.weights(&config)?;
+    let format_of = asked.format.as_ref();
+    let mut params = asked.sampling.params(&config.sampling, format_of, server.n_ctx)?;
+    let n_top = if asked.rewards { Some(asked.logprobs.unwrap_or(0)) } else { asked.logprobs };
+    let is_seeded = asked.sampling.is_seeded(&config.sampling);
+    // Who drafts how many tokens depends on measured times, and on who else is served: not where a seed is to give the same text again.
+    let speculates = !is_seeded;
+    let grammar = constraint(server, &asked.sampling, format_of, &mut params).await?;
+    let head = Head {
+        id: new_id(id),
         created: now(),
         model: server.model.clone(),
         weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
-        profile: profile.map(str::to_owned),
-        seed: generate.params.seed,
-        warnings: generate.grammar.as_ref().map(|grammar| grammar.warnings().to_vec()).unwrap_or_default(),
+        profile: asked.steering.profile,
+        seed: params.seed,
+        warnings: grammar.as_ref().map(|grammar| grammar.warnings().to_vec()).unwrap_or_default(),
         vocab: server.prompts.vocab().clone(),
-        logprobs: None,
-        rewards: false,
-        include_usage: false,
-    }
+        logprobs: asked.logprobs,
+        rewards: asked.rewards,
+        include_usage: asked.include_usage,
+    };
+    let readers = Arc::clone(&server.prompts);
+    let prompts = server.off_thread(Purpose::Prompt, move || read(&readers)).await?;
+    let n = check_n(asked.n as i64, prompts.len())?;
+    let generate = Generate { params, grammar, n_predict: asked.n_predict, stop: asked.stop, n_top, speculates };
+    let fresh = server.reads_anew(is_seeded, asked.cache_prompt);
+    answer(server, Wanted { prompts, n, generate, weights, stream: asked.stream, fresh }, head, format).await
 }
 
 /// Hands the texts of a request to the engine and answers with what comes.
@@ -61,7 +81,7 @@ pub fn head(
 /// # Errors
 ///
 /// [`ApiError`]: that of the queue, or the first of any text before its first token.
-pub async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Format) -> Result<Response, ApiError> {
+async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Format) -> Result<Response, ApiError> {
     let Wanted { prompts, n, generate, weights, stream, fresh } = wanted;
     let n_choices = prompts.len() * n;
     let came = Instant::now();
@@ -124,41 +144,6 @@ async fn collect(
 }
 
 /// An id that nobody else has.
-pub fn new_id(kind: &str) -> String {
+fn new_id(kind: &str) -> String {
     format!("{kind}-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>())
-}
-
-/// Checks how many texts a request asks for.
-///
-/// # Errors
-///
-/// A 400 about `n`.
-pub fn check_n(n: Option<usize>, n_prompts: usize) -> Result<usize, ApiError> {
-    let max = crate::server::options::MAX_CHOICES;
-    match n.unwrap_or(1) {
-        n if n >= 1 && n.saturating_mul(n_prompts) <= max => Ok(n),
-        n => Err(ApiError::invalid("n", format!("must be at least 1, and give {max} texts at most, got {n}"))),
-    }
-}
-
-/// Checks how many tokens a request asks for.
-///
-/// # Errors
-///
-/// A 400 about `param`.
-pub fn check_max_tokens(param: &str, n: Option<usize>, default: usize) -> Result<usize, ApiError> {
-    match n.unwrap_or(default) {
-        0 => Err(ApiError::invalid(param, "must be at least 1")),
-        n => Ok(n),
-    }
-}
-
-/// Checks how many alternatives are to be listed.
-///
-/// # Errors
-///
-/// A 400 about `param`.
-pub fn check_top(param: &str, n: usize) -> Result<usize, ApiError> {
-    let max = crate::server::options::MAX_TOP_LOGPROBS;
-    if n <= max { Ok(n) } else { Err(ApiError::invalid(param, format!("must be at most {max}, got {n}"))) }
 }

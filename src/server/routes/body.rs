@@ -5,20 +5,22 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio_stream::StreamExt;
 
 use crate::server::connections::Place;
 use crate::server::error::ApiError;
-use crate::server::openai::request::Body;
+use crate::server::fields::{self, Fields};
 use crate::server::state::Server;
 
-impl<T: DeserializeOwned> FromRequest<Arc<Server>> for Body<T> {
+/// A request, read from its body.
+pub struct Body<T>(pub T);
+
+impl<T: fields::Request> FromRequest<Arc<Server>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, ApiError> {
-        Self::read(object(request, server).await?)
+        Fields::new(object(request, server).await?).into_request().map(Self)
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::sampling::grammar::{Compiled, GrammarError};
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
-use crate::server::openai::request::{Body, ResponseFormat, SchemaSource};
+use crate::server::openai::request::{ResponseFormat, SchemaSource};
+use crate::server::openai::sampling::Sampling;
 use crate::server::options::MAX_GRAMMAR_BYTES;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
@@ -15,16 +16,16 @@ use crate::server::state::Server;
 /// # Errors
 ///
 /// A 400 about the field.
-pub async fn constraint<T>(
+pub async fn constraint(
     server: &Server,
-    body: &Body<T>,
+    sampling: &Sampling,
     format: Option<&ResponseFormat>,
     params: &mut SamplingParams,
 ) -> Result<Option<Arc<Compiled>>, ApiError> {
     let (grammar, schema) = (params.grammar.take(), params.json_schema.take());
     let source = match format.map(ResponseFormat::schema).transpose()?.flatten() {
         Some((_, source)) => source,
-        None if body.is_constrained() => Some(SchemaSource { field: "json_schema", strict: false }),
+        None if sampling.is_constrained() => Some(SchemaSource { field: "json_schema", strict: false }),
         // What the configuration asks for.
         None => None,
     };

@@ -5,35 +5,41 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use indexmap::IndexMap;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{Wanted, answer, head};
+use super::answer::respond;
+use super::body::Body;
 use super::completions::prompts;
-use super::constraint::constraint;
 use crate::decode::Finish;
 use crate::expert::Token;
-use crate::server::engine::{Ended, Generate, Piece};
+use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
+use crate::server::fields::{Fields, Request};
 use crate::server::openai::completion::PromptInput;
+use crate::server::openai::foreign;
 use crate::server::openai::reply::{Choice, Format, Head, additions};
-use crate::server::openai::request::{Body, OneOrMany, stop_strings, weights};
+use crate::server::openai::request::Asked;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
 
-/// The fields of `/completion`, beside the sampling parameters.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A request to `/completion`.
 pub struct CompletionRequest {
+    asked: Asked,
     prompt: PromptInput,
-    n_predict: Option<i64>,
-    #[serde(default)]
-    stream: bool,
-    stop: Option<OneOrMany>,
-    cache_prompt: Option<bool>,
-    preferences: Option<IndexMap<String, f32>>,
-    profile: Option<String>,
+}
+
+impl Request for CompletionRequest {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        foreign::read(fields)?;
+        let prompt = fields.need("prompt")?;
+        if matches!(prompt, PromptInput::Texts(_) | PromptInput::TokenLists(_)) {
+            return Err(ApiError::invalid("prompt", "prompt must be one string, or one list of token ids"));
+        }
+        // They are always listed.
+        fields.ignore::<bool>(&["return_tokens"])?;
+        fields.only("n", &[1.into()], "must be 1; /v1/completions gives several texts")?;
+        Ok(Self { asked: Asked::read(fields, usize::MAX)?, prompt })
+    }
 }
 
 /// Continues a prompt.
@@ -41,28 +47,8 @@ pub async fn completion(
     State(server): State<Arc<Server>>,
     body: Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let config = server.defaults();
-    let own = &body.own;
-    let weights = weights(&config, own.profile.as_deref(), own.preferences.as_ref())?;
-    let mut params = body.params(&config.sampling, None, server.n_ctx)?;
-    let n_predict = match own.n_predict.unwrap_or(-1) {
-        -1 => usize::MAX,
-        n => usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
-            ApiError::invalid("n_predict", format!("must be at least 1, or -1 for as many as fit, got {n}"))
-        })?,
-    };
-    let speculates = body.speculates(&config.sampling);
-    let stop = stop_strings(own.stop.as_ref())?;
-    let grammar = constraint(&server, &body, None, &mut params).await?;
-    let generate = Generate { params, grammar, n_predict, stop, n_top: None, speculates };
-    let head = head(&server, &config, String::new(), &weights, own.profile.as_deref(), &generate);
-    let (stream, fresh) = (own.stream, server.reads_anew(body.is_seeded(&config.sampling), own.cache_prompt));
-    let (input, readers) = (own.prompt.clone(), Arc::clone(&server.prompts));
-    let prompts = server.off_thread(Purpose::Prompt, move || prompts(&readers, input)).await?;
-    if prompts.len() != 1 {
-        return Err(ApiError::invalid("prompt", "must be one text, or one list of tokens"));
-    }
-    answer(&server, Wanted { prompts, n: 1, generate, weights, stream, fresh }, head, LlamaFormat).await
+    let CompletionRequest { asked, prompt } = body.0;
+    respond(&server, asked, "cmpl", LlamaFormat, move |readers| prompts(readers, prompt)).await
 }
 
 /// Writes llama.cpp's objects.
@@ -104,29 +90,40 @@ impl Format for LlamaFormat {
         object
     }
 
+    fn lists_tokens(&self) -> bool {
+        true
+    }
+
     fn says_done(&self) -> bool {
         false
     }
 }
 
-/// The fields of `/tokenize`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A request to `/tokenize`.
 pub struct TokenizeRequest {
     content: String,
-    #[serde(default)]
     add_special: bool,
-    parse_special: Option<bool>,
-    #[serde(default)]
+    parse_special: bool,
     with_pieces: bool,
+}
+
+impl Request for TokenizeRequest {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            content: fields.need("content")?,
+            add_special: fields.flag("add_special")?,
+            parse_special: fields.take("parse_special")?.unwrap_or(true),
+            with_pieces: fields.flag("with_pieces")?,
+        })
+    }
 }
 
 /// Text to tokens.
 pub async fn tokenize(State(server): State<Arc<Server>>, body: Body<TokenizeRequest>) -> Result<Json<Value>, ApiError> {
-    let TokenizeRequest { content, add_special, parse_special, with_pieces } = body.own;
+    let TokenizeRequest { content, add_special, parse_special, with_pieces } = body.0;
     let vocab = server.prompts.vocab().clone();
     let read = move || {
-        let tokens = vocab.tokenize(&content, add_special, parse_special.unwrap_or(true));
+        let tokens = vocab.tokenize(&content, add_special, parse_special);
         let tokens = tokens.map_err(|e| ApiError::of_tokens("content", &e, &e))?;
         let piece = |token: &Token| json!({ "id": token, "piece": vocab.text(&[*token], true) });
         let list = if with_pieces { tokens.iter().map(piece).collect() } else { json!(tokens) };
@@ -135,11 +132,15 @@ pub async fn tokenize(State(server): State<Arc<Server>>, body: Body<TokenizeRequ
     server.off_thread(Purpose::Answer, read).await
 }
 
-/// The fields of `/detokenize`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A request to `/detokenize`.
 pub struct DetokenizeRequest {
     tokens: Vec<Token>,
+}
+
+impl Request for DetokenizeRequest {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self { tokens: fields.need("tokens")? })
+    }
 }
 
 /// Tokens to text.
@@ -149,7 +150,7 @@ pub async fn detokenize(
 ) -> Result<Json<Value>, ApiError> {
     let prompts = Arc::clone(&server.prompts);
     let read = move || {
-        let prompt = prompts.tokens(body.own.tokens).map_err(|e| ApiError::of_prompt("tokens", &e))?;
+        let prompt = prompts.tokens(body.0.tokens).map_err(|e| ApiError::of_prompt("tokens", &e))?;
         Ok(Json(json!({ "content": prompts.vocab().text(&prompt.base, true) })))
     };
     server.off_thread(Purpose::Answer, read).await

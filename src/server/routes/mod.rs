@@ -96,3 +96,10 @@ async fn harden(request: Request, next: Next) -> Response {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
+
+/// The requests of all routes that are not OpenAI's, for tests over all of them.
+#[cfg(test)]
+pub(in crate::server) mod requests {
+    pub use super::llama::{CompletionRequest as LlamaRequest, DetokenizeRequest, TokenizeRequest};
+    pub use super::score::ScoreRequest;
+}

@@ -5,22 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use indexmap::IndexMap;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::body::Body;
 use crate::config::Config;
 use crate::server::error::ApiError;
-use crate::server::openai::request::{Body, weights};
+use crate::server::openai::request::Steering;
 use crate::server::options::MAX_WEIGHT;
 use crate::server::state::Server;
-
-/// What to change.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Change {
-    preferences: Option<IndexMap<String, f32>>,
-    profile: Option<String>,
-}
 
 /// The weights that new requests start from, and what else can be asked for.
 pub async fn get(State(server): State<Arc<Server>>) -> Json<Value> {
@@ -28,14 +20,13 @@ pub async fn get(State(server): State<Arc<Server>>) -> Json<Value> {
 }
 
 /// Changes what new requests start from.
-pub async fn put(State(server): State<Arc<Server>>, body: Body<Change>) -> Result<Json<Value>, ApiError> {
+pub async fn put(State(server): State<Arc<Server>>, body: Body<Steering>) -> Result<Json<Value>, ApiError> {
     if !server.access.has_keys() {
         let message = "the defaults of everybody can only be changed with a key: start the server with --api-key-file";
         return Err(ApiError::forbidden(message));
     }
     let mut config = Config::clone(&server.defaults());
-    let Change { preferences, profile } = &body.own;
-    let weights = weights(&config, profile.as_deref(), preferences.as_ref())?;
+    let weights = body.0.weights(&config)?;
     config.arms.iter_mut().zip(weights).for_each(|(arm, weight)| arm.weight = weight);
     let described = describe(&server, &config);
     server.set_defaults(config);

@@ -5,52 +5,75 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use indexmap::IndexMap;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::body::Body;
 use crate::chat::Message;
 use crate::config::Config;
 use crate::eval::score::{TokenScore, Totals};
 use crate::server::engine::{Event, Job, Scored, Task};
 use crate::server::error::ApiError;
+use crate::server::fields::{Fields, Request};
+use crate::server::openai::chat::ChatMessage;
 use crate::server::openai::reply::{number, token_text};
-use crate::server::openai::request::{Body, weights};
+use crate::server::openai::request::Steering;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
 use crate::session::PromptError;
 
 /// A prompt or a conversation, and the response to it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ScoreRequest {
-    prompt: Option<String>,
-    messages: Option<Vec<Message>>,
+    context: Context,
     response: String,
-    preferences: Option<IndexMap<String, f32>>,
-    profile: Option<String>,
-    #[serde(rename = "model")]
-    _model: Option<String>,
+    steering: Steering,
+}
+
+/// What a response follows.
+enum Context {
+    Prompt(String),
+    Messages(Vec<Message>),
+}
+
+impl Request for ScoreRequest {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        fields.ignore::<String>(&["model", "user"])?;
+        let prompt: Option<String> = fields.take("prompt")?;
+        let messages: Option<Vec<ChatMessage>> = fields.take("messages")?;
+        let context = match (prompt, messages) {
+            (Some(text), None) => Context::Prompt(text),
+            (None, Some(messages)) => Context::Messages(messages.into_iter().map(|message| message.0).collect()),
+            (None, None) => return Err(ApiError::invalid("prompt", "prompt is missing; give prompt or messages")),
+            (Some(_), Some(_)) => {
+                return Err(ApiError::invalid("messages", "messages and prompt are both given; give one of them"));
+            }
+        };
+        let response: String = fields.need("response")?;
+        if response.is_empty() {
+            return Err(ApiError::invalid("response", "response is empty"));
+        }
+        Ok(Self { context, response, steering: Steering::read(fields)? })
+    }
 }
 
 /// Scores a response.
 pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) -> Result<Json<Value>, ApiError> {
     let config = server.defaults();
-    let ScoreRequest { prompt, messages, response, preferences, profile, .. } = body.own;
-    let weights = weights(&config, profile.as_deref(), preferences.as_ref())?;
+    let ScoreRequest { context, response, steering } = body.0;
+    let weights = steering.weights(&config)?;
     let prompts = Arc::clone(&server.prompts);
     let (prompt, response) = server
         .off_thread(Purpose::Prompt, move || {
             let fail = |param: &'static str| move |error: PromptError| ApiError::of_prompt(param, &error);
-            let prompt = match (prompt, messages) {
-                (Some(text), None) => prompts.text(&text).map_err(fail("prompt"))?,
-                (None, Some(messages)) => prompts.chat(&messages, "").map_err(fail("messages"))?,
-                _ => return Err(ApiError::invalid("prompt", "give either a prompt or messages")),
+            let prompt = match context {
+                Context::Prompt(text) => prompts.text(&text).map_err(fail("prompt"))?,
+                Context::Messages(messages) => prompts.chat(&messages, "").map_err(fail("messages"))?,
             };
-            let response = prompts.vocab().tokenize(&response, false, false);
-            let response = response.map_err(|e| ApiError::of_tokens("response", &e, &e))?;
+            let response = prompts
+                .vocab()
+                .tokenize(&response, false, false)
+                .map_err(|e| ApiError::of_tokens("response", &e, &e))?;
             if response.is_empty() {
-                return Err(ApiError::invalid("response", "is empty"));
+                return Err(ApiError::invalid("response", "response has no tokens"));
             }
             Ok((prompt, response))
         })

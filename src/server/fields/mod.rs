@@ -1,0 +1,184 @@
+//! Reads the fields of a request, one after the other. Each error names the field and says what it must be.
+//!
+//! ```text
+//! let mut fields = Fields::new(object);
+//! let n: Option<usize> = fields.take("n")?;      // "n must be an integer, got a string"
+//! fields.finish()?;                              // "unknown field \"nn\"; did you mean \"n\"?"
+//! ```
+
+mod kinds;
+
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+use crate::brief::Short;
+use crate::nearest::nearest;
+
+pub use kinds::{Field, items, wrong};
+
+/// The fields of an object that have not been read yet.
+#[derive(Debug)]
+pub struct Fields {
+    /// Where the object stands in the request; empty for the request itself.
+    path: String,
+    object: Map<String, Value>,
+    /// The names that were asked for.
+    known: Vec<&'static str>,
+    /// Where a value stood under another of its names: the first of its names, and that one.
+    renamed: Vec<(&'static str, &'static str)>,
+}
+
+/// What is read from the fields of a request.
+pub trait Request: Sized {
+    /// Reads it. What is left over afterwards is unknown.
+    ///
+    /// # Errors
+    ///
+    /// A 400 that names the field.
+    fn read(fields: &mut Fields) -> Result<Self, ApiError>;
+}
+
+impl Fields {
+    /// The fields of a request. Official clients send null for what is not set.
+    pub fn new(object: Map<String, Value>) -> Self {
+        Self::at("", object)
+    }
+
+    /// The fields of an object within a request.
+    pub fn at(path: &str, mut object: Map<String, Value>) -> Self {
+        object.retain(|_, value| !value.is_null());
+        Self { path: path.to_owned(), object, known: Vec::new(), renamed: Vec::new() }
+    }
+
+    /// Reads all of a request.
+    ///
+    /// # Errors
+    ///
+    /// Those of the request's own reader, and an unknown field.
+    pub fn into_request<T: Request>(mut self) -> Result<T, ApiError> {
+        let request = T::read(&mut self)?;
+        self.finish()?;
+        Ok(request)
+    }
+
+    /// Where a field stands in the request.
+    pub fn path(&self, name: &str) -> String {
+        if self.path.is_empty() { shown(name) } else { format!("{}.{}", self.path, shown(name)) }
+    }
+
+    /// A field, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// Where its value is of another kind.
+    pub fn take<T: Field>(&mut self, name: &'static str) -> Result<Option<T>, ApiError> {
+        self.known.push(name);
+        let Some(value) = self.object.shift_remove(name) else { return Ok(None) };
+        T::read(value, &self.path(name)).map(Some)
+    }
+
+    /// A field that must be there.
+    ///
+    /// # Errors
+    ///
+    /// Where it is missing, or its value is of another kind.
+    pub fn need<T: Field>(&mut self, name: &'static str) -> Result<T, ApiError> {
+        let path = self.path(name);
+        self.take(name)?.ok_or_else(|| ApiError::invalid(&path, format!("{path} is missing")))
+    }
+
+    /// A field with several names, of which the first is the one that is looked for.
+    ///
+    /// # Errors
+    ///
+    /// Where the value is of another kind, or two names have different values.
+    pub fn take_as<T: Field>(&mut self, names: &[&'static str]) -> Result<Option<T>, ApiError> {
+        self.known.extend(names);
+        let mut found: Option<(&'static str, Value)> = None;
+        for &name in names {
+            let Some(value) = self.object.shift_remove(name) else { continue };
+            match &found {
+                Some((other, first)) if *first != value => {
+                    let path = self.path(name);
+                    let message = format!("{path} and {} are one setting with two values; give one", self.path(other));
+                    return Err(ApiError::invalid(&path, message));
+                }
+                Some(_) => {}
+                None => found = Some((name, value)),
+            }
+        }
+        let Some((name, value)) = found else { return Ok(None) };
+        if name != names[0] {
+            self.renamed.push((names[0], name));
+        }
+        T::read(value, &self.path(name)).map(Some)
+    }
+
+    /// Where fields stood under another of their names: the first of its names, and that one.
+    pub fn renamed(&self) -> &[(&'static str, &'static str)] {
+        &self.renamed
+    }
+
+    /// A field that is true or false, and false where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// Where its value is of another kind.
+    pub fn flag(&mut self, name: &'static str) -> Result<bool, ApiError> {
+        Ok(self.take(name)?.unwrap_or(false))
+    }
+
+    /// Fields of one kind whose values change nothing here.
+    ///
+    /// # Errors
+    ///
+    /// Where a value is of another kind.
+    pub fn ignore<T: Field>(&mut self, names: &[&'static str]) -> Result<(), ApiError> {
+        names.iter().try_for_each(|name| self.take::<T>(name).map(drop))
+    }
+
+    /// A field that only has an effect that is not supported: one of `harmless` values, or an error that ends with `help`.
+    ///
+    /// # Errors
+    ///
+    /// Where it has another value.
+    pub fn only(&mut self, name: &'static str, harmless: &[Value], help: &str) -> Result<(), ApiError> {
+        match self.take::<Value>(name)? {
+            Some(value) if !harmless.contains(&value) => {
+                let path = self.path(name);
+                Err(ApiError::invalid(&path, format!("{path} {help}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what has not been read.
+    ///
+    /// # Errors
+    ///
+    /// About the first such field.
+    pub fn finish(self) -> Result<(), ApiError> {
+        let Some(name) = self.object.keys().next() else { return Ok(()) };
+        let path = self.path(name);
+        let help = match nearest(name, self.known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "docs/server.md lists what a request may hold".to_owned(),
+        };
+        Err(ApiError::invalid(&path, format!("unknown field \"{path}\"; {help}")))
+    }
+
+    /// The names that were asked for.
+    #[cfg(test)]
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+}
+
+/// A client's own name, as an error repeats it: not too long, and without control characters.
+pub fn shown(name: &str) -> String {
+    Short(name).to_string()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

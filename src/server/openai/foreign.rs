@@ -1,0 +1,61 @@
+//! Fields that clients of OpenAI and of llama.cpp's server send and that have no effect here.
+//!
+//! A field that changes nothing in a text is accepted. One that would change it is accepted with the values that do not; any other
+//! value is refused by the field's name, so that no answer leaves out what was asked for.
+
+use serde_json::{Map, Value, json};
+
+use crate::server::error::ApiError;
+use crate::server::fields::Fields;
+
+/// Names and notes.
+const TEXTS: [&str; 5] = ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
+const FLAGS: [&str; 3] = ["store", "parallel_tool_calls", "timings_per_token"];
+const OBJECTS: [&str; 3] = ["metadata", "prediction", "prompt_cache_options"];
+/// Places and memory of llama.cpp's server, which are found without them; a full context never drops its beginning here.
+const NUMBERS: [&str; 5] = ["id_slot", "n_keep", "n_discard", "n_cache_reuse", "t_max_prompt_ms"];
+
+/// Reads them.
+///
+/// # Errors
+///
+/// A 400 that names the field whose value would have an effect.
+pub fn read(fields: &mut Fields) -> Result<(), ApiError> {
+    fields.ignore::<String>(&TEXTS)?;
+    fields.ignore::<bool>(&FLAGS)?;
+    fields.ignore::<Map<String, Value>>(&OBJECTS)?;
+    fields.ignore::<i64>(&NUMBERS)?;
+    for (name, harmless, help) in neutral() {
+        fields.only(name, &harmless, help)?;
+    }
+    Ok(())
+}
+
+/// A field, the values of it that have no effect, and what is said about the others.
+type Neutral = (&'static str, Vec<Value>, &'static str);
+
+fn neutral() -> Vec<Neutral> {
+    let none = || vec![json!([])];
+    let no_tools = "is not supported: no tool can be called; use response_format for JSON of a schema";
+    let choices = || vec![json!("none"), json!("auto")];
+    vec![
+        ("tools", none(), "are not supported; use response_format for JSON of a schema"),
+        ("functions", none(), "are not supported; use response_format for JSON of a schema"),
+        ("tool_choice", choices(), no_tools),
+        ("function_call", choices(), no_tools),
+        ("modalities", vec![json!(["text"]), json!([])], "must be [\"text\"]: this server writes text only"),
+        ("audio", vec![], "is not supported: this server writes text only"),
+        ("web_search_options", vec![], "is not supported: this server reads nothing but the request"),
+        ("verbosity", vec![json!("medium")], "must be \"medium\": ask for the length of an answer in a message"),
+        ("echo", vec![json!(false)], "must be false: the prompt is not repeated in the answer"),
+        ("suffix", vec![json!("")], "is not supported: texts are continued at their end only"),
+        ("n_probs", vec![json!(0)], "must be 0; /v1/completions gives log-probabilities with \"logprobs\""),
+        ("post_sampling_probs", vec![json!(false)], "must be false; /v1/completions gives \"logprobs\""),
+        ("return_progress", vec![json!(false)], "must be false: the reading of the prompt is not reported"),
+        ("response_fields", none(), "is not supported: an answer has all its fields"),
+        ("t_max_predict_ms", vec![json!(0), json!(-1)], "is not supported; --request-timeout limits the time"),
+        ("n_indent", vec![json!(0)], "is not supported"),
+        ("lora", none(), "is not supported; give weights with \"preferences\""),
+        ("image_data", none(), "is not supported: this server reads text only"),
+    ]
+}
