@@ -1,17 +1,25 @@
 //! The HTTP server, spoken to by real clients: the binary as a process, on a free port of this machine.
 
+mod accepted;
 mod access;
 mod attacks;
+mod bytes;
 mod clients;
 mod contract;
+mod counted;
+mod doors;
+mod fields;
 mod grammars;
 mod isolation;
 mod load;
+mod offsets;
 mod operation;
 mod packaging;
 mod page;
+mod rewards;
 mod soak;
 mod speculate;
+mod stops;
 mod stream;
 
 use std::io::{BufRead, BufReader};
