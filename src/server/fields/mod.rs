@@ -87,6 +87,20 @@ impl Fields {
         self.take(name)?.ok_or_else(|| ApiError::invalid(&path, format!("{path} is missing")))
     }
 
+    /// As [`need`](Self::need), for the last field that is read: what is left beside it is unknown, and may be the missing one with a
+    /// slip in its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of `need`, and where the field is missing an unknown one.
+    pub fn need_last<T: Field>(&mut self, name: &'static str) -> Result<T, ApiError> {
+        if !self.object.contains_key(name) {
+            self.known.push(name);
+            self.check_known()?;
+        }
+        self.need(name)
+    }
+
     /// A field with several names, of which the first is the one that is looked for.
     ///
     /// # Errors
@@ -158,6 +172,10 @@ impl Fields {
     ///
     /// About the first such field.
     pub fn finish(self) -> Result<(), ApiError> {
+        self.check_known()
+    }
+
+    fn check_known(&self) -> Result<(), ApiError> {
         let Some(name) = self.object.keys().next() else { return Ok(()) };
         let path = self.path(name);
         let help = match nearest(name, self.known.iter().copied()) {

@@ -40,9 +40,9 @@ impl Request for ChatRequest {
         fields.only("add_generation_prompt", &[true.into()], help)?;
         let template_fields = template_fields(fields)?;
         let continues = fields.flag("continue_final_message")?;
-        let messages: Vec<ChatMessage> = fields.need("messages")?;
-        let (messages, begun) = conversation(messages, continues)?;
         let asked = Asked { logprobs: logprobs.then_some(top), ..Asked::read_openai(fields, usize::MAX)? };
+        let messages: Vec<ChatMessage> = fields.need_last("messages")?;
+        let (messages, begun) = conversation(messages, continues)?;
         Ok(Self { asked, messages, begun, template_fields })
     }
 }

@@ -29,16 +29,13 @@ pub struct CompletionRequest {
 impl Request for CompletionRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
-        let prompt = fields.need("prompt")?;
         let logprobs = n_top(fields, "logprobs")?;
         let asked = Asked { logprobs, ..Asked::read_openai(fields, DEFAULT_MAX_TOKENS)? };
-        match fields.take::<u32>("best_of")? {
-            Some(best_of) if best_of as usize != asked.n => {
-                let message = "best_of is not supported: it must equal n; leave it out, and take n texts";
-                Err(ApiError::invalid("best_of", message))
-            }
-            _ => Ok(Self { asked, prompt }),
+        if fields.take::<u32>("best_of")?.is_some_and(|best_of| best_of as usize != asked.n) {
+            let message = "best_of is not supported: it must equal n; leave it out, and take n texts";
+            return Err(ApiError::invalid("best_of", message));
         }
+        Ok(Self { asked, prompt: fields.need_last("prompt")? })
     }
 }
 

@@ -31,14 +31,15 @@ pub struct CompletionRequest {
 impl Request for CompletionRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
-        let prompt = fields.need("prompt")?;
-        if matches!(prompt, PromptInput::Texts(_) | PromptInput::TokenLists(_)) {
-            return Err(ApiError::invalid("prompt", "prompt must be one string, or one list of token ids"));
-        }
         // They are always listed.
         fields.ignore::<bool>(&["return_tokens"])?;
         fields.only("n", &[1.into()], "must be 1; /v1/completions gives several texts")?;
-        Ok(Self { asked: Asked::read(fields, usize::MAX)?, prompt })
+        let asked = Asked::read(fields, usize::MAX)?;
+        let prompt = fields.need_last("prompt")?;
+        if matches!(prompt, PromptInput::Texts(_) | PromptInput::TokenLists(_)) {
+            return Err(ApiError::invalid("prompt", "prompt must be one string, or one list of token ids"));
+        }
+        Ok(Self { asked, prompt })
     }
 }
 
@@ -110,10 +111,10 @@ pub struct TokenizeRequest {
 impl Request for TokenizeRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         Ok(Self {
-            content: fields.need("content")?,
             add_special: fields.flag("add_special")?,
             parse_special: fields.take("parse_special")?.unwrap_or(true),
             with_pieces: fields.flag("with_pieces")?,
+            content: fields.need_last("content")?,
         })
     }
 }
@@ -139,7 +140,7 @@ pub struct DetokenizeRequest {
 
 impl Request for DetokenizeRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        Ok(Self { tokens: fields.need("tokens")? })
+        Ok(Self { tokens: fields.need_last("tokens")? })
     }
 }
 

@@ -37,8 +37,13 @@ enum Context {
 impl Request for ScoreRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         fields.ignore::<String>(&["model", "user"])?;
+        let steering = Steering::read(fields)?;
         let prompt: Option<String> = fields.take("prompt")?;
         let messages: Option<Vec<ChatMessage>> = fields.take("messages")?;
+        let response: String = fields.need_last("response")?;
+        if response.is_empty() {
+            return Err(ApiError::invalid("response", "response is empty"));
+        }
         let context = match (prompt, messages) {
             (Some(text), None) => Context::Prompt(text),
             (None, Some(messages)) => Context::Messages(messages.into_iter().map(|message| message.0).collect()),
@@ -47,11 +52,7 @@ impl Request for ScoreRequest {
                 return Err(ApiError::invalid("messages", "messages and prompt are both given; give one of them"));
             }
         };
-        let response: String = fields.need("response")?;
-        if response.is_empty() {
-            return Err(ApiError::invalid("response", "response is empty"));
-        }
-        Ok(Self { context, response, steering: Steering::read(fields)? })
+        Ok(Self { context, response, steering })
     }
 }
 
