@@ -15,7 +15,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{PROMPT, Serve};
+use super::{PROMPT, Serve, answer, client};
+use crate::support::vocabularies::bpe_model;
 
 /// A request, and what a right answer to it is.
 pub struct Attack {
@@ -120,7 +121,29 @@ pub fn withstand(server: &Serve, attacks: &[Attack]) {
 
 #[test]
 fn texts_of_every_kind_leave_the_server_and_its_other_clients_as_they_were() {
-    withstand(&server(&[]), &texts::attacks());
+    withstand(&server(&[]), &texts::attacks("</s>"));
+}
+
+#[test]
+fn the_same_texts_do_no_more_where_the_tokenizer_recurses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path().join("tekken.gguf");
+    bpe_model(&base, "tekken");
+    let base = base.display().to_string();
+    let server = Serve::start(&["--base", &base, "--chat-template", "raw", "--parallel", "2", "--n-ctx", "256"]);
+    withstand(&server, &texts::attacks("<|end|>"));
+}
+
+#[test]
+fn lists_within_each_other_are_refused() {
+    let server = server(&[]);
+    for body in ["[".repeat(500_000), format!("{{\"prompt\": {}", "[".repeat(500_000)), "{\"a\":".repeat(100_000)] {
+        let json = client().post(server.url("/completion")).header("content-type", "application/json").body(body);
+        let (status, answer) = answer(json);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.to_string().len() < 1_000, "{answer}");
+    }
+    text(&server);
 }
 
 #[test]

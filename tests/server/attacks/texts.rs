@@ -20,7 +20,8 @@ const RUNS: [(&str, &str); 12] = [
     ("words", "a a "),
 ];
 
-pub fn attacks() -> Vec<Attack> {
+/// `control` is the name of a control token.
+pub fn attacks(control: &str) -> Vec<Attack> {
     use Right::{Answered, Refused};
     let tokenize = |(name, unit): (&'static str, &str), n_bytes: usize| {
         let body = json!({"content": unit.repeat(n_bytes / unit.len())});
@@ -31,12 +32,12 @@ pub fn attacks() -> Vec<Attack> {
     attacks.extend(RUNS.iter().map(|run| tokenize(*run, 150_000)));
     attacks.push(Attack::completion(
         "many control tokens in a prompt",
-        json!({"prompt": "</s>".repeat(90_000)}),
+        json!({"prompt": control.repeat(90_000)}),
         Refused("context"),
     ));
     attacks.push(Attack::completion(
         "control tokens with text between them",
-        json!({"prompt": "</s>a".repeat(70_000)}),
+        json!({"prompt": format!("{control}a").repeat(70_000)}),
         Refused("context"),
     ));
     attacks.push(Attack::completion(
