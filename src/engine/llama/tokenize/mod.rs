@@ -10,6 +10,7 @@ mod specials;
 mod stack;
 
 use std::ffi::{CStr, c_char};
+use std::ops::Range;
 
 use llama_cpp_sys_2 as sys;
 
@@ -164,13 +165,62 @@ impl Vocab {
     /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without byte
     /// tokens lacks, so those are looked for first.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
+        let (begin, end) = if add_special { self.around() } else { (&[][..], &[][..]) };
+        let mut tokens = begin.to_vec();
+        self.append(text, parse_special.then_some(&[]), &mut tokens)?;
+        tokens.extend_from_slice(end);
+        Ok(tokens)
+    }
+
+    /// The tokens of a prompt, begun as the model wants it, but never with two BOS where the text brings its own. The names of
+    /// control tokens are read as those tokens, except where a byte of them lies in `literal`; that text has the tokens that it
+    /// would have if the vocabulary had no control tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize).
+    pub fn tokenize_prompt(&self, text: &str, literal: &[Range<usize>]) -> Result<Vec<Token>, TokenizeError> {
+        let mut tokens = self.around().0.to_vec();
+        let n = tokens.len();
+        self.append(text, Some(literal), &mut tokens)?;
+        let (begin, rest) = tokens.split_at(n);
+        // A token that is no control token cannot be a second BOS, though a text may begin with it.
+        let doubled = n > 0 && rest.starts_with(begin) && self.begins_with(text, literal, begin[0])?;
+        tokens.drain(..if doubled { n } else { 0 });
+        Ok(tokens)
+    }
+
+    /// Whether a text names this token at its beginning.
+    fn begins_with(&self, text: &str, literal: &[Range<usize>], token: Token) -> Result<bool, TokenizeError> {
+        let parts = self.tokenizer().specials.split(text, Some(literal), &mut Count::new())?;
+        Ok(parts.first() == Some(&Part::Token(token)))
+    }
+
+    /// Where a text names control tokens; the places may overlap.
+    pub fn control_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        self.tokenizer().specials.control(text)
+    }
+
+    /// What the model wants before and after a text.
+    fn around(&self) -> (&[Token], &[Token]) {
+        let tokenizer = self.tokenizer();
+        (&tokenizer.begin, &tokenizer.end)
+    }
+
+    /// Appends the tokens of a text; `literal` as in [`Specials::split`].
+    fn append(
+        &self,
+        text: &str,
+        literal: Option<&[Range<usize>]>,
+        tokens: &mut Vec<Token>,
+    ) -> Result<(), TokenizeError> {
         let tokenizer = self.tokenizer();
         let mut count = Count::new();
         if let Some(longest) = tokenizer.longest {
             count.clone().add(text.len() / longest.max(1))?;
         }
         self.check_characters(text)?;
-        let parts = tokenizer.specials.split(text, parse_special, &mut count)?;
+        let parts = tokenizer.specials.split(text, literal, &mut count)?;
         let mut pieces = Vec::with_capacity(parts.len());
         let mut depth = 0;
         for part in parts {
@@ -184,7 +234,6 @@ impl Vocab {
                 }
             }
         }
-        let mut tokens = if add_special { tokenizer.begin.clone() } else { Vec::new() };
         let waits = count.clone();
         let read = || {
             for piece in &pieces {
@@ -192,18 +241,14 @@ impl Vocab {
                     Part::Token(token) => tokens.push(*token),
                     Part::Text(text) => {
                         let before = tokens.len();
-                        self.read(text, &mut tokens)?;
+                        self.read(text, tokens)?;
                         count.add(tokens.len() - before)?;
                     }
                 }
             }
             Ok(())
         };
-        stack::with_stack(depth, &waits, read)?;
-        if add_special {
-            tokens.extend_from_slice(&tokenizer.end);
-        }
-        Ok(tokens)
+        stack::with_stack(depth, &waits, read)
     }
 
     /// Appends the tokens of a text in which no token is named.

@@ -4,6 +4,7 @@
 //! longest names first, each from the left.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use aho_corasick::AhoCorasick;
 
@@ -57,11 +58,12 @@ impl Specials {
         self.tokens.iter().any(|special| special.strips_left || special.strips_right)
     }
 
-    /// Splits a text at the tokens that it names.
+    /// Splits a text at the tokens that it names: at control tokens only where no byte of theirs lies in `literal`, which is in
+    /// order; `None` reads no control token at all.
     pub fn split<'a>(
         &self,
         text: &'a str,
-        with_control: bool,
+        literal: Option<&[Range<usize>]>,
         count: &mut Count,
     ) -> Result<Vec<Part<'a>>, TokenizeError> {
         // Ends by their beginnings.
@@ -70,12 +72,12 @@ impl Specials {
             rest.insert(0, text.len());
         }
         let mut found: BTreeMap<usize, Token> = BTreeMap::new();
-        for special in self.within(text).filter(|special| with_control || !special.is_control) {
+        for special in self.within(text).filter(|special| literal.is_some() || !special.is_control) {
             count.check()?;
             let before = found.len();
             let spans: Vec<_> = rest.iter().map(|(start, end)| (*start, *end)).collect();
             for (start, end) in spans.into_iter().filter(|(start, end)| end - start >= special.text.len()) {
-                special.take(text, start, end, &mut rest, &mut found);
+                special.take((text, literal.unwrap_or_default()), start..end, &mut rest, &mut found);
             }
             count.add(found.len() - before)?;
         }
@@ -83,6 +85,13 @@ impl Specials {
         let mut parts: Vec<_> = found.into_iter().map(|(at, id)| (at, Part::Token(id))).chain(texts).collect();
         parts.sort_by_key(|(at, _)| *at);
         Ok(parts.into_iter().map(|(_, part)| part).collect())
+    }
+
+    /// Where a text names control tokens; the places may overlap.
+    pub fn control(&self, text: &str) -> Vec<Range<usize>> {
+        let control = |found: &aho_corasick::Match| self.tokens[found.pattern().as_usize()].is_control;
+        let finder = self.finder.iter();
+        finder.flat_map(|finder| finder.find_overlapping_iter(text)).filter(control).map(|found| found.range()).collect()
     }
 
     /// Those that occur somewhere in a text, the longest first.
@@ -99,14 +108,13 @@ impl Special {
     /// Takes the token out of a stretch of the text, wherever it is named there.
     fn take(
         &self,
-        text: &str,
-        mut start: usize,
-        end: usize,
+        (text, literal): (&str, &[Range<usize>]),
+        Range { mut start, end }: Range<usize>,
         rest: &mut BTreeMap<usize, usize>,
         found: &mut BTreeMap<usize, Token>,
     ) {
-        while let Some(at) = text[start..end].find(&self.text) {
-            let (at, behind) = (start + at, start + at + self.text.len());
+        while let Some(at) = self.find(text, literal, start..end) {
+            let behind = at + self.text.len();
             let before = &text[start..at];
             let left = if self.strips_left { before.trim_end_matches(is_space).len() } else { before.len() };
             rest.remove(&start);
@@ -122,6 +130,23 @@ impl Special {
             rest.insert(start, end);
         }
     }
+
+    /// Where it is named first.
+    fn find(&self, text: &str, literal: &[Range<usize>], Range { mut start, end }: Range<usize>) -> Option<usize> {
+        loop {
+            let at = start + text[start..end].find(&self.text)?;
+            if !self.is_control || !touches(literal, at..at + self.text.len()) {
+                return Some(at);
+            }
+            start = at + text[at..].chars().next().map_or(1, char::len_utf8);
+        }
+    }
+}
+
+/// Whether a range shares a byte with one of `literal`.
+fn touches(literal: &[Range<usize>], range: Range<usize>) -> bool {
+    let next = literal.partition_point(|place| place.end <= range.start);
+    literal.get(next).is_some_and(|place| place.start < range.end)
 }
 
 #[cfg(test)]
@@ -140,7 +165,7 @@ mod tests {
     }
 
     fn split<'a>(specials: &Specials, text: &'a str) -> Vec<Part<'a>> {
-        specials.split(text, true, &mut Count::new()).expect("no bound")
+        specials.split(text, Some(&[]), &mut Count::new()).expect("no bound")
     }
 
     use Part::{Text, Token as Id};
@@ -163,7 +188,18 @@ mod tests {
     #[test]
     fn control_tokens_are_text_where_they_are_not_to_be_read() {
         let specials = specials(&["<s>", "##"]);
-        let parts = specials.split("<s>##", false, &mut Count::new()).expect("no bound");
+        let parts = specials.split("<s>##", None, &mut Count::new()).expect("no bound");
         assert_eq!(parts, [Text("<s>"), Id(1)]);
+    }
+
+    #[test]
+    fn a_control_token_with_a_literal_byte_is_text() {
+        let specials = specials(&["<s>", "##", "<s>!"]);
+        let split = |literal: &[Range<usize>]| specials.split("<s><s>!##", Some(literal), &mut Count::new()).expect("parts");
+        assert_eq!(split(&[]), [Id(0), Id(2), Id(1)]);
+        assert_eq!(split(&[Range { start: 0, end: 9 }]), [Text("<s><s>!"), Id(1)]);
+        assert_eq!(split(&[Range { start: 6, end: 7 }]), [Id(0), Id(0), Text("!"), Id(1)]);
+        assert_eq!(split(&[Range { start: 2, end: 3 }]), [Text("<s>"), Id(2), Id(1)]);
+        assert_eq!(specials.control("a<s>!##").len(), 2);
     }
 }
