@@ -1,7 +1,7 @@
 //! The vocabulary of a synthetic model: another file's, or made up.
 
 use super::SyntheticError;
-use crate::engine::gguf::{GgufFile, Strings, Value};
+use crate::engine::gguf::{Array, GgufFile, Strings, Value};
 use std::path::Path;
 
 /// The tokenizer part of a model's metadata.
@@ -52,6 +52,40 @@ impl SyntheticVocabulary {
         ];
         let metadata = metadata.map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).into();
         SyntheticVocabulary { metadata, n_tokens }
+    }
+
+    /// The same with control tokens and user-defined tokens behind its own.
+    #[must_use]
+    pub fn with_tokens(mut self, control: &[&str], user_defined: &[&str]) -> Self {
+        let added = control.iter().chain(user_defined);
+        let n_added = control.len() + user_defined.len();
+        for (key, value) in &mut self.metadata {
+            match (&**key, &mut *value) {
+                ("tokenizer.ggml.tokens", Value::Array(Array::Strings(tokens))) => {
+                    let own: Vec<Vec<u8>> = tokens.iter().map(<[u8]>::to_vec).collect();
+                    let added = added.clone().map(|text| text.as_bytes().to_vec());
+                    *tokens = own.into_iter().chain(added).collect();
+                }
+                ("tokenizer.ggml.token_type", Value::Array(Array::I32(types))) => {
+                    types.extend(std::iter::repeat_n(3, control.len()));
+                    types.extend(std::iter::repeat_n(4, user_defined.len()));
+                }
+                ("tokenizer.ggml.scores", Value::Array(Array::F32(scores))) => {
+                    scores.extend(std::iter::repeat_n(-1000.0, n_added));
+                }
+                _ => {}
+            }
+        }
+        self.n_tokens += n_added;
+        self
+    }
+
+    /// The same with another value of a key of its metadata, such as `tokenizer.chat_template`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.metadata.retain(|(known, _)| known != key);
+        self.metadata.push((key.to_owned(), value.into()));
+        self
     }
 
     /// Number of tokens.
