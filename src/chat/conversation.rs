@@ -13,6 +13,7 @@ pub struct Message {
     /// Who speaks: `system`, `user` or `assistant`.
     pub role: String,
     /// What is said.
+    #[serde(deserialize_with = "super::content::deserialize")]
     pub content: String,
 }
 
@@ -150,7 +151,9 @@ impl Conversation {
     pub fn load(path: &Path) -> Result<Self, ConversationError> {
         let bytes = std::fs::read(path).map_err(|source| ConversationError::Read { path: path.to_owned(), source })?;
         let invalid = |reason: String| ConversationError::Invalid { path: path.to_owned(), reason };
-        let conversation: Self = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| invalid(e.to_string()))?;
+        let conversation: Self =
+            serde_json::from_str(&super::source::plain(text)).map_err(|e| invalid(e.to_string()))?;
         conversation.check().map_err(invalid)?;
         Ok(conversation)
     }

@@ -1,7 +1,13 @@
-//! Conversations, and the chat templates that turn them into each model's own prompt text.
+//! Conversations, the chat templates that turn them into each model's own prompt text, and the tokens of that text.
 
+mod content;
 pub mod conversation;
+pub mod rendered;
+pub mod source;
 pub mod template;
+mod trace;
 
+pub use content::text_of_parts;
 pub use conversation::{Conversation, ConversationError, Message};
-pub use template::{ChatTemplate, TemplateError, TemplateRef, starts_with_bos};
+pub use rendered::{Rendered, SpecialTexts, Split, Tokenize, without_end};
+pub use template::{ChatTemplate, TemplateError, TemplateRef};

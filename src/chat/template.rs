@@ -3,17 +3,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use jiff::ZonedDateTime;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde::Serialize;
 
 use super::conversation::Message;
+use super::rendered::{Rendered, SpecialTexts, Tokenize};
+use super::{source, trace};
 use crate::nearest::suggestion;
 
+/// Anthropic's transcripts.
+const HH: &str = r"{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == 'user' %}{{ '\n\nHuman: ' ~ m.content }}{% else %}{{ '\n\nAssistant: ' ~ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}";
+
 /// The templates that have a name, with their Jinja source.
-const BUILTIN: [(&str, &str); 7] = [
+const BUILTIN: [(&str, &str); 8] = [
     (
         "chatml",
         r"{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
@@ -34,12 +40,16 @@ const BUILTIN: [(&str, &str); 7] = [
         "alpaca",
         r"{% if messages and messages[0].role != 'system' %}{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n' }}{% endif %}{% for m in messages %}{% if m.role == 'system' %}{{ m.content ~ '\n\n' }}{% elif m.role == 'user' %}{{ '### Instruction:\n' ~ m.content ~ '\n\n' }}{% else %}{{ '### Response:\n' ~ m.content ~ eos_token ~ '\n\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
     ),
-    (
-        "hh",
-        r"{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == 'user' %}{{ '\n\nHuman: ' ~ m.content }}{% else %}{{ '\n\nAssistant: ' ~ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}",
-    ),
+    ("hh", HH),
     ("raw", r"{% for m in messages %}{{ m.content }}{% endfor %}"),
+    ("none", r"{% for m in messages %}{{ m.content }}{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"),
 ];
+
+/// The setting that stands for the model's own template.
+const AUTO: &str = "auto";
+
+/// The roles that templates know. Another would be written as markup.
+const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
 /// Steps that one rendering may take: a template comes out of a downloaded file, and must not hang the program.
 const FUEL: u64 = 5_000_000;
@@ -70,6 +80,14 @@ pub enum TemplateError {
     /// The text is not Jinja.
     #[error("the chat template is not valid Jinja: {0}")]
     Syntax(String),
+    /// A role that no template knows.
+    #[error("unknown role \"{0}\"; use system, user or assistant")]
+    Role(String),
+    /// The template reads a control token that a message spells as its own.
+    #[error(
+        "a message spells a control token, and the chat template takes it for its own; leave the token out of the message"
+    )]
+    Markup,
     /// The template refuses the conversation, or fails on it.
     #[error("the chat template cannot render this conversation: {0}")]
     Render(String),
@@ -78,6 +96,8 @@ pub enum TemplateError {
 /// Where a template comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TemplateRef {
+    /// The model's own.
+    Auto,
     /// A template that genarm knows by name.
     BuiltIn(&'static str),
     /// Jinja itself.
@@ -87,7 +107,7 @@ pub enum TemplateRef {
 }
 
 impl TemplateRef {
-    /// Reads a setting: Jinja holds `{{`, `{%` or a line break, a path a `.` or a slash, and all else is a built-in name.
+    /// Reads a setting: Jinja holds `{{`, `{%` or a line break, a path a `.` or a slash, and all else is `auto` or a built-in name.
     ///
     /// A relative path starts at `folder`.
     ///
@@ -101,6 +121,9 @@ impl TemplateRef {
         if text.contains("{{") || text.contains("{%") || text.contains('\n') {
             return Ok(Self::Inline(text.to_owned()));
         }
+        if text == AUTO {
+            return Ok(Self::Auto);
+        }
         if let Some((name, _)) = BUILTIN.iter().find(|(name, _)| *name == text) {
             return Ok(Self::BuiltIn(name));
         }
@@ -112,7 +135,7 @@ impl TemplateRef {
 }
 
 fn unknown(name: &str) -> TemplateError {
-    let suggestion = suggestion(name, BUILTIN.iter().map(|(name, _)| *name));
+    let suggestion = suggestion(name, BUILTIN.iter().map(|(name, _)| *name).chain([AUTO]));
     TemplateError::UnknownName { name: name.to_owned(), suggestion }
 }
 
@@ -121,6 +144,8 @@ fn unknown(name: &str) -> TemplateError {
 pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
+    /// Why it cannot be parsed.
+    fault: Option<TemplateError>,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -136,10 +161,18 @@ impl ChatTemplate {
     ///
     /// [`TemplateError::Syntax`].
     pub fn from_source(source: impl Into<String>) -> Result<Self, TemplateError> {
+        let template = Self::of_model(source);
+        template.fault.clone().map_or(Ok(template), Err)
+    }
+
+    /// Parses the Jinja that a model's file brings. What is wrong with it is reported when a conversation is written: it does not
+    /// matter before.
+    pub fn of_model(source: impl Into<String>) -> Self {
         let source = source.into();
         let mut environment = environment();
-        environment.add_template_owned("chat", source.clone()).map_err(|e| TemplateError::Syntax(one_line(&e)))?;
-        Ok(Self { environment, source })
+        let added = environment.add_template_owned("chat", source::prepare(&source));
+        let fault = added.err().map(|e| TemplateError::Syntax(one_line(&e)));
+        Self { environment, source, fault }
     }
 
     /// The built-in template of that name; [`builtin_names`](Self::builtin_names) lists them.
@@ -157,13 +190,14 @@ impl ChatTemplate {
         BUILTIN.iter().map(|(name, _)| *name)
     }
 
-    /// Takes a template from where it is.
+    /// Takes a template from where it is; `None` is the model's own.
     ///
     /// # Errors
     ///
     /// What [`builtin`](Self::builtin), [`from_source`](Self::from_source) or reading the file says.
-    pub fn from_ref(template: &TemplateRef) -> Result<Self, TemplateError> {
+    pub fn from_ref(template: &TemplateRef) -> Result<Option<Self>, TemplateError> {
         match template {
+            TemplateRef::Auto => return Ok(None),
             TemplateRef::BuiltIn(name) => Self::builtin(name),
             TemplateRef::Inline(source) => Self::from_source(source.as_str()),
             TemplateRef::File(path) => {
@@ -172,15 +206,22 @@ impl ChatTemplate {
                 Self::from_source(String::from_utf8(bytes).map_err(|_| fail("it is not UTF-8 text".to_owned()))?)
             }
         }
+        .map(Some)
     }
 
-    /// Takes the template that a resolved configuration names (its paths are ready to open).
+    /// Takes the template that a resolved setting names (its paths are ready to open); `None` is the model's own.
     ///
     /// # Errors
     ///
     /// As [`TemplateRef::parse`] and [`from_ref`](Self::from_ref).
-    pub fn from_setting(text: &str) -> Result<Self, TemplateError> {
+    pub fn from_setting(text: &str) -> Result<Option<Self>, TemplateError> {
         Self::from_ref(&TemplateRef::parse(text, Path::new(""))?)
+    }
+
+    /// Takes the template that an ARM was trained with, as its file records it: Jinja or a built-in name, and never another file.
+    /// What is wrong with it is reported when a conversation is written.
+    pub fn of_training(record: &str) -> Self {
+        Self::builtin(record).unwrap_or_else(|_| Self::of_model(record))
     }
 
     /// The Jinja text.
@@ -188,28 +229,66 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Writes a conversation as prompt text. `bos` and `eos` are the texts of the model's special tokens.
+    /// Writes a conversation as prompt text, to be continued by the assistant, and marks what came from its messages. `words` is
+    /// the vocabulary that the text is for.
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Render`], with the template's own words where it refuses the conversation.
-    pub fn render(
+    /// [`TemplateError::Render`], with the template's own words where it refuses the conversation; [`TemplateError::Syntax`];
+    /// [`TemplateError::Role`]; [`TemplateError::Markup`].
+    pub fn write(&self, messages: &[Message], words: &dyn Tokenize) -> Result<Rendered, TemplateError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let messages = messages.iter().map(known_role).collect::<Result<Vec<_>, _>>()?;
+        let (special, now) = (words.special(), Timestamp::now());
+        let render = |messages: &[Message]| self.render(messages, true, &special, now);
+        let text = render(&messages)?;
+        let controls = |text: &str| words.control_tokens(text);
+        let contents = trace::contents(&messages, &text, &controls, render).ok_or(TemplateError::Markup)?;
+        // Anthropic's transcripts have a space there, which is no part of the answer.
+        let lead = if self.source == HH { " " } else { "" };
+        Ok(Rendered::new(text, contents, lead))
+    }
+
+    /// Writes a conversation as prompt text.
+    fn render(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
-        bos: &str,
-        eos: &str,
+        special: &SpecialTexts,
+        now: Timestamp,
     ) -> Result<String, TemplateError> {
         let fail = |e: Error| TemplateError::Render(one_line(&e));
         let template = self.environment.get_template("chat").map_err(fail)?;
-        template.render(context! { messages => Value::from(Serde(messages)), add_generation_prompt, bos_token => bos, eos_token => eos }).map_err(fail)
+        // As transformers calls a template: without tools and documents these names are there, and none.
+        let names = [
+            ("messages", Value::from(Serde(messages))),
+            ("add_generation_prompt", add_generation_prompt.into()),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            ("bos_token", (&*special.bos).into()),
+            ("eos_token", (&*special.eos).into()),
+            (NOW, now.as_second().into()),
+        ];
+        let more = [("pad_token", &special.pad), ("unk_token", &special.unk)];
+        let more = more.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?.into())));
+        template.render(Value::from_pairs(names.into_iter().chain(more))).map_err(fail)
     }
 }
 
-/// Whether a rendered prompt brings its own begin-of-text token, so that the tokenizer must not add another.
-pub fn starts_with_bos(rendered: &str, bos: &str) -> bool {
-    !bos.is_empty() && rendered.starts_with(bos)
+/// The message under the role that templates know.
+fn known_role(message: &Message) -> Result<Message, TemplateError> {
+    match &*message.role {
+        // OpenAI's newer name.
+        "developer" => Ok(Message::new("system", &*message.content)),
+        role if ROLES.contains(&role) => Ok(message.clone()),
+        other => Err(TemplateError::Role(other.to_owned())),
+    }
 }
+
+/// The name under which a template is told the time, so that all its renderings of one prompt tell the same.
+const NOW: &str = "genarm_now";
 
 /// Jinja as `transformers.utils.chat_template_utils` sets it up.
 fn environment() -> Environment<'static> {
@@ -223,12 +302,22 @@ fn environment() -> Environment<'static> {
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_function("strftime_now", |format: String| -> Result<String, Error> {
-        jiff::fmt::strtime::format(&format, &ZonedDateTime::now())
-            .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
-    });
+    environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
+    environment.set_formatter(|out, state, value| match value.kind() {
+        // As Python writes them.
+        ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
+        ValueKind::None => Ok(out.write_str("None")?),
+        _ => minijinja::escape_formatter(out, state, value),
+    });
     environment
+}
+
+fn strftime_now(state: &State<'_, '_>, format: String) -> Result<String, Error> {
+    let second = state.lookup(NOW).and_then(|now| i64::try_from(now).ok());
+    let now = second.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or_else(Timestamp::now);
+    jiff::fmt::strtime::format(&format, &now.to_zoned_datetime(TimeZone::system()))
+        .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
 }
 
 /// `json.dumps(value, ensure_ascii=False)`: minijinja's own filter escapes for HTML, which a model has never seen.

@@ -4,8 +4,17 @@ fn talk() -> Vec<Message> {
     vec![Message::new("system", "Be kind."), Message::new("user", "Hi"), Message::new("assistant", "Hello")]
 }
 
+fn special(bos: &str, eos: &str) -> SpecialTexts {
+    SpecialTexts { bos: bos.into(), eos: eos.into(), ..SpecialTexts::default() }
+}
+
 fn render(name: &str, messages: &[Message], prompt: bool) -> String {
-    ChatTemplate::builtin(name).unwrap().render(messages, prompt, "<s>", "</s>").unwrap()
+    let template = ChatTemplate::builtin(name).unwrap();
+    template.render(messages, prompt, &special("<s>", "</s>"), Timestamp::now()).unwrap()
+}
+
+fn render_source(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
+    ChatTemplate::from_source(source)?.render(messages, false, &special("", ""), Timestamp::now())
 }
 
 #[test]
@@ -27,21 +36,20 @@ fn every_built_in_template_renders_its_format() {
 fn blocks_are_trimmed_as_hugging_face_trims_them() {
     let source =
         "{% for m in messages %}\n    {% if true %}\n{{ m.content.strip() }};\n    {% endif %}\n{% endfor %}\n";
-    let text = ChatTemplate::from_source(source).unwrap().render(&talk(), false, "", "").unwrap();
+    let text = render_source(source, &talk()).unwrap();
     assert_eq!(text, "Be kind.;\nHi;\nHello;\n");
 }
 
 #[test]
 fn tojson_writes_what_python_writes() {
     let source = "{{ {'b': [1, 2], 'a': \"<é'>\"} | tojson }}";
-    let text = ChatTemplate::from_source(source).unwrap().render(&[], false, "", "").unwrap();
+    let text = render_source(source, &[]).unwrap();
     assert_eq!(text, r#"{"b": [1, 2], "a": "<é'>"}"#);
 }
 
 #[test]
 fn the_template_s_own_refusal_is_reported_in_its_words() {
-    let template = ChatTemplate::from_source("{{ raise_exception('no system role') }}").unwrap();
-    let error = template.render(&talk(), true, "", "").unwrap_err().to_string();
+    let error = render_source("{{ raise_exception('no system role') }}", &talk()).unwrap_err().to_string();
     assert!(error.contains("no system role"), "{error}");
     assert_eq!(error.lines().count(), 1);
 }
@@ -49,13 +57,13 @@ fn the_template_s_own_refusal_is_reported_in_its_words() {
 #[test]
 fn an_endless_template_runs_out_of_fuel() {
     let source = "{% for i in range(10000) %}{% for j in range(10000) %}{{ i }}{% endfor %}{% endfor %}";
-    let error = ChatTemplate::from_source(source).unwrap().render(&[], true, "", "").unwrap_err();
+    let error = render_source(source, &[]).unwrap_err();
     assert!(matches!(error, TemplateError::Render(_)), "{error}");
 }
 
 #[test]
 fn strftime_now_gives_the_year() {
-    let text = ChatTemplate::from_source("{{ strftime_now('%Y') }}").unwrap().render(&[], true, "", "").unwrap();
+    let text = render_source("{{ strftime_now('%Y') }}", &[]).unwrap();
     assert!(text.len() == 4 && text.starts_with("20"), "{text}");
 }
 
@@ -75,8 +83,34 @@ fn a_path_starts_at_its_folder_and_stays_a_path_when_read_again() {
 }
 
 #[test]
-fn a_doubled_bos_can_be_foreseen() {
-    assert!(starts_with_bos(&render("llama3", &talk(), true), "<s>"));
-    assert!(!starts_with_bos(&render("chatml", &talk(), true), "<s>"));
-    assert!(!starts_with_bos("text", ""));
+fn none_writes_the_messages_one_a_line_and_raw_one_after_the_other() {
+    assert_eq!(render("none", &talk(), true), "Be kind.\nHi\nHello");
+    assert_eq!(render("raw", &talk(), true), "Be kind.HiHello");
+    assert_eq!(TemplateRef::parse("auto", Path::new("")), Ok(TemplateRef::Auto));
+}
+
+#[test]
+fn a_generation_tag_writes_nothing_and_keeps_the_lines_of_errors() {
+    let source =
+        "{%- for m in messages -%}\n{%- generation -%}\n{{ m.content }}\n{%- endgeneration -%}\n{%- endfor -%}";
+    assert_eq!(render_source(source, &talk()).unwrap(), "Be kind.HiHello");
+    let error = render_source("{% generation %}\n{% endgeneration %}\n{{ 'a' + }}", &[]).unwrap_err();
+    assert!(error.to_string().contains("line 3"), "{error}");
+}
+
+#[test]
+fn line_ends_and_a_byte_order_mark_change_nothing() {
+    let lines = "{% for m in messages %}\n{{ '<|' ~ m.role ~ '|>' }}\n{{ m.content }}\n{% endfor %}\n";
+    let expected = render_source(lines, &talk()).unwrap();
+    assert_eq!(expected, "<|system|>\nBe kind.\n<|user|>\nHi\n<|assistant|>\nHello\n");
+    for other in [lines.replace('\n', "\r\n"), lines.replace('\n', "\r"), format!("\u{feff}{lines}")] {
+        assert_eq!(render_source(&other, &talk()).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_template_is_called_as_transformers_calls_it() {
+    let source = "{{ tools is defined and tools is none and documents is none }} {{ enable_thinking is defined }} \
+                  {{ date_string is defined }} {{ pad_token is defined }} {{ messages[0].tool_calls is defined }}";
+    assert_eq!(render_source(source, &talk()).unwrap(), "True False False False False");
 }

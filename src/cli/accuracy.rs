@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::json;
@@ -10,16 +11,15 @@ use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, progress};
 use super::measure::{beta_r, need_arms, provenance, table, write_whole};
 use crate::config::Config;
-use crate::engine::llama::Vocab;
 use crate::eval::accuracy::{Bucket, PairScore, Reliability, accuracy, by_length, reliability};
 use crate::eval::plots::{ReliabilityChart, write};
 use crate::eval::score::log_prob_of;
 use crate::eval::stats::Share;
 use crate::expert::{Expert, Token};
-use crate::session::Session;
-use crate::train::pairs::{self, Counts, Example, Template};
+use crate::session::{Prompts, Session};
+use crate::train::pairs::{self, Counts, Example};
+use crate::train::render;
 use crate::train::settings::{Overlong, Settings, Wire};
-use crate::train::tokens::GgufTokens;
 
 /// Measure how often each ARM ranks preference pairs as people did
 ///
@@ -41,7 +41,7 @@ pub struct Args {
     /// What becomes of longer pairs
     #[arg(long, value_name = "RULE", default_value = "drop")]
     overlong: Overlong,
-    /// How conversations are rendered: auto (each model's own template), none, hh, or a Jinja file
+    /// How conversations are rendered: auto (as in chat: each model's own template), a built-in name, a file, or inline Jinja
     #[arg(long, value_name = "TEMPLATE", default_value = "auto")]
     template: String,
     /// Draw the reliability curves: FILE.svg and FILE.png
@@ -121,38 +121,29 @@ fn score_model(
     model: usize,
     args: &Args,
 ) -> anyhow::Result<(String, Vec<PairScore>, Counts)> {
-    let vocab = session.vocab().clone();
     let hook = session.hook().clone();
+    let prompts = Arc::clone(session.prompts());
     match model.checked_sub(1) {
         None => {
-            let (examples, counts) = examples(
-                config,
-                &config.base.model,
-                config.prompt.chat_template.as_deref(),
-                &vocab,
-                session.base().n_ctx(),
-                args,
-            )?;
+            let (examples, counts) = examples(config, &prompts, model, session.base().n_ctx(), args)?;
             Ok(("base".into(), score_pairs("base", session.base(), &examples)?, counts))
         }
         Some(i) => {
             let arm = &config.arms[i];
             hook.with_guide(|guide| {
                 let expert = guide.arms()[i].expert();
-                let (examples, counts) =
-                    examples(config, &arm.spec.model, arm.template.as_deref(), &vocab, expert.n_ctx(), args)?;
+                let (examples, counts) = examples(config, &prompts, model, expert.n_ctx(), args)?;
                 Ok((arm.name.clone(), score_pairs(&arm.name, expert, &examples)?, counts))
             })
         }
     }
 }
 
-/// The pairs in the tokens of one model; its template comes from the command line, the configuration or its file.
+/// The pairs in the tokens of one model. Its template is that of the command line, else the one through which it is talked with.
 fn examples(
     config: &Config,
-    model: &std::path::Path,
-    template: Option<&str>,
-    vocab: &Vocab,
+    prompts: &Prompts,
+    model: usize,
     n_ctx: usize,
     args: &Args,
 ) -> anyhow::Result<(Vec<Example>, Counts)> {
@@ -168,15 +159,8 @@ fn examples(
         ..Wire::default()
     };
     let settings = Settings::try_from(wire)?;
-    let special = |token: Option<Token>| token.map(|token| vocab.text(&[token], true)).unwrap_or_default();
-    let file = crate::engine::gguf::GgufFile::open_model(model)?;
-    let own = match template {
-        // The configuration's own templates have names that training does not know; their source is what it renders.
-        Some(setting) => Some(crate::chat::ChatTemplate::from_setting(setting)?.source().to_owned()),
-        None => file.chat_template().map(str::to_owned),
-    };
-    let template = Template::resolve(&args.template, own.as_deref(), &special(vocab.bos()), &special(vocab.eos()))?;
-    Ok(pairs::load(&settings, &GgufTokens::of(vocab.clone()), &template, n_ctx)?)
+    let template = render::template(&args.template, prompts.template(model).cloned())?;
+    Ok(pairs::load(&settings, prompts.vocab(), &template, n_ctx)?)
 }
 
 fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example]) -> anyhow::Result<Vec<PairScore>> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::Usage;
+use crate::chat::source::plain;
 
 /// Where a text comes from.
 pub enum Source<'a> {
@@ -52,12 +53,10 @@ impl<'a> Source<'a> {
             let at = e.utf8_error().valid_up_to();
             anyhow::anyhow!("{from} is not UTF-8 (byte {at}); convert it, for example with iconv")
         })?;
+        text = plain(&text).into_owned();
         // The line end that an editor or echo puts there is not part of the prompt, as in llama.cpp's tools.
         if text.ends_with('\n') {
             text.pop();
-            if text.ends_with('\r') {
-                text.pop();
-            }
         }
         Ok(text)
     }

@@ -13,8 +13,9 @@ use crate::chat::Conversation;
 use crate::config::{ArmSpec, Config};
 use crate::engine::gguf::GgufFile;
 use crate::eval::judges::Client;
+use crate::expert::Token;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
-use crate::session::{Session, SessionStudio};
+use crate::session::{Prompt, Session, SessionStudio};
 
 /// How texts are made, and how many.
 #[derive(Debug, Clone, clap::Args)]
@@ -66,6 +67,7 @@ impl TextArgs {
     pub fn read(&self) -> anyhow::Result<Vec<String>> {
         let path = &self.prompts;
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let text = crate::chat::source::plain(&text);
         let n = self.n_prompts.map_or(usize::MAX, |n| n as usize);
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(n);
         let prompts: Vec<String> = lines
@@ -117,13 +119,31 @@ impl TextArgs {
 }
 
 /// A prompt, as the models of a session read it.
-pub fn read_prompt(session: &Session, text: &str, chat: bool) -> anyhow::Result<crate::session::Prompt> {
-    if !chat {
-        return Ok(session.text_prompt(text)?);
+pub fn read_prompt(session: &Session, text: &str, chat: bool) -> anyhow::Result<Prompt> {
+    match chat {
+        true => Ok(session.chat_prompt(&conversation(session, text))?),
+        false => Ok(session.text_prompt(text)?),
     }
+}
+
+/// A prompt and a response to it, as the models of a session read them.
+pub fn read_response(
+    session: &Session,
+    text: &str,
+    response: &str,
+    chat: bool,
+) -> anyhow::Result<(Prompt, Vec<Token>)> {
+    match chat {
+        true => Ok(session.prompts().chat_response(&conversation(session, text).messages(), response)?),
+        false => Ok(session.prompts().text_response(text, response)?),
+    }
+}
+
+/// A prompt as a user's message.
+fn conversation(session: &Session, text: &str) -> Conversation {
     let mut conversation = Conversation::new(session.config().prompt.system.clone());
     conversation.push_user(text);
-    Ok(session.chat_prompt(&conversation)?)
+    conversation
 }
 
 fn prompt(line: &str) -> anyhow::Result<String> {

@@ -10,16 +10,19 @@ use serde_json::{Value, json};
 use super::Usage;
 use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, palette, progress};
-use super::measure::{beta_r, need_arms, provenance, read_prompt, write_whole};
+use super::measure::{beta_r, need_arms, provenance, read_response, write_whole};
 use crate::eval::heatmap::{ArmHead, Cell, Heatmap, Response, html, legend, svg, terminal};
 use crate::eval::score::{Prompts, TokenScore, Totals, score};
 use crate::expert::Token;
 use crate::session::Session;
+use crate::train::pairs;
+use crate::train::render::Prompt as Asked;
 
 /// Show what each ARM thinks of each token of a response
 ///
 /// Two responses are compared: which one each ARM prefers, and at which tokens. Without arguments, JSONL is read from
-/// --file or standard input, with a `prompt` and a `response`, or `chosen` and `rejected`, a line.
+/// --file or standard input, with a `prompt` (a text, or a list of messages) and a `response`, or `chosen` and `rejected`, a
+/// line.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Prompt
@@ -55,7 +58,7 @@ pub struct Args {
 
 /// A prompt and what is said to it.
 struct Item {
-    prompt: String,
+    prompt: Asked,
     responses: Vec<(String, String)>,
 }
 
@@ -111,7 +114,7 @@ fn items(args: &Args) -> anyhow::Result<Vec<Item>> {
         let names: &[&str] = if args.responses.len() == 2 { &["response A", "response B"] } else { &["response"] };
         let responses =
             names.iter().zip(&args.responses).map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
-        return Ok(vec![Item { prompt: prompt.clone(), responses }]);
+        return Ok(vec![Item { prompt: Asked::Text(prompt.clone()), responses }]);
     }
     let (text, name) = match &args.file {
         Some(path) => (std::fs::read_to_string(path).with_context(|| path.display().to_string())?, path.as_path()),
@@ -127,6 +130,7 @@ fn items(args: &Args) -> anyhow::Result<Vec<Item>> {
             (text, Path::new("standard input"))
         }
     };
+    let text = crate::chat::source::plain(&text);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let items: Vec<Item> = lines
         .map(|(i, line)| item(line).with_context(|| format!("{}:{}", name.display(), i + 1)))
@@ -139,9 +143,12 @@ fn items(args: &Args) -> anyhow::Result<Vec<Item>> {
 
 fn item(line: &str) -> anyhow::Result<Item> {
     let value: Value = serde_json::from_str(line).context("not JSON")?;
+    if let Some(Value::Array(_)) = value.get("prompt") {
+        return conversation(&value).map_err(anyhow::Error::msg);
+    }
     let text = |key: &str| value[key].as_str().map(str::to_owned);
     let named = |key: &str| Some((key.to_owned(), text(key)?));
-    let prompt = text("prompt").context("there is no text `prompt` in it")?;
+    let prompt = Asked::Text(text("prompt").context("there is no text `prompt` in it")?);
     let responses = match (named("response"), named("chosen"), named("rejected")) {
         (Some(response), ..) => vec![response],
         (None, Some(chosen), Some(rejected)) => vec![chosen, rejected],
@@ -150,11 +157,16 @@ fn item(line: &str) -> anyhow::Result<Item> {
     Ok(Item { prompt, responses })
 }
 
+/// A prompt of messages with its responses, in the forms that `genarm train` reads.
+fn conversation(value: &Value) -> Result<Item, String> {
+    let pair = value.get("rejected").is_some();
+    let raw = pairs::parse(value, pair)?;
+    let chosen = (if pair { "chosen" } else { "response" }.to_owned(), raw.chosen);
+    let responses = std::iter::once(chosen).chain(raw.rejected.map(|text| ("rejected".to_owned(), text))).collect();
+    Ok(Item { prompt: raw.prompt, responses })
+}
+
 fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<Heatmap> {
-    let prompt = read_prompt(session, &item.prompt, args.chat)?;
-    if prompt.base.is_empty() {
-        return Err(crate::decode::DecodeError::EmptyPrompt.into());
-    }
     let config = session.config();
     let head = |arm: &crate::config::ArmSpec| ArmHead {
         name: arm.name.clone(),
@@ -165,21 +177,27 @@ fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<He
     let weights = config.weights();
     let mut responses = Vec::new();
     for (title, text) in &item.responses {
-        // In a chat the response follows the template's last words, of which the plain text knows nothing.
-        let before = if args.chat { "" } else { &item.prompt };
-        let mut tokens = session.prompts().response_tokens(before, text)?;
-        if args.chat && tokens.first() == session.vocab().bos().as_ref() {
-            tokens.remove(0);
+        let (prompt, mut tokens) = match &item.prompt {
+            Asked::Text(asked) => read_response(session, asked, text, args.chat)?,
+            Asked::Chat(messages) => session.prompts().chat_response(messages, text)?,
+        };
+        if prompt.base.is_empty() {
+            return Err(crate::decode::DecodeError::EmptyPrompt.into());
         }
-        if args.eos {
-            tokens.extend(session.vocab().eos());
+        let eos = session.vocab().eos();
+        if args.eos && !(tokens.last().is_some() && tokens.last() == eos.as_ref()) {
+            tokens.extend(eos);
         }
         let prompts = Prompts { base: &prompt.base, arms: &prompt.arms };
         let hook = session.hook().clone();
         let scores = hook.with_guide(|guide| score(session.base(), guide.arms(), prompts, &tokens, &weights))?;
         responses.push(response(session, title, &scores, &arms));
     }
-    Ok(Heatmap { prompt: item.prompt.clone(), arms, responses })
+    let prompt = match &item.prompt {
+        Asked::Text(asked) => asked.clone(),
+        Asked::Chat(messages) => messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n"),
+    };
+    Ok(Heatmap { prompt, arms, responses })
 }
 
 fn response(session: &Session, title: &str, scores: &[TokenScore], arms: &[ArmHead]) -> Response {

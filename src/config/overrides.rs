@@ -27,7 +27,7 @@ pub struct Overrides {
     /// System prompt
     #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
     pub system: Option<String>,
-    /// Chat template of the base: a built-in name, a file, or inline Jinja
+    /// Chat template of the base: auto (the file's own), a built-in name, a file, or inline Jinja
     #[arg(long, value_name = "TEMPLATE", help_heading = "Prompt")]
     pub chat_template: Option<String>,
     /// What to do when an ARM fails in the middle of a text [default: base]

@@ -119,7 +119,7 @@ pub enum PromptError {
     },
     /// Nothing says how to write a conversation.
     #[error(
-        "this base has no chat template; give one: --chat-template chatml (or llama2, llama3, zephyr, alpaca, hh, raw, a file)"
+        "this base has no chat template; give one: --chat-template chatml (or llama2, llama3, zephyr, alpaca, hh, raw, none, a file)"
     )]
     NoTemplate,
 }

@@ -12,6 +12,7 @@ mod plan;
 mod prompt;
 mod share;
 mod studio;
+mod template;
 
 pub use arms::{ArmModels, HostTokens};
 pub use error::{PromptError, SessionError, Shortage};
@@ -51,7 +52,7 @@ pub(crate) struct ArmText {
     name: String,
     vocab: Vocab,
     template: Option<ChatTemplate>,
-    /// Whether the configuration gave the template: then plain prompts go through it too.
+    /// Whether the configuration names the template: then plain prompts go through it too.
     templated: bool,
 }
 
@@ -195,9 +196,4 @@ impl Session {
 pub fn with_known_seed(params: &SamplingParams) -> SamplingParams {
     let seed = if params.seed == RANDOM_SEED { rand::random::<u32>() >> 1 } else { params.seed };
     SamplingParams { seed, ..params.clone() }
-}
-
-/// The text of a special token, for templates.
-fn special_text(vocab: &Vocab, token: Option<crate::Token>) -> String {
-    token.map(|token| vocab.text(&[token], true)).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::share::{self, Member, Shared};
-use super::{ArmText, SessionError, plan};
+use super::{ArmText, SessionError, plan, template};
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config, ExpertSpec, GpuLayers, SplitMode, Switch};
 use crate::engine::Sequence;
@@ -31,15 +31,14 @@ pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Res
     let config = &plan::resolve(config, n_lanes)?;
     let mut models = Models::new(loading);
     let base = models.get("base", &config.base)?;
-    let base_template = template("base", config.prompt.chat_template.as_deref(), &base)?;
+    let base_template = template::of_base(config, base.file())?;
     let mut members = vec![member("base".into(), &base, &config.base)?];
     let (mut contracts, mut texts) = (Vec::new(), Vec::new());
     for arm in &config.arms {
         let who = format!("ARM \"{}\"", arm.name);
         let model = models.get(&who, &arm.spec)?;
         contracts.push(contract(config, arm, &base, &model)?);
-        let template = template(&who, arm.template.as_deref(), &model)?;
-        let templated = arm.template.is_some();
+        let (template, templated) = template::of_arm(config, arm, model.file())?;
         texts.push(ArmText { name: arm.name.clone(), vocab: model.vocab(), template, templated });
         members.push(member(who, &model, &arm.spec)?);
     }
@@ -109,16 +108,6 @@ pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) 
         return Err(SessionError::QuantisedV { who, ty });
     }
     Ok(Member { who, model: Arc::clone(model), spec, params })
-}
-
-fn template(who: &str, setting: Option<&str>, model: &Model) -> Result<Option<ChatTemplate>, SessionError> {
-    let fail = |source| SessionError::Template { who: who.into(), source };
-    match (setting, model.file().chat_template()) {
-        (Some(setting), _) => ChatTemplate::from_setting(setting).map(Some).map_err(fail),
-        // A model's own template that cannot be parsed only matters to those who chat.
-        (None, Some(source)) => Ok(ChatTemplate::from_source(source).ok()),
-        (None, None) => Ok(None),
-    }
 }
 
 pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ArmText, PromptError, Session, special_text};
-use crate::chat::{ChatTemplate, Conversation, Message, starts_with_bos};
-use crate::engine::llama::Vocab;
+use super::{ArmText, PromptError, Session};
+use crate::chat::{ChatTemplate, Conversation, Message, Rendered, without_end};
+use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
 
 /// A prompt in tokens.
@@ -83,21 +83,32 @@ impl Prompts {
         self.base_template.is_some()
     }
 
-    /// A plain text. ARMs with a `template:` in the configuration read it as a user's message through that; the others read
+    /// Through which template a model reads conversations: the base (0), or an ARM (from 1), which reads the base's words where it
+    /// has no template of its own.
+    pub fn template(&self, model: usize) -> Option<&ChatTemplate> {
+        let of_arm = model.checked_sub(1).and_then(|arm| self.arms.get(arm)?.template.as_ref());
+        of_arm.or(self.base_template.as_ref())
+    }
+
+    /// A plain text, which may spell control tokens. ARMs with a `template:` in the configuration read it as a user's message through that; the others read
     /// the base's tokens.
     ///
     /// # Errors
     ///
     /// [`PromptError`].
     pub fn text(&self, text: &str) -> Result<Prompt, PromptError> {
-        let tokenize = |source| PromptError::Tokenize { who: "base".into(), source };
-        let base = self.vocab.tokenize(text, true, true).map_err(tokenize)?;
+        let base = self.vocab.tokenize_prompt(text, &[]).map_err(of_base)?;
+        let messages = self.as_message(text);
+        let read = |arm: &ArmText| if arm.templated { arm.read(&messages, "", &base) } else { Ok(None) };
+        let arms = self.arms.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Prompt { base, arms })
+    }
+
+    /// A plain text as a user's message.
+    fn as_message(&self, text: &str) -> Vec<Message> {
         let mut conversation = Conversation::new(self.system.clone());
         conversation.push_user(text);
-        let messages = conversation.messages();
-        let arms = self.arms.iter().map(|arm| if arm.templated { arm.read(&messages, "", &base) } else { Ok(None) });
-        let arms = arms.collect::<Result<_, _>>()?;
-        Ok(Prompt { base, arms })
+        conversation.messages()
     }
 
     /// Tokens, read by all.
@@ -113,22 +124,23 @@ impl Prompts {
         }
     }
 
-    /// The tokens of a response to a plain text: cut off the tokens of both where the text ends at one of them, so that a
-    /// sentencepiece vocabulary adds no space of its own; else those of the response alone.
+    /// A plain text and a response to it: one text in tokens, cut where the response begins. The response spells no control
+    /// tokens, but for its end where the prompt spells some too: then both were rendered before.
     ///
     /// # Errors
     ///
-    /// [`PromptError::Tokenize`].
-    pub fn response_tokens(&self, text: &str, response: &str) -> Result<Vec<Token>, PromptError> {
-        let tokenize = |text: &str, special| {
-            let tokens = self.vocab.tokenize(text, special, special);
-            tokens.map_err(|source| PromptError::Tokenize { who: "base".into(), source })
+    /// [`PromptError`].
+    pub fn text_response(&self, text: &str, response: &str) -> Result<(Prompt, Vec<Token>), PromptError> {
+        let (response, ended) = without_end(&self.vocab, text, response);
+        let (base, mut tokens) = split(&Rendered::raw(text), &self.vocab, response).map_err(of_base)?;
+        let messages = self.as_message(text);
+        let follow = |arm: &ArmText| match arm.templated {
+            true => arm.followed(&messages, response, &base, &tokens),
+            false => Ok(None),
         };
-        let (whole, head) = (tokenize(&format!("{text}{response}"), true)?, tokenize(text, true)?);
-        match whole.strip_prefix(&head[..]) {
-            Some(rest) => Ok(rest.to_vec()),
-            None => tokenize(response, false),
-        }
+        let arms = self.arms.iter().map(follow).collect::<Result<_, _>>()?;
+        tokens.extend(self.vocab.eos().filter(|_| ended));
+        Ok((Prompt { base, arms }, tokens))
     }
 
     /// A conversation, to be continued by the assistant, whose answer begins with `begun`: each model reads it through its own
@@ -139,10 +151,24 @@ impl Prompts {
     /// [`PromptError`].
     pub fn chat(&self, messages: &[Message], begun: &str) -> Result<Prompt, PromptError> {
         let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
-        let base = render("base", template, &self.vocab, messages, begun)?;
-        let arms = self.arms.iter().map(|arm| arm.read(messages, begun, &base));
-        let arms = arms.collect::<Result<_, _>>()?;
+        let rendered = write("base", template, &self.vocab, messages)?;
+        let base = rendered.followed_by(begun).tokens(&self.vocab).map_err(of_base)?;
+        let arms = self.arms.iter().map(|arm| arm.read(messages, begun, &base)).collect::<Result<_, _>>()?;
         Ok(Prompt { base, arms })
+    }
+
+    /// A conversation and a response to it: one text in tokens, cut where the response begins.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn chat_response(&self, messages: &[Message], response: &str) -> Result<(Prompt, Vec<Token>), PromptError> {
+        let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
+        let rendered = write("base", template, &self.vocab, messages)?;
+        let (base, tokens) = split(&rendered, &self.vocab, response).map_err(of_base)?;
+        let follow = |arm: &ArmText| arm.followed(messages, response, &base, &tokens);
+        let arms = self.arms.iter().map(follow).collect::<Result<_, _>>()?;
+        Ok((Prompt { base, arms }, tokens))
     }
 }
 
@@ -150,24 +176,45 @@ impl ArmText {
     /// The conversation in this ARM's words, where those are not the base's.
     fn read(&self, messages: &[Message], begun: &str, base: &[Token]) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let own = render(&format!("ARM \"{}\"", self.name), template, &self.vocab, messages, begun)?;
+        let rendered = write(&self.who(), template, &self.vocab, messages)?;
+        let own = rendered.followed_by(begun).tokens(&self.vocab).map_err(|e| self.fail(e))?;
         Ok(Some(own).filter(|own| own != base))
+    }
+
+    /// The same up to a response, whose tokens are given: where a token stands across the cut, the prompt ends before it.
+    fn followed(
+        &self,
+        messages: &[Message],
+        response: &str,
+        base: &[Token],
+        tokens: &[Token],
+    ) -> Result<Option<Vec<Token>>, PromptError> {
+        let Some(template) = &self.template else { return Ok(None) };
+        let rendered = write(&self.who(), template, &self.vocab, messages)?;
+        let (cut, rest) = split(&rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
+        let own = if rest == tokens { cut } else { rendered.tokens(&self.vocab).map_err(|e| self.fail(e))? };
+        Ok(Some(own).filter(|own| own != base))
+    }
+
+    fn who(&self) -> String {
+        format!("ARM \"{}\"", self.name)
+    }
+
+    fn fail(&self, source: TokenizeError) -> PromptError {
+        PromptError::Tokenize { who: self.who(), source }
     }
 }
 
-fn render(
-    who: &str,
-    template: &ChatTemplate,
-    vocab: &Vocab,
-    messages: &[Message],
-    begun: &str,
-) -> Result<Vec<Token>, PromptError> {
-    let (bos, eos) = (special_text(vocab, vocab.bos()), special_text(vocab, vocab.eos()));
-    let mut text = template
-        .render(messages, true, &bos, &eos)
-        .map_err(|source| PromptError::Template { who: who.into(), source })?;
-    text.push_str(begun);
-    // A template that writes BOS itself must not get a second one.
-    let add_special = !starts_with_bos(&text, &bos);
-    vocab.tokenize(&text, add_special, true).map_err(|source| PromptError::Tokenize { who: who.into(), source })
+fn write(who: &str, template: &ChatTemplate, vocab: &Vocab, messages: &[Message]) -> Result<Rendered, PromptError> {
+    template.write(messages, vocab).map_err(|source| PromptError::Template { who: who.into(), source })
+}
+
+/// A prompt and a response in tokens.
+fn split(rendered: &Rendered, vocab: &Vocab, response: &str) -> Result<(Vec<Token>, Vec<Token>), TokenizeError> {
+    let split = rendered.split(vocab, &[response])?;
+    Ok((split.prompt, split.responses.into_iter().flatten().collect()))
+}
+
+fn of_base(source: TokenizeError) -> PromptError {
+    PromptError::Tokenize { who: "base".into(), source }
 }

@@ -1,6 +1,6 @@
 //! Training an ARM: preference pairs and a GGUF backbone in, a GGUF adapter or model out.
 //!
-//! [`objective`] is the pure loss; [`pairs`] reads and tokenises the data; [`backbone`] is the
+//! [`objective`] is the pure loss; [`pairs`] reads the data and [`render`] tokenises it; [`backbone`] is the
 //! differentiable transformer, built of [`ops`] and [`attention`]; [`run`] ties them together.
 
 pub mod attention;
@@ -11,6 +11,7 @@ pub mod objective;
 pub mod ops;
 pub mod optimizer;
 pub mod pairs;
+pub mod render;
 pub mod report;
 pub mod run;
 pub mod schedule;

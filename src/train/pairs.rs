@@ -1,8 +1,9 @@
 //! Training data: five spellings of examples, read one by one, tokenised, filtered and counted.
 
 use super::TrainError;
+use super::render::{Prompt, Raw, Renderer};
 use super::settings::{Overlong, Settings};
-use super::tokens::Tokenize;
+use crate::chat::{ChatTemplate, Message, Tokenize, source, text_of_parts};
 use flate2::read::MultiGzDecoder;
 use serde::Deserializer;
 use serde::de::{SeqAccess, Visitor};
@@ -49,6 +50,8 @@ pub struct Counts {
     pub truncated: usize,
     /// Left out: malformed.
     pub bad: usize,
+    /// Of those read: conversations, which the template has rendered.
+    pub conversations: usize,
 }
 
 impl std::fmt::Display for Counts {
@@ -61,71 +64,6 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// A prompt before rendering.
-#[derive(Debug, Clone, PartialEq)]
-enum Prompt {
-    /// Used as it stands.
-    Text(String),
-    /// Messages with `role` and `content`.
-    Chat(Vec<Value>),
-}
-
-/// An example before tokenisation. `rejected` is `None` for plain text and supervised responses.
-#[derive(Debug, Clone, PartialEq)]
-struct Raw {
-    prompt: Prompt,
-    chosen: String,
-    rejected: Option<String>,
-}
-
-/// Turns messages into a prompt, as the backbone's chat template (or another) wants it.
-#[derive(Debug)]
-pub struct Template {
-    /// `none`, `hh`, or the Jinja source.
-    pub source: String,
-    bos: String,
-    eos: String,
-}
-
-impl Template {
-    /// Resolves the `--template` setting: `auto` is the model's own template, or `hh` where it has none.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError::Io`] when a template file cannot be read.
-    pub fn resolve(setting: &str, own: Option<&str>, bos: &str, eos: &str) -> Result<Self, TrainError> {
-        let source = match setting {
-            "auto" => own.unwrap_or("hh").to_string(),
-            "none" | "hh" => setting.to_string(),
-            file => std::fs::read_to_string(file).map_err(TrainError::io(file))?,
-        };
-        Ok(Self { source, bos: bos.into(), eos: eos.into() })
-    }
-
-    fn render(&self, messages: &[Value]) -> Result<String, String> {
-        let text = |m: &Value| m["content"].as_str().unwrap_or_default().to_string();
-        match self.source.as_str() {
-            "none" => Ok(messages.iter().map(text).collect::<Vec<_>>().join("\n")),
-            "hh" => {
-                let turn = |m: &Value| match m["role"].as_str() {
-                    Some("assistant") => format!("\n\nAssistant: {}", text(m)),
-                    Some("system") => text(m),
-                    _ => format!("\n\nHuman: {}", text(m)),
-                };
-                Ok(messages.iter().map(turn).collect::<String>() + "\n\nAssistant:")
-            }
-            jinja => {
-                let mut env = minijinja::Environment::new();
-                env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-                let data = json!({"messages": messages, "add_generation_prompt": true,
-                    "bos_token": self.bos, "eos_token": self.eos});
-                env.render_str(jinja, minijinja::value::Serde(&data))
-                    .map_err(|e| format!("the chat template fails: {e}"))
-            }
-        }
-    }
-}
-
 /// Reads a data file whole, one example at a time in memory as text, all of them as tokens.
 ///
 /// # Errors
@@ -133,16 +71,15 @@ impl Template {
 /// [`TrainError::Data`] for a malformed line (unless `skip_bad`), [`TrainError::NoData`] when nothing is left.
 pub fn load(
     settings: &Settings,
-    tokens: &dyn Tokenize,
-    template: &Template,
+    words: &dyn Tokenize,
+    template: &ChatTemplate,
     max_len: usize,
 ) -> Result<(Vec<Example>, Counts), TrainError> {
     let path = settings.pairs.as_path();
     let pairs = settings.objective != super::Objective::Sft;
     let mut loader = Loader {
         settings,
-        tokens,
-        template,
+        renderer: Renderer { template, words, eos: settings.eos },
         max_len,
         seen: HashSet::new(),
         out: Vec::new(),
@@ -168,8 +105,7 @@ pub fn load(
 
 struct Loader<'a> {
     settings: &'a Settings,
-    tokens: &'a dyn Tokenize,
-    template: &'a Template,
+    renderer: Renderer<'a>,
     max_len: usize,
     seen: HashSet<u64>,
     out: Vec<Example>,
@@ -192,43 +128,10 @@ impl Loader<'_> {
             self.counts.duplicate += 1;
             return Ok(());
         }
-        let (prompt, special, lead) = match &raw.prompt {
-            Prompt::Text(text) => (text.clone(), false, ""),
-            Prompt::Chat(messages) => {
-                (self.template.render(messages)?, true, if self.template.source == "hh" { " " } else { "" })
-            }
-        };
-        let head = self.encode(&prompt, true, special)?;
-        let chosen = self.response(&prompt, &head, &format!("{lead}{}", raw.chosen), special)?;
-        let rejected = match &raw.rejected {
-            Some(text) => self.response(&prompt, &head, &format!("{lead}{text}"), special)?,
-            None => Vec::new(),
-        };
-        self.fit(Example { prompt: head, chosen, rejected }, raw.prompt == Prompt::Text(String::new()))
-    }
-
-    /// Tokens of a text, without a doubled BOS where the template already wrote one.
-    fn encode(&self, text: &str, add_special: bool, special: bool) -> Result<Vec<u32>, String> {
-        let ids = self.tokens.encode(text, add_special, special).map_err(|e| e.to_string())?;
-        let mut ids: Vec<u32> = ids.into_iter().map(|t| t as u32).collect();
-        if add_special && special && ids.len() > 1 && ids[0] == ids[1] {
-            ids.remove(0);
-        }
-        Ok(ids)
-    }
-
-    /// Tokens of a response after its prompt: split off the whole text where the boundary allows it, so that
-    /// SentencePiece adds no space of its own.
-    fn response(&self, prompt: &str, head: &[u32], text: &str, special: bool) -> Result<Vec<u32>, String> {
-        let whole = self.encode(&format!("{prompt}{text}"), true, special)?;
-        let mut ids = match whole.strip_prefix(head) {
-            Some(rest) => rest.to_vec(),
-            None => self.encode(text, false, false)?,
-        };
-        if self.settings.eos {
-            ids.extend(self.tokens.eos().map(|t| t as u32));
-        }
-        Ok(ids)
+        let tokens = self.renderer.tokens(&raw)?;
+        self.counts.conversations += usize::from(matches!(raw.prompt, Prompt::Chat(_)));
+        let example = Example { prompt: tokens.prompt, chosen: tokens.chosen, rejected: tokens.rejected };
+        self.fit(example, raw.is_plain())
     }
 
     /// Applies the length rule. Plain text (no prompt, no pair) is cut into pieces; an example is dropped, or
@@ -237,7 +140,7 @@ impl Loader<'_> {
         if e.prompt.is_empty() {
             // Without BOS the first token has nothing to be predicted from.
             let Some(&first) = e.chosen.first() else { return Ok(()) };
-            if plain && e.rejected.is_empty() {
+            if plain {
                 e.prompt = vec![first];
                 e.chosen.remove(0);
             } else {
@@ -245,7 +148,7 @@ impl Loader<'_> {
             }
         }
         let longest = e.prompt.len() + e.chosen.len().max(e.rejected.len());
-        if plain && e.rejected.is_empty() {
+        if plain {
             for piece in e.chosen.chunks(self.max_len - e.prompt.len()) {
                 self.out.push(Example { prompt: e.prompt.clone(), chosen: piece.to_vec(), rejected: Vec::new() });
             }
@@ -274,8 +177,12 @@ impl Loader<'_> {
     }
 }
 
-/// Reads one JSON value in any of the known forms.
-fn parse(value: &Value, pairs: bool) -> Result<Raw, String> {
+/// Reads one JSON value in any of the known forms: a pair, or a text or a prompt with one response.
+///
+/// # Errors
+///
+/// What is wrong with it, in a line.
+pub fn parse(value: &Value, pairs: bool) -> Result<Raw, String> {
     let Some(object) = value.as_object() else { return Err("not a JSON object".into()) };
     if !pairs {
         return parse_text(object);
@@ -346,8 +253,8 @@ fn transcripts(chosen: &str, rejected: &str) -> Result<Raw, String> {
     })
 }
 
-/// Messages in TRL's (`role`, `content`) or ShareGPT's (`from`, `value`) words, in TRL's.
-fn messages(list: &Value) -> Result<Vec<Value>, String> {
+/// Messages in TRL's (`role`, `content`) or ShareGPT's (`from`, `value`) words.
+fn messages(list: &Value) -> Result<Vec<Message>, String> {
     let Some(list) = list.as_array() else { return Err("expected a list of messages".into()) };
     list.iter()
         .map(|m| {
@@ -357,10 +264,10 @@ fn messages(list: &Value) -> Result<Vec<Value>, String> {
             let role = match role {
                 "human" | "user" => "user",
                 "gpt" | "assistant" => "assistant",
-                "system" => "system",
+                "system" | "developer" => "system",
                 other => return Err(format!("unknown role `{other}`")),
             };
-            Ok(json!({"role": role, "content": text}))
+            Ok(Message::new(role, text))
         })
         .collect()
 }
@@ -370,8 +277,8 @@ fn content(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Object(m) => {
-            let text = m.get("content").or_else(|| m.get("value")).and_then(Value::as_str);
-            text.map(String::from).ok_or_else(|| "a message has no text".into())
+            let text = m.get("content").or_else(|| m.get("value")).ok_or("a message has no text")?;
+            text_of_parts(text)
         }
         Value::Array(list) if list.len() == 1 => content(&list[0]),
         _ => Err("a response must be one message".into()),
@@ -387,6 +294,10 @@ fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainError> {
     let reader: Box<dyn Read> =
         if start.starts_with(&[0x1f, 0x8b]) { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut reader = BufReader::with_capacity(1 << 16, reader);
+    // Some editors begin a file with a byte-order mark.
+    if reader.fill_buf().map_err(TrainError::io(path))?.starts_with("\u{feff}".as_bytes()) {
+        reader.consume("\u{feff}".len());
+    }
     let start = reader.fill_buf().map_err(TrainError::io(path))?;
     let array = start.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
     if array {
@@ -405,7 +316,7 @@ fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainError> {
                 each(line, Ok(json!({"text": std::mem::take(&mut paragraph).trim_end()})))?;
             }
             if !text.trim().is_empty() {
-                paragraph += text;
+                paragraph += &source::plain(text);
             }
         } else if text.is_err() || !bytes.trim_ascii().is_empty() {
             let value = text.map_err(|_| "not UTF-8".to_string());

@@ -6,11 +6,13 @@ use super::checkpoint;
 use super::export::{self, Metadata};
 use super::objective::{Objective, PairLogProbs};
 use super::optimizer::{AdamW, gradient_norm};
-use super::pairs::{self, Counts, Example, Template};
+use super::pairs::{self, Counts, Example};
+use super::render;
 use super::report::{Record, Report};
 use super::settings::Settings;
-use super::tokens::{GgufTokens, vocab_hash};
-use crate::engine::gguf::{SpecialIds, Value};
+use super::tokens::{self, vocab_hash};
+use crate::chat::ChatTemplate;
+use crate::engine::gguf::Value;
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -102,16 +104,10 @@ impl<'a> Run<'a> {
     fn prepare(settings: &'a Settings, stop: &'a AtomicBool) -> Result<Self, TrainError> {
         let device = device(&settings.device)?;
         let mut backbone = Backbone::load(&settings.backbone, &device, Some(settings.max_len))?;
-        let tokens = GgufTokens::load(&settings.backbone)?;
-        let special = |pick: fn(SpecialIds) -> Option<u32>| {
-            let vocabulary = backbone.file.vocabulary()?;
-            let text = vocabulary.text(pick(vocabulary.special_ids())? as usize)?;
-            Some(String::from_utf8_lossy(text).into_owned())
-        };
-        let bos = special(|ids| ids.bos).unwrap_or_default();
-        let eos = special(|ids| ids.eos).unwrap_or_default();
-        let template = Template::resolve(&settings.template, backbone.file.chat_template(), &bos, &eos)?;
-        let (mut examples, counts) = pairs::load(settings, &tokens, &template, backbone.shape.n_ctx)?;
+        let vocab = tokens::vocabulary(&settings.backbone)?;
+        let own = backbone.file.chat_template().map(ChatTemplate::of_model);
+        let template = render::template(&settings.template, own)?;
+        let (mut examples, counts) = pairs::load(settings, &vocab, &template, backbone.shape.n_ctx)?;
         let fingerprint = fingerprint(settings, &examples, &backbone);
         examples.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed));
         let n_held_out = (examples.len() as f64 * settings.held_out).round() as usize;
@@ -129,7 +125,7 @@ impl<'a> Run<'a> {
             stop,
             reference,
             backbone,
-            template: template.source,
+            template: template.source().to_owned(),
             train,
             held_out: examples,
             counts,
@@ -288,7 +284,6 @@ impl<'a> Run<'a> {
             ("genarm.objective", string(s.objective.name().into())),
             ("genarm.backbone.name", string(name.unwrap_or_else(|| file_name(&s.backbone)))),
             ("genarm.vocab.hash", string(vocab_hash(texts))),
-            ("genarm.template", string(self.template.clone())),
             ("genarm.data.file", string(file_name(&s.pairs))),
             ("genarm.data.examples", Value::U32(self.train.len() as u32)),
             ("genarm.data.held_out", Value::U32(self.held_out.len() as u32)),
@@ -296,6 +291,10 @@ impl<'a> Run<'a> {
         ]
         .map(|(k, v)| (k.to_string(), v))
         .into();
+        // Where no conversation was rendered, none is to be rendered like that either.
+        if self.counts.conversations > 0 {
+            about.insert("genarm.template".into(), string(self.template.clone()));
+        }
         if s.objective != Objective::Sft {
             about.insert("genarm.beta".into(), Value::F32(s.objective.beta() as f32));
         }

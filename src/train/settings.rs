@@ -143,7 +143,7 @@ pub struct Wire {
     /// What becomes of longer examples [default: drop]
     #[arg(long, value_enum)]
     pub overlong: Option<Overlong>,
-    /// How prompts are rendered: auto, none, hh, or a Jinja file [default: auto]
+    /// How conversations are rendered: auto (the model's own template), a built-in name, a file, or inline Jinja [default: auto]
     #[arg(long, value_name = "T")]
     pub template: Option<String>,
     /// Responses are cut-off texts: score no end-of-sequence token after them

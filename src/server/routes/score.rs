@@ -19,7 +19,7 @@ use crate::server::openai::reply::{number, token_text};
 use crate::server::openai::request::Steering;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
-use crate::session::PromptError;
+use crate::session::{PromptError, Prompts};
 
 /// A prompt or a conversation, and the response to it.
 pub struct ScoreRequest {
@@ -64,15 +64,11 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
     let prompts = Arc::clone(&server.prompts);
     let (prompt, response) = server
         .off_thread(Purpose::Prompt, move || {
-            let fail = |param: &'static str| move |error: PromptError| ApiError::of_prompt(param, &error);
-            let prompt = match context {
-                Context::Prompt(text) => prompts.text(&text).map_err(fail("prompt"))?,
-                Context::Messages(messages) => prompts.chat(&messages, "").map_err(fail("messages"))?,
-            };
-            let response = prompts
-                .vocab()
-                .tokenize(&response, false, false)
-                .map_err(|e| ApiError::of_tokens("response", &e, &e))?;
+            let (prompt, response) = match &context {
+                Context::Prompt(text) => prompts.text_response(text, &response),
+                Context::Messages(messages) => prompts.chat_response(messages, &response),
+            }
+            .map_err(|error| of_field(&prompts, &context, &error))?;
             if response.is_empty() {
                 return Err(ApiError::invalid("response", "response has no tokens"));
             }
@@ -88,6 +84,18 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
         Some((_, Event::Scored(scored))) => Ok(Json(report(&server, &config, &given, &scored))),
         Some((_, Event::Failed(error))) => Err(error),
         _ => Err(ApiError::shutting_down()),
+    }
+}
+
+/// The error under the field that it is about: what cannot be read without the response is not the response's fault.
+fn of_field(prompts: &Prompts, context: &Context, error: &PromptError) -> ApiError {
+    let (field, alone) = match context {
+        Context::Prompt(text) => ("prompt", prompts.text(text)),
+        Context::Messages(messages) => ("messages", prompts.chat(messages, "")),
+    };
+    match alone {
+        Ok(_) => ApiError::of_prompt("response", error),
+        Err(error) => ApiError::of_prompt(field, &error),
     }
 }
 

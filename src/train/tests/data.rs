@@ -1,26 +1,34 @@
 //! Every spelling of a pair, and what is left out.
 
 use super::*;
+use crate::chat::{SpecialTexts, Tokenize};
+use crate::engine::llama::TokenizeError;
+use crate::expert::Token;
 use crate::train::TrainError;
-use crate::train::pairs::{self, Counts, Example, Template};
+use crate::train::pairs::{self, Counts, Example};
+use crate::train::render;
 use crate::train::settings::{ObjectiveName, Overlong};
-use crate::train::tokens::Tokenize;
 use std::io::Write;
+use std::ops::Range;
 
 /// One token a character, BOS 1.
 struct Characters;
 
 impl Tokenize for Characters {
-    fn encode(&self, text: &str, add_special: bool, _: bool) -> Result<Vec<i32>, TrainError> {
-        Ok(add_special.then_some(1).into_iter().chain(text.chars().map(|c| c as i32)).collect())
+    fn prompt(&self, text: &str, _: &[Range<usize>]) -> Result<Vec<Token>, TokenizeError> {
+        Ok(std::iter::once(1).chain(text.chars().map(|c| c as Token)).collect())
     }
 
-    fn eos(&self) -> Option<i32> {
+    fn control_tokens(&self, _: &str) -> Vec<Range<usize>> {
+        Vec::new()
+    }
+
+    fn special(&self) -> SpecialTexts {
+        SpecialTexts { bos: "<s>".into(), eos: "</s>".into(), ..SpecialTexts::default() }
+    }
+
+    fn eos(&self) -> Option<Token> {
         Some(2)
-    }
-
-    fn n_vocab(&self) -> usize {
-        0x11_0000
     }
 }
 
@@ -29,7 +37,7 @@ fn load(name: &str, bytes: &[u8], wire: Wire) -> Result<(Vec<Example>, Counts), 
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..wire };
-    let template = Template::resolve("auto", None, "<s>", "</s>").unwrap();
+    let template = render::template("auto", None).unwrap();
     pairs::load(&settings(wire), &Characters, &template, 60)
 }
 
@@ -129,4 +137,32 @@ fn settings_that_make_no_sense_are_refused() {
     for wire in bad {
         assert!(matches!(Settings::try_from(wire), Err(TrainError::Setting(_))));
     }
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_change_nothing() {
+    let line = r#"{"prompt":"Hi","chosen":" yes","rejected":" no"}"#;
+    let (plain, counts) = load("p.jsonl", line.as_bytes(), Wire::default()).unwrap();
+    assert_eq!(counts.used, 1);
+    for text in [format!("\u{feff}{line}"), format!("{line}\r\n\r\n"), format!("\u{feff}[\r\n{line}\r\n]\r\n")] {
+        assert_eq!(load("p.jsonl", text.as_bytes(), Wire::default()).unwrap().0, plain, "{text:?}");
+        assert_eq!(load("p.jsonl.gz", &gzip(&text), Wire::default()).unwrap().0, plain, "{text:?}");
+    }
+    let wire = || Wire { objective: Some(ObjectiveName::Sft), ..Wire::default() };
+    let (lines, _) = load("t.txt", b"one\ntwo\n\nthree\n", wire()).unwrap();
+    assert_eq!(load("t.txt", "\u{feff}one\r\ntwo\r\n\r\nthree\r\n".as_bytes(), wire()).unwrap().0, lines);
+}
+
+#[test]
+fn messages_and_a_transcript_of_the_same_words_are_the_same_tokens() {
+    let messages = r#"{"prompt":[{"role":"user","content":"Hi"}],"chosen":[{"role":"assistant","content":"yes"}],"rejected":"no"}"#;
+    let parts = r#"{"prompt":[{"role":"user","content":[{"type":"text","text":"Hi"}]}],"chosen":"yes","rejected":{"role":"assistant","content":[{"type":"text","text":"no"}]}}"#;
+    let text = r#"{"chosen":"\n\nHuman: Hi\n\nAssistant: yes","rejected":"\n\nHuman: Hi\n\nAssistant: no"}"#;
+    let read = |line: &str| load("p.jsonl", line.as_bytes(), Wire::default()).unwrap();
+    assert_eq!(read(messages).0, read(text).0);
+    assert_eq!(read(parts).0, read(text).0);
+    assert_eq!((read(messages).1.conversations, read(text).1.conversations), (1, 0));
+    let image = parts.replace("\"text\",\"text\":\"Hi\"", "\"image_url\"");
+    let error = load("p.jsonl", image.as_bytes(), Wire::default()).unwrap_err().to_string();
+    assert!(error.contains("image_url"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::gguf::{Array, GgufFile, Value};
-use crate::train::tokens::{GgufTokens, Tokenize};
+use crate::train::tokens::vocabulary;
 use tokenizers::Tokenizer;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -22,7 +22,7 @@ fn llama_cpp_and_the_tokenizers_crate_split_text_alike() {
     let bpe: BPE = serde_json::from_str(&json.to_string()).unwrap();
     let mut tokenizer = Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-    let gguf = GgufTokens::load(&path).unwrap();
+    let gguf = vocabulary(&path).unwrap();
     let odd = [
         "It's  a 3-day trip!\n\n\"Wow,\" she'd said…",
         "  über naïve\t\t日本語 🙂 x_y",
@@ -42,6 +42,6 @@ fn llama_cpp_and_the_tokenizers_crate_split_text_alike() {
     for text in texts.iter().filter(|t| !t.is_empty()) {
         let want: Vec<i32> =
             tokenizer.encode(text.as_str(), false).unwrap().get_ids().iter().map(|t| *t as i32).collect();
-        assert_eq!(gguf.encode(text, false, false).unwrap(), want, "{text:?}");
+        assert_eq!(gguf.tokenize(text, false, false).unwrap(), want, "{text:?}");
     }
 }

@@ -91,7 +91,11 @@ impl Specials {
     pub fn control(&self, text: &str) -> Vec<Range<usize>> {
         let control = |found: &aho_corasick::Match| self.tokens[found.pattern().as_usize()].is_control;
         let finder = self.finder.iter();
-        finder.flat_map(|finder| finder.find_overlapping_iter(text)).filter(control).map(|found| found.range()).collect()
+        finder
+            .flat_map(|finder| finder.find_overlapping_iter(text))
+            .filter(control)
+            .map(|found| found.range())
+            .collect()
     }
 
     /// Those that occur somewhere in a text, the longest first.
@@ -195,7 +199,8 @@ mod tests {
     #[test]
     fn a_control_token_with_a_literal_byte_is_text() {
         let specials = specials(&["<s>", "##", "<s>!"]);
-        let split = |literal: &[Range<usize>]| specials.split("<s><s>!##", Some(literal), &mut Count::new()).expect("parts");
+        let split =
+            |literal: &[Range<usize>]| specials.split("<s><s>!##", Some(literal), &mut Count::new()).expect("parts");
         assert_eq!(split(&[]), [Id(0), Id(2), Id(1)]);
         assert_eq!(split(&[Range { start: 0, end: 9 }]), [Text("<s><s>!"), Id(1)]);
         assert_eq!(split(&[Range { start: 6, end: 7 }]), [Id(0), Id(0), Text("!"), Id(1)]);

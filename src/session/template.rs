@@ -1,0 +1,44 @@
+//! Through which template each model reads conversations.
+
+use super::SessionError;
+use crate::chat::ChatTemplate;
+use crate::config::{ArmSpec, Config};
+use crate::engine::gguf::GgufFile;
+
+/// Where `genarm train` records the template of the conversations that it rendered.
+const TRAINED_WITH: &str = "genarm.template";
+
+/// The base's template: the one that the configuration names, else its file's own.
+pub fn of_base(config: &Config, file: &GgufFile) -> Result<Option<ChatTemplate>, SessionError> {
+    Ok(named("base", config.prompt.chat_template.as_deref())?.or_else(|| own(file)))
+}
+
+/// An ARM's template, and whether the configuration names it. Where it names none, the ARM reads what it was trained on: the template
+/// that its file records, else that of its model's file.
+pub fn of_arm(config: &Config, arm: &ArmSpec, model: &GgufFile) -> Result<(Option<ChatTemplate>, bool), SessionError> {
+    if let Some(template) = named(&format!("ARM \"{}\"", arm.name), arm.template.as_deref())? {
+        return Ok((Some(template), true));
+    }
+    // A base that reads messages as they are has no conversations, so there are none for its ARMs.
+    let raw = matches!(config.prompt.chat_template.as_deref(), Some("raw" | "none"));
+    let recorded = if raw { None } else { recorded(arm, model) };
+    Ok((recorded.map(|record| ChatTemplate::of_training(&record)).or_else(|| own(model)), false))
+}
+
+fn recorded(arm: &ArmSpec, model: &GgufFile) -> Option<String> {
+    let record = |file: &GgufFile| file.str(TRAINED_WITH).map(str::to_owned);
+    match arm.spec.lora.as_slice() {
+        [] => record(model),
+        // A missing file is reported where the adapter is loaded.
+        adapters => adapters.iter().find_map(|adapter| record(&GgufFile::open(&adapter.path).ok()?)),
+    }
+}
+
+fn own(file: &GgufFile) -> Option<ChatTemplate> {
+    file.chat_template().map(ChatTemplate::of_model)
+}
+
+fn named(who: &str, setting: Option<&str>) -> Result<Option<ChatTemplate>, SessionError> {
+    let fail = |source| SessionError::Template { who: who.into(), source };
+    setting.map_or(Ok(None), ChatTemplate::from_setting).map_err(fail)
+}
