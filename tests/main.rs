@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
 mod capi;
+mod chat;
 mod cli;
 mod config;
 mod engine;
