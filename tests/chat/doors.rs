@@ -190,3 +190,45 @@ fn a_template_that_cannot_be_parsed_is_reported_where_a_conversation_is_rendered
     assert!(talk.contains("not valid Jinja") && talk.contains("line 2"), "{talk}");
     stdout(&train(&world.file("text.jsonl", &line(json!("Hi")))).each_ref().map(String::as_str));
 }
+
+#[test]
+fn an_arm_reads_conversations_through_the_template_that_it_was_trained_with() {
+    let world = World::new();
+    let (base, pairs) = (world.text("base.gguf"), world.text("pairs.jsonl"));
+    let pair = |prompt: Value| json!({"prompt": prompt, "chosen": "a", "rejected": "b"}).to_string();
+    let train = |name: &str, prompt: Value| {
+        let out = world.text(name);
+        world.file("pairs.jsonl", &pair(prompt));
+        let args = ["--backbone", &base, "--pairs", &pairs, "--out", &out, "--template", "zephyr"];
+        stdout(&[&["train", "--lora-rank", "1"], &args[..]].concat());
+        out
+    };
+    let of_messages = train("messages.gguf", json!([{"role": "user", "content": "Hi"}]));
+    let of_text = train("text.gguf", json!("Hi"));
+    let read = |lora: &str, template: Option<&str>, base_template: Option<&str>| {
+        let template = template.map(|name| format!(", template: {name}")).unwrap_or_default();
+        let prompt = base_template.map(|name| format!("prompt: {{chat_template: {name}}}\n")).unwrap_or_default();
+        let yaml = format!(
+            "base: {{model: {base}, n_ctx: 256, threads: 1}}\n{prompt}arms: {{a: {{lora: [{{path: {lora}}}]{template}}}}}\n"
+        );
+        let config = Config::parse(&yaml, Path::new("test.yaml"), &Overrides::default()).expect("a configuration");
+        let session = Session::open(config, &mut |_, _| true).expect("a session");
+        let prompt = session.prompts().chat(&[Message::new("user", "Hi")], "").expect("a prompt");
+        let plain = session.text_prompt("Hi").expect("a prompt").arms;
+        let text = |tokens: Vec<genarm::Token>| session.vocab().text(&tokens, true);
+        (prompt.arms.into_iter().next().flatten().map(text), plain.into_iter().next().flatten().map(text))
+    };
+    let zephyr = "<|user|>\nHi<|im_end|>\n<|assistant|>\n".to_owned();
+    assert_eq!(read(&of_messages, None, None), (Some(zephyr.clone()), None), "plain prompts stay plain");
+    assert_eq!(read(&of_text, None, None), (None, None), "no conversation was rendered");
+    let llama2 = "<|im_start|>[INST] Hi [/INST]".to_owned();
+    assert_eq!(
+        read(&of_messages, Some("llama2"), None),
+        (Some(llama2.clone()), Some(llama2)),
+        "the user names another"
+    );
+    assert_eq!(read(&of_messages, Some("auto"), None).0, Some(zephyr));
+    let own = read(&of_text, None, Some("raw"));
+    assert!(own.0.as_ref().is_some_and(|text| text.contains("<|im_start|>user\nHi<|im_end|>")), "{own:?}");
+    assert_eq!(read(&of_messages, None, Some("raw")), own, "a raw base has no conversations to render as in training");
+}
