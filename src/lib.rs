@@ -18,6 +18,7 @@ pub mod decode;
 pub mod engine;
 pub mod eval;
 pub mod expert;
+mod files;
 pub mod guidance;
 mod nearest;
 pub mod plugin;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, progress};
-use super::measure::{JudgeArgs, TextArgs, need_arms, provenance, seeded, table, write_whole};
+use super::measure::{JudgeArgs, TextArgs, guard, need_arms, provenance, seeded, table, write_whole};
 use super::method::Method;
 use crate::config::{Config, LoraSpec};
 use crate::eval::judges::{Case, Criterion, Verdict, compare};
@@ -16,6 +16,7 @@ use crate::eval::recipe::{Made, Recipe, make};
 use crate::eval::scorers::{Item, Kind, ScorerSpec};
 use crate::eval::stats::Mean;
 use crate::eval::win_rate::WinRate;
+use crate::files::model_name;
 
 /// Compare ways to answer: how often one beats another, by a judge
 ///
@@ -83,13 +84,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .chain(&args.b)
         .map(|method| side(method, &main, &args))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    name_apart(&mut sides);
     let configs: Vec<&Config> = sides.iter().map(|side| &side.config).collect();
     let mut more = args.texts.about(&prompts);
     more["seed"] = params.seed.into();
     more["sides"] = json!(sides.iter().map(|s| json!({"name": s.name, "recipe": s.recipe})).collect::<Vec<_>>());
     more["judges"] = json!(args.judge.iter().map(ToString::to_string).collect::<Vec<_>>());
     more["judge_model"] = json!(args.judges.judge_model);
-    let about = provenance("compare", &distinct(&configs), more)?;
+    let distinct = distinct(&configs);
+    guard(&[("--out", args.out.as_deref())], &[("the prompts", &args.texts.prompts)], &distinct)?;
+    let about = provenance("compare", &distinct, more)?;
     catch_interrupts()?;
     let bar = progress("answering", (sides.len() * prompts.len()) as u64);
     for i in 0..sides.len() {
@@ -168,10 +172,21 @@ fn side(method: &Method, main: &Config, args: &Args) -> anyhow::Result<Side> {
             config.base.model = path.clone();
             config.base.lora = lora.iter().map(|path| LoraSpec { path: path.clone(), scale: 1.0 }).collect();
             let shown = lora.as_ref().unwrap_or(path);
-            (shown.file_stem().unwrap_or_default().to_string_lossy().into_owned(), config, Recipe::guided(Vec::new()))
+            (model_name(shown), config, Recipe::guided(Vec::new()))
         }
     };
     Ok(Side { name, config, recipe, made: Vec::new() })
+}
+
+/// Gives ways of one name, such as files of one name in two folders, a number: results are kept by name.
+fn name_apart(sides: &mut [Side]) {
+    for i in 1..sides.len() {
+        let before: Vec<String> = sides[..i].iter().map(|side| side.name.clone()).collect();
+        let name = sides[i].name.clone();
+        let numbered = (2..).map(|n| format!("{name} #{n}"));
+        let mut names = std::iter::once(name.clone()).chain(numbered);
+        sides[i].name = names.find(|name| !before.contains(name)).unwrap_or(name);
+    }
 }
 
 fn distinct<'a>(configs: &[&'a Config]) -> Vec<&'a Config> {

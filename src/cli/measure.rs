@@ -14,6 +14,7 @@ use crate::config::{ArmSpec, Config};
 use crate::engine::gguf::GgufFile;
 use crate::eval::judges::Client;
 use crate::expert::Token;
+use crate::files::conflict;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 use crate::session::{Prompt, Session, SessionStudio};
 
@@ -217,16 +218,25 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Writes a file whole or not at all.
 pub fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().with_context(|| path.display().to_string())
+    crate::files::write_whole(path, |temporary| std::fs::write(temporary, text))
+        .with_context(|| path.display().to_string())
+}
+
+/// Refuses to write a result over an input: those that are named, the configurations, and the models of these.
+pub fn guard(outputs: &[(&str, Option<&Path>)], inputs: &[(&str, &Path)], configs: &[&Config]) -> anyhow::Result<()> {
+    let outputs: Vec<_> = outputs.iter().filter_map(|(name, path)| Some((*name, (*path)?))).collect();
+    let mut inputs: Vec<_> = inputs.to_vec();
+    for config in configs {
+        inputs.extend(config.path.as_deref().map(|path| ("the configuration", path)));
+        for spec in std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)) {
+            inputs.push(("a model", &spec.model));
+            inputs.extend(spec.lora.iter().map(|lora| ("an adapter", lora.path.as_path())));
+        }
+    }
+    match conflict(&outputs, &inputs) {
+        Some(message) => Err(Usage(message).into()),
+        None => Ok(()),
+    }
 }
 
 /// Parameters with a seed: 1 where none is given, so that a command that is run again does the same.

@@ -1,7 +1,7 @@
 //! `genarm inspect --plan`
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -11,6 +11,7 @@ use super::load::ConfigArgs;
 use crate::config::{ArmSpec, Config, ExpertSpec, LoraSpec};
 use crate::engine::gguf::{GgufFile, ModelKind};
 use crate::engine::memory::{MemoryNeed, Plan};
+use crate::files::model_name;
 use crate::session::{MemoryPlan, plan};
 
 #[derive(Serialize)]
@@ -52,7 +53,7 @@ fn config(files: &[PathBuf], args: &ConfigArgs) -> anyhow::Result<Config> {
             spec = ExpertSpec { lora, ..config.base.clone() };
         }
         config.arms.push(ArmSpec {
-            name: name(file),
+            name: model_name(file),
             spec,
             weight: 1.0,
             default_weight: 1.0,
@@ -61,10 +62,6 @@ fn config(files: &[PathBuf], args: &ConfigArgs) -> anyhow::Result<Config> {
         });
     }
     Ok(config)
-}
-
-fn name(file: &Path) -> String {
-    file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
 }
 
 fn table(planned: &MemoryPlan) -> String {

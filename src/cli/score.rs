@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Usage;
 use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, palette, progress};
-use super::measure::{beta_r, need_arms, provenance, read_response, write_whole};
+use super::measure::{beta_r, guard, need_arms, provenance, read_response, write_whole};
 use crate::eval::heatmap::{ArmHead, Cell, Heatmap, Response, html, legend, svg, terminal};
 use crate::eval::score::{Prompts, TokenScore, Totals, score};
 use crate::expert::Token;
@@ -77,6 +77,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if items.len() > 1 && (args.html.is_some() || args.svg.is_some()) {
         return Err(Usage(format!("--html and --svg show one prompt, and there are {}", items.len())).into());
     }
+    let outputs = [("--html", args.html.as_deref()), ("--svg", args.svg.as_deref())];
+    let inputs: Vec<_> = args.file.as_deref().map(|path| ("the prompts", path)).into_iter().collect();
+    guard(&outputs, &inputs, &[&config])?;
     let about = provenance("score", &[&config], json!({"chat": args.chat, "eos": args.eos}))?;
     catch_interrupts()?;
     let mut session = open(config)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Usage;
 use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, progress};
-use super::measure::{JudgeArgs, TextArgs, beta_r, need_arms, provenance, table};
+use super::measure::{JudgeArgs, TextArgs, beta_r, guard, need_arms, provenance, table};
 use super::profile::write_profile;
 use crate::config::Config;
 use crate::eval::grid::{Axis, points};
@@ -17,6 +17,7 @@ use crate::eval::recipe::Recipe;
 use crate::eval::results::Results;
 use crate::eval::scorers::ScorerSpec;
 use crate::eval::sweep::{Front, Named, Point, Record, Summary, Sweep, front, summarise};
+use crate::files::appended;
 use crate::nearest::suggestion;
 
 /// Generate under many weights, and draw what each reward gains and costs
@@ -93,6 +94,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     more["scorers"] = json!(args.scorers.iter().map(ToString::to_string).collect::<Vec<_>>());
     more["judge_model"] = json!(args.judges.judge_model);
     more["points"] = serde_json::to_value(&points)?;
+    let charts: Vec<PathBuf> = ["-front.svg", "-front.png", "-kl.svg", "-kl.png"]
+        .iter()
+        .filter_map(|ending| Some(appended(args.plot.as_deref()?, ending)))
+        .collect();
+    let mut outputs = vec![("--out", Some(args.out.as_path()))];
+    outputs.extend(charts.iter().map(|chart| ("--plot", Some(chart.as_path()))));
+    guard(&outputs, &[("the prompts", &args.texts.prompts)], &[&config])?;
     let about = provenance("sweep", &[&config], more)?;
     catch_interrupts()?;
     let (mut results, done) = Results::open::<Record>(&args.out, &about, sweep.unit, sweep.n_texts())?;
@@ -176,16 +184,11 @@ fn report(
 ) -> anyhow::Result<()> {
     if let Some(stem) = &args.plot {
         let plot = || SweepPlot { summaries, front, arms: names };
-        let name = |what: &str| {
-            let mut name = stem.as_os_str().to_owned();
-            name.push(what);
-            PathBuf::from(name)
-        };
         let fail = |e| anyhow::anyhow!("{}: {e}", stem.display());
         if front.objectives.len() >= 2 {
-            write(&FrontChart(plot()), &name("-front")).map_err(fail)?;
+            write(&FrontChart(plot()), &appended(stem, "-front")).map_err(fail)?;
         }
-        write(&KlChart(plot()), &name("-kl")).map_err(fail)?;
+        write(&KlChart(plot()), &appended(stem, "-kl")).map_err(fail)?;
     }
     if args.json {
         let value = json!({"about": about, "points": summaries, "front": front});

@@ -29,19 +29,13 @@ pub fn write(chart: &impl Draw, stem: &Path) -> Result<(), ChartError> {
     if let Some(folder) = stem.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // `with_extension` would eat the end of a name with a dot in it.
-    let name = |ending: &str| {
-        let mut name = stem.as_os_str().to_owned();
-        name.push(ending);
-        std::path::PathBuf::from(name)
-    };
     let folder = stem.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = tempfile::tempdir_in(folder)?;
     let (svg, png) = (temporary.path().join("chart.svg"), temporary.path().join("chart.png"));
     std::fs::write(&svg, chart::svg(chart, SIZE)?)?;
     chart::png(chart, SIZE, &png)?;
-    std::fs::rename(svg, name(".svg"))?;
-    std::fs::rename(png, name(".png"))?;
+    std::fs::rename(svg, crate::files::appended(stem, ".svg"))?;
+    std::fs::rename(png, crate::files::appended(stem, ".png"))?;
     Ok(())
 }
 

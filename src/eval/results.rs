@@ -99,13 +99,8 @@ impl Results {
 
 /// Writes the first line, whole or not at all.
 fn begin(path: &Path, header: &Value) -> std::io::Result<usize> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
     let line = format!("{header}\n");
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(line.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    crate::files::write_whole(path, |temporary| std::fs::write(temporary, &line))?;
     Ok(line.len())
 }
 

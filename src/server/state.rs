@@ -64,7 +64,7 @@ impl Server {
         let metrics = Metrics::default();
         let opened = |session: &mut Session| (Arc::clone(session.prompts()), session.n_ctx(), session.config().clone());
         let (engine, (prompts, n_ctx, config)) = Engine::start(open, opened, &options.limits, metrics.clone())?;
-        let model = config.base.model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let model = crate::files::model_name(&config.base.model);
         let server = Self {
             queue: Arc::clone(engine.queue()),
             prompts,
