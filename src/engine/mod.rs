@@ -1,6 +1,7 @@
 //! llama.cpp behind [`Expert`](crate::Expert).
 
 mod contract;
+pub mod dequantize;
 pub mod gguf;
 pub mod llama;
 pub mod memory;

@@ -1,17 +1,15 @@
 //! A transformer read from a GGUF file, differentiable in its weights or in LoRA adapters on them.
 
-use super::attention::{Attention, Rope, RopeStyle};
+use super::attention::Attention;
 use super::ops;
-use super::{TrainError, one_line};
-use crate::engine::gguf::{GgufFile, Value};
-use candle_core::quantized::gguf_file::Content;
+use super::rope::{Rope, RopeKeys, RopeStyle};
+use super::{TrainError, weights};
+use crate::engine::gguf::{Array, GgufFile};
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +26,8 @@ pub struct Shape {
     pub kv_heads: usize,
     /// Numbers in a head.
     pub head_dim: usize,
+    /// Numbers in an embedding.
+    pub n_embd: usize,
     /// Added to the mean square in every norm.
     pub eps: f32,
     /// Longest sequence the rope tables cover, in tokens.
@@ -96,10 +96,19 @@ pub struct Backbone {
     dropout: Option<RefCell<ChaCha8Rng>>,
 }
 
-/// A hyper-parameter, whatever its integer or float type.
-fn number(file: &GgufFile, name: &str) -> Option<f64> {
+/// A hyper-parameter, whatever its integer or float type; of a list with a number per layer the one that all layers share.
+pub(super) fn number(file: &GgufFile, name: &str) -> Option<f64> {
     let value = file.hparam(name)?;
-    value.as_f64().or_else(|| value.as_u64().map(|v| v as f64))
+    let shared = || {
+        let numbers: Vec<i64> = match value.as_array()? {
+            Array::U32(list) => list.iter().map(|n| i64::from(*n)).collect(),
+            Array::I32(list) => list.iter().map(|n| i64::from(*n)).collect(),
+            _ => return None,
+        };
+        let first = *numbers.first()?;
+        numbers.iter().all(|n| *n == first && first >= 0).then_some(first as f64)
+    };
+    value.as_f64().or_else(|| value.as_u64().map(|v| v as f64)).or_else(shared)
 }
 
 impl Backbone {
@@ -110,41 +119,23 @@ impl Backbone {
     /// [`TrainError::Architecture`] for a graph that is not known here; [`TrainError::File`],
     /// [`TrainError::Io`] and [`TrainError::Gguf`].
     pub fn load(path: &Path, device: &Device, n_ctx: Option<usize>) -> std::result::Result<Self, TrainError> {
-        let bad = |reason: String| TrainError::Gguf { path: path.into(), reason };
         let header = GgufFile::open_model(path)?;
         let shape = Shape::read(&header, n_ctx)?;
-        // candle reads the header once more, because it knows how to dequantise every type.
-        let mut file = BufReader::new(File::open(path).map_err(TrainError::io(path))?);
-        let content = Content::read(&mut file).map_err(|e| bad(format!("candle cannot read it ({})", one_line(&e))))?;
-        let mut weights = BTreeMap::new();
-        for name in content.tensor_infos.keys() {
-            let tensor =
-                content.tensor(&mut file, name, device).map_err(|e| bad(format!("tensor {name}: {}", one_line(&e))))?;
-            weights.insert(name.clone(), tensor.dequantize(device)?);
-        }
-        let rope = Arc::new(shape.rope(&header, weights.get("rope_freqs.weight"))?);
-        let backbone = Self {
+        let weights = weights::read(&header, &shape, device)?;
+        let tensor = |name: &str| weights.get(name)?.flatten_all().ok()?.to_vec1::<f32>().ok();
+        // llama's q and k are permuted by the conversion to GGUF.
+        let style = if shape.arch == "llama" { RopeStyle::Interleaved } else { RopeStyle::Halves };
+        let rope = RopeKeys { file: &header, head_dim: shape.head_dim, tensor: &tensor }.tables(style, shape.n_ctx)?;
+        Ok(Self {
             shape,
             file: Arc::new(header),
             device: device.clone(),
             weights,
             trainable: BTreeMap::new(),
             lora: None,
-            rope,
+            rope: Arc::new(rope),
             dropout: None,
-        };
-        match backbone.missing_tensor() {
-            Some(name) => Err(bad(format!("tensor {name} is missing; a whole model is needed"))),
-            None => Ok(backbone),
-        }
-    }
-
-    fn missing_tensor(&self) -> Option<String> {
-        let per_layer = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up"];
-        let blocks = (0..self.shape.n_layer)
-            .flat_map(|i| per_layer.iter().chain(&["ffn_down"]).map(move |n| format!("blk.{i}.{n}.weight")));
-        let whole = ["token_embd.weight", "output_norm.weight"].map(String::from);
-        whole.into_iter().chain(blocks).find(|name| !self.weights.contains_key(name))
+        })
     }
 
     /// Makes every weight trainable.
@@ -154,7 +145,7 @@ impl Backbone {
     /// A tensor operation that fails for want of memory.
     pub fn train_all(&mut self) -> Result<()> {
         for (name, weight) in &mut self.weights {
-            if name == "rope_freqs.weight" {
+            if name.starts_with("rope_") || name.ends_with(".scale") {
                 continue;
             }
             let var = Var::from_tensor(weight)?;
@@ -175,10 +166,15 @@ impl Backbone {
             for i in 0..self.shape.n_layer {
                 let name = format!("blk.{i}.{target}.weight");
                 let Some(weight) = self.weights.get(&name) else {
-                    let known = "attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down";
-                    return Err(TrainError::Setting(format!("no matrix `{target}` to adapt; known: {known}")));
+                    return Err(TrainError::Setting(format!("--lora-targets: the backbone has no matrix `{target}`")));
                 };
                 let (n_out, n_in) = weight.dims2()?;
+                let most = n_in.max(n_out);
+                if settings.rank > most {
+                    let rank = settings.rank;
+                    let message = format!("--lora-rank {rank} is more than {target} can have; give {most} at most");
+                    return Err(TrainError::Setting(message));
+                }
                 let bound = 1.0 / (n_in as f32).sqrt();
                 let a: Vec<f32> = (0..settings.rank * n_in).map(|_| rng.random_range(-bound..bound)).collect();
                 let a = Tensor::from_vec(a, (settings.rank, n_in), &self.device)?;
@@ -207,19 +203,22 @@ impl Backbone {
         self.dropout = seed.filter(|_| active).map(|s| RefCell::new(ChaCha8Rng::seed_from_u64(s)));
     }
 
-    /// Every weight of the file with training's changes in it, LoRA merged.
+    /// Every weight of the file with training's changes in it, LoRA and the scales of whole matrices merged.
     ///
     /// # Errors
     ///
     /// A tensor operation that fails for want of memory.
     pub fn merged(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut merged = BTreeMap::new();
-        for (name, weight) in &self.weights {
-            let weight = weight.detach();
-            let tensor = match self.adapter(name) {
-                Some((a, b, scale)) => (weight + (b.detach().matmul(&a.detach())? * scale)?)?,
-                None => weight,
-            };
+        for (name, weight) in self.weights.iter().filter(|(name, _)| !name.ends_with(".scale")) {
+            let mut tensor = weight.detach();
+            let scale = name.strip_suffix(".weight").and_then(|matrix| self.weights.get(&format!("{matrix}.scale")));
+            if let Some(scale) = scale {
+                tensor = tensor.broadcast_mul(scale)?;
+            }
+            if let Some((a, b, scale)) = self.adapter(name) {
+                tensor = (tensor + (b.detach().matmul(&a.detach())? * scale)?)?;
+            }
             merged.insert(name.clone(), tensor);
         }
         Ok(merged)
@@ -232,24 +231,30 @@ impl Backbone {
         Some((a, b, f64::from(lora.alpha / lora.rank as f32)))
     }
 
+    /// `(x · Wᵀ) · scale + adapter + bias`, in llama.cpp's order.
     fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let weight_name = format!("{name}.weight");
         let mut y = ops::linear(x, &self.weights[&weight_name])?;
-        if let Some(bias) = self.weights.get(&format!("{name}.bias")) {
-            y = y.broadcast_add(bias)?;
+        if let Some(scale) = self.weights.get(&format!("{name}.scale")) {
+            y = y.broadcast_mul(scale)?;
         }
-        let Some((a, b, scale)) = self.adapter(&weight_name) else { return Ok(y) };
-        let dropped;
-        let x = match (&self.dropout, &self.lora) {
-            (Some(rng), Some(lora)) => {
-                let mut rng = rng.borrow_mut();
-                dropped = ops::dropout(x, lora.dropout, || rng.random())?;
-                &dropped
-            }
-            _ => x,
-        };
-        let delta = ops::linear(&ops::linear(x, a.as_tensor())?, b.as_tensor())?;
-        y + (delta * scale)?
+        if let Some((a, b, scale)) = self.adapter(&weight_name) {
+            let dropped;
+            let x = match (&self.dropout, &self.lora) {
+                (Some(rng), Some(lora)) => {
+                    let mut rng = rng.borrow_mut();
+                    dropped = ops::dropout(x, lora.dropout, || rng.random())?;
+                    &dropped
+                }
+                _ => x,
+            };
+            let delta = ops::linear(&ops::linear(x, a.as_tensor())?, b.as_tensor())?;
+            y = (y + (delta * scale)?)?;
+        }
+        match self.weights.get(&format!("{name}.bias")) {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
     }
 
     fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
@@ -296,7 +301,14 @@ impl Backbone {
 
     fn head(&self, x: &Tensor) -> Result<Tensor> {
         let output = self.weights.get("output.weight").unwrap_or(&self.weights["token_embd.weight"]);
-        ops::linear(&self.norm("output_norm", x)?, output)
+        let mut logits = ops::linear(&self.norm("output_norm", x)?, output)?;
+        if let Some(scale) = self.weights.get("output.scale") {
+            logits = logits.broadcast_mul(scale)?;
+        }
+        match self.weights.get("output.bias") {
+            Some(bias) => logits.broadcast_add(bias),
+            None => Ok(logits),
+        }
     }
 
     /// Logits at `packed.rows`, `[rows, n_vocab]`.
@@ -388,7 +400,12 @@ impl Backbone {
 }
 
 impl Shape {
-    fn read(file: &GgufFile, n_ctx: Option<usize>) -> std::result::Result<Self, TrainError> {
+    /// What a checked header says of the graph; `n_ctx` bounds the length of a sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Architecture`] and [`TrainError::Gguf`].
+    pub fn read(file: &GgufFile, n_ctx: Option<usize>) -> std::result::Result<Self, TrainError> {
         let path = file.path();
         let bad = |reason: String| TrainError::Gguf { path: path.into(), reason };
         let arch = file.architecture().unwrap_or_default().to_string();
@@ -400,6 +417,11 @@ impl Shape {
         let need = |key: &str| {
             get(key).map(|v| v as usize).ok_or_else(|| bad(format!("{arch}.{key} is missing; a whole model is needed")))
         };
+        for key in ["attention.head_count", "attention.head_count_kv"] {
+            if file.hparam(key).is_some() && get(key).is_none() {
+                return Err(bad(format!("{arch}.{key} differs from layer to layer, which cannot be trained")));
+            }
+        }
         let heads = need("attention.head_count")?;
         let n_embd = need("embedding_length")?;
         if heads == 0 || n_embd == 0 {
@@ -412,28 +434,11 @@ impl Shape {
             heads,
             kv_heads: get("attention.head_count_kv").map_or(heads, |v| v as usize).max(1),
             head_dim: get("attention.key_length").map_or(n_embd / heads, |v| v as usize),
+            n_embd,
             eps: get("attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
             n_ctx: n_ctx.map_or(trained, |n| n.min(trained)),
             n_vocab: n_vocab.ok_or_else(|| bad("no tensors; a whole model is needed, not a vocabulary".into()))?,
             arch,
         })
-    }
-
-    fn rope(&self, file: &GgufFile, factors: Option<&Tensor>) -> std::result::Result<Rope, TrainError> {
-        let get = |key: &str| number(file, &format!("rope.{key}"));
-        let scale = match file.hparam("rope.scaling.type").and_then(Value::as_str) {
-            None | Some("none") => 1.0,
-            Some("linear") => 1.0 / get("scaling.factor").unwrap_or(1.0),
-            Some(other) => {
-                let reason =
-                    format!("rope scaling `{other}` cannot be trained; use a model without it, or with `linear`");
-                return Err(TrainError::Gguf { path: file.path().into(), reason });
-            }
-        };
-        let style = if self.arch == "llama" { RopeStyle::Interleaved } else { RopeStyle::Halves };
-        let dim = get("dimension_count").map_or(self.head_dim, |d| d as usize).min(self.head_dim);
-        let factors = factors.map(|f| f.flatten_all()?.to_vec1::<f32>()).transpose()?;
-        let base = get("freq_base").unwrap_or(10_000.0) as f32;
-        Ok(Rope::new(style, dim, base, scale as f32, factors.as_deref(), self.n_ctx))
     }
 }
