@@ -4,87 +4,10 @@
 //! stores the attention matrix: the backward pass computes each row again.
 
 use super::ops::{floats, plain, with_floats};
+use super::rope::Rope;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// How rotary position embedding pairs the numbers of a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Neighbours (2i, 2i + 1): the llama architecture, whose q and k the GGUF conversion permutes.
-    Interleaved,
-    /// Halves (i, i + d/2): the qwen architectures.
-    Halves,
-}
-
-/// Rotation tables for positions `0..n_ctx`.
-#[derive(Debug)]
-pub struct Rope {
-    /// Which numbers form a pair.
-    pub style: RopeStyle,
-    /// Numbers of a head that are rotated; the rest passes through.
-    pub dim: usize,
-    /// Cosines, `[n_ctx, dim / 2]`.
-    cos: Vec<f32>,
-    /// Sines, `[n_ctx, dim / 2]`.
-    sin: Vec<f32>,
-}
-
-impl Rope {
-    /// Tables for `n_ctx` positions; `factors` (one per pair) divide the frequencies, as llama 3.1 wants.
-    pub fn new(style: RopeStyle, dim: usize, base: f32, scale: f32, factors: Option<&[f32]>, n_ctx: usize) -> Self {
-        let half = dim / 2;
-        let (mut cos, mut sin) = (Vec::with_capacity(n_ctx * half), Vec::with_capacity(n_ctx * half));
-        for pos in 0..n_ctx {
-            for i in 0..half {
-                let freq = f64::from(base).powf(-2.0 * i as f64 / dim as f64);
-                let factor = factors.map_or(1.0, |f| f64::from(f[i]));
-                let angle = pos as f64 * f64::from(scale) * freq / factor;
-                cos.push(angle.cos() as f32);
-                sin.push(angle.sin() as f32);
-            }
-        }
-        Self { style, dim, cos, sin }
-    }
-
-    /// Rotates one head in place to position `pos`; `sign` −1 turns it back (the backward pass).
-    fn rotate(&self, head: &mut [f32], pos: usize, sign: f32) {
-        let half = self.dim / 2;
-        let table = pos * half..(pos + 1) * half;
-        for (i, (c, s)) in self.cos[table.clone()].iter().zip(&self.sin[table]).enumerate() {
-            let (a, b) = match self.style {
-                RopeStyle::Interleaved => (2 * i, 2 * i + 1),
-                RopeStyle::Halves => (i, i + half),
-            };
-            let (x, y, s) = (head[a], head[b], s * sign);
-            head[a] = x * c - y * s;
-            head[b] = x * s + y * c;
-        }
-    }
-
-    /// The same rotation of x `[t, heads, d]` with candle's differentiable operations.
-    fn rotate_tensor(&self, x: &Tensor) -> Result<Tensor> {
-        let (t, heads, d) = x.dims3()?;
-        let half = self.dim / 2;
-        let table = |v: &[f32]| Tensor::from_slice(&v[..t * half], (t, 1, half), x.device());
-        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
-        let part = x.narrow(2, 0, self.dim)?;
-        let (a, b) = match self.style {
-            RopeStyle::Halves => (part.narrow(2, 0, half)?, part.narrow(2, half, half)?),
-            RopeStyle::Interleaved => {
-                let pairs = part.reshape((t, heads, half, 2))?;
-                (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?)
-            }
-        };
-        let ra = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-        let rb = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
-        let rotated = match self.style {
-            RopeStyle::Halves => Tensor::cat(&[ra, rb], 2)?,
-            RopeStyle::Interleaved => Tensor::stack(&[ra, rb], 3)?.reshape((t, heads, self.dim))?,
-        };
-        if self.dim == d { Ok(rotated) } else { Tensor::cat(&[rotated, x.narrow(2, self.dim, d - self.dim)?], 2) }
-    }
-}
 
 /// The shape of one attention layer over packed sequences.
 #[derive(Debug, Clone)]

@@ -65,7 +65,27 @@ fn check_heads(file: &GgufFile, n_embd: u64, n_blocks: u64) -> Result<(), Fault>
     if scalar(file, "rope.dimension_count")?.is_some_and(|n| !n.is_multiple_of(2)) {
         return Err(bad(file, "rope.dimension_count", "it must be even".into()));
     }
-    Ok(())
+    check_head_size(file, n_embd / n_head)
+}
+
+/// llama.cpp ends the process where a file asks a graph that rotates whole heads to rotate a part of each.
+fn check_head_size(file: &GgufFile, default: u64) -> Result<(), Fault> {
+    if !matches!(file.architecture(), Some("llama" | "qwen2" | "qwen3")) {
+        return Ok(());
+    }
+    let key_length = scalar(file, "attention.key_length")?.unwrap_or(default);
+    let value_length = scalar(file, "attention.value_length")?.unwrap_or(default);
+    if value_length != key_length {
+        let problem = format!("it is {value_length}, and must be that of the keys, {key_length}");
+        return Err(bad(file, "attention.value_length", problem));
+    }
+    match scalar(file, "rope.dimension_count")? {
+        Some(n) if n != key_length => {
+            let problem = format!("it is {n}, and must be the size of a head, {key_length}");
+            Err(bad(file, "rope.dimension_count", problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_experts(file: &GgufFile) -> Result<(), Fault> {
