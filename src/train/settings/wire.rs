@@ -1,11 +1,7 @@
-//! Everything a training run can be told, from the command line or a YAML recipe, resolved to one checked type.
+//! Settings as a recipe or the command line spells them.
 
-use super::TrainError;
-use super::backbone::LoraSettings;
-use super::objective::Objective;
-use super::optimizer::AdamWSettings;
-use super::schedule::Schedule;
-use serde::{Deserialize, Serialize};
+use crate::train::schedule::Schedule;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 
 /// The name of an objective.
@@ -80,10 +76,10 @@ pub struct Wire {
     /// Margin γ of the arm objective [default: 0]
     #[arg(long, value_name = "X")]
     pub gamma: Option<f64>,
-    /// Share of pairs believed to be labelled wrongly [default: 0]
+    /// Share of pairs believed to be labelled wrongly, for arm and dpo [default: 0]
     #[arg(long, value_name = "X")]
     pub label_smoothing: Option<f64>,
-    /// Use the hinge loss in place of the logistic one
+    /// Use the hinge loss in place of the logistic one, for arm
     #[arg(long)]
     pub hinge: bool,
     /// Train every weight, not a LoRA adapter
@@ -98,8 +94,9 @@ pub struct Wire {
     /// LoRA dropout [default: 0]
     #[arg(long, value_name = "P")]
     pub lora_dropout: Option<f32>,
-    /// Matrices to adapt, from q, k, v, o, gate, up, down [default: q,k,v]
+    /// Matrices to adapt, from q, k, v, o, gate, up, down (or q_proj …), or all-linear [default: q,k,v]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    #[serde(deserialize_with = "list")]
     pub lora_targets: Option<Vec<String>>,
     /// Peak learning rate [default: 5e-4]
     #[arg(long, value_name = "X")]
@@ -218,174 +215,16 @@ impl Wire {
     }
 }
 
-/// A run's settings, complete and checked.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// GGUF model to start from.
-    pub backbone: PathBuf,
-    /// Training data.
-    pub pairs: PathBuf,
-    /// GGUF file to write.
-    pub out: PathBuf,
-    /// Format of `out`.
-    pub out_type: OutType,
-    /// What is minimised.
-    pub objective: Objective,
-    /// Adapters, or `None` to train every weight.
-    pub lora: Option<LoraSettings>,
-    /// The optimiser.
-    pub adamw: AdamWSettings,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// How it falls.
-    pub schedule: Schedule,
-    /// Steps of warm-up; `None` is 100, at most a tenth of the run.
-    pub warmup: Option<usize>,
-    /// Examples per update.
-    pub batch: usize,
-    /// Examples per forward pass.
-    pub micro_batch: usize,
-    /// Passes over the data.
-    pub epochs: usize,
-    /// Most updates.
-    pub max_steps: Option<usize>,
-    /// Gradient norm above which gradients are scaled down; infinite when off.
-    pub max_grad_norm: f64,
-    /// Whether blocks are computed twice to save memory.
-    pub grad_checkpoint: bool,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Longest prompt, in tokens.
-    pub max_prompt: usize,
-    /// Longest example, in tokens.
-    pub max_len: usize,
-    /// What becomes of longer ones.
-    pub overlong: Overlong,
-    /// How prompts are rendered.
-    pub template: String,
-    /// Whether an end-of-sequence token is scored after each response.
-    pub eos: bool,
-    /// Whether malformed lines are left out.
-    pub skip_bad: bool,
-    /// Share of the examples held out.
-    pub held_out: f64,
-    /// Steps between measurements.
-    pub eval_every: usize,
-    /// Steps between checkpoints.
-    pub checkpoint_every: usize,
-    /// Whether to go on from a checkpoint.
-    pub resume: bool,
-    /// CPU threads, or all.
-    pub threads: Option<usize>,
-    /// Device name.
-    pub device: String,
-}
-
-/// GGUF name of a matrix from its short or long name.
-fn matrix_name(short: &str) -> String {
-    match short {
-        "q" | "k" | "v" => format!("attn_{short}"),
-        "o" => "attn_output".into(),
-        "gate" | "up" | "down" => format!("ffn_{short}"),
-        long => long.into(),
+/// A list, or one text with commas: `[q, v]`, `q,v`, `all-linear`.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of names, or one text with commas")]
+    enum Names {
+        List(Vec<String>),
+        Text(String),
     }
-}
-
-impl TryFrom<Wire> for Settings {
-    type Error = TrainError;
-
-    fn try_from(w: Wire) -> Result<Self, TrainError> {
-        let need = |value: Option<PathBuf>, name: &str| {
-            value.ok_or_else(|| TrainError::Setting(format!("--{name} FILE is needed (or `{name}:` in the recipe)")))
-        };
-        let label_smoothing = w.label_smoothing.unwrap_or(0.0);
-        let objective = match w.objective.unwrap_or(ObjectiveName::Arm) {
-            ObjectiveName::Arm => Objective::Arm {
-                beta_r: w.beta.unwrap_or(0.05),
-                gamma: w.gamma.unwrap_or(0.0),
-                label_smoothing,
-                hinge: w.hinge,
-            },
-            ObjectiveName::Dpo => Objective::Dpo { beta: w.beta.unwrap_or(0.1), label_smoothing },
-            ObjectiveName::Sft => Objective::Sft,
-        };
-        let targets = w.lora_targets.clone().unwrap_or_else(|| ["q", "k", "v"].map(String::from).to_vec());
-        let lora = (!w.full).then(|| LoraSettings {
-            rank: w.lora_rank.unwrap_or(8),
-            alpha: w.lora_alpha.unwrap_or(16.0),
-            dropout: w.lora_dropout.unwrap_or(0.0),
-            targets: targets.iter().map(|t| matrix_name(t)).collect(),
-        });
-        let out_type = w.out_type.unwrap_or(if w.full { OutType::F16 } else { OutType::Adapter });
-        let norm = w.max_grad_norm.unwrap_or(1.0);
-        let settings = Self {
-            backbone: need(w.backbone, "backbone")?,
-            pairs: need(w.pairs, "pairs")?,
-            out: need(w.out, "out")?,
-            out_type,
-            objective,
-            lora,
-            adamw: AdamWSettings { weight_decay: w.weight_decay.unwrap_or(0.05), ..AdamWSettings::default() },
-            lr: w.lr.unwrap_or(5e-4),
-            schedule: w.schedule.unwrap_or_default(),
-            warmup: w.warmup,
-            batch: w.batch.unwrap_or(32),
-            micro_batch: w.micro_batch.unwrap_or(8),
-            epochs: w.epochs.unwrap_or(1),
-            max_steps: w.max_steps,
-            max_grad_norm: if norm > 0.0 { norm } else { f64::INFINITY },
-            grad_checkpoint: w.grad_checkpoint,
-            seed: w.seed.unwrap_or(0),
-            max_prompt: w.max_prompt.unwrap_or(512),
-            max_len: w.max_len.unwrap_or(1024),
-            overlong: w.overlong.unwrap_or_default(),
-            template: w.template.unwrap_or_else(|| "auto".into()),
-            eos: !w.no_eos,
-            skip_bad: w.skip_bad,
-            held_out: w.held_out.unwrap_or(0.05),
-            eval_every: w.eval_every.unwrap_or(50),
-            checkpoint_every: w.checkpoint_every.unwrap_or(100),
-            resume: w.resume,
-            threads: w.threads,
-            device: w.device.unwrap_or_else(|| "cpu".into()),
-        };
-        settings.check()?;
-        Ok(settings)
-    }
-}
-
-impl Settings {
-    fn check(&self) -> Result<(), TrainError> {
-        let (smoothing, gamma) = match self.objective {
-            Objective::Arm { label_smoothing, gamma, .. } => (label_smoothing, gamma),
-            Objective::Dpo { label_smoothing, .. } => (label_smoothing, 0.0),
-            Objective::Sft => (0.0, 0.0),
-        };
-        let dropout = self.lora.as_ref().map_or(0.0, |l| f64::from(l.dropout));
-        let rules = [
-            (self.lr.is_finite() && self.lr > 0.0, "--lr must be a positive number"),
-            (self.objective.beta().is_finite() && self.objective.beta() > 0.0, "--beta must be a positive number"),
-            (gamma.is_finite(), "--gamma must be a finite number"),
-            ((0.0..0.5).contains(&smoothing), "--label-smoothing must be at least 0 and less than 0.5"),
-            ((0.0..1.0).contains(&dropout), "--lora-dropout must be at least 0 and less than 1"),
-            ((0.0..0.9).contains(&self.held_out), "--held-out must be at least 0 and less than 0.9"),
-            (self.batch > 0 && self.micro_batch > 0, "--batch and --micro-batch must be at least 1"),
-            (self.epochs > 0, "--epochs must be at least 1"),
-            (
-                self.eval_every > 0 && self.checkpoint_every > 0,
-                "--eval-every and --checkpoint-every must be at least 1",
-            ),
-            (self.max_len >= 2, "--max-len must be at least 2"),
-            (self.threads != Some(0), "--threads must be at least 1"),
-            (self.lora.as_ref().is_none_or(|l| l.rank > 0 && !l.targets.is_empty()), "--lora-rank must be at least 1"),
-            (
-                self.lora.is_some() || self.out_type != OutType::Adapter,
-                "--full trains every weight and cannot be written as an adapter; drop --out-type adapter",
-            ),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, message)) => Err(TrainError::Setting((*message).into())),
-            None => Ok(()),
-        }
-    }
+    Ok(Option::<Names>::deserialize(deserializer)?.map(|names| match names {
+        Names::List(list) => list,
+        Names::Text(text) => text.split(',').map(str::to_owned).collect(),
+    }))
 }
