@@ -52,6 +52,9 @@ pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadat
     metadata.insert("general.file_type".into(), Value::U32(0));
     metadata.extend(about);
     let merged = backbone.merged()?;
+    if out_type == OutType::F16 {
+        check_f16(&merged)?;
+    }
     let file_type = match out_type {
         OutType::F32 | OutType::Adapter => return write_atomically(out, |t| write_gguf(t, &metadata, &merged)),
         OutType::F16 => FileType::F16,
@@ -60,12 +63,24 @@ pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadat
         OutType::Q4KM => FileType::Q4KM,
     };
     write_atomically(out, |temporary| {
-        let full = temporary.with_extension("f32");
-        let written = write_gguf(&full, &metadata, &merged)
-            .and_then(|()| quantize(&full, temporary, file_type).map_err(|e| TrainError::Llama(e.to_string())));
-        let _ = std::fs::remove_file(&full);
-        written
+        // Beside the result, where there is room for it; removed at the end of this block.
+        let full = crate::files::temporary(out).map_err(TrainError::io(out))?;
+        write_gguf(&full, &metadata, &merged)?;
+        quantize(&full, temporary, file_type).map_err(|e| TrainError::Llama(e.to_string()))
     })
+}
+
+/// Refuses numbers that 16 bits cannot hold: they would become infinite in silence.
+fn check_f16(tensors: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
+    const LARGEST: f32 = 65504.0;
+    for (name, tensor) in tensors {
+        let most = tensor.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        if most > LARGEST {
+            let message = format!("{name} holds {most}, more than 16 bits can; pass --out-type f32 or q8_0");
+            return Err(TrainError::Setting(message));
+        }
+    }
+    Ok(())
 }
 
 fn adapter(backbone: &Backbone, path: &Path, about: Metadata) -> Result<(), TrainError> {

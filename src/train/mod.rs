@@ -7,16 +7,22 @@ pub mod attention;
 pub mod backbone;
 pub mod checkpoint;
 pub mod export;
+mod fingerprint;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;
+pub mod outputs;
 pub mod pairs;
+pub mod preview;
 pub mod render;
 pub mod report;
+pub mod rope;
 pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod tokens;
+mod totals;
+mod weights;
 
 pub use backbone::{Backbone, LoraSettings, Packed};
 pub use objective::Objective;
@@ -80,16 +86,18 @@ pub enum TrainError {
     Setting(String),
     /// The loss is no longer a number.
     #[error(
-        "the loss is {loss} at step {step}; lower the learning rate or --max-grad-norm, or look for broken pairs; \
-         the last good checkpoint is {}", checkpoint.display()
+        "the {what} is {value} at step {step}; nothing was written; lower the learning rate or --max-grad-norm, or look for \
+         broken pairs{}", checkpoint_hint(checkpoint.as_deref())
     )]
     NotANumber {
-        /// The loss.
-        loss: f64,
+        /// What was computed.
+        what: &'static str,
+        /// Its value.
+        value: f64,
         /// The step, from 1.
         step: usize,
-        /// Where to resume from.
-        checkpoint: PathBuf,
+        /// The last good checkpoint, if there is one.
+        checkpoint: Option<PathBuf>,
     },
     /// A checkpoint that belongs to another run.
     #[error("{}: {reason}; remove it, or start without --resume", path.display())]
@@ -105,14 +113,25 @@ pub enum TrainError {
     /// llama.cpp refused.
     #[error("{0}")]
     Llama(String),
-    /// Ctrl-C; a checkpoint was written.
-    #[error("interrupted at step {step}; continue with --resume (checkpoint {})", checkpoint.display())]
+    /// Ctrl-C; a checkpoint and the result so far were written.
+    #[error(
+        "interrupted at step {step} of {total}; {} holds what was learned so far; continue with --resume (checkpoint {})",
+        out.display(), checkpoint.display()
+    )]
     Interrupted {
         /// Steps done.
         step: usize,
+        /// Steps of the whole run.
+        total: usize,
+        /// The adapter or model.
+        out: PathBuf,
         /// The checkpoint.
         checkpoint: PathBuf,
     },
+}
+
+fn checkpoint_hint(checkpoint: Option<&std::path::Path>) -> String {
+    checkpoint.map_or_else(String::new, |path| format!("; the last good checkpoint is {}", path.display()))
 }
 
 /// What a candle error says, without the backtrace that it adds where backtraces are on.
@@ -128,30 +147,29 @@ impl TrainError {
     }
 }
 
-/// Writes a file whole or not at all: a temporary neighbour is filled, synced and renamed over it.
+/// Writes a file whole or not at all.
 ///
 /// # Errors
 ///
 /// [`TrainError::Io`], and whatever `fill` returns.
-pub fn write_atomically(
+pub(crate) fn write_atomically(
     path: &std::path::Path,
     fill: impl FnOnce(&std::path::Path) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
-    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
+    /// A system error gets the path of the file that was to be written.
+    enum Failure {
+        System(std::io::Error),
+        Train(TrainError),
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp{}", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let filled = fill(&temporary).and_then(|()| {
-        let file = std::fs::File::open(&temporary).map_err(TrainError::io(&temporary))?;
-        file.sync_all().map_err(TrainError::io(&temporary))?;
-        std::fs::rename(&temporary, path).map_err(TrainError::io(path))
-    });
-    if filled.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+    impl From<std::io::Error> for Failure {
+        fn from(e: std::io::Error) -> Self {
+            Self::System(e)
+        }
     }
-    filled
+    crate::files::write_whole(path, |temporary| fill(temporary).map_err(Failure::Train)).map_err(|e| match e {
+        Failure::System(e) => TrainError::io(path)(e),
+        Failure::Train(e) => e,
+    })
 }
 
 #[cfg(test)]

@@ -53,9 +53,13 @@ pub struct PairLoss {
 }
 
 impl PairLoss {
-    /// Whether the model prefers the chosen response.
-    pub fn correct(&self) -> bool {
-        self.margin > 0.0
+    /// 1 where the model prefers the chosen response, ½ where it does not tell the two apart, 0 otherwise.
+    pub fn outcome(&self) -> f64 {
+        match self.margin {
+            margin if margin > 0.0 => 1.0,
+            0.0 => 0.5,
+            _ => 0.0,
+        }
     }
 }
 

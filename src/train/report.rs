@@ -1,6 +1,7 @@
 //! What a run shows: a progress bar, a JSONL log and, at the end, an SVG of the curves.
 
 use super::TrainError;
+use super::outputs::Outputs;
 use crate::chart::{self, ChartError, Draw, owned};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::coord::Shift;
@@ -8,7 +9,7 @@ use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One line of the log: the means over the examples of one update.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -43,17 +44,18 @@ pub struct Report {
     bar: ProgressBar,
     log: File,
     path: PathBuf,
+    curves: PathBuf,
     records: Vec<Record>,
 }
 
 impl Report {
-    /// Opens the log beside `out`. A resumed run keeps the lines up to `done` steps.
+    /// Opens the log of a run. A resumed one keeps the lines up to `done` steps.
     ///
     /// # Errors
     ///
     /// [`TrainError::Io`] when the log cannot be written.
-    pub fn start(out: &Path, done: usize, total: usize) -> Result<Self, TrainError> {
-        let path = out.with_extension("log.jsonl");
+    pub fn start(files: &Outputs, done: usize, total: usize) -> Result<Self, TrainError> {
+        let path = files.log.clone();
         let old = if done > 0 { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
         let records: Vec<Record> =
             old.lines().filter_map(|l| serde_json::from_str::<Record>(l).ok()).filter(|r| r.step <= done).collect();
@@ -67,7 +69,7 @@ impl Report {
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg} · {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.reset_eta();
-        Ok(Self { bar, log, path, records })
+        Ok(Self { bar, log, path, curves: files.curves.clone(), records })
     }
 
     /// Shows and logs one update.
@@ -93,17 +95,16 @@ impl Report {
         Ok(())
     }
 
-    /// Removes the bar and draws loss and accuracy over the steps beside `out`.
+    /// Removes the bar and draws loss and accuracy over the steps.
     ///
     /// # Errors
     ///
     /// [`TrainError::Io`] when the drawing cannot be written.
-    pub fn finish(self, out: &Path) -> Result<(), TrainError> {
+    pub fn finish(self) -> Result<(), TrainError> {
         self.bar.finish_and_clear();
-        let path = out.with_extension("svg");
         let drawn = chart::svg(&Curves(&self.records), (900, 600))
             .map_err(|e| TrainError::Setting(format!("the curves cannot be drawn: {e}")))?;
-        super::write_atomically(&path, |t| std::fs::write(t, drawn).map_err(TrainError::io(t)))
+        super::write_atomically(&self.curves, |t| std::fs::write(t, drawn).map_err(TrainError::io(t)))
     }
 }
 

@@ -2,23 +2,25 @@
 
 use super::TrainError;
 use super::backbone::{Backbone, Packed};
-use super::checkpoint;
 use super::export::{self, Metadata};
-use super::objective::{Objective, PairLogProbs};
+use super::objective::Objective;
 use super::optimizer::{AdamW, gradient_norm};
+use super::outputs::Outputs;
 use super::pairs::{self, Counts, Example};
 use super::render;
 use super::report::{Record, Report};
 use super::settings::Settings;
 use super::tokens::{self, vocab_hash};
+use super::totals::{Totals, pack};
+use super::{checkpoint, fingerprint};
 use crate::chat::ChatTemplate;
-use crate::engine::gguf::Value;
+use crate::engine::gguf::{GgufFile, Value};
+use crate::engine::llama::Vocab;
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -75,6 +77,25 @@ pub fn device(name: &str) -> Result<Device, TrainError> {
     }
 }
 
+/// The data of a run, in the backbone's tokens.
+pub(super) struct Data {
+    pub examples: Vec<Example>,
+    pub counts: Counts,
+    pub template: ChatTemplate,
+    pub vocab: Vocab,
+}
+
+impl Data {
+    /// Reads the data as the settings say, for a backbone and sequences of `n_ctx` tokens at most.
+    pub fn read(settings: &Settings, backbone: &GgufFile, n_ctx: usize) -> Result<Self, TrainError> {
+        let vocab = tokens::vocabulary(&settings.backbone)?;
+        let own = backbone.chat_template().map(ChatTemplate::of_model);
+        let template = render::template(&settings.template, own)?;
+        let (examples, counts) = pairs::load(settings, &vocab, &template, n_ctx)?;
+        Ok(Self { examples, counts, template, vocab })
+    }
+}
+
 struct Run<'a> {
     settings: &'a Settings,
     stop: &'a AtomicBool,
@@ -86,40 +107,28 @@ struct Run<'a> {
     held_out: Vec<Example>,
     counts: Counts,
     adam: AdamW,
-    checkpoint: PathBuf,
+    files: Outputs,
+    /// Whether the checkpoint on disk is one of this run.
+    saved: bool,
     fingerprint: String,
-}
-
-/// Sums over some examples.
-#[derive(Debug, Default, Clone, Copy)]
-struct Totals {
-    loss: f64,
-    margin: f64,
-    correct: f64,
-    /// Examples, or scored tokens for sft.
-    weight: f64,
 }
 
 impl<'a> Run<'a> {
     fn prepare(settings: &'a Settings, stop: &'a AtomicBool) -> Result<Self, TrainError> {
+        let files = Outputs::of(&settings.out);
+        files.check(settings)?;
         let device = device(&settings.device)?;
         let mut backbone = Backbone::load(&settings.backbone, &device, Some(settings.max_len))?;
-        let vocab = tokens::vocabulary(&settings.backbone)?;
-        let own = backbone.file.chat_template().map(ChatTemplate::of_model);
-        let template = render::template(&settings.template, own)?;
-        let (mut examples, counts) = pairs::load(settings, &vocab, &template, backbone.shape.n_ctx)?;
-        let fingerprint = fingerprint(settings, &examples, &backbone);
+        let Data { mut examples, counts, template, .. } = Data::read(settings, &backbone.file, backbone.shape.n_ctx)?;
+        let fingerprint = fingerprint::of(settings, &examples, &backbone)?;
         examples.shuffle(&mut ChaCha8Rng::seed_from_u64(settings.seed));
-        let n_held_out = (examples.len() as f64 * settings.held_out).round() as usize;
-        let train = examples.split_off(n_held_out.min(examples.len() - 1));
+        let train = examples.split_off(settings.n_held_out(examples.len()));
         let reference = backbone.clone();
         match &settings.lora {
             Some(lora) => backbone.train_lora(lora.clone(), settings.seed)?,
             None => backbone.train_all()?,
         }
         let adam = AdamW::new(backbone.trainable(), settings.adamw)?;
-        let mut checkpoint = settings.out.clone().into_os_string();
-        checkpoint.push(".checkpoint");
         Ok(Self {
             settings,
             stop,
@@ -130,21 +139,24 @@ impl<'a> Run<'a> {
             held_out: examples,
             counts,
             adam,
-            checkpoint: checkpoint.into(),
+            files,
+            saved: false,
             fingerprint,
         })
     }
 
     fn go(mut self) -> Result<Outcome, TrainError> {
         let s = self.settings;
-        if s.resume && self.checkpoint.exists() {
-            let device = self.backbone.device.clone();
-            checkpoint::load(&self.checkpoint, self.backbone.trainable(), &mut self.adam, &self.fingerprint, &device)?;
-        }
+        self.resume()?;
         let per_epoch = self.train.len().div_ceil(s.batch);
-        let total = (per_epoch * s.epochs).min(s.max_steps.unwrap_or(usize::MAX));
+        let total = s.steps(self.train.len());
         let warmup = s.warmup.unwrap_or_else(|| 100.min(total / 10));
-        let mut report = Report::start(&s.out, self.adam.step, total)?;
+        if warmup > total {
+            tracing::warn!(
+                "--warmup {warmup} is more than the run's {total} steps: the learning rate never reaches --lr"
+            );
+        }
+        let mut report = Report::start(&self.files, self.adam.step, total)?;
         let (mut n_tokens, mut seconds) = (0, 0.0);
         let mut order = (usize::MAX, Vec::new());
         while self.adam.step < total {
@@ -154,7 +166,7 @@ impl<'a> Run<'a> {
                 order = (epoch, self.order(epoch));
             }
             let first = step % per_epoch * s.batch;
-            let batch: Vec<usize> = order.1[first..(first + s.batch).min(order.1.len())].to_vec();
+            let batch: Vec<usize> = order.1[first..first.saturating_add(s.batch).min(order.1.len())].to_vec();
             let started = Instant::now();
             let lr = s.lr * s.schedule.factor(step, warmup, total);
             let (totals, norm) = self.update(&batch, step, lr)?;
@@ -171,7 +183,7 @@ impl<'a> Run<'a> {
             self.checkpoint_if_due(step + 1, total)?;
         }
         let held_out = self.evaluate()?;
-        report.finish(&s.out)?;
+        self.check_numbers(held_out.loss())?;
         let outcome = Outcome {
             out: s.out.clone(),
             steps: self.adam.step,
@@ -183,20 +195,67 @@ impl<'a> Run<'a> {
             n_tokens,
             tokens_per_s: if seconds > 0.0 { n_tokens as f64 / seconds } else { 0.0 },
         };
-        export::export(&self.backbone, s.out_type, &s.out, self.about(&outcome))?;
-        let _ = std::fs::remove_file(&self.checkpoint);
+        export::export(&self.backbone, s.out_type, &s.out, self.about(&held_out))?;
+        report.finish()?;
+        let _ = std::fs::remove_file(&self.files.checkpoint);
         Ok(outcome)
     }
 
-    fn checkpoint_if_due(&self, done: usize, total: usize) -> Result<(), TrainError> {
-        let stopping = self.stop.load(Ordering::Relaxed);
-        if done < total && (stopping || done.is_multiple_of(self.settings.checkpoint_every)) {
-            checkpoint::save(&self.checkpoint, self.backbone.trainable(), &self.adam, &self.fingerprint)?;
+    /// Goes on from the checkpoint, where that is wanted and there is one.
+    fn resume(&mut self) -> Result<(), TrainError> {
+        let path = &self.files.checkpoint;
+        if !path.exists() {
+            return Ok(());
         }
-        if stopping && done < total {
-            return Err(TrainError::Interrupted { step: done, checkpoint: self.checkpoint.clone() });
+        if !self.settings.resume {
+            tracing::warn!(
+                "{} is left of an earlier run and will be replaced; --resume goes on from it",
+                path.display()
+            );
+            return Ok(());
         }
+        let device = self.backbone.device.clone();
+        checkpoint::load(path, self.backbone.trainable(), &mut self.adam, &self.fingerprint, &device)?;
+        self.saved = true;
         Ok(())
+    }
+
+    /// Saves the state when it is time, and ends the run with its result so far after Ctrl-C.
+    fn checkpoint_if_due(&mut self, done: usize, total: usize) -> Result<(), TrainError> {
+        let stopping = self.stop.load(Ordering::Relaxed);
+        if done == total || !(stopping || done.is_multiple_of(self.settings.checkpoint_every)) {
+            return Ok(());
+        }
+        self.check_numbers(None)?;
+        checkpoint::save(&self.files.checkpoint, self.backbone.trainable(), &self.adam, &self.fingerprint)?;
+        self.saved = true;
+        if !stopping {
+            return Ok(());
+        }
+        let (out, checkpoint) = (self.files.out.clone(), self.files.checkpoint.clone());
+        export::export(&self.backbone, self.settings.out_type, &out, self.about(&Totals::default()))?;
+        Err(TrainError::Interrupted { step: done, total, out, checkpoint })
+    }
+
+    /// Refuses to write weights that give no numbers: the last update may have spoilt them, and no later loss would show it.
+    fn check_numbers(&mut self, held_out_loss: Option<f64>) -> Result<(), TrainError> {
+        let step = self.adam.step;
+        for var in self.backbone.trainable().values() {
+            let sum = f64::from(var.as_tensor().detach().abs()?.sum_all()?.to_scalar::<f32>()?);
+            if !sum.is_finite() {
+                return Err(self.not_a_number("sum of a trained matrix", sum, step));
+            }
+        }
+        let loss = match held_out_loss {
+            Some(loss) => loss,
+            None => self.measure(&self.train[..1])?.loss().unwrap_or(0.0),
+        };
+        if loss.is_finite() { Ok(()) } else { Err(self.not_a_number("loss after the update", loss, step)) }
+    }
+
+    fn not_a_number(&self, what: &'static str, value: f64, step: usize) -> TrainError {
+        let checkpoint = self.saved.then(|| self.files.checkpoint.clone());
+        TrainError::NotANumber { what, value, step, checkpoint }
     }
 
     /// The order of the training examples in an epoch; follows from seed and epoch alone.
@@ -241,9 +300,11 @@ impl<'a> Run<'a> {
             }
         }
         let norm = gradient_norm(&grads)?;
-        if !(totals.loss.is_finite() && norm.is_finite()) {
-            let checkpoint = self.checkpoint.clone();
-            return Err(TrainError::NotANumber { loss: totals.loss / totals.weight, step: step + 1, checkpoint });
+        if !totals.loss.is_finite() {
+            return Err(self.not_a_number("loss", totals.loss / totals.weight, step + 1));
+        }
+        if !norm.is_finite() {
+            return Err(self.not_a_number("gradient's norm", norm, step + 1));
         }
         let scale = (self.settings.max_grad_norm / norm.max(1e-12)).min(1.0);
         self.adam.update(self.backbone.trainable(), &grads, lr, scale)?;
@@ -257,23 +318,31 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Loss and accuracy on the held-out examples.
-    fn evaluate(&mut self) -> Result<Totals, TrainError> {
-        self.backbone.set_dropout_seed(None);
+    /// Loss and accuracy on the held-out examples; of none after Ctrl-C, which must not wait for them.
+    fn evaluate(&self) -> Result<Totals, TrainError> {
+        self.measure(&self.held_out)
+    }
+
+    fn measure(&self, examples: &[Example]) -> Result<Totals, TrainError> {
         let mut totals = Totals::default();
-        let mut sorted: Vec<&Example> = self.held_out.iter().collect();
+        let mut sorted: Vec<&Example> = examples.iter().collect();
         sorted.sort_by_key(|e| e.n_tokens());
+        let mut still = self.backbone.clone();
+        still.set_dropout_seed(None);
         for micro in sorted.chunks(self.settings.micro_batch) {
+            if examples.len() > 1 && self.stop.load(Ordering::Relaxed) {
+                return Ok(Totals::default());
+            }
             let packed = pack(micro.iter().copied());
             let reference = self.reference_logprobs(&packed)?;
-            let values = self.backbone.logprobs(&packed)?.detach().to_vec1::<f32>()?;
+            let values = still.logprobs(&packed)?.detach().to_vec1::<f32>()?;
             totals.add(self.settings.objective, &packed, &values, reference.as_deref(), 1.0);
         }
         Ok(totals)
     }
 
     /// What the written file says of its making.
-    fn about(&self, outcome: &Outcome) -> Metadata {
+    fn about(&self, held_out: &Totals) -> Metadata {
         let s = self.settings;
         let string = |v: String| Value::String(v);
         let file_name = |p: &std::path::Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -288,6 +357,7 @@ impl<'a> Run<'a> {
             ("genarm.data.examples", Value::U32(self.train.len() as u32)),
             ("genarm.data.held_out", Value::U32(self.held_out.len() as u32)),
             ("genarm.seed", Value::U64(s.seed)),
+            ("genarm.steps", Value::U64(self.adam.step as u64)),
         ]
         .map(|(k, v)| (k.to_string(), v))
         .into();
@@ -301,102 +371,12 @@ impl<'a> Run<'a> {
         if matches!(s.objective, Objective::Arm { .. }) {
             about.insert("genarm.suggested_weight".into(), Value::F32(1.0));
         }
-        if let Some(accuracy) = outcome.held_out_accuracy {
+        if let Some(accuracy) = held_out.accuracy(s.objective) {
             about.insert("genarm.held_out.accuracy".into(), Value::F32(accuracy as f32));
         }
-        if let Some(loss) = outcome.held_out_loss {
+        if let Some(loss) = held_out.loss() {
             about.insert("genarm.held_out.loss".into(), Value::F32(loss as f32));
         }
         about
     }
-}
-
-impl Totals {
-    /// Adds the packed examples and returns ∂(mean loss)/∂(log-probability) of each scored token.
-    fn add(
-        &mut self,
-        objective: Objective,
-        packed: &Packed,
-        values: &[f32],
-        reference: Option<&[f32]>,
-        weight: f64,
-    ) -> Vec<f32> {
-        let sums = |values: &[f32]| -> Vec<f64> {
-            let mut rest = values;
-            packed
-                .scored
-                .iter()
-                .map(|n| {
-                    let (head, tail) = rest.split_at(*n);
-                    rest = tail;
-                    head.iter().map(|v| f64::from(*v)).sum()
-                })
-                .collect()
-        };
-        if objective == Objective::Sft {
-            self.loss -= values.iter().map(|v| f64::from(*v)).sum::<f64>();
-            self.weight += values.len() as f64;
-            return vec![(-1.0 / weight) as f32; values.len()];
-        }
-        let (policy, reference) = (sums(values), reference.map(sums));
-        let mut coefficients = Vec::with_capacity(values.len());
-        for i in (0..policy.len()).step_by(2) {
-            let of = |sums: &Option<Vec<f64>>, i: usize| sums.as_ref().map_or(0.0, |s| s[i]);
-            let loss = objective.pair(PairLogProbs {
-                chosen: policy[i],
-                rejected: policy[i + 1],
-                reference_chosen: of(&reference, i),
-                reference_rejected: of(&reference, i + 1),
-            });
-            self.loss += loss.loss;
-            self.margin += loss.margin;
-            self.correct += f64::from(u8::from(loss.correct()));
-            self.weight += 1.0;
-            let d = (loss.d_chosen / weight) as f32;
-            coefficients.extend(std::iter::repeat_n(d, packed.scored[i]));
-            coefficients.extend(std::iter::repeat_n(-d, packed.scored[i + 1]));
-        }
-        coefficients
-    }
-
-    fn loss(&self) -> Option<f64> {
-        (self.weight > 0.0).then(|| self.loss / self.weight)
-    }
-
-    fn accuracy(&self, objective: Objective) -> Option<f64> {
-        (self.weight > 0.0 && objective != Objective::Sft).then(|| self.correct / self.weight)
-    }
-
-    fn record(&self, objective: Objective) -> Record {
-        let margin = (objective != Objective::Sft).then(|| self.margin / self.weight);
-        Record { loss: self.loss / self.weight, accuracy: self.accuracy(objective), margin, ..Record::default() }
-    }
-}
-
-/// Lays examples one after another; a pair takes two sequences, chosen first.
-fn pack<'a>(examples: impl Iterator<Item = &'a Example>) -> Packed {
-    let mut packed = Packed::default();
-    for e in examples {
-        packed.push(&[e.prompt.as_slice(), &e.chosen].concat(), e.prompt.len());
-        if !e.rejected.is_empty() {
-            packed.push(&[e.prompt.as_slice(), &e.rejected].concat(), e.prompt.len());
-        }
-    }
-    packed
-}
-
-/// Names everything that the weights of a step depend on, so that a checkpoint of another run is refused.
-fn fingerprint(s: &Settings, examples: &[Example], backbone: &Backbone) -> String {
-    let mut hasher = DefaultHasher::new();
-    let settings = (s.objective, &s.lora, s.lr, s.schedule, s.warmup, s.adamw, s.max_grad_norm);
-    format!(
-        "{settings:?} {:?} {:?}",
-        (s.batch, s.micro_batch, s.epochs, s.max_steps, s.seed, s.held_out),
-        backbone.shape
-    )
-    .hash(&mut hasher);
-    for e in examples {
-        (&e.prompt, &e.chosen, &e.rejected).hash(&mut hasher);
-    }
-    format!("{:016x}", hasher.finish())
 }
