@@ -1,11 +1,14 @@
 //! `genarm train`
 
 use crate::train::settings::{Settings, Wire};
-use crate::train::{TrainError, train};
+use crate::train::{TrainError, preview, train};
 use anyhow::Context;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use super::generate::print;
+use super::load::colours;
 
 /// Train an autoregressive reward model from preference pairs
 ///
@@ -15,6 +18,9 @@ pub struct Args {
     /// YAML file with any of the options below, `-` written as `_`; its paths are relative to it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
+    /// Print the first examples as they are read, with their tokens and which of them are scored; train and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     settings: Wire,
 }
@@ -26,30 +32,45 @@ pub struct Args {
 /// A bad recipe, and whatever training meets.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let recipe = args.recipe.as_deref().map(read_recipe).transpose()?.unwrap_or_default();
-    let settings = Settings::try_from(args.settings.or(recipe))?;
+    let mut wire = args.settings.or(recipe);
+    if args.dry_run {
+        // Nothing is written, so nothing need be named.
+        wire.out = wire.out.or_else(|| Some("arm.gguf".into()));
+    }
+    let settings = Settings { recipe: args.recipe, ..Settings::try_from(wire)? };
+    if args.dry_run {
+        let coloured = colours(&std::io::stdout()) && std::env::var("TERM").is_ok_and(|term| term != "dumb");
+        return print(&preview::preview(&settings, coloured)?);
+    }
     let stop = Arc::new(AtomicBool::new(false));
-    // The second Ctrl-C ends the process at once.
-    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, Arc::clone(&stop))?;
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stop))?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second signal ends the process at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
     match train(&settings, &stop) {
-        Ok(outcome) => {
-            println!("{}", serde_json::to_string_pretty(&outcome)?);
-            Ok(())
-        }
+        Ok(outcome) => print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?)),
         Err(e @ TrainError::Interrupted { .. }) => {
             eprintln!("{e}");
-            std::process::exit(130)
+            Err(super::Interrupted.into())
         }
         Err(e) => Err(e.into()),
     }
 }
 
-fn read_recipe(path: &std::path::Path) -> anyhow::Result<Wire> {
+fn read_recipe(path: &Path) -> anyhow::Result<Wire> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let mut wire: Wire = serde_saphyr::from_str(&text).with_context(|| path.display().to_string())?;
-    let folder = path.parent().unwrap_or(std::path::Path::new(""));
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut wire: Wire = serde_saphyr::from_str(text).with_context(|| path.display().to_string())?;
+    let folder = path.parent().unwrap_or(Path::new(""));
     for file in [&mut wire.backbone, &mut wire.pairs, &mut wire.out].into_iter().flatten() {
         *file = folder.join(&*file);
+    }
+    // A template is a name, or a file beside the recipe.
+    if let Some(template) = &mut wire.template
+        && folder.join(&*template).is_file()
+    {
+        *template = folder.join(&*template).to_string_lossy().into_owned();
     }
     Ok(wire)
 }
