@@ -1,7 +1,7 @@
 //! `genarm accuracy`
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,13 +9,14 @@ use serde_json::json;
 
 use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, progress};
-use super::measure::{beta_r, need_arms, provenance, table, write_whole};
+use super::measure::{beta_r, guard, need_arms, provenance, table, write_whole};
 use crate::config::Config;
 use crate::eval::accuracy::{Bucket, PairScore, Reliability, accuracy, by_length, reliability};
 use crate::eval::plots::{ReliabilityChart, write};
 use crate::eval::score::log_prob_of;
 use crate::eval::stats::Share;
-use crate::expert::{Expert, Token};
+use crate::expert::{Expert, ExpertError, Token};
+use crate::files::appended;
 use crate::session::{Prompts, Session};
 use crate::train::pairs::{self, Counts, Example};
 use crate::train::render;
@@ -68,31 +69,74 @@ struct Row {
     reliability: Option<Reliability>,
 }
 
-/// Measures and prints.
+impl Row {
+    fn of(scored: &Scored, beta: Option<f64>) -> Self {
+        let pairs = &scored.pairs;
+        Self {
+            name: scored.name.clone(),
+            counts: scored.counts.clone(),
+            by_sum: accuracy(pairs, false),
+            by_mean: accuracy(pairs, true),
+            by_length: by_length(pairs, false),
+            reliability: beta.map(|beta| reliability(pairs, beta)),
+        }
+    }
+}
+
+/// What one model says of the pairs.
+struct Scored {
+    name: String,
+    pairs: Vec<PairScore>,
+    counts: Counts,
+    /// Ctrl-C came before the last pair.
+    stopped: bool,
+}
+
+/// Measures and prints. After Ctrl-C that is what was scored until then.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve()?;
     need_arms(&config)?;
-    let about = provenance(
+    let mut about = provenance(
         "accuracy",
         &[&config],
         json!({"pairs": args.pairs, "eos": !args.no_eos, "template": args.template}),
     )?;
+    let charts = [".svg", ".png"].map(|ending| Some(appended(args.plot.as_deref()?, ending)));
+    let [svg, png] = charts.each_ref().map(Option::as_deref);
+    let mut inputs = vec![("the pairs", args.pairs.as_path())];
+    inputs.extend(Some(("the template", Path::new(&args.template))).filter(|(_, path)| path.is_file()));
+    guard(&[("--out", args.out.as_deref()), ("--plot", svg), ("--plot", png)], &inputs, &[&config])?;
     catch_interrupts()?;
     let mut session = open(config.clone())?;
-    let (mut rows, mut scores) = (Vec::new(), Vec::new());
+    let (mut rows, mut scores, mut stopped) = (Vec::new(), Vec::new(), false);
     for model in 0..=config.arms.len() {
-        let (name, pairs, counts) = score_model(&mut session, &config, model, &args)?;
+        let scored = score_model(&mut session, &config, model, &args)?;
         let beta = model.checked_sub(1).and_then(|arm| beta_r(&config.arms[arm]));
-        rows.push(Row {
-            counts,
-            by_sum: accuracy(&pairs, false),
-            by_mean: accuracy(&pairs, true),
-            by_length: by_length(&pairs, false),
-            reliability: beta.map(|beta| reliability(&pairs, beta)),
-            name: name.clone(),
-        });
-        scores.push((name, pairs));
+        stopped = scored.stopped;
+        if stopped {
+            let (n, all) = (scored.pairs.len(), scored.counts.used);
+            eprintln!("interrupted: {n} of {all} pairs scored with {}; what is known so far:", scored.name);
+        }
+        if !scored.pairs.is_empty() {
+            rows.push(Row::of(&scored, beta));
+            scores.push((scored.name, scored.pairs));
+        }
+        if stopped {
+            break;
+        }
     }
+    about["interrupted"] = stopped.into();
+    show(&args, &about, &rows, &scores)?;
+    if stopped { Err(super::Interrupted.into()) } else { Ok(()) }
+}
+
+/// Writes and prints what was measured.
+fn show(
+    args: &Args,
+    about: &serde_json::Value,
+    rows: &[Row],
+    scores: &[(String, Vec<PairScore>)],
+) -> anyhow::Result<()> {
     if let Some(path) = &args.out {
         let line = |(name, pairs): &(String, Vec<PairScore>)| {
             let one = |(i, pair): (usize, &PairScore)| {
@@ -111,29 +155,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&json!({"about": about, "models": rows}))?));
     }
-    print(&text(&rows))
+    print(&text(rows))
 }
 
 /// Scores all pairs under the base (0) or an ARM (from 1), each in its own words.
-fn score_model(
-    session: &mut Session,
-    config: &Config,
-    model: usize,
-    args: &Args,
-) -> anyhow::Result<(String, Vec<PairScore>, Counts)> {
+fn score_model(session: &mut Session, config: &Config, model: usize, args: &Args) -> anyhow::Result<Scored> {
     let hook = session.hook().clone();
     let prompts = Arc::clone(session.prompts());
     match model.checked_sub(1) {
         None => {
             let (examples, counts) = examples(config, &prompts, model, session.base().n_ctx(), args)?;
-            Ok(("base".into(), score_pairs("base", session.base(), &examples)?, counts))
+            score_pairs("base", session.base(), &examples, counts)
         }
         Some(i) => {
             let arm = &config.arms[i];
             hook.with_guide(|guide| {
                 let expert = guide.arms()[i].expert();
                 let (examples, counts) = examples(config, &prompts, model, expert.n_ctx(), args)?;
-                Ok((arm.name.clone(), score_pairs(&arm.name, expert, &examples)?, counts))
+                score_pairs(&arm.name, expert, &examples, counts)
             })
         }
     }
@@ -163,30 +202,44 @@ fn examples(
     Ok(pairs::load(&settings, prompts.vocab(), &template, n_ctx)?)
 }
 
-fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example]) -> anyhow::Result<Vec<PairScore>> {
+fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example], counts: Counts) -> anyhow::Result<Scored> {
     let bar = progress(&format!("scoring with {name}"), examples.len() as u64);
-    let tokens = |ids: &[u32]| ids.iter().map(|id| *id as Token).collect::<Vec<_>>();
-    let mut scores = Vec::with_capacity(examples.len());
-    for example in examples {
-        let prompt = tokens(&example.prompt);
-        let (chosen, rejected) = (tokens(&example.chosen), tokens(&example.rejected));
-        scores.push(PairScore {
-            chosen: log_prob_of(expert, &prompt, &chosen)?,
-            rejected: log_prob_of(expert, &prompt, &rejected)?,
-            n_chosen: chosen.len(),
-            n_rejected: rejected.len(),
-        });
+    let mut scored =
+        Scored { name: name.to_owned(), pairs: Vec::with_capacity(examples.len()), counts, stopped: false };
+    for (i, example) in examples.iter().enumerate() {
+        match score_pair(expert, example) {
+            Ok(pair) if pair.chosen.is_nan() || pair.rejected.is_nan() => {
+                anyhow::bail!("{name} gives no number for pair {}: its weights are damaged, or its file is", i + 1)
+            }
+            Ok(pair) => scored.pairs.push(pair),
+            Err(ExpertError::Interrupted) => {
+                scored.stopped = true;
+                break;
+            }
+            Err(e) => return Err(e.into()),
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(scores)
+    Ok(scored)
+}
+
+fn score_pair(expert: &mut dyn Expert, example: &Example) -> Result<PairScore, ExpertError> {
+    let tokens = |ids: &[u32]| ids.iter().map(|id| *id as Token).collect::<Vec<_>>();
+    let (prompt, chosen, rejected) = (tokens(&example.prompt), tokens(&example.chosen), tokens(&example.rejected));
+    Ok(PairScore {
+        chosen: log_prob_of(expert, &prompt, &chosen)?,
+        rejected: log_prob_of(expert, &prompt, &rejected)?,
+        n_chosen: chosen.len(),
+        n_rejected: rejected.len(),
+    })
 }
 
 fn text(rows: &[Row]) -> String {
     let row = |row: &Row| {
         let error =
             row.reliability.as_ref().map_or("–".into(), |r| format!("{:.3} (β_r {})", r.error, r.beta as f32));
-        vec![row.name.clone(), row.counts.used.to_string(), row.by_sum.to_string(), row.by_mean.to_string(), error]
+        vec![row.name.clone(), row.by_sum.n.to_string(), row.by_sum.to_string(), row.by_mean.to_string(), error]
     };
     let header = ["model", "pairs", "accuracy [95 %]", "per token [95 %]", "calibration error"];
     let mut out = table(&header, rows.iter().map(row).collect());
@@ -215,4 +268,62 @@ fn text(rows: &[Row]) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TableExpert;
+
+    /// An expert of three tokens that is stopped, or gives no numbers, after some calls.
+    struct Spoilt {
+        inner: TableExpert,
+        good_calls: usize,
+        stopped: bool,
+    }
+
+    impl Expert for Spoilt {
+        fn n_vocab(&self) -> usize {
+            self.inner.n_vocab()
+        }
+
+        fn n_ctx(&self) -> usize {
+            self.inner.n_ctx()
+        }
+
+        fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError> {
+            match self.good_calls.checked_sub(1) {
+                Some(left) => self.good_calls = left,
+                None if self.stopped => return Err(ExpertError::Interrupted),
+                None => self.inner = TableExpert::new(3, 100, |_, logits| logits.fill(f32::NAN)),
+            }
+            self.inner.advance(history, k)
+        }
+
+        fn n_decoded(&self) -> u64 {
+            self.inner.n_decoded()
+        }
+    }
+
+    fn score(good_calls: usize, stopped: bool) -> anyhow::Result<Scored> {
+        let inner = TableExpert::new(3, 100, |_, logits| logits.copy_from_slice(&[0.0, 1.0, 2.0]));
+        let mut expert = Spoilt { inner, good_calls, stopped };
+        let examples = vec![Example { prompt: vec![0], chosen: vec![2], rejected: vec![1] }; 4];
+        score_pairs("kind", &mut expert, &examples, Counts::default())
+    }
+
+    #[test]
+    fn what_was_scored_before_ctrl_c_is_kept() {
+        let scored = score(5, true).unwrap();
+        assert_eq!((scored.pairs.len(), scored.stopped), (2, true), "two calls for a pair");
+        assert_eq!(Row::of(&scored, Some(1.0)).by_sum.n, 2);
+        let whole = score(8, true).unwrap();
+        assert_eq!((whole.pairs.len(), whole.stopped), (4, false));
+    }
+
+    #[test]
+    fn a_model_that_gives_no_numbers_is_named() {
+        let message = score(2, false).err().unwrap().to_string();
+        assert!(message.contains("kind gives no number for pair 2"), "{message}");
+    }
 }

@@ -26,10 +26,11 @@ impl PairScore {
 
     /// 1 where the pair is ranked rightly, ½ where the responses tie, 0 otherwise.
     pub fn outcome(&self, per_token: bool) -> f64 {
-        match self.margin(per_token).total_cmp(&0.0) {
-            std::cmp::Ordering::Greater => 1.0,
-            // −0 sorts below 0.
-            _ if self.margin(per_token) == 0.0 => 0.5,
+        match self.margin(per_token) {
+            margin if margin > 0.0 => 1.0,
+            0.0 => 0.5,
+            // Both responses are impossible: −∞ less −∞ is no number.
+            _ if self.chosen == self.rejected => 0.5,
             _ => 0.0,
         }
     }
@@ -130,6 +131,8 @@ mod tests {
     fn ties_count_half() {
         let pairs = [pair(-1.0, -1.0, 1, 1), pair(-1.0, -2.0, 1, 1)];
         assert_eq!(accuracy(&pairs, false).share, 0.75);
+        let impossible = pair(f64::NEG_INFINITY, f64::NEG_INFINITY, 1, 1);
+        assert_eq!((impossible.outcome(false), pair(f64::NAN, -1.0, 1, 1).outcome(false)), (0.5, 0.0));
     }
 
     #[test]
