@@ -168,6 +168,11 @@ impl Backbone {
                 let Some(weight) = self.weights.get(&name) else {
                     return Err(TrainError::Setting(format!("--lora-targets: the backbone has no matrix `{target}`")));
                 };
+                if target.starts_with("ffn_") && self.weights.contains_key(&format!("blk.{i}.{target}.scale")) {
+                    // llama.cpp scales the adapter's part of some of these too.
+                    let message = format!("--lora-targets: {target} has a scale of its own and cannot be adapted");
+                    return Err(TrainError::Setting(message));
+                }
                 let (n_out, n_in) = weight.dims2()?;
                 let most = n_in.max(n_out);
                 if settings.rank > most {

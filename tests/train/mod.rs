@@ -1,5 +1,8 @@
 //! `genarm train` as a process: killed without warning, interrupted by Ctrl-C, and fed bad input.
 
+mod preview;
+
+use genarm::engine::gguf::GgufFile;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -61,7 +64,7 @@ fn a_run_killed_without_warning_resumes_to_the_same_bytes() {
 
 #[test]
 #[cfg(unix)]
-fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
+fn ctrl_c_leaves_a_checkpoint_and_an_adapter_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let child = started(folder.path(), "arm.gguf");
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
@@ -71,6 +74,8 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("continue with --resume"), "{message}");
     assert!(folder.path().join("arm.gguf.checkpoint").exists());
+    let adapter = GgufFile::open_adapter(folder.path().join("arm.gguf")).expect("what was learned so far");
+    assert!(adapter.u64("genarm.steps").is_some_and(|n| n >= 2));
 }
 
 #[test]
@@ -87,4 +92,79 @@ fn a_malformed_line_is_reported_with_file_and_line() {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && message.contains("bad.jsonl:31: not JSON"), "{message}");
     assert!(!folder.path().join("arm.gguf").exists());
+}
+
+/// Runs `genarm train` on the small model with these arguments, and returns what it says on stderr; it must fail.
+fn refusal(arguments: &[&str]) -> String {
+    let backbone = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/small.gguf");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_genarm"));
+    let output = command.arg("train").arg("--backbone").arg(backbone).args(arguments).output().expect("genarm runs");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{arguments:?} must be refused");
+    assert!(!message.contains("panicked") && message.trim().lines().count() == 1, "{arguments:?}: {message}");
+    message
+}
+
+#[test]
+fn a_recipe_is_never_written_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!("backbone: {}/models/small.gguf\npairs: pairs.jsonl\n", env!("CARGO_MANIFEST_DIR"));
+    let recipe = folder.path().join("recipe.yaml");
+    fs::write(&recipe, format!("\u{feff}{text}")).expect("a file");
+    pairs(folder.path());
+    let name = recipe.to_str().expect("a name");
+    for out in [name, &format!("{}/./recipe.yaml", folder.path().display())] {
+        let message = refusal(&["--recipe", name, "--out", out]);
+        assert!(message.contains("over the recipe"), "{message}");
+    }
+    assert!(fs::read_to_string(&recipe).expect("the recipe").ends_with(&text));
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_in_one_line_that_names_the_flag() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pairs = pairs(folder.path());
+    let out = folder.path().join("arm.gguf");
+    let files = ["--pairs", pairs.to_str().expect("a name"), "--out", out.to_str().expect("a name")];
+    for (flag, values) in [
+        ("--lr", &["nan", "inf", "0", "-1"][..]),
+        ("--beta", &["nan", "0", "1e300"]),
+        ("--gamma", &["nan", "-inf"]),
+        ("--label-smoothing", &["nan", "0.5", "1"]),
+        ("--weight-decay", &["nan", "-1"]),
+        ("--max-grad-norm", &["nan", "-1"]),
+        ("--lora-alpha", &["nan", "0", "1e39"]),
+        ("--lora-dropout", &["nan", "1"]),
+        ("--held-out", &["nan", "1", "-0.1"]),
+        ("--lora-rank", &["0", "1000000000000"]),
+        ("--batch", &["0"]),
+        ("--micro-batch", &["0"]),
+        ("--epochs", &["0"]),
+        ("--max-steps", &["0"]),
+        ("--max-prompt", &["0"]),
+        ("--max-len", &["0", "1"]),
+        ("--threads", &["0", "1000000"]),
+        ("--eval-every", &["0"]),
+        ("--checkpoint-every", &["0"]),
+        ("--lora-targets", &["", "lm_head", "q,,v"]),
+    ] {
+        for value in values {
+            let argument = format!("{flag}={value}");
+            let message = refusal(&[&files[..], &[&argument]].concat());
+            assert!(message.contains(flag), "{argument}: {message}");
+        }
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn the_largest_values_train_like_large_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let most = usize::MAX.to_string();
+    let mut command = train(folder.path(), "arm.gguf");
+    for flag in ["--micro-batch", "--eval-every", "--max-prompt", "--max-len"] {
+        command.args([flag, &most]);
+    }
+    finish(command.args(["--max-steps", "2", "--seed", &u64::MAX.to_string(), "--warmup", &most]));
+    assert!(folder.path().join("arm.gguf").exists());
 }

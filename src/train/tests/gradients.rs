@@ -1,10 +1,11 @@
 //! Gradients against candle's own operations, finite differences and gradient checkpointing.
 
 use super::*;
-use crate::train::attention::{Attention, Rope, RopeStyle};
+use crate::train::attention::Attention;
 use crate::train::backbone::LoraSettings;
 use crate::train::objective::{Objective, PairLogProbs};
 use crate::train::ops;
+use crate::train::rope::{Rope, RopeScaling, RopeStyle};
 use candle_core::{D, Result, Var};
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ fn fused_operations_agree_with_candles_differentiable_ones() {
 #[test]
 fn fused_attention_agrees_with_candles_differentiable_operations() {
     for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
-        let rope = Arc::new(Rope::new(style, 4, 100.0, 1.0, None, 8));
+        // Turned and stretched: the backward pass must undo both.
+        let rope = Arc::new(Rope::new(style, 4, 100.0, &RopeScaling::yarn(0.25, 4, 100.0, 4), 8));
         let a = Attention { heads: 4, kv_heads: 2, head_dim: 6, rope, seq_lens: Arc::new(vec![5, 1, 3]) };
         let (q, k, v) = (random(&[9, 24], 1), random(&[9, 12], 2), random(&[9, 12], 3));
         let vars = [&q, &k, &v];

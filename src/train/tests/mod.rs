@@ -1,16 +1,22 @@
 //! Tests against llama.cpp and against interrupted runs.
 
+mod cases;
 mod data;
+mod files;
 mod forward;
 mod gradients;
+mod rope;
 mod runs;
+mod settings;
 mod tokens;
+mod weights;
 
 use super::Backbone;
 use super::backbone::Packed;
-use super::export::{Metadata, write_gguf};
+use super::export::Metadata;
 use super::settings::{Settings, Wire};
-use crate::engine::gguf::Value;
+use crate::engine::dequantize::tests::quantized;
+use crate::engine::gguf::{GgufWriter, TensorType, Value};
 use crate::engine::llama::backend;
 use candle_core::{Device, Tensor};
 use llama_cpp_2::context::params::{KvCacheType, LlamaContextParams};
@@ -70,65 +76,129 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 /// A model of random weights with the small llama's vocabulary.
 fn random_model(path: &Path, arch: &str) {
-    let base = Backbone::load(&small_llama(), &Device::Cpu, None).unwrap();
-    let (d, ff, heads, kv, head_dim, n_vocab) =
-        (64, 96, 4, 2, if arch == "qwen3" { 32 } else { 16 }, base.shape.n_vocab);
-    let mut metadata: Metadata =
-        base.file.metadata().iter().filter(|(k, _)| k.starts_with("tokenizer.")).cloned().collect();
-    metadata.insert("general.architecture".into(), Value::String(arch.into()));
-    let numbers = [
-        ("context_length", 128),
-        ("embedding_length", d),
-        ("block_count", 2),
-        ("feed_forward_length", ff),
-        ("attention.head_count", heads),
-        ("attention.head_count_kv", kv),
-        ("attention.key_length", head_dim),
-        ("attention.value_length", head_dim),
-        ("rope.dimension_count", head_dim),
-    ];
-    for (key, value) in numbers {
-        metadata.insert(format!("{arch}.{key}"), Value::U32(value as u32));
+    RandomModel::new(arch).write(path);
+}
+
+/// A model of random weights, and what a test wants to be different in it.
+struct RandomModel {
+    arch: String,
+    /// Numbers in an embedding; a head has a quarter of them, qwen3's half.
+    width: usize,
+    /// More keys of the architecture, in place of those of that name.
+    keys: Vec<(&'static str, Value)>,
+    /// More tensors, or others of that name.
+    tensors: Vec<(&'static str, Vec<f32>)>,
+    /// The type of every matrix in the blocks.
+    ty: TensorType,
+}
+
+impl RandomModel {
+    fn new(arch: &str) -> Self {
+        Self { arch: arch.into(), width: 64, keys: Vec::new(), tensors: Vec::new(), ty: TensorType::F32 }
     }
-    metadata.insert(format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(1e-6));
-    metadata.insert(format!("{arch}.rope.freq_base"), Value::F32(1e6));
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut random = |shape: &[usize], around: f32| {
-        let n = shape.iter().product();
-        let values: Vec<f32> = (0..n).map(|_| around + rng.random_range(-0.2..0.2)).collect();
-        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-    };
-    let mut tensors = BTreeMap::new();
-    tensors.insert("token_embd.weight".to_string(), random(&[n_vocab, d], 0.0));
-    tensors.insert("output.weight".to_string(), random(&[n_vocab, d], 0.0));
-    tensors.insert("output_norm.weight".to_string(), random(&[d], 1.0));
-    for i in 0..2 {
-        let (q, k) = (heads * head_dim, kv * head_dim);
-        for (name, rows, columns) in [
-            ("attn_q", q, d),
-            ("attn_k", k, d),
-            ("attn_v", k, d),
-            ("attn_output", d, q),
-            ("ffn_gate", ff, d),
-            ("ffn_up", ff, d),
-            ("ffn_down", d, ff),
-        ] {
-            tensors.insert(format!("blk.{i}.{name}.weight"), random(&[rows, columns], 0.0));
+
+    fn with(arch: &str, keys: &[(&'static str, Value)]) -> Self {
+        Self { keys: keys.to_vec(), ..Self::new(arch) }
+    }
+
+    fn head_dim(&self) -> usize {
+        self.width / if self.arch == "qwen3" { 2 } else { 4 }
+    }
+
+    fn metadata(&self, base: &Backbone) -> Metadata {
+        let mut metadata: Metadata =
+            base.file.metadata().iter().filter(|(k, _)| k.starts_with("tokenizer.")).cloned().collect();
+        let arch = &self.arch;
+        metadata.insert("general.architecture".into(), Value::String(arch.clone()));
+        let numbers = [
+            ("context_length", 128),
+            ("embedding_length", self.width),
+            ("block_count", 2),
+            ("feed_forward_length", self.width * 2),
+            ("attention.head_count", 4),
+            ("attention.head_count_kv", 2),
+            ("attention.key_length", self.head_dim()),
+            ("attention.value_length", self.head_dim()),
+            ("rope.dimension_count", self.head_dim()),
+        ];
+        for (key, value) in numbers {
+            metadata.insert(format!("{arch}.{key}"), Value::U32(value as u32));
         }
-        for name in ["attn_norm", "ffn_norm"] {
-            tensors.insert(format!("blk.{i}.{name}.weight"), random(&[d], 1.0));
+        metadata.insert(format!("{arch}.attention.layer_norm_rms_epsilon"), Value::F32(1e-6));
+        metadata.insert(format!("{arch}.rope.freq_base"), Value::F32(1e6));
+        for (key, value) in &self.keys {
+            metadata.insert(format!("{arch}.{key}"), value.clone());
         }
-        if arch == "qwen2" {
-            for (name, n) in [("attn_q", q), ("attn_k", k), ("attn_v", k)] {
-                tensors.insert(format!("blk.{i}.{name}.bias"), random(&[n], 0.0));
+        metadata
+    }
+
+    fn tensors(&self, n_vocab: usize) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut tensors = BTreeMap::new();
+        let mut add = |name: String, shape: &[usize], around: f32| {
+            // Wide models sum more numbers.
+            let reach = 1.6 / (self.width as f32).sqrt();
+            let values = (0..shape.iter().product()).map(|_| around + rng.random_range(-reach..reach)).collect();
+            tensors.insert(name, (shape.to_vec(), values));
+        };
+        let (d, ff, q, k) = (self.width, self.width * 2, 4 * self.head_dim(), 2 * self.head_dim());
+        add("token_embd.weight".into(), &[n_vocab, d], 0.0);
+        add("output.weight".into(), &[n_vocab, d], 0.0);
+        add("output_norm.weight".into(), &[d], 1.0);
+        for i in 0..2 {
+            for (name, rows, columns) in [
+                ("attn_q", q, d),
+                ("attn_k", k, d),
+                ("attn_v", k, d),
+                ("attn_output", d, q),
+                ("ffn_gate", ff, d),
+                ("ffn_up", ff, d),
+                ("ffn_down", d, ff),
+            ] {
+                add(format!("blk.{i}.{name}.weight"), &[rows, columns], 0.0);
+            }
+            for name in ["attn_norm", "ffn_norm"] {
+                add(format!("blk.{i}.{name}.weight"), &[d], 1.0);
+            }
+            let biases: &[(&str, usize)] = match self.arch.as_str() {
+                "qwen2" => &[("attn_q.bias", q), ("attn_k.bias", k), ("attn_v.bias", k)],
+                "qwen3" => &[("attn_q_norm.weight", self.head_dim()), ("attn_k_norm.weight", self.head_dim())],
+                _ => &[],
+            };
+            for (name, n) in biases {
+                add(format!("blk.{i}.{name}"), &[*n], f32::from(u8::from(name.ends_with("weight"))));
             }
         }
-        if arch == "qwen3" {
-            tensors.insert(format!("blk.{i}.attn_q_norm.weight"), random(&[head_dim], 1.0));
-            tensors.insert(format!("blk.{i}.attn_k_norm.weight"), random(&[head_dim], 1.0));
+        for (name, values) in &self.tensors {
+            tensors.insert((*name).into(), (vec![values.len()], values.clone()));
         }
+        tensors
     }
-    write_gguf(path, &metadata, &tensors).unwrap();
+
+    fn write(&self, path: &Path) {
+        let base = Backbone::load(&small_llama(), &Device::Cpu, None).unwrap();
+        let tensors = self.tensors(base.shape.n_vocab);
+        let mut writer = GgufWriter::new(path);
+        for (key, value) in self.metadata(&base) {
+            writer = writer.meta(&key, value);
+        }
+        for (name, (shape, values)) in &tensors {
+            let dims: Vec<u64> = shape.iter().rev().map(|n| *n as u64).collect();
+            let whole = || writer_bytes(values);
+            let quantised =
+                (name.starts_with("blk.") && shape.len() == 2).then(|| quantized(self.ty, values, shape[1]));
+            let (ty, bytes) = match quantised.flatten() {
+                Some(bytes) => (self.ty, bytes),
+                None => (TensorType::F32, whole()),
+            };
+            writer = writer.tensor(name, &dims, ty, bytes);
+        }
+        writer.finish().unwrap();
+    }
+}
+
+fn writer_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// Forty pairs that tell happy from sad words.

@@ -28,7 +28,7 @@ fn a_resumed_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
         let folder = tempfile::tempdir().unwrap();
         let wire = |out: &str| Wire {
             full,
-            lora_dropout: Some(0.1),
+            lora_dropout: (!full).then_some(0.1),
             checkpoint_every: Some(5),
             resume: true,
             out_type: full.then_some(OutType::F32),
@@ -111,6 +111,7 @@ fn dpo_and_sft_train_too() {
     assert!(dpo.held_out_accuracy.unwrap() > 0.5, "{dpo:?}");
     let sft = |steps| Wire {
         objective: Some(ObjectiveName::Sft),
+        beta: None,
         max_steps: Some(steps),
         ..quick(folder.path(), "sft.gguf")
     };
