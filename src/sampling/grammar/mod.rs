@@ -219,8 +219,8 @@ impl Grammar {
         self.check()?;
         (self.is_masked, self.is_fresh) = (false, false);
         let is_taken = match &mut self.matcher {
-            // After its end nothing comes.
-            Matcher::Gbnf(_) if self.compiled.vocabulary.is_end(token) => true,
+            // The end leads nowhere: a text that is continued behind it may end again.
+            _ if self.compiled.vocabulary.is_end(token) => true,
             Matcher::Gbnf(matcher) => matcher.accept(token).is_ok(),
             Matcher::Schema(matcher) => matcher.accept(token),
         };

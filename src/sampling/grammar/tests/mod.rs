@@ -84,6 +84,20 @@ fn the_mask_and_the_single_question_agree_at_every_place_of_a_text() {
 }
 
 #[test]
+fn a_text_that_is_continued_behind_its_end_may_end_again() {
+    for compiled in [
+        compile_gbnf("root ::= \"12\"").expect("a grammar"),
+        compile_schema(&serde_json::json!({"const": 12}), true).expect("a schema"),
+    ] {
+        let mut grammar = Grammar::new(compiled);
+        for token in [49, 50, END, END, END] {
+            assert_eq!(grammar.allows(token), Ok(true));
+            assert_eq!(grammar.accept(token), Ok(()));
+        }
+    }
+}
+
+#[test]
 fn a_reset_begins_a_text_anew() {
     for compiled in [
         compile_gbnf("root ::= \"ab\"").expect("a grammar"),
