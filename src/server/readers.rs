@@ -10,9 +10,9 @@ use super::state::Server;
 use crate::engine::llama::{Bound, bounded};
 
 /// Requests whose prompts are read at once. Each is bounded by the context.
-const N_PROMPTS: usize = 4;
+const N_PROMPTS: usize = 16;
 /// Requests for tokens themselves that are answered at once: these are bounded by nothing but the body of a request.
-const N_TOOLS: usize = 2;
+const N_TOOLS: usize = 4;
 /// Grammars that are compiled at once: the other processors stay with the texts.
 const N_GRAMMARS: usize = 2;
 

@@ -68,6 +68,11 @@ const RUNS: [&str; 16] =
 const MIXED: &str = "Hello world, hello  hello! It's 1234567 o'clock.\n\nDon't\tworry:\r\n  aaaa AAAA aAaA == ==== \u{a0}x 一二三、四。\
                      e\u{301}e\u{301} 😀😀 <|end|>hello<s> ##h## (a) [b] a b c d\n\n\n\nword word\nWord  \n x1 22 333 4444 ...\n";
 
+/// The same in which no token is named, so that it is cut by words only. llama.cpp compiles its regular expressions anew for each
+/// stretch between named tokens.
+const PLAIN: &str = "Hello world, hello  hello! It's 1234567 o'clock.\n\nDon't\tworry:\r\n  aaaa AAAA aAaA == ==== \u{a0}x 一二三、四。\
+                     e\u{301}e\u{301} 😀😀 (a) [b] a b c d\n\n\n\nword word\nWord  \n x1 22 333 4444 ...\n";
+
 /// What llama.cpp itself makes of a text, on a stack that is large enough.
 fn expected(path: &Path, texts: &[String]) -> Vec<[Vec<i32>; 2]> {
     let read = || {
@@ -90,7 +95,7 @@ fn read(vocab: &Vocab, text: &str) -> [Vec<i32>; 2] {
 
 /// Texts that are short, and texts that are cut: of runs, of words, and of runs between words.
 fn texts() -> Vec<String> {
-    let mut texts = vec![String::new(), " ".into(), "a".into(), MIXED.into(), MIXED.repeat(80)];
+    let mut texts = vec![String::new(), " ".into(), "a".into(), MIXED.into(), MIXED.repeat(8), PLAIN.repeat(120)];
     for run in RUNS {
         texts.push(run.repeat(3));
         texts.push(run.repeat(600 / run.len()));

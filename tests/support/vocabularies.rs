@@ -54,11 +54,11 @@ fn byte_characters() -> Vec<char> {
 }
 
 /// Writes a model with a byte-level vocabulary under this pre-tokenizer. It has two control tokens, `<s>` and `<|end|>`, and two that
-/// a user has defined, `##` and two line breaks.
+/// a user has defined, `##` and `@@`.
 pub fn bpe_model(path: &Path, pre: &str) {
     let mut tokens: Vec<(String, i32)> = byte_characters().into_iter().map(|c| (c.into(), NORMAL)).collect();
     tokens.extend(MERGES.iter().map(|merge| (merge.replace(' ', ""), NORMAL)));
-    tokens.extend([("<s>", CONTROL), ("<|end|>", CONTROL), ("##", USER_DEFINED), ("\n\n", USER_DEFINED)].map(own));
+    tokens.extend([("<s>", CONTROL), ("<|end|>", CONTROL), ("##", USER_DEFINED), ("@@", USER_DEFINED)].map(own));
     write(path, "gpt2", &[("pre", pre.into()), ("merges", strings(MERGES.iter().map(ToString::to_string)))], tokens);
 }
 
