@@ -35,7 +35,7 @@ fn the_first_examples_are_shown_with_their_tokens_and_what_is_scored() {
     assert!(text.contains("30 used") && text.contains("held out") && text.contains("steps"), "{text}");
     assert_eq!(text.matches("\nexample ").count(), 3, "{text}");
     assert_eq!(text.matches("prompt: ").count(), 3, "{text}");
-    assert!(text.contains("│ Tom was\n") && text.contains("│  happy."), "{text}");
+    assert!(text.contains("Tom was\n") && text.contains("│  happy."), "{text}");
     let tokens = |heading: &str| {
         let after = text.split_once(heading).expect(heading).1;
         after.lines().skip(1).find(|line| !line.contains('│')).expect("tokens").trim().to_owned()
@@ -74,8 +74,8 @@ fn the_case_files_give_the_right_prompts() {
     let hh = ["--template", "hh"];
     assert_eq!(examples(&show("hhmsg.jsonl", &hh)), examples(&show("hhtext.jsonl", &hh)));
     assert!(show("uf.jsonl", &hh).contains("8 used"));
-    assert!(show("orca.jsonl", &hh).contains("│ s\n"));
-    assert!(show("sysfield.jsonl", &hh).contains("│ You are a pirate.\n"));
-    assert!(show("bom.jsonl", &[]).contains("│ Tom went to the park.\n"));
+    assert!(show("orca.jsonl", &hh).contains("s\n    │ \n    │ Human: q0\n"));
+    assert!(show("sysfield.jsonl", &hh).contains("You are a pirate.\n"));
+    assert!(show("bom.jsonl", &[]).contains("Tom went to the park.\n"));
     assert!(show("three.jsonl", &[]).contains("3 used"));
 }
