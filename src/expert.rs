@@ -37,32 +37,28 @@ pub trait Expert {
     /// at all when the same rows are asked for again.
     fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError>;
 
-    /// Announces that [`advance`](Self::advance) follows with the same arguments.
+    /// Announces that [`advance`](Self::advance) follows with the same arguments. Decodes nothing.
     ///
-    /// Experts that share a batch are decoded together when the first of them is asked for its rows. A request that cannot be
-    /// served is not taken up here; `advance` answers it with the error. Others need not do anything.
-    fn prepare(&mut self, history: &[Token], k: usize) {
-        let _ = (history, k);
-    }
+    /// Experts that share a batch decode together when the first of them is asked for its rows. A request that cannot be
+    /// served is dropped here; `advance` answers it with the error.
+    fn prepare(&mut self, history: &[Token], k: usize);
+
+    /// Starts to decode what was announced, if that goes on beside the calling thread, as on a GPU. Returns whether it does: then
+    /// there is time to read something else meanwhile.
+    fn start(&mut self) -> bool;
 
     /// Tokens at the beginning of `history` that are in memory already, so that [`advance`](Self::advance) need not decode them.
-    ///
-    /// An expert that reads for nothing has all of them there: its prompts are never read in chunks.
-    fn n_cached(&self, history: &[Token]) -> usize {
-        history.len()
-    }
+    fn n_cached(&self, history: &[Token]) -> usize;
 
     /// Decodes what was announced with [`prepare`](Self::prepare), and hands over nothing yet.
     ///
     /// # Errors
     ///
     /// As [`advance`](Self::advance).
-    fn read(&mut self) -> Result<(), ExpertError> {
-        Ok(())
-    }
+    fn read(&mut self) -> Result<(), ExpertError>;
 
     /// Drops all that the sequence holds, so that what follows does not depend, by a rounding, on what was read before.
-    fn forget(&mut self) {}
+    fn forget(&mut self);
 
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;

@@ -102,6 +102,23 @@ impl Expert for Kept<'_> {
         self.store.prepare(self.expert, history, k);
     }
 
+    fn start(&mut self) -> bool {
+        self.expert.start()
+    }
+
+    fn n_cached(&self, history: &[Token]) -> usize {
+        self.expert.n_cached(history)
+    }
+
+    fn read(&mut self) -> Result<(), ExpertError> {
+        self.expert.read()
+    }
+
+    fn forget(&mut self) {
+        *self.store = RowStore::default();
+        self.expert.forget();
+    }
+
     fn n_decoded(&self) -> u64 {
         self.expert.n_decoded()
     }

@@ -103,6 +103,10 @@ impl Expert for TableExpert {
         }
     }
 
+    fn start(&mut self) -> bool {
+        false
+    }
+
     fn n_cached(&self, history: &[Token]) -> usize {
         common_prefix(history, &self.cached)
     }

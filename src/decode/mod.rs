@@ -1,51 +1,32 @@
-//! Decoding loops, over [`Expert`](crate::Expert)s and a [`Chain`] alone: they run in tests without a GGUF.
+//! The decoding loop, over [`Expert`](crate::Expert)s and a [`GuidedChain`] alone: it runs in tests without a GGUF.
 
 pub mod accept;
 pub mod controller;
 mod distribution;
 pub mod draft;
-mod plain;
 mod prefill;
-mod speculate;
+mod speculator;
+mod step;
 mod stop;
+mod stream;
 mod text;
 
 pub use distribution::Distribution;
-pub use plain::{DecodeError, Finish, Flow, Generated, Step, Text, generate};
-pub use speculate::{DrafterCount, Policy, Speculation, Speculator, speculate};
+pub use speculator::{DrafterCount, Policy, Speculation, Speculator};
+pub use step::{generate, read_rows};
 pub use stop::{Settled, StopStrings};
-pub use text::TextStream;
+pub use stream::TextStream;
+pub use text::{DecodeError, Finish, Flow, Generated, Step, Text};
 
 use crate::expert::{ExpertError, Token, check_finite};
 use crate::guidance::GuideError;
 
-/// What stands between the base's logits and the next token: guidance, truncation, the draw.
+/// What turns a row of logits into the next token: guidance by the ARMs, truncation, the draw.
 ///
-/// It learns the text through [`accept`](Self::accept), as a llama.cpp sampler does.
+/// It follows the text through [`accept`](Self::accept), as a llama.cpp sampler does.
 pub trait Chain {
-    /// Is told the next token of the text; `generated` is false for the prompt's.
+    /// Takes the next token of the text; `generated` is false for the prompt's.
     fn accept(&mut self, token: Token, generated: bool);
-
-    /// Announces that the base is about to be asked for its last `k` rows after `history`: what shares a batch with it reads along.
-    fn prepare(&mut self, history: &[Token], k: usize) {
-        let _ = (history, k);
-    }
-
-    /// Announces up to `max` tokens of what takes part in the next draw and lacks more than that of `history`. False where
-    /// nothing lacks more.
-    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
-        let _ = (history, max);
-        false
-    }
-
-    /// Decodes what was announced.
-    ///
-    /// # Errors
-    ///
-    /// [`ChainFault::Guide`].
-    fn read(&mut self) -> Result<(), ChainFault> {
-        Ok(())
-    }
 
     /// Draws the next token from the base's raw logits. May be called again at the same position.
     ///
@@ -53,15 +34,13 @@ pub trait Chain {
     ///
     /// [`ChainFault`].
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault>;
-}
 
-/// A chain that says with which probabilities it would draw: what [speculation](speculate) verifies a draft against.
-pub trait TargetChain: Chain {
-    /// The distribution p that [`sample`](Chain::sample) draws from at this position, after the whole chain.
+    /// The distribution p that [`sample`](Self::sample) draws from at this position, after the whole chain: drafts are judged
+    /// against it.
     ///
     /// # Errors
     ///
-    /// As [`sample`](Chain::sample).
+    /// As [`sample`](Self::sample).
     fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault>;
 
     /// A distribution q to draft from: the same truncation, without guidance and without what depends on the text (penalties,
@@ -71,6 +50,26 @@ pub trait TargetChain: Chain {
     ///
     /// [`ChainFault::NoCandidate`].
     fn draft_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault>;
+}
+
+/// The ARMs behind a chain: models that must be brought to the text as the base is. Nothing here draws a token.
+pub trait Guided {
+    /// Announces that the base is about to be asked for its last `k` rows after `history`: ARMs that share a batch with it read
+    /// along.
+    fn prepare(&mut self, history: &[Token], k: usize);
+
+    /// Starts what was announced and computes beside this thread, on a device.
+    fn start(&mut self);
+
+    /// Announces up to `max` tokens to each ARM of the next draw that lacks more than that of `history`. False where none does.
+    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool;
+
+    /// Decodes what was announced.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainFault::Guide`].
+    fn read(&mut self) -> Result<(), ChainFault>;
 
     /// Brings the ARMs to `history` with its last `k` rows in one batch; what is asked at these positions then decodes nothing.
     /// `rows` are the base's, `k × n_vocab`.
@@ -78,37 +77,30 @@ pub trait TargetChain: Chain {
     /// # Errors
     ///
     /// Where the text must end: an ARM is full or interrupted.
-    fn verify(&mut self, history: &[Token], rows: &[f32], k: usize) -> Result<(), ChainFault> {
-        let _ = (history, rows, k);
-        Ok(())
-    }
+    fn verify(&mut self, history: &[Token], rows: &[f32], k: usize) -> Result<(), ChainFault>;
 
     /// Tokens by which a history of `len` tokens may grow before an ARM is full.
-    fn room(&mut self, len: usize) -> usize {
-        let _ = len;
-        usize::MAX
-    }
+    fn room(&mut self, len: usize) -> usize;
 
     /// Adds the ARMs' weighted logits after `history` to one row.
     ///
     /// # Errors
     ///
     /// When an ARM fails.
-    fn guide(&mut self, history: &[Token], logits: &mut [f32]) -> Result<(), ChainFault> {
-        let _ = (history, logits);
-        Ok(())
-    }
+    fn guide(&mut self, history: &[Token], logits: &mut [f32]) -> Result<(), ChainFault>;
 
     /// Shows `each` the raw row of the ARM at `index` after `history`.
     ///
     /// # Errors
     ///
     /// When the ARM fails, or where there is none ([`ChainFault::NoCandidate`]).
-    fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
-        let _ = (index, history, each);
-        Err(ChainFault::NoCandidate)
-    }
+    fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault>;
 }
+
+/// What the decoding loop works with.
+pub trait GuidedChain: Chain + Guided {}
+
+impl<T: Chain + Guided> GuidedChain for T {}
 
 /// Why no token was drawn.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -136,7 +128,7 @@ pub enum ChainFault {
     Draft(ExpertError),
 }
 
-/// A chain that takes the likeliest token: for tests and examples.
+/// A chain without ARMs that takes the likeliest token: for tests and examples.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Greedy;
 
@@ -148,9 +140,7 @@ impl Chain for Greedy {
         let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a)));
         best.map(|id| id as Token).ok_or(ChainFault::NoCandidate)
     }
-}
 
-impl TargetChain for Greedy {
     fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
         out.set([(self.sample(logits)?, 1.0)]);
         Ok(())
@@ -158,5 +148,35 @@ impl TargetChain for Greedy {
 
     fn draft_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
         self.target_distribution(logits, out)
+    }
+}
+
+impl Guided for Greedy {
+    fn prepare(&mut self, _: &[Token], _: usize) {}
+
+    fn start(&mut self) {}
+
+    fn prepare_chunk(&mut self, _: &[Token], _: usize) -> bool {
+        false
+    }
+
+    fn read(&mut self) -> Result<(), ChainFault> {
+        Ok(())
+    }
+
+    fn verify(&mut self, _: &[Token], _: &[f32], _: usize) -> Result<(), ChainFault> {
+        Ok(())
+    }
+
+    fn room(&mut self, _: usize) -> usize {
+        usize::MAX
+    }
+
+    fn guide(&mut self, _: &[Token], _: &mut [f32]) -> Result<(), ChainFault> {
+        Ok(())
+    }
+
+    fn arm_row(&mut self, _: usize, _: &[Token], _: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
+        Err(ChainFault::NoCandidate)
     }
 }

@@ -1,6 +1,6 @@
 //! Prompts in chunks: a long one is read beside texts that are being generated, and stalls none of them.
 
-use super::{Chain, DecodeError, Text};
+use super::{DecodeError, Guided, Text};
 use crate::expert::{Expert, ExpertError};
 
 impl Text {
@@ -8,7 +8,7 @@ impl Text {
     /// [`read_chunk`](Self::read_chunk) follows, otherwise [`prepare`](Self::prepare) and [`step`](Self::step).
     ///
     /// Each model goes on from what it has in memory, so those that have read the prompt before wait for those that have not.
-    pub fn prepare_chunk(&self, base: &mut dyn Expert, chain: &mut dyn Chain, max: usize) -> bool {
+    pub fn prepare_chunk(&self, base: &mut dyn Expert, chain: &mut dyn Guided, max: usize) -> bool {
         if self.finish().is_some() {
             return false;
         }
@@ -27,7 +27,7 @@ impl Text {
     /// # Errors
     ///
     /// When a model fails. A model whose context is too small for the prompt says so at the first [`step`](Self::step).
-    pub fn read_chunk(&self, base: &mut dyn Expert, chain: &mut dyn Chain) -> Result<(), DecodeError> {
+    pub fn read_chunk(&self, base: &mut dyn Expert, chain: &mut dyn Guided) -> Result<(), DecodeError> {
         let read = base.read().map_err(DecodeError::Base).and_then(|()| chain.read().map_err(DecodeError::Chain));
         match read {
             // The next step ends the text as interrupted.
@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_prompt_in_chunks_gives_the_text_of_a_prompt_at_once() {
-        let whole = generate(&mut expert(), &mut Greedy, &PROMPT, 6, &|_| false, &mut |_| Flow::Continue).unwrap();
+        let whole =
+            generate(&mut expert(), &mut Greedy, None, &PROMPT, 6, &|_| false, &mut |_| Flow::Continue).unwrap();
         let mut base = expert();
         let mut text = Text::begin(&base, &mut Greedy, &PROMPT, 6).unwrap();
         let mut read = Vec::new();
@@ -65,7 +66,7 @@ mod tests {
         assert_eq!(read, [4, 8]);
         while text.finish().is_none() {
             text.prepare(&mut base, &mut Greedy);
-            text.step(&mut base, &mut Greedy, &|_| false, &mut |_| Flow::Continue).unwrap();
+            text.step(&mut base, &mut Greedy, None, &|_| false, &mut |_| Flow::Continue).unwrap();
         }
         assert_eq!(text.response(), whole.tokens);
         assert_eq!(base.n_decoded(), 11 + 5, "nothing is read twice");

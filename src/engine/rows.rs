@@ -104,19 +104,17 @@ impl Rows {
             .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
     }
 
-    /// Notes what a row is to be brought to, and begins where that lets devices compute side by side. What cannot be served is left
-    /// for [`advance`](Self::advance) to refuse.
-    ///
-    /// llama.cpp returns from a decode on a device before it is done, and from one on the CPU after. So a device starts at the first
-    /// announcement, and the CPU, where some model is on a device, at the second: by then all devices have started.
+    /// Notes what a row is to be brought to. What cannot be served is left for [`advance`](Self::advance) to refuse.
     pub(super) fn prepare(&mut self, row: usize, history: &[Token], k: usize) {
-        let again = self.rows[row].due == k && self.rows[row].wanted == history;
         self.note(row, history, k);
-        let (alone, on_device) = (self.rows.len() == 1, self.ctx.model().is_on_device());
-        if alone && self.rows[row].due > 0 && (on_device || (again && Model::any_on_device())) {
-            // An error leaves nothing due; `advance` meets it again.
-            let _ = self.flush();
-        }
+    }
+
+    /// Starts what is due on a device, and returns whether it computes there now: llama.cpp returns from a decode on a device
+    /// before it is done. A context with several rows hands their logits over at once, so it would only wait here.
+    pub(super) fn start(&mut self, row: usize) -> bool {
+        let alone = self.rows.len() == 1;
+        // An error leaves nothing due; `advance` meets it again.
+        alone && self.rows[row].due > 0 && self.ctx.model().is_on_device() && self.flush().is_ok()
     }
 
     fn note(&mut self, row: usize, history: &[Token], k: usize) {
@@ -153,9 +151,12 @@ impl Rows {
     }
 
     /// The logits that the only row of the context holds, oldest first; `None` where there are several rows.
-    pub(super) fn held_alone(&self) -> Option<&[f32]> {
+    pub(super) fn held_alone(&mut self) -> Option<&[f32]> {
         let [row] = &self.rows[..] else { return None };
-        self.ctx.logits(0, row.held)
+        // Asked here and not after the decode: that may still run on a device, and this waits for it.
+        let held = self.ctx.logits(0, row.held)?;
+        self.poisoned |= holds_nan(held, self.ctx.n_vocab());
+        Some(held)
     }
 
     /// Swaps the logits that a row holds into `logits`, if they are not there yet.
@@ -270,11 +271,10 @@ impl Rows {
             }
             if let Some(first) = share.first {
                 row.held = mem::take(&mut row.due);
-                // NaN anywhere in a row's states is NaN in all of its logits: one of them tells.
-                *poisoned |= ctx.logits(first, 1).is_some_and(|row| row[0].is_nan());
                 if !alone {
                     row.logits.clear();
                     row.logits.extend_from_slice(ctx.logits(first, row.held).unwrap_or_default());
+                    *poisoned |= holds_nan(&row.logits, ctx.n_vocab());
                     row.fresh = true;
                 }
                 save_checkpoint(ctx, share.row, row, share.n_tokens);
@@ -293,6 +293,11 @@ impl Rows {
         }
         self.rows.iter_mut().for_each(|row| row.due = 0);
     }
+}
+
+/// Whether any row came out as NaN. NaN anywhere in a token's states is NaN in all of its logits: one of them shows it.
+fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
+    rows.iter().step_by(n_vocab.max(1)).any(|logit| logit.is_nan())
 }
 
 impl Row {

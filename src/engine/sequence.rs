@@ -114,6 +114,10 @@ impl Expert for Sequence {
         self.lock().prepare(self.row, history, k);
     }
 
+    fn start(&mut self) -> bool {
+        self.lock().start(self.row)
+    }
+
     fn n_cached(&self, history: &[Token]) -> usize {
         self.lock().n_cached(self.row, history)
     }

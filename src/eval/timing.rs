@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::decode::{Chain, ChainFault};
+use crate::decode::{ChainFault, GuidedChain, read_rows};
 use crate::expert::{Expert, ExpertError, Token};
 
 /// Seconds a token of each part, the median of the repeats.
@@ -135,19 +135,19 @@ pub fn time_batches(expert: &mut dyn Expert, text: &[Token]) -> Result<Batches, 
 /// When the base or an ARM fails.
 pub fn time_guided(
     base: &mut dyn Expert,
-    chain: &mut dyn Chain,
+    chain: &mut dyn GuidedChain,
     text: &[Token],
     n_prompt: usize,
 ) -> Result<Duration, ChainFault> {
     let failed = ChainFault::Base;
     text[..n_prompt].iter().for_each(|token| chain.accept(*token, false));
-    chain.prepare(&text[..n_prompt], 1);
-    chain.sample(base.advance(&text[..n_prompt], 1).map_err(failed)?)?;
+    let rows = read_rows(base, chain, &text[..n_prompt], 1).map_err(failed)?;
+    chain.sample(rows)?;
     let start = Instant::now();
     for n in n_prompt + 1..=text.len() {
         chain.accept(text[n - 1], false);
-        chain.prepare(&text[..n], 1);
-        chain.sample(base.advance(&text[..n], 1).map_err(failed)?)?;
+        let rows = read_rows(base, chain, &text[..n], 1).map_err(failed)?;
+        chain.sample(rows)?;
     }
     Ok(start.elapsed())
 }

@@ -173,6 +173,13 @@ impl Guide {
         self.needed().for_each(|arm| arm.prepare(history, n_prompt, k));
     }
 
+    /// Starts what was announced to ARMs on devices.
+    pub fn start(&mut self) {
+        self.needed().for_each(|arm| {
+            arm.expert.start();
+        });
+    }
+
     /// Announces the next `max` tokens of every ARM that lacks more than that of `history`. False where none does.
     pub fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
         let n_prompt = self.n_prompt;

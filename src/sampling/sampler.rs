@@ -9,10 +9,10 @@ use super::chain::{ChainError, Owned, draft_truncation, selector, truncation};
 use super::grammar::{Compiled, Grammar, TooMuchWork};
 use super::hook::{Hook, HookState};
 use super::params::{Mirostat, SamplingParams};
-use crate::decode::{Chain, ChainFault, Distribution, TargetChain};
+use crate::decode::{Chain, ChainFault, Distribution, Guided};
 use crate::engine::llama::Vocab;
 use crate::expert::{ExpertError, Token, check_finite, is_number};
-use crate::guidance::GuideError;
+use crate::guidance::{Guide, GuideError};
 
 /// Guides, truncates and draws.
 ///
@@ -187,25 +187,6 @@ impl Chain for Sampler {
         self.selector.accept(token);
     }
 
-    fn prepare(&mut self, history: &[Token], k: usize) {
-        if let Some(hook) = &self.hook {
-            hook.with_guide(|guide| {
-                // With a gate nobody knows yet whether the ARMs will be asked.
-                if guide.gate().is_none() {
-                    guide.prepare(history, k);
-                }
-            });
-        }
-    }
-
-    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
-        self.hook.as_ref().is_some_and(|hook| hook.with_guide(|guide| guide.prepare_chunk(history, max)))
-    }
-
-    fn read(&mut self) -> Result<(), ChainFault> {
-        self.hook.as_ref().map_or(Ok(()), |hook| hook.with_guide(|guide| guide.read()).map_err(ChainFault::Guide))
-    }
-
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
         let start = Instant::now();
         let mut token = self.draw(logits, false);
@@ -220,9 +201,7 @@ impl Chain for Sampler {
         self.elapsed += start.elapsed();
         token
     }
-}
 
-impl TargetChain for Sampler {
     /// A grammar asks only where a token that was drawn without it does not fit: so the free distribution keeps what is
     /// allowed of it, and what is not goes to the distribution under the mask.
     fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
@@ -252,6 +231,33 @@ impl TargetChain for Sampler {
         let result = softmax(&array, out);
         self.elapsed += start.elapsed();
         result
+    }
+}
+
+impl Guided for Sampler {
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        if let Some(hook) = &self.hook {
+            hook.with_guide(|guide| {
+                // With a gate it is not known yet whether the ARMs will be asked.
+                if guide.gate().is_none() {
+                    guide.prepare(history, k);
+                }
+            });
+        }
+    }
+
+    fn start(&mut self) {
+        if let Some(hook) = &self.hook {
+            hook.with_guide(Guide::start);
+        }
+    }
+
+    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        self.hook.as_ref().is_some_and(|hook| hook.with_guide(|guide| guide.prepare_chunk(history, max)))
+    }
+
+    fn read(&mut self) -> Result<(), ChainFault> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.with_guide(|guide| guide.read()).map_err(ChainFault::Guide))
     }
 
     fn verify(&mut self, history: &[Token], rows: &[f32], k: usize) -> Result<(), ChainFault> {

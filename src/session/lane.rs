@@ -91,7 +91,7 @@ impl Lane {
         self.hook.with_guide(|guide| guide.begin(prompt.base.len(), prompt.arms.clone()));
     }
 
-    /// Begins a text of up to `n_predict` tokens; it goes on with [`Text::prepare`] and [`Text::step`].
+    /// Begins a text of up to `n_predict` tokens; [`Text::step`] continues it.
     ///
     /// # Errors
     ///

@@ -150,7 +150,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// As [`decode::generate`] and [`decode::speculate`].
+    /// As [`decode::generate`].
     pub fn generate(
         &mut self,
         sampler: &mut Sampler,
@@ -162,13 +162,11 @@ impl Session {
         lane.rewind(sampler, prompt);
         let vocab = self.vocab.clone();
         let is_eog = |token| vocab.is_eog(token);
-        match &mut self.speculator {
-            Some(speculator) if sampler.has_distribution() => {
-                speculator.seed(sampler.seed().into());
-                decode::speculate(lane.base(), sampler, speculator, &prompt.base, n_predict, &is_eog, each)
-            }
-            _ => decode::generate(lane.base(), sampler, &prompt.base, n_predict, &is_eog, each),
+        let mut speculator = self.speculator.as_mut().filter(|_| sampler.has_distribution());
+        if let Some(speculator) = &mut speculator {
+            speculator.seed(sampler.seed().into());
         }
+        decode::generate(lane.base(), sampler, speculator, &prompt.base, n_predict, &is_eog, each)
     }
 
     /// A speculator on this session's models; `None` is plain decoding.

@@ -1,7 +1,7 @@
 //! A session that makes many texts at once, and scores them.
 
 use super::{Lane, Prompt, Session};
-use crate::decode::{self, Chain, ChainFault, Finish, Flow};
+use crate::decode::{self, Chain, ChainFault, Distribution, Finish, Flow, Guided};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{Prompts, TokenScore, score};
 use crate::eval::studio::{Request, Studio, StudioError, Text};
@@ -105,7 +105,7 @@ fn taken<'a>((lane, slot): (&'a mut Lane, &'a mut Option<Running>)) -> Option<(&
 /// Draws a token; empties the slot and returns the text where that was the last.
 fn step(lane: &mut Lane, slot: &mut Option<Running>, vocab: &Vocab) -> Result<Option<Text>, Fault> {
     let Some(Running { chain, text, .. }) = slot else { return Ok(None) };
-    text.step(lane.base(), chain, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
+    text.step(lane.base(), chain, None, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
     let Some(finish) = text.finish() else { return Ok(None) };
     if finish == Finish::Interrupted {
         return Err(ExpertError::Interrupted.into());
@@ -122,29 +122,70 @@ struct Candidates {
     row: Vec<f32>,
 }
 
+impl Candidates {
+    /// The logits of the k likeliest tokens, the others forbidden; all of them where every token is a candidate.
+    fn narrow<'a>(k: Option<usize>, buffer: &'a mut Vec<f32>, logits: &'a [f32]) -> Result<&'a [f32], ChainFault> {
+        let Some(k) = k.filter(|k| (1..logits.len()).contains(k)) else { return Ok(logits) };
+        // The order below would hide them.
+        check_finite(logits).map_err(ChainFault::Base)?;
+        buffer.clear();
+        buffer.extend_from_slice(logits);
+        let (_, kth, _) = buffer.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        let least = *kth;
+        buffer.clear();
+        buffer.extend(logits.iter().map(|x| if *x >= least { *x } else { f32::NEG_INFINITY }));
+        Ok(buffer)
+    }
+}
+
 impl Chain for Candidates {
     fn accept(&mut self, token: Token, generated: bool) {
         self.sampler.accept(token, generated);
     }
 
+    fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
+        self.sampler.sample(Self::narrow(self.k, &mut self.row, logits)?)
+    }
+
+    fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
+        self.sampler.target_distribution(Self::narrow(self.k, &mut self.row, logits)?, out)
+    }
+
+    fn draft_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
+        self.sampler.draft_distribution(Self::narrow(self.k, &mut self.row, logits)?, out)
+    }
+}
+
+impl Guided for Candidates {
     fn prepare(&mut self, history: &[Token], k: usize) {
         self.sampler.prepare(history, k);
     }
 
-    fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault> {
-        match self.k.filter(|k| (1..logits.len()).contains(k)) {
-            None => self.sampler.sample(logits),
-            Some(k) => {
-                // The order below would hide them.
-                check_finite(logits).map_err(ChainFault::Base)?;
-                self.row.clear();
-                self.row.extend_from_slice(logits);
-                let (_, kth, _) = self.row.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-                let least = *kth;
-                self.row.clear();
-                self.row.extend(logits.iter().map(|x| if *x >= least { *x } else { f32::NEG_INFINITY }));
-                self.sampler.sample(&self.row)
-            }
-        }
+    fn start(&mut self) {
+        self.sampler.start();
+    }
+
+    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        self.sampler.prepare_chunk(history, max)
+    }
+
+    fn read(&mut self) -> Result<(), ChainFault> {
+        self.sampler.read()
+    }
+
+    fn verify(&mut self, history: &[Token], rows: &[f32], k: usize) -> Result<(), ChainFault> {
+        self.sampler.verify(history, rows, k)
+    }
+
+    fn room(&mut self, len: usize) -> usize {
+        self.sampler.room(len)
+    }
+
+    fn guide(&mut self, history: &[Token], logits: &mut [f32]) -> Result<(), ChainFault> {
+        self.sampler.guide(history, logits)
+    }
+
+    fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
+        self.sampler.arm_row(index, history, each)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use genarm::decode::draft::{ArmDrafter, BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
-use genarm::decode::{Finish, Flow, Generated, Policy, Speculator, Step, generate, speculate};
+use genarm::decode::{Finish, Flow, Generated, Policy, Speculator, Step, generate};
 use genarm::{Expert, ExpertError, TableExpert, Token};
 
 use super::world::{EVERYBODY, TableChain, Who, guide};
@@ -40,6 +40,21 @@ impl Expert for Interruptible {
             return Err(ExpertError::Interrupted);
         }
         self.0.advance(history, k)
+    }
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        self.0.prepare(history, k);
+    }
+    fn start(&mut self) -> bool {
+        self.0.start()
+    }
+    fn n_cached(&self, history: &[Token]) -> usize {
+        self.0.n_cached(history)
+    }
+    fn read(&mut self) -> Result<(), ExpertError> {
+        self.0.read()
+    }
+    fn forget(&mut self) {
+        self.0.forget();
     }
     fn n_decoded(&self) -> u64 {
         self.0.n_decoded()
@@ -89,10 +104,8 @@ impl Run {
         };
         let is_eog = |token| token == eog;
         let Self { base, chain, n_predict, .. } = self;
-        match &mut self.speculator {
-            Some(spec) => speculate(base, chain, spec, prompt, *n_predict, &is_eog, &mut each).expect("a text"),
-            None => generate(base, chain, prompt, *n_predict, &is_eog, &mut each).expect("a text"),
-        }
+        let speculator = self.speculator.as_mut();
+        generate(base, chain, speculator, prompt, *n_predict, &is_eog, &mut each).expect("a text")
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use genarm::Expert;
 use genarm::config::{Config, Overrides};
 use genarm::decode::draft::{BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
-use genarm::decode::{Chain, Distribution, Finish, Flow, Policy, Speculator, TargetChain, speculate};
+use genarm::decode::{Chain, Distribution, Finish, Flow, Policy, Speculator, generate};
 use genarm::guidance::Gate;
 use genarm::sampling::params::SamplingParams;
 use genarm::session::{Pieces, Session};
@@ -69,7 +69,7 @@ fn distance(drafter: Box<dyn Drafter>, k: usize, n: u32, params: &SamplingParams
             if text.len() == 4 { Flow::Stop } else { Flow::Continue }
         };
         let base = session.base();
-        let generated = speculate(base, &mut sampler, &mut speculator, &prompt, 100, &|_| false, &mut each);
+        let generated = generate(base, &mut sampler, Some(&mut speculator), &prompt, 100, &|_| false, &mut each);
         accepted += generated.expect("a text").speculation.accepted;
         *counts.entry(text).or_insert(0u64) += 1;
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use genarm::decode::accept::Accept;
 use genarm::decode::draft::{ArmDrafter, BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
-use genarm::decode::{Chain, ChainFault, Distribution, Flow, Policy, Speculator, TargetChain, speculate};
+use genarm::decode::{Chain, ChainFault, Distribution, Flow, Guided, Policy, Speculator, generate};
 use genarm::guidance::{Arm, Contract, Guide, Tail, Weights};
 use genarm::{Expert, TableExpert, Token};
 use rand::{Rng, SeedableRng};
@@ -88,9 +88,7 @@ impl Chain for TableChain {
         self.p = p;
         token.ok_or(ChainFault::NoCandidate)
     }
-}
 
-impl TargetChain for TableChain {
     fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault> {
         let Self { guide, history, row, presence, forbidden, .. } = self;
         row.clear();
@@ -111,6 +109,24 @@ impl TargetChain for TableChain {
         self.row.extend_from_slice(logits);
         self.truncate(out);
         Ok(())
+    }
+}
+
+impl Guided for TableChain {
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        self.guide.prepare(history, k);
+    }
+
+    fn start(&mut self) {
+        self.guide.start();
+    }
+
+    fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool {
+        self.guide.prepare_chunk(history, max)
+    }
+
+    fn read(&mut self) -> Result<(), ChainFault> {
+        Ok(self.guide.read()?)
     }
 
     fn verify(&mut self, history: &[Token], _: &[f32], k: usize) -> Result<(), ChainFault> {
@@ -238,8 +254,8 @@ impl World {
                 if text.len() == LENGTH { Flow::Stop } else { Flow::Continue }
             };
             // Much more is wanted than is taken, so that no draft is cut short.
-            let generated =
-                speculate(&mut base, &mut chain, &mut speculator, &prompt, 100, &|_| false, &mut each).expect("a text");
+            let generated = generate(&mut base, &mut chain, Some(&mut speculator), &prompt, 100, &|_| false, &mut each)
+                .expect("a text");
             drafted += generated.speculation.drafted;
             match counts.get_mut(&text) {
                 Some(count) => *count += 1,

@@ -15,7 +15,7 @@ pub use model::ModelDrafter;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{ChainFault, Distribution, TargetChain};
+use super::{ChainFault, Distribution, GuidedChain};
 use crate::expert::{Expert, ExpertError, Token};
 
 /// Proposes the next tokens of a text.
@@ -87,7 +87,7 @@ pub struct Work<'a> {
     /// The base.
     pub base: &'a mut dyn Expert,
     /// Guidance and truncation.
-    pub chain: &'a mut dyn TargetChain,
+    pub chain: &'a mut dyn GuidedChain,
     /// The text; drafted tokens are added to it.
     pub history: &'a mut Vec<Token>,
     /// Randomness of its own, seeded with the text's seed.

@@ -238,18 +238,16 @@ impl Slot {
             ended_by.set(is_eog.then_some(token));
             is_eog
         };
-        let result = match speculator {
-            Some(speculator) => {
-                if text.speculation().cycles == 0 {
-                    speculator.seed(sampler.seed().into());
-                }
-                if speculator.keeps_arms() {
-                    hook.with_guide(|guide| guide.keep_rows());
-                }
-                text.cycle(lane.base(), sampler, speculator, &is_eog, &mut each)
+        let mut speculator = speculator;
+        if let Some(speculator) = &mut speculator {
+            if text.speculation().cycles == 0 {
+                speculator.seed(sampler.seed().into());
             }
-            None => text.step(lane.base(), sampler, &is_eog, &mut each),
-        };
+            if speculator.keeps_arms() {
+                hook.with_guide(|guide| guide.keep_rows());
+            }
+        }
+        let result = text.step(lane.base(), sampler, speculator, &is_eog, &mut each);
         result.map_err(|e: DecodeError| ApiError::of_decoding(&e))?;
         if let Some(error) = fault {
             return Err(ApiError::of_guide(&error));
