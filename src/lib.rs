@@ -1,33 +1,80 @@
-//! Steers GGUF language models token by token with autoregressive reward models (GenARM).
+//! Steer GGUF language models token by token with autoregressive reward models (GenARM, ICLR 2025).
 //!
-//! A frozen base model proposes the next token; one or more autoregressive reward models (ARMs) of the
-//! same vocabulary say, with their own next-token logits, what they prefer; weights say how much
-//! each is heard (GenARM, ICLR 2025, section 4):
+//! A frozen base model proposes the next token. Autoregressive reward models (ARMs) with the same vocabulary add their own
+//! next-token logits, each times a weight (the paper's section 4):
 //!
 //! ```text
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
 //! ```
+//!
+//! A program that loads a base and its ARMs, sets a weight and writes a text:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use genarm::{Config, Flow, Overrides, Session};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::load(Some(Path::new("models/demo.yaml")), &Overrides::default())?;
+//! let mut session = Session::open(config, &mut |_file, _share_read| true)?;
+//! session.weights().set("cheerful", 1.0)?; // from any thread, also while a text is written
+//!
+//! let sampling = session.config().sampling.clone();
+//! let mut sampler = session.sampler(&sampling)?;
+//! let prompt = session.text_prompt("Once upon a time")?;
+//! let written = session.generate(&mut sampler, &prompt, 16, &mut |_step| Flow::Continue)?;
+//!
+//! println!("{}", session.vocab().text(&written.tokens, false));
+//! # assert!(!written.tokens.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to read on
+//!
+//! 1. [`config`]: YAML and [`Overrides`] become one [`Config`].
+//! 2. [`session`]: a [`Session`] is a configuration with its models open; it reads prompts and writes texts.
+//! 3. [`guidance`]: the law itself, in pure Rust: [`Weights`], [`Guide`], [`Arm`](guidance::Arm).
+//! 4. [`decode`]: the loop, drafts and the rule that accepts them, over the trait [`Expert`].
+//! 5. [`sampling`]: llama.cpp's samplers, and the hook that puts guidance first in a chain.
+//!
+//! `examples/generate.rs`, `examples/live_weights.rs` and `examples/custom_expert.rs` are whole programs. The architecture, with a
+//! glossary, is in `docs/architecture.md`; the C API is `include/genarm.h`.
 
-mod brief;
-pub mod capi;
-mod chart;
-pub mod chat;
-pub mod cli;
 pub mod config;
 pub mod decode;
-pub mod engine;
-pub mod eval;
 pub mod expert;
 mod files;
 pub mod guidance;
+pub mod sampling;
+pub mod session;
+
+// The program and what serves it: used by the binary, the C library and the tests. No promise is made about them.
+mod brief;
+#[doc(hidden)]
+pub mod capi;
+mod chart;
+#[doc(hidden)]
+pub mod chat;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
+pub mod eval;
 mod nearest;
+#[doc(hidden)]
 pub mod plugin;
 mod rows;
-pub mod sampling;
+#[doc(hidden)]
 pub mod server;
-pub mod session;
 mod table_expert;
+#[doc(hidden)]
 pub mod train;
 
+pub use config::{Config, Overrides};
+pub use decode::{Finish, Flow, Step};
 pub use expert::{Expert, ExpertError, Token};
+pub use guidance::{Guide, Weights};
+pub use session::{Prompt, Session};
 pub use table_expert::TableExpert;

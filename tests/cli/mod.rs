@@ -3,6 +3,7 @@
 mod bad_input;
 mod chat;
 mod context;
+mod examples;
 mod flags;
 mod generate;
 #[cfg(target_os = "linux")]
