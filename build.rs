@@ -9,6 +9,10 @@ const HEADER: &str = "vendor/llama-sampler-abi/llama_sampler_abi.h";
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={HEADER}");
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        // Only our own functions leave libgenarm: llguidance, which has a C interface too, may be in the host as well.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
+    }
     guarded();
     let bindings = bindgen::Builder::default()
         .header(HEADER)
