@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut sampler = session.sampler(&sampling)?;
     let tokens = session.text_prompt(&prompt)?;
 
-    // A token may end inside a character: only whole characters are shown.
+    // A token may end inside a character: only whole characters come out.
     let mut pieces = Pieces::new(session.vocab().clone(), Vec::new());
     let show = |text: String| {
         print!("{text}");
@@ -27,14 +27,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let mut failed = None;
     let written = session.generate(&mut sampler, &tokens, 64, &mut |step| {
-        let (text, flow) = pieces.push(step.token);
-        failed = show(text).err();
+        let flow = pieces.push(step.token);
+        failed = show(pieces.take_text()).err();
         if failed.is_some() { genarm::Flow::Stop } else { flow }
     })?;
     if let Some(error) = failed {
         return Err(error.into());
     }
-    show(pieces.finish() + "\n")?;
+    let end = pieces.finish();
+    show(pieces.take_text() + &end + "\n")?;
     eprintln!("{} tokens, ended by {:?}", written.tokens.len(), written.finish);
     Ok(())
 }

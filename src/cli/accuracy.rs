@@ -300,6 +300,26 @@ mod tests {
             self.inner.advance(history, k)
         }
 
+        fn prepare(&mut self, history: &[Token], k: usize) {
+            self.inner.prepare(history, k);
+        }
+
+        fn start(&mut self) -> bool {
+            self.inner.start()
+        }
+
+        fn n_cached(&self, history: &[Token]) -> usize {
+            self.inner.n_cached(history)
+        }
+
+        fn read(&mut self) -> Result<(), ExpertError> {
+            self.inner.read()
+        }
+
+        fn forget(&mut self) {
+            self.inner.forget();
+        }
+
         fn n_decoded(&self) -> u64 {
             self.inner.n_decoded()
         }
