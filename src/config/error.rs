@@ -137,6 +137,9 @@ fn duplicate(parent: &str, key: &str) -> String {
     }
 }
 
+/// How the expectations of `short.rs` begin.
+const OF_PATHS: &str = "a path";
+
 /// A parsed file: what it is called and where everything in it stands.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
@@ -176,6 +179,13 @@ impl<'a> Source<'a> {
         let error = innermost(error);
         let Some(at) = error.location().map(position).filter(|(line, _)| *line > 0) else {
             return syntax_error(error, self.file);
+        };
+        // A reader of several kinds of value reports the key that stands before it.
+        let at = match error {
+            Error::SerdeInvalidType { expected, .. } if expected.starts_with(OF_PATHS) => {
+                self.root.value_of_key_at(at).unwrap_or(at)
+            }
+            _ => at,
         };
         let key = || self.root.path_at(at).or_else(|| self.root.key_path_at(at)).unwrap_or_default();
         let got = || {
@@ -287,8 +297,7 @@ fn type_name(ty: &str) -> &str {
 /// serde's container names in a user's words.
 fn kind_name(expected: &str) -> String {
     match expected {
-        // Ours.
-        e if e.starts_with("a path") => e.to_owned(),
+        e if e.starts_with(OF_PATHS) => e.to_owned(),
         e if e.starts_with("struct ") || e.contains("mapping") || e.contains("map") => {
             "a mapping (key: value)".to_owned()
         }

@@ -86,6 +86,18 @@ impl Node {
         self.find(at, String::new(), true)
     }
 
+    /// The position of the value whose key stands at `at`.
+    pub(super) fn value_of_key_at(&self, at: Position) -> Option<Position> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find_map(|(_, key_at, node)| match *key_at == at {
+                true => Some(node.at),
+                false => node.value_of_key_at(at),
+            }),
+            Kind::List(items) => items.iter().find_map(|node| node.value_of_key_at(at)),
+            Kind::Scalar(_) => None,
+        }
+    }
+
     /// The first key that stands twice in one mapping.
     pub(super) fn duplicate(&self) -> Option<Duplicate> {
         self.duplicate_below(String::new())

@@ -157,7 +157,11 @@ fn a_path_stands_for_a_model_and_for_an_adapter() {
     assert_eq!(of(&short.replace("lora: l.gguf", "lora: {path: l.gguf}")), of(long));
     assert_eq!(of(&short.replace("lora: l.gguf", "lora: [l.gguf]")), of(long));
     let error = |text: &str| of(text).unwrap_err().to_string();
-    assert!(error("base: [b.gguf]\n").contains("base: expected a path or a mapping"), "{}", error("base: [b.gguf]\n"));
+    let expected = "expected a path or a mapping (key: value), got";
+    assert_eq!(error("base: [b.gguf]\n"), format!("folder/p.yaml:1:7: base: {expected} a list"));
+    assert_eq!(error("base: 5\n"), format!("folder/p.yaml:1:7: base: {expected} 5"));
+    let wrong = error("base: b.gguf\narms:\n  kind: {lora: 5}\n");
+    assert!(wrong.starts_with("folder/p.yaml:3:16: arms.kind.lora: expected a path, a mapping"), "{wrong}");
     let wrong = "base: b.gguf\narms:\n  kind: {modle: k.gguf}\n";
     assert_eq!(error(wrong), "folder/p.yaml:3:10: unknown key \"modle\" in arms.kind; did you mean \"model\"?");
 }
