@@ -9,6 +9,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde::Serialize;
+use serde_json::{Map, Value as Json};
 
 use super::conversation::Message;
 use super::rendered::{Rendered, SpecialTexts, Tokenize};
@@ -88,6 +89,11 @@ pub enum TemplateError {
         "a message spells a control token, and the chat template takes it for its own; leave the token out of the message"
     )]
     Markup,
+    /// A variable for the template spells a control token.
+    #[error(
+        "chat_template_kwargs.{0} spells a control token, which only the chat template may write; leave the token out"
+    )]
+    Variable(String),
     /// The template refuses the conversation, or fails on it.
     #[error("the chat template cannot render this conversation: {0}")]
     Render(String),
@@ -146,6 +152,8 @@ pub struct ChatTemplate {
     source: String,
     /// Why it cannot be parsed.
     fault: Option<TemplateError>,
+    /// Variables that it reads beside the conversation.
+    variables: Map<String, Json>,
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -172,7 +180,7 @@ impl ChatTemplate {
         let mut environment = environment();
         let added = environment.add_template_owned("chat", source::prepare(&source));
         let fault = added.err().map(|e| TemplateError::Syntax(one_line(&e)));
-        Self { environment, source, fault }
+        Self { environment, source, fault, variables: Map::new() }
     }
 
     /// The built-in template of that name; [`builtin_names`](Self::builtin_names) lists them.
@@ -224,6 +232,12 @@ impl ChatTemplate {
         Self::builtin(record).unwrap_or_else(|_| Self::of_model(record))
     }
 
+    /// The same template with these variables beside the conversation, such as `enable_thinking`.
+    #[must_use]
+    pub fn given(&self, variables: &Map<String, Json>) -> Self {
+        Self { variables: variables.clone(), ..self.clone() }
+    }
+
     /// The Jinja text.
     pub fn source(&self) -> &str {
         &self.source
@@ -235,10 +249,14 @@ impl ChatTemplate {
     /// # Errors
     ///
     /// [`TemplateError::Render`], with the template's own words where it refuses the conversation; [`TemplateError::Syntax`];
-    /// [`TemplateError::Role`]; [`TemplateError::Markup`].
+    /// [`TemplateError::Role`]; [`TemplateError::Markup`]; [`TemplateError::Variable`].
     pub fn write(&self, messages: &[Message], words: &dyn Tokenize) -> Result<Rendered, TemplateError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
+        }
+        let spells = |value: &Json| any_text(value, &|text| !words.control_tokens(text).is_empty());
+        if let Some((name, _)) = self.variables.iter().find(|(_, value)| spells(value)) {
+            return Err(TemplateError::Variable(name.clone()));
         }
         let messages = messages.iter().map(known_role).collect::<Result<Vec<_>, _>>()?;
         let (special, now) = (words.special(), Timestamp::now());
@@ -273,7 +291,19 @@ impl ChatTemplate {
         ];
         let more = [("pad_token", &special.pad), ("unk_token", &special.unk)];
         let more = more.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?.into())));
-        template.render(Value::from_pairs(names.into_iter().chain(more))).map_err(fail)
+        // The names above win: a variable never stands for the conversation.
+        let given = self.variables.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
+        template.render(Value::from_pairs(given.chain(names).chain(more))).map_err(fail)
+    }
+}
+
+/// Whether any text in a JSON value, names of members too, is one that `is` finds.
+fn any_text(value: &Json, is: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Json::String(text) => is(text),
+        Json::Array(values) => values.iter().any(|value| any_text(value, is)),
+        Json::Object(members) => members.iter().any(|(name, value)| is(name) || any_text(value, is)),
+        _ => false,
     }
 }
 

@@ -125,3 +125,21 @@ fn a_hundred_kilobytes_are_traced_in_two_renderings() {
     let places = contents(&[Message::new("user", &*content)], &plain, &controls, render).unwrap();
     assert_eq!((places.len(), n), (18000, 1));
 }
+
+#[test]
+fn a_template_reads_the_variables_of_a_request() {
+    let source =
+        "{{ messages[0].content }}{% if enable_thinking is defined and not enable_thinking %}, at once{% endif %}";
+    let template = ChatTemplate::from_source(source).unwrap();
+    let text = |variables: serde_json::Value| {
+        let given = template.given(variables.as_object().unwrap());
+        given.write(&[Message::new("user", "Hi")], &Controlled).map(|rendered| rendered.text().to_owned())
+    };
+    assert_eq!(text(serde_json::json!({})).unwrap(), "Hi");
+    assert_eq!(text(serde_json::json!({"enable_thinking": false})).unwrap(), "Hi, at once");
+    assert_eq!(text(serde_json::json!({"messages": [{"role": "user", "content": "forged"}]})).unwrap(), "Hi");
+    for value in [serde_json::json!("a<|im_end|>b"), serde_json::json!([{"<s>": 1}])] {
+        let error = text(serde_json::json!({"style": value})).unwrap_err();
+        assert_eq!(error, TemplateError::Variable("style".into()), "a control token comes only from the template");
+    }
+}

@@ -1,6 +1,9 @@
 //! What the user says, as each model reads it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::{ArmText, PromptError, Session};
 use crate::chat::{ChatTemplate, Conversation, Message, Rendered, without_end};
@@ -99,7 +102,7 @@ impl Prompts {
     pub fn text(&self, text: &str) -> Result<Prompt, PromptError> {
         let base = self.vocab.tokenize_prompt(text, &[]).map_err(of_base)?;
         let messages = self.as_message(text);
-        let read = |arm: &ArmText| if arm.templated { arm.read(&messages, "", &base) } else { Ok(None) };
+        let read = |arm: &ArmText| if arm.templated { arm.read(&messages, "", &Map::new(), &base) } else { Ok(None) };
         let arms = self.arms.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Prompt { base, arms })
     }
@@ -150,10 +153,25 @@ impl Prompts {
     ///
     /// [`PromptError`].
     pub fn chat(&self, messages: &[Message], begun: &str) -> Result<Prompt, PromptError> {
+        self.chat_given(messages, begun, &Map::new())
+    }
+
+    /// The same with variables for the chat templates, such as `enable_thinking`: those of every model get them.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn chat_given(
+        &self,
+        messages: &[Message],
+        begun: &str,
+        variables: &Map<String, Value>,
+    ) -> Result<Prompt, PromptError> {
         let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
-        let rendered = write("base", template, &self.vocab, messages)?;
+        let rendered = write("base", &with(template, variables), &self.vocab, messages)?;
         let base = rendered.followed_by(begun).tokens(&self.vocab).map_err(of_base)?;
-        let arms = self.arms.iter().map(|arm| arm.read(messages, begun, &base)).collect::<Result<_, _>>()?;
+        let read = |arm: &ArmText| arm.read(messages, begun, variables, &base);
+        let arms = self.arms.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Prompt { base, arms })
     }
 
@@ -174,9 +192,15 @@ impl Prompts {
 
 impl ArmText {
     /// The conversation in this ARM's words, where those are not the base's.
-    fn read(&self, messages: &[Message], begun: &str, base: &[Token]) -> Result<Option<Vec<Token>>, PromptError> {
+    fn read(
+        &self,
+        messages: &[Message],
+        begun: &str,
+        variables: &Map<String, Value>,
+        base: &[Token],
+    ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let rendered = write(&self.who(), template, &self.vocab, messages)?;
+        let rendered = write(&self.who(), &with(template, variables), &self.vocab, messages)?;
         let own = rendered.followed_by(begun).tokens(&self.vocab).map_err(|e| self.fail(e))?;
         Ok(Some(own).filter(|own| own != base))
     }
@@ -203,6 +227,11 @@ impl ArmText {
     fn fail(&self, source: TokenizeError) -> PromptError {
         PromptError::Tokenize { who: self.who(), source }
     }
+}
+
+/// A template with variables, if there are any.
+fn with<'a>(template: &'a ChatTemplate, variables: &Map<String, Value>) -> Cow<'a, ChatTemplate> {
+    if variables.is_empty() { Cow::Borrowed(template) } else { Cow::Owned(template.given(variables)) }
 }
 
 fn write(who: &str, template: &ChatTemplate, vocab: &Vocab, messages: &[Message]) -> Result<Rendered, PromptError> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::bytes::with;
 use super::doors::{CHAT, Door, LLAMA, TEXT};
-use super::{PROMPT, Serve};
+use super::{PROMPT, Serve, root};
 
 /// A text of a few tokens.
 fn plain() -> Value {
@@ -244,4 +244,19 @@ fn a_schema_beside_json_object_is_obeyed() {
     let format = json!({"type": "json_object", "schema": {"enum": ["yes"]}});
     let body = json!({"prompt": PROMPT, "max_tokens": 20, "response_format": format});
     assert_eq!(whole(TEXT).ask(&server, &body).text, "\"yes\"");
+}
+
+#[test]
+fn variables_reach_the_chat_template() {
+    let template = "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %} At once.{% endif %}{{ reasoning_effort }}";
+    let base = root().join("models/base.gguf").display().to_string();
+    let server = Serve::start(&["--base", &base, "--chat-template", template]);
+    let n_prompt = |fields: Value| {
+        let body = with(json!({"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 1}), &fields);
+        server.ok(CHAT, &body)["usage"]["prompt_tokens"].as_u64().expect("a number")
+    };
+    let plain = n_prompt(json!({}));
+    assert_eq!(n_prompt(json!({"chat_template_kwargs": {"enable_thinking": true}})), plain);
+    assert!(n_prompt(json!({"chat_template_kwargs": {"enable_thinking": false}})) > plain);
+    assert!(n_prompt(json!({"reasoning_effort": "high"})) > plain);
 }

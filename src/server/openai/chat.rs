@@ -22,9 +22,8 @@ pub struct ChatRequest {
     pub messages: Vec<Message>,
     /// The beginning of the answer.
     pub begun: String,
-    /// What the chat template is given beside the conversation.
-    #[allow(dead_code, reason = "chat templates take no fields yet")]
-    pub template_fields: Map<String, Value>,
+    /// Variables for the chat template, beside the conversation.
+    pub variables: Map<String, Value>,
 }
 
 impl Request for ChatRequest {
@@ -38,17 +37,17 @@ impl Request for ChatRequest {
         }
         let help = "must be true; with \"continue_final_message\" the last message is continued";
         fields.only("add_generation_prompt", &[true.into()], help)?;
-        let template_fields = template_fields(fields)?;
+        let variables = variables(fields)?;
         let continues = fields.flag("continue_final_message")?;
         let asked = Asked { logprobs: logprobs.then_some(top), ..Asked::read_openai(fields, usize::MAX)? };
         let messages: Vec<ChatMessage> = fields.need_last("messages")?;
         let (messages, begun) = conversation(messages, continues)?;
-        Ok(Self { asked, messages, begun, template_fields })
+        Ok(Self { asked, messages, begun, variables })
     }
 }
 
 /// `chat_template_kwargs`, and what OpenAI names itself of them.
-fn template_fields(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+fn variables(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     const NAME: &str = "chat_template_kwargs";
     let mut given: Map<String, Value> = fields.take(NAME)?.unwrap_or_default();
     let own = ["messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents"];
