@@ -12,9 +12,9 @@ use comfy_table::{ContentArrangement, Table};
 use genarm::config::{Config, Overrides};
 use genarm::eval::gold::{Gold, Lexicon};
 use genarm::eval::stats::Mean;
-use genarm::eval::studio::{Request, Studio, seed_of};
+use genarm::eval::text_generator::{Request, TextGenerator, seed_of};
 use genarm::sampling::params::SamplingParams;
-use genarm::session::{Session, SessionStudio};
+use genarm::session::{Session, SessionGenerator};
 
 #[derive(Debug, Parser)]
 #[command(about = "Continue one prompt under several weights, side by side")]
@@ -50,14 +50,14 @@ fn main() -> anyhow::Result<()> {
     let config = Config::load(Some(&args.config), &Overrides::default())?;
     let arm = config.arm_index(&args.arm)?;
     let n_arms = config.arms.len();
-    let session = Session::open_lanes(config, 32, &mut |_, _| true)?;
+    let session = Session::open_slots(config, 32, &mut |_, _| true)?;
 
     let mut texts = vec![args.prompt.clone()];
     texts.extend(prompts(&args.prompts, args.batch)?);
     let tokens = texts.iter().map(|text| session.text_prompt(text)).collect::<Result<Vec<_>, _>>()?;
     // Nothing but temperature 1: the distribution that the law describes.
     let params = SamplingParams { temp: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..SamplingParams::default() };
-    let mut studio = SessionStudio::new(session, params, tokens, args.n_predict);
+    let mut generator = SessionGenerator::new(session, params, tokens, args.n_predict);
 
     let request = |weight: f32, prompt: usize| {
         let mut weights = vec![0.0; n_arms];
@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<()> {
     };
     let of_weight = |weight: &f32| (0..texts.len()).map(|prompt| request(*weight, prompt)).collect::<Vec<_>>();
     let requests: Vec<_> = args.weights.iter().flat_map(of_weight).collect();
-    let made = studio.generate(&requests, &mut || ())?;
+    let made = generator.generate(&requests, &mut || ())?;
     let columns: Vec<Vec<String>> =
         made.chunks(texts.len()).map(|column| column.iter().map(|text| text.text.clone()).collect()).collect();
     println!("{}\n{}", args.prompt, table(&args, &columns));

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use genarm::session::Pieces;
+use genarm::session::Detokenizer;
 use genarm::{Config, Overrides, Session};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokens = session.text_prompt(&prompt)?;
 
     // A token may end inside a character: only whole characters come out.
-    let mut pieces = Pieces::new(session.vocab().clone(), Vec::new());
+    let mut pieces = Detokenizer::new(session.vocab().clone(), Vec::new());
     let show = |text: String| {
         print!("{text}");
         std::io::stdout().flush()

@@ -62,10 +62,10 @@ pub mod cli;
 pub mod engine;
 #[doc(hidden)]
 pub mod eval;
+mod logits_cache;
 mod nearest;
 #[doc(hidden)]
 pub mod plugin;
-mod rows;
 #[doc(hidden)]
 pub mod server;
 mod table_expert;

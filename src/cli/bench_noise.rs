@@ -7,12 +7,12 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
-use super::load::{open_lanes, progress};
+use super::load::{open_slots, progress};
 use super::measure::table;
 use crate::config::{Config, Switch};
 use crate::eval::noise::{Difference, Noise, Position, read};
 use crate::expert::{Expert, Token};
-use crate::session::{Lane, Session};
+use crate::session::{Session, Slot};
 
 /// Tokens that are read in one go.
 const WINDOW: usize = 256;
@@ -25,20 +25,20 @@ struct Way {
     /// Tokens of a batch.
     chunk: usize,
     /// Texts at once.
-    lanes: usize,
+    slots: usize,
     /// Whether the ARMs are rows of the same batches.
     shared: bool,
 }
 
 const WAYS: [Way; 8] = [
-    Way { name: "1 token, alone", chunk: 1, lanes: 1, shared: false },
-    Way { name: "4 tokens (a short draft)", chunk: 4, lanes: 1, shared: false },
-    Way { name: "16 tokens (a long draft)", chunk: 16, lanes: 1, shared: false },
-    Way { name: "64 tokens (a prompt beside others)", chunk: 64, lanes: 1, shared: false },
-    Way { name: "256 tokens (a prompt)", chunk: WINDOW, lanes: 1, shared: false },
-    Way { name: "1 token, beside 3 texts", chunk: 1, lanes: LANES, shared: false },
-    Way { name: "1 token, ARMs in the batch", chunk: 1, lanes: 1, shared: true },
-    Way { name: "1 token, ARMs and 3 texts", chunk: 1, lanes: LANES, shared: true },
+    Way { name: "1 token, alone", chunk: 1, slots: 1, shared: false },
+    Way { name: "4 tokens (a short draft)", chunk: 4, slots: 1, shared: false },
+    Way { name: "16 tokens (a long draft)", chunk: 16, slots: 1, shared: false },
+    Way { name: "64 tokens (a prompt beside others)", chunk: 64, slots: 1, shared: false },
+    Way { name: "256 tokens (a prompt)", chunk: WINDOW, slots: 1, shared: false },
+    Way { name: "1 token, beside 3 texts", chunk: 1, slots: LANES, shared: false },
+    Way { name: "1 token, ARMs in the batch", chunk: 1, slots: 1, shared: true },
+    Way { name: "1 token, ARMs and 3 texts", chunk: 1, slots: LANES, shared: true },
 ];
 
 #[derive(Serialize)]
@@ -126,7 +126,7 @@ fn open(config: &Config, way: &Way, flash_attn: Switch) -> anyhow::Result<Option
         (spec.flash_attn, spec.n_ctx) = (flash_attn, Some(WINDOW as u32));
         (spec.n_batch, spec.n_ubatch) = (spec.n_batch.or(Some(WINDOW as u32)), spec.n_ubatch.or(Some(WINDOW as u32)));
     }
-    let session = open_lanes(config, way.lanes)?;
+    let session = open_slots(config, way.slots)?;
     let shares = session.shared().iter().any(|group| group.shared && group.experts.iter().any(|name| name == "base"));
     Ok((!way.shared || shares).then_some(session))
 }
@@ -144,7 +144,7 @@ fn windows(session: &Session, text: &str, n_tokens: usize) -> anyhow::Result<Vec
     Ok(windows)
 }
 
-/// Reads all windows in a way; `each` sees the base's rows of the first lane.
+/// Reads all windows in a way; `each` sees the base's rows of the first slot.
 fn measure(
     session: &mut Session,
     way: &Way,
@@ -154,11 +154,11 @@ fn measure(
     let hook = session.hook().clone();
     let n_arms = if way.shared { session.weights().names().len() } else { 0 };
     for window in 0..windows.len() {
-        let beside = |lane: usize| &windows[(window + lane) % windows.len()][..];
+        let beside = |slot: usize| &windows[(window + slot) % windows.len()][..];
         hook.with_guide(|guide| {
-            let bases = session.lanes().iter_mut().map(Lane::base);
+            let bases = session.slots().iter_mut().map(Slot::base);
             let mut experts: Vec<(&mut dyn Expert, &[Token])> =
-                bases.enumerate().map(|(lane, base)| (base as &mut dyn Expert, beside(lane))).collect();
+                bases.enumerate().map(|(slot, base)| (base as &mut dyn Expert, beside(slot))).collect();
             let arms = guide.arms().iter_mut().take(n_arms);
             experts.extend(arms.map(|arm| (arm.expert() as &mut dyn Expert, beside(0))));
             read(&mut experts, way.chunk, &mut |_, row| each(row))

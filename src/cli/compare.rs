@@ -12,9 +12,9 @@ use super::measure::{JudgeArgs, TextArgs, guard, need_arms, provenance, seeded, 
 use super::method::Method;
 use crate::config::{Config, LoraSpec};
 use crate::eval::judges::{Case, Criterion, Verdict, compare};
-use crate::eval::recipe::{Made, Recipe, make};
 use crate::eval::scorers::{Item, Kind, ScorerSpec};
 use crate::eval::stats::Mean;
+use crate::eval::strategy::{Made, Strategy, make};
 use crate::eval::win_rate::WinRate;
 use crate::files::model_name;
 
@@ -55,7 +55,7 @@ pub struct Args {
 struct Side {
     name: String,
     config: Config,
-    recipe: Recipe,
+    strategy: Strategy,
     made: Vec<Made>,
 }
 
@@ -88,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let configs: Vec<&Config> = sides.iter().map(|side| &side.config).collect();
     let mut more = args.texts.about(&prompts);
     more["seed"] = params.seed.into();
-    more["sides"] = json!(sides.iter().map(|s| json!({"name": s.name, "recipe": s.recipe})).collect::<Vec<_>>());
+    more["sides"] = json!(sides.iter().map(|s| json!({"name": s.name, "recipe": s.strategy})).collect::<Vec<_>>());
     more["judges"] = json!(args.judge.iter().map(ToString::to_string).collect::<Vec<_>>());
     more["judge_model"] = json!(args.judges.judge_model);
     let distinct = distinct(&configs);
@@ -100,10 +100,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if sides[i].made.is_empty() {
             // All sides on the same models run in one load.
             let config = sides[i].config.clone();
-            let mut studio = args.texts.studio(config.clone(), &prompts, params.clone())?;
+            let mut generator = args.texts.generator(config.clone(), &prompts, params.clone())?;
             for side in sides.iter_mut().filter(|side| side.made.is_empty() && side.config == config) {
-                let items: Vec<_> = (0..prompts.len()).map(|prompt| (prompt, &side.recipe)).collect();
-                side.made = make(&mut studio, &items, params.seed, &mut || bar.inc(1))?;
+                let items: Vec<_> = (0..prompts.len()).map(|prompt| (prompt, &side.strategy)).collect();
+                side.made = make(&mut generator, &items, params.seed, &mut || bar.inc(1))?;
             }
         }
     }
@@ -151,31 +151,31 @@ fn side(method: &Method, main: &Config, args: &Args) -> anyhow::Result<Side> {
         [] => String::new(),
         _ => format!(" ({})", given.iter().map(|(n, w)| format!("{n} {w}")).collect::<Vec<_>>().join(", ")),
     };
-    let (name, config, recipe) = match method {
-        Method::Base => ("base".into(), main.clone(), Recipe::guided(vec![0.0; main.arms.len()])),
-        Method::Guided(given) => (format!("GenARM{}", named(given)), main.clone(), Recipe::guided(weights(given)?)),
+    let (name, config, strategy) = match method {
+        Method::Base => ("base".into(), main.clone(), Strategy::guided(vec![0.0; main.arms.len()])),
+        Method::Guided(given) => (format!("GenARM{}", named(given)), main.clone(), Strategy::guided(weights(given)?)),
         Method::BestOf(n, given) => {
-            let recipe = Recipe { best_of: Some(*n), ..Recipe::guided(weights(given)?) };
-            (format!("best of {n}{}", named(given)), main.clone(), recipe)
+            let strategy = Strategy { best_of: Some(*n), ..Strategy::guided(weights(given)?) };
+            (format!("best of {n}{}", named(given)), main.clone(), strategy)
         }
         Method::Args(k, given) => {
-            let recipe = Recipe { candidates: Some(*k), ..Recipe::guided(weights(given)?) };
-            (format!("ARGS, k = {k}{}", named(given)), main.clone(), recipe)
+            let strategy = Strategy { candidates: Some(*k), ..Strategy::guided(weights(given)?) };
+            (format!("ARGS, k = {k}{}", named(given)), main.clone(), strategy)
         }
         Method::Config(path) => {
             let config = Config::load(Some(path), &args.config.overrides)?;
-            let recipe = Recipe::guided(config.weights());
-            (path.display().to_string(), config, recipe)
+            let strategy = Strategy::guided(config.weights());
+            (path.display().to_string(), config, strategy)
         }
         Method::Model(path, lora) => {
             let mut config = Config { arms: Vec::new(), profiles: Default::default(), ..main.clone() };
             config.base.model = path.clone();
             config.base.lora = lora.iter().map(|path| LoraSpec { path: path.clone(), scale: 1.0 }).collect();
             let shown = lora.as_ref().unwrap_or(path);
-            (model_name(shown), config, Recipe::guided(Vec::new()))
+            (model_name(shown), config, Strategy::guided(Vec::new()))
         }
     };
-    Ok(Side { name, config, recipe, made: Vec::new() })
+    Ok(Side { name, config, strategy, made: Vec::new() })
 }
 
 /// Gives ways of one name, such as files of one name in two folders, a number: results are kept by name.
@@ -235,7 +235,7 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
             against_a: (i > 0).then(|| WinRate::of(&verdicts)),
             gap: None,
             // Nothing says how far another base is from this one.
-            kl: (!side.recipe.weights.is_empty()).then(|| mean(&|made| made.kl)),
+            kl: (!side.strategy.weights.is_empty()).then(|| mean(&|made| made.kl)),
             n_tokens: mean(&|made| made.text.tokens.len() as f64),
             verdicts,
         });

@@ -18,7 +18,7 @@ use crate::engine::llama::{Vocab, interrupt_flag};
 use crate::expert::Token;
 use crate::guidance::{Report, TokenReport};
 use crate::sampling::Sampler;
-use crate::session::{Pieces, Prompt, Session, with_known_seed};
+use crate::session::{Detokenizer, Prompt, Session, with_known_seed};
 
 /// Continue a prompt under guidance
 ///
@@ -162,7 +162,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 
 /// Turns tokens into text, up to a stop string, and prints it as it comes.
 pub struct Writer {
-    pieces: Pieces,
+    pieces: Detokenizer,
     live: bool,
     /// What has been shown.
     pub text: String,
@@ -171,7 +171,7 @@ pub struct Writer {
 impl Writer {
     /// A writer that prints if `live`.
     pub fn new(vocab: Vocab, stop: Vec<String>, live: bool) -> Self {
-        Self { pieces: Pieces::new(vocab, stop), live, text: String::new() }
+        Self { pieces: Detokenizer::new(vocab, stop), live, text: String::new() }
     }
 
     /// Takes a token.

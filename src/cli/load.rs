@@ -57,14 +57,14 @@ impl ConfigArgs {
 
 /// Opens a session with a progress bar.
 pub fn open(config: Config) -> anyhow::Result<Session> {
-    open_lanes(config, 1)
+    open_slots(config, 1)
 }
 
-/// The same with room for `n_lanes` texts at once.
-pub fn open_lanes(config: Config, n_lanes: usize) -> anyhow::Result<Session> {
+/// The same with room for `n_slots` texts at once.
+pub fn open_slots(config: Config, n_slots: usize) -> anyhow::Result<Session> {
     let mut bar: Option<(PathBuf, ProgressBar)> = None;
     let flag = interrupt_flag();
-    let result = Session::open_lanes(config, n_lanes, &mut |path, share| {
+    let result = Session::open_slots(config, n_slots, &mut |path, share| {
         if bar.as_ref().is_none_or(|(shown, _)| shown != path) {
             if let Some((_, bar)) = bar.take() {
                 bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! What the measuring commands share: prompts, the studio, β_r, judges, and the particulars that every result file carries.
+//! What the measuring commands share: prompts, the generator, β_r, judges, and the particulars that every result file carries.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Usage;
-use super::load::{open_lanes, progress};
+use super::load::{open_slots, progress};
 use crate::chat::Conversation;
 use crate::config::{ArmSpec, Config};
 use crate::engine::gguf::GgufFile;
@@ -16,7 +16,7 @@ use crate::eval::judges::Client;
 use crate::expert::Token;
 use crate::files::conflict;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
-use crate::session::{Prompt, Session, SessionStudio};
+use crate::session::{Prompt, Session, SessionGenerator};
 
 /// How texts are made, and how many.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,17 +81,17 @@ impl TextArgs {
     }
 
     /// Opens the models with room for the texts at once.
-    pub fn studio(
+    pub fn generator(
         &self,
         mut config: Config,
         prompts: &[String],
         params: SamplingParams,
-    ) -> anyhow::Result<SessionStudio> {
+    ) -> anyhow::Result<SessionGenerator> {
         self.fit(&mut config, prompts);
-        let session = open_lanes(config, self.parallel as usize)?;
+        let session = open_slots(config, self.parallel as usize)?;
         let tokens =
             prompts.iter().map(|text| read_prompt(&session, text, self.chat)).collect::<Result<Vec<_>, _>>()?;
-        Ok(SessionStudio::new(session, params, tokens, self.n_predict as usize))
+        Ok(SessionGenerator::new(session, params, tokens, self.n_predict as usize))
     }
 
     /// Where nothing says how long a context is: as long as these texts may be, and not the model's own, which many texts at once

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::load::{ConfigArgs, open_lanes};
+use super::load::{ConfigArgs, open_slots};
 use crate::engine::llama::exit_now;
 use crate::server::{Limits, Options, Server, Stuck, serve};
 
@@ -96,8 +96,8 @@ const STUCK: u8 = 75;
 /// Serves until it is told to end.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (config, options) = (args.config.resolve_to_draft()?, args.options());
-    let n_lanes = options.parallel;
-    let (server, engine) = Server::start(move || open_lanes(config, n_lanes), args.config.overrides.clone(), &options)?;
+    let n_slots = options.parallel;
+    let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;
     let ended = serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"));
     // Nothing may be freed under a thread that is inside llama.cpp.
     match &ended {

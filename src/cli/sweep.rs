@@ -13,9 +13,9 @@ use super::profile::write_profile;
 use crate::config::Config;
 use crate::eval::grid::{Axis, points};
 use crate::eval::plots::{FrontChart, KlChart, SweepPlot, write};
-use crate::eval::recipe::Recipe;
 use crate::eval::results::Results;
 use crate::eval::scorers::ScorerSpec;
+use crate::eval::strategy::Strategy;
 use crate::eval::sweep::{Front, Named, Point, Record, Summary, Sweep, front, summarise};
 use crate::files::appended;
 use crate::nearest::suggestion;
@@ -107,10 +107,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let records = if done.len() == sweep.n_texts() {
         done
     } else {
-        let mut studio = args.texts.studio(config.clone(), &prompts, params)?;
+        let mut generator = args.texts.generator(config.clone(), &prompts, params)?;
         let bar = progress("sweeping", sweep.n_texts() as u64).with_position(done.len() as u64);
         bar.reset_eta();
-        let records = sweep.run(&mut studio, &mut results, done, &mut || bar.inc(1))?;
+        let records = sweep.run(&mut generator, &mut results, done, &mut || bar.inc(1))?;
         bar.finish_and_clear();
         records
     };
@@ -128,19 +128,19 @@ fn all_points(args: &Args, config: &Config) -> anyhow::Result<Vec<Point>> {
     let mut all: Vec<Point> = Vec::new();
     // The base is what everything is measured by.
     if !grid.contains(&start) {
-        all.push(Point { label: None, recipe: Recipe::guided(start.clone()) });
+        all.push(Point { label: None, strategy: Strategy::guided(start.clone()) });
     }
-    all.extend(grid.into_iter().map(|weights| Point { label: None, recipe: Recipe::guided(weights) }));
+    all.extend(grid.into_iter().map(|weights| Point { label: None, strategy: Strategy::guided(weights) }));
     if !args.no_profiles {
         for name in config.profiles.keys() {
-            all.push(Point { label: Some(name.clone()), recipe: Recipe::guided(config.profile(name)?) });
+            all.push(Point { label: Some(name.clone()), strategy: Strategy::guided(config.profile(name)?) });
         }
     }
     if let Some(n) = args.best_of {
         let axes = args.grid.iter().map(|axis| config.arm_index(&axis.arm)).collect::<Result<Vec<_>, _>>()?;
         let mut best = |name: &str, weights: Vec<f32>| {
-            let recipe = Recipe { best_of: Some(n as usize), ..Recipe::guided(weights) };
-            all.push(Point { label: Some(format!("best of {n} by {name}")), recipe });
+            let strategy = Strategy { best_of: Some(n as usize), ..Strategy::guided(weights) };
+            all.push(Point { label: Some(format!("best of {n} by {name}")), strategy });
         };
         let alone =
             |arms: &[usize]| (0..start.len()).map(|i| f32::from(u8::from(arms.contains(&i)))).collect::<Vec<_>>();
@@ -198,7 +198,7 @@ fn report(
     }
     match (&args.write_profile, &config.path, front.recommended) {
         (Some(name), Some(path), Some(best)) => {
-            let weights = names.iter().zip(&summaries[best].point.recipe.weights).map(|(n, w)| (n.as_str(), *w));
+            let weights = names.iter().zip(&summaries[best].point.strategy.weights).map(|(n, w)| (n.as_str(), *w));
             write_profile(path, name, &weights.collect::<Vec<_>>())?;
             eprintln!("wrote profile \"{name}\" into {}", path.display());
         }
@@ -244,13 +244,13 @@ fn text(names: &[String], summaries: &[Summary], front: &Front) -> String {
 
 /// A point in words.
 fn describe(names: &[String], summary: &Summary) -> String {
-    let weights = &summary.point.recipe.weights;
+    let weights = &summary.point.strategy.weights;
     let named = names.iter().zip(weights).filter(|(_, w)| **w != 0.0).map(|(n, w)| format!("{n} {w}"));
     match &summary.point.label {
-        Some(label) if summary.point.recipe.best_of.is_some() => label.clone(),
-        Some(label) if summary.point.recipe.is_base() => format!("{label} (base)"),
+        Some(label) if summary.point.strategy.best_of.is_some() => label.clone(),
+        Some(label) if summary.point.strategy.is_base() => format!("{label} (base)"),
         Some(label) => format!("{label} ({})", named.collect::<Vec<_>>().join(", ")),
-        None if summary.point.recipe.is_base() => "base".into(),
+        None if summary.point.strategy.is_base() => "base".into(),
         None => named.collect::<Vec<_>>().join(", "),
     }
 }

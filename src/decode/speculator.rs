@@ -11,7 +11,7 @@ use super::controller::{Controller, Plan};
 use super::draft::{Draft, Drafter, Offer};
 use super::{Chain, ChainFault, Distribution};
 use crate::expert::Token;
-use crate::rows::RowStore;
+use crate::logits_cache::LogitsCache;
 
 /// Which drafter drafts how many tokens.
 pub enum Policy {
@@ -76,7 +76,7 @@ pub struct Speculator {
     rule: Box<dyn Accept>,
     pub(super) rng: ChaCha8Rng,
     /// The base's rows, which are kept where it drafts itself.
-    pub(super) base_rows: RowStore,
+    pub(super) base_rows: LogitsCache,
     pub(super) draft: Draft,
     p: Distribution,
     pub(super) offers: Vec<Offer>,
@@ -93,7 +93,7 @@ impl Speculator {
             policy,
             rule: Box::new(Exact::default()),
             rng: ChaCha8Rng::seed_from_u64(0),
-            base_rows: RowStore::default(),
+            base_rows: LogitsCache::default(),
             draft: Draft::default(),
             p: Distribution::default(),
             offers: vec![Offer::default(); n],

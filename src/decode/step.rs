@@ -15,7 +15,7 @@ use super::draft::Work;
 use super::speculator::{DrafterCount, Policy, Speculator};
 use super::{ChainFault, DecodeError, Finish, Flow, Generated, Guided, GuidedChain, Step, Text};
 use crate::expert::{Expert, ExpertError, Token};
-use crate::rows::Kept;
+use crate::logits_cache::CachedExpert;
 
 /// Continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text.
 ///
@@ -121,7 +121,7 @@ impl Text {
             return Run { base, chain, text: self, is_eog, each }.step(Some(speculator));
         }
         let mut store = std::mem::take(&mut speculator.base_rows);
-        let mut kept = Kept { expert: base, store: &mut store };
+        let mut kept = CachedExpert { expert: base, store: &mut store };
         let finish = Run { base: &mut kept, chain, text: self, is_eog, each }.step(Some(speculator));
         speculator.base_rows = store;
         finish

@@ -6,11 +6,11 @@ pub mod gguf;
 pub mod llama;
 pub mod memory;
 pub mod quantize;
-mod rows;
 mod sequence;
 pub mod share;
+mod shared_context;
 mod stack;
 
-pub use rows::Progress;
 pub use sequence::Sequence;
+pub use shared_context::Progress;
 pub use stack::{Scaled, StackError, stack};

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::llama::{Adapters, ContextError, ContextParams, Model};
-use super::rows::{Progress, Rows};
+use super::shared_context::{Progress, SharedContext};
 use crate::expert::{Expert, ExpertError, Token};
 
 /// A model as an expert.
@@ -15,7 +15,7 @@ use crate::expert::{Expert, ExpertError, Token};
 ///
 /// Sequences made together share a context: those that are [prepared](Expert::prepare) are decoded in one batch.
 pub struct Sequence {
-    rows: Arc<Mutex<Rows>>,
+    rows: Arc<Mutex<SharedContext>>,
     row: usize,
     /// The rows of logits last handed over, where others use the context too.
     logits: Vec<f32>,
@@ -48,7 +48,7 @@ impl Sequence {
         params: &ContextParams,
         parts: &[Option<u8>],
     ) -> Result<Vec<Self>, ContextError> {
-        let rows = Rows::new(model, adapters, params, parts)?;
+        let rows = SharedContext::new(model, adapters, params, parts)?;
         let (n_vocab, n_ctx) = (rows.context().n_vocab(), rows.context().n_ctx());
         let (max_rows, recurrent) = (rows.context().n_batch(), model.is_recurrent());
         let rows = Arc::new(Mutex::new(rows));
@@ -61,7 +61,7 @@ impl Sequence {
         self.lock().on_progress(self.row, progress);
     }
 
-    /// Rows that one call can ask for at most.
+    /// SharedContext that one call can ask for at most.
     pub fn max_rows(&self) -> usize {
         self.max_rows
     }
@@ -76,7 +76,7 @@ impl Sequence {
         self.recurrent
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rows> {
+    fn lock(&self) -> MutexGuard<'_, SharedContext> {
         // A panic leaves nothing half done that the next call would not compare again.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

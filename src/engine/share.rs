@@ -47,7 +47,7 @@ pub enum ShareError {
     },
 }
 
-/// Makes a context with a row for each expert and lane: `sequences[expert][lane]`. `experts` are their adapters.
+/// Makes a context with a row for each expert and slot: `sequences[expert][slot]`. `experts` are their adapters.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn together(
     model: &Arc<Model>,
     experts: &[Vec<Scaled<'_>>],
     params: &ContextParams,
-    n_lanes: usize,
+    n_slots: usize,
 ) -> Result<Vec<Vec<Sequence>>, ShareError> {
     let adapted: Vec<_> = experts.iter().filter(|adapters| !adapters.is_empty()).cloned().collect();
     let adapters = if adapted.is_empty() { Adapters::All(Vec::new()) } else { stack(model, &adapted)? };
@@ -66,12 +66,12 @@ pub fn together(
         (!adapters.is_empty()).then(|| next - 1)
     };
     let parts: Vec<_> = experts.iter().map(&mut part).collect();
-    let parts: Vec<_> = parts.into_iter().flat_map(|part| vec![part; n_lanes]).collect();
+    let parts: Vec<_> = parts.into_iter().flat_map(|part| vec![part; n_slots]).collect();
     let mut rows = Sequence::together(model, adapters, params, &parts)?.into_iter();
-    Ok(experts.iter().map(|_| rows.by_ref().take(n_lanes).collect()).collect())
+    Ok(experts.iter().map(|_| rows.by_ref().take(n_slots).collect()).collect())
 }
 
-/// Makes a context for one expert, with a row for each lane.
+/// Makes a context for one expert, with a row for each slot.
 ///
 /// # Errors
 ///
@@ -80,10 +80,10 @@ pub fn apart(
     model: &Arc<Model>,
     adapters: &[Scaled<'_>],
     params: &ContextParams,
-    n_lanes: usize,
+    n_slots: usize,
 ) -> Result<Vec<Sequence>, ShareError> {
     let loras = adapters.iter().map(|(path, scale)| Lora::load(model, path, *scale)).collect::<Result<_, _>>()?;
-    Ok(Sequence::together(model, Adapters::All(loras), params, &vec![None; n_lanes])?)
+    Ok(Sequence::together(model, Adapters::All(loras), params, &vec![None; n_slots])?)
 }
 
 /// What a token costs all experts together.

@@ -53,13 +53,13 @@ impl SweepPlot<'_> {
     /// The base, and points at which only this ARM has a weight, by growing weight.
     fn alone(&self, arm: usize) -> Vec<&Summary> {
         let only = |s: &&Summary| {
-            let recipe = &s.point.recipe;
-            recipe.best_of.is_none()
+            let strategy = &s.point.strategy;
+            strategy.best_of.is_none()
                 && s.point.label.is_none()
-                && (0..recipe.weights.len()).all(|i| i == arm || recipe.weights[i] == 0.0)
+                && (0..strategy.weights.len()).all(|i| i == arm || strategy.weights[i] == 0.0)
         };
         let mut points: Vec<_> = self.summaries.iter().filter(only).collect();
-        points.sort_by(|a, b| a.point.recipe.weights[arm].total_cmp(&b.point.recipe.weights[arm]));
+        points.sort_by(|a, b| a.point.strategy.weights[arm].total_cmp(&b.point.strategy.weights[arm]));
         points
     }
 
@@ -77,7 +77,7 @@ impl SweepPlot<'_> {
         plane: &mut Plane<'_, B>,
         place: &dyn Fn(&Summary) -> (f64, f64),
     ) -> Result<(), ChartError> {
-        let base = self.grid().find(|s| s.point.recipe.is_base()).map(|s| (s, "base"));
+        let base = self.grid().find(|s| s.point.strategy.is_base()).map(|s| (s, "base"));
         let mut taken = Vec::new();
         for (summary, label) in base.into_iter().chain(self.labelled()) {
             let at = place(summary);
@@ -88,7 +88,7 @@ impl SweepPlot<'_> {
             let drawn = if summary.point.label.is_none() {
                 let mark = mark + Rectangle::new([(-5, -5), (5, 5)], BLACK.filled()) + text;
                 plane.draw_series(std::iter::once(mark)).map(drop)
-            } else if summary.point.recipe.best_of.is_some() {
+            } else if summary.point.strategy.best_of.is_some() {
                 let mark = mark + Cross::new((0, 0), 6, BASELINE.stroke_width(2)) + text;
                 plane.draw_series(std::iter::once(mark)).map(drop)
             } else {

@@ -3,12 +3,12 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::generator::{GenerateError, TextGenerator};
 use super::pareto;
-use super::recipe::{Recipe, make};
 use super::results::{Results, ResultsError};
 use super::scorers::{Item, Scorer, ScorerError};
 use super::stats::Mean;
-use super::studio::{Studio, StudioError};
+use super::strategy::{Strategy, make};
 use crate::decode::Finish;
 
 /// What stands at one place of the sweep.
@@ -19,7 +19,7 @@ pub struct Point {
     pub label: Option<String>,
     /// How its texts are made.
     #[serde(flatten)]
-    pub recipe: Recipe,
+    pub strategy: Strategy,
 }
 
 /// A text of the sweep.
@@ -71,7 +71,7 @@ pub struct Sweep<'a> {
 pub enum SweepError {
     /// A text was not made.
     #[error(transparent)]
-    Studio(#[from] StudioError),
+    TextGenerator(#[from] GenerateError),
     /// A scorer failed.
     #[error(transparent)]
     Scorer(#[from] ScorerError),
@@ -93,7 +93,7 @@ impl Sweep<'_> {
     /// [`SweepError`].
     pub fn run(
         &self,
-        studio: &mut dyn Studio,
+        generator: &mut dyn TextGenerator,
         results: &mut Results,
         done: Vec<Record>,
         each: &mut dyn FnMut(),
@@ -104,7 +104,7 @@ impl Sweep<'_> {
             .collect();
         let left = items[records.len().min(items.len())..].to_vec();
         for unit in left.chunks(self.unit) {
-            let made = self.unit(studio, unit, each)?;
+            let made = self.unit(generator, unit, each)?;
             results.append(&made)?;
             records.extend(made);
         }
@@ -113,12 +113,12 @@ impl Sweep<'_> {
 
     fn unit(
         &self,
-        studio: &mut dyn Studio,
+        generator: &mut dyn TextGenerator,
         unit: &[(usize, usize)],
         each: &mut dyn FnMut(),
     ) -> Result<Vec<Record>, SweepError> {
-        let recipes: Vec<_> = unit.iter().map(|(point, prompt)| (*prompt, &self.points[*point].recipe)).collect();
-        let made = make(studio, &recipes, self.seed, each)?;
+        let strategies: Vec<_> = unit.iter().map(|(point, prompt)| (*prompt, &self.points[*point].strategy)).collect();
+        let made = make(generator, &strategies, self.seed, each)?;
         let items: Vec<Item<'_>> = unit
             .iter()
             .zip(&made)
@@ -129,7 +129,7 @@ impl Sweep<'_> {
             .iter()
             .map(|(name, scorer)| Ok((name, scorer.score(&items)?)))
             .collect::<Result<Vec<_>, ScorerError>>()?;
-        let record = |(i, (&(point, prompt), made)): (usize, (&(usize, usize), &super::recipe::Made))| {
+        let record = |(i, (&(point, prompt), made)): (usize, (&(usize, usize), &super::strategy::Made))| {
             let of_arms = self.arms.iter().zip(&made.totals.arms);
             let mut rewards: IndexMap<_, _> =
                 of_arms.map(|((name, beta), sum)| (format!("arm:{name}"), Some(beta * sum))).collect();
@@ -213,17 +213,17 @@ pub fn front(
     preference: &dyn Fn(&str) -> Option<usize>,
     max_kl: f64,
 ) -> Front {
-    let guided: Vec<usize> = (0..summaries.len()).filter(|i| summaries[*i].point.recipe.best_of.is_none()).collect();
+    let guided: Vec<usize> = (0..summaries.len()).filter(|i| summaries[*i].point.strategy.best_of.is_none()).collect();
     let rewards: Vec<Vec<f64>> = guided.iter().map(|i| values(&summaries[*i], objectives)).collect();
     let reference = pareto::nadir(&rewards);
     let arms: Option<Vec<usize>> = objectives.iter().map(|name| preference(name)).collect();
     let mean_inner_product = arms.and_then(|arms| {
-        let weight = |i: &usize| arms.iter().map(|a| f64::from(summaries[*i].point.recipe.weights[*a])).collect();
+        let weight = |i: &usize| arms.iter().map(|a| f64::from(summaries[*i].point.strategy.weights[*a])).collect();
         pareto::mean_inner_product(&guided.iter().map(weight).collect::<Vec<_>>(), &rewards)
     });
     let allowed = |i: usize| {
         let summary = &summaries[guided[i]];
-        !summary.point.recipe.is_base() && summary.kl.mean <= max_kl
+        !summary.point.strategy.is_base() && summary.kl.mean <= max_kl
     };
     Front {
         objectives: objectives.to_vec(),

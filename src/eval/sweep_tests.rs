@@ -1,7 +1,7 @@
 use super::*;
 use crate::eval::score::TokenScore;
 use crate::eval::scorers::ScorerSpec;
-use crate::eval::studio::{Request, Text};
+use crate::eval::text_generator::{Request, Text};
 use crate::expert::Token;
 use serde_json::json;
 
@@ -11,10 +11,10 @@ struct Fake {
     n_made: usize,
 }
 
-impl Studio for Fake {
-    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError> {
+impl TextGenerator for Fake {
+    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError> {
         if self.left == 0 {
-            return Err(StudioError { prompt: 0, source: "switched off".into() });
+            return Err(GenerateError { prompt: 0, source: "switched off".into() });
         }
         self.left -= 1;
         self.n_made += requests.len();
@@ -26,7 +26,7 @@ impl Studio for Fake {
         Ok(requests.iter().map(make).collect())
     }
 
-    fn score(&mut self, _: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, StudioError> {
+    fn score(&mut self, _: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
         let one = |token: &Token| TokenScore {
             token: *token,
             base: -2.0,
@@ -44,7 +44,7 @@ impl Studio for Fake {
 
 fn points() -> Vec<Point> {
     let grid = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 2.0]];
-    grid.iter().map(|w| Point { label: None, recipe: Recipe::guided(w.to_vec()) }).collect()
+    grid.iter().map(|w| Point { label: None, strategy: Strategy::guided(w.to_vec()) }).collect()
 }
 
 fn sweep(path: &std::path::Path, left: usize) -> (Result<Vec<Record>, SweepError>, usize) {
@@ -90,7 +90,7 @@ fn the_front_leaves_baselines_out_and_recommends_within_the_bound() {
     let folder = tempfile::tempdir().unwrap();
     let records = sweep(&folder.path().join("r.jsonl"), 99).0.unwrap();
     let mut summaries = summarise(&points(), &records);
-    summaries[3].point.recipe.best_of = Some(16);
+    summaries[3].point.strategy.best_of = Some(16);
     let objectives = ["arm:helpful", "arm:brief"].map(String::from);
     let arm = |name: &str| ["arm:helpful", "arm:brief"].iter().position(|n| *n == name);
     let found = front(&summaries, &objectives, &arm, f64::INFINITY);

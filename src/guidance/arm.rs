@@ -3,7 +3,7 @@
 use super::error::GuideError;
 use super::vocabulary::{Contract, Tail};
 use crate::expert::{Expert, Token};
-use crate::rows::RowStore;
+use crate::logits_cache::LogitsCache;
 
 /// An autoregressive reward model: an expert with a name.
 pub struct Arm {
@@ -16,7 +16,7 @@ pub struct Arm {
     /// Prompt and response as the ARM reads them; kept to be reused.
     history: Vec<Token>,
     /// Rows of single steps, where a drafter goes step by step.
-    pub(super) rows: Option<RowStore>,
+    pub(super) rows: Option<LogitsCache>,
 }
 
 impl Arm {
@@ -41,7 +41,7 @@ impl Arm {
     pub fn forget(&mut self) {
         self.expert.forget();
         if let Some(rows) = &mut self.rows {
-            *rows = RowStore::default();
+            *rows = LogitsCache::default();
         }
     }
 

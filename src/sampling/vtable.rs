@@ -1,9 +1,9 @@
 //! A `llama_sampler` in Rust: a safe trait in, llama.cpp's struct of functions out.
 //!
 //! ```text
-//! into_raw(S) ──llama_sampler_init──▶ llama_sampler { iface ─▶ TABLE (static), ctx ─▶ Slot<S> (boxed) }
-//!                                            │ clone: Slot::fork, a new llama_sampler
-//!                                            ▼ free:  Slot is dropped; the host frees the llama_sampler itself
+//! into_raw(S) ──llama_sampler_init──▶ llama_sampler { iface ─▶ TABLE (static), ctx ─▶ SamplerBox<S> (boxed) }
+//!                                            │ clone: SamplerBox::fork, a new llama_sampler
+//!                                            ▼ free:  SamplerBox is dropped; the host frees the llama_sampler itself
 //! ```
 //!
 //! No panic crosses into C: every function is guarded, and one that panics does nothing.
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void)
 /// `init` is a `llama_sampler_init`, of whatever llama.cpp: it returns NULL, or a `llama_sampler` with these two members that stays
 /// where it is until it is freed. It may be called as long as the sampler or a clone of it lives.
 pub unsafe fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler {
-    let ctx = Box::into_raw(Box::new(Slot { sampler, init }));
+    let ctx = Box::into_raw(Box::new(SamplerBox { sampler, init }));
     // SAFETY: the table is static and never written to; `ctx` is freed by `free`, once.
     let raw = unsafe { init((&raw const Table::<S>::TABLE.iface).cast_mut(), ctx.cast()) };
     if raw.is_null() {
@@ -91,7 +91,7 @@ pub unsafe fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_s
     raw
 }
 
-struct Slot<S> {
+struct SamplerBox<S> {
     sampler: S,
     init: Init,
 }
@@ -131,9 +131,9 @@ impl<S: CustomSampler> Table<S> {
 /// # Safety
 ///
 /// `raw` comes from [`into_raw`] of the same `S`, and nobody else uses it during the call.
-unsafe fn with<S, T>(raw: *mut llama_sampler, f: impl FnOnce(&mut Slot<S>) -> T) -> Option<T> {
+unsafe fn with<S, T>(raw: *mut llama_sampler, f: impl FnOnce(&mut SamplerBox<S>) -> T) -> Option<T> {
     // SAFETY: by the contract above.
-    let slot = unsafe { &mut *(*raw).ctx.cast::<Slot<S>>() };
+    let slot = unsafe { &mut *(*raw).ctx.cast::<SamplerBox<S>>() };
     guard(|| f(slot))
 }
 
@@ -142,9 +142,9 @@ unsafe fn with<S, T>(raw: *mut llama_sampler, f: impl FnOnce(&mut Slot<S>) -> T)
 /// # Safety
 ///
 /// `raw` comes from [`into_raw`] of the same `S`, and nobody changes it during the call.
-unsafe fn with_ref<S, T>(raw: *const llama_sampler, f: impl FnOnce(&Slot<S>) -> T) -> Option<T> {
+unsafe fn with_ref<S, T>(raw: *const llama_sampler, f: impl FnOnce(&SamplerBox<S>) -> T) -> Option<T> {
     // SAFETY: by the contract above.
-    let slot = unsafe { &*(*raw).ctx.cast::<Slot<S>>() };
+    let slot = unsafe { &*(*raw).ctx.cast::<SamplerBox<S>>() };
     guard(|| f(slot))
 }
 
@@ -198,7 +198,7 @@ unsafe extern "C" fn copy_state<S: CustomSampler>(source: *const llama_sampler, 
 
 unsafe extern "C" fn free<S: CustomSampler>(raw: *mut llama_sampler) {
     // SAFETY: llama.cpp frees a sampler once, and its context was boxed by `into_raw`.
-    let slot = unsafe { Box::from_raw((*raw).ctx.cast::<Slot<S>>()) };
+    let slot = unsafe { Box::from_raw((*raw).ctx.cast::<SamplerBox<S>>()) };
     if catch_unwind(AssertUnwindSafe(|| drop(slot))).is_err() {
         tracing::error!("a sampler panicked while it was freed");
     }

@@ -123,7 +123,7 @@ impl ApiError {
 
     /// The request has waited too long.
     pub fn queued_too_long() -> Self {
-        Self::unavailable("queue_timeout", "no lane became free in time; try again later", 10)
+        Self::unavailable("queue_timeout", "no slot became free in time; try again later", 10)
     }
 
     /// The server is going down.

@@ -31,7 +31,7 @@ pub struct Metrics {
     pub lanes_busy: Gauge,
     /// Jobs in the queue.
     pub queue_length: Gauge,
-    /// Waiting for a lane.
+    /// Waiting for a slot.
     pub queue_seconds: Histogram,
     /// From a request to its first token.
     pub first_token_seconds: Histogram,
@@ -72,9 +72,9 @@ impl Default for Metrics {
         registry.register("accepted_tokens", "Drafted tokens that were kept", accepted_tokens.clone());
         registry.register("cancelled", "Texts whose client went away or did not read", cancelled.clone());
         registry.register("reloads", "Configurations taken over while running", reloads.clone());
-        registry.register("lanes_busy", "Lanes with a text", lanes_busy.clone());
-        registry.register("queue_length", "Texts that wait for a lane", queue_length.clone());
-        registry.register("queue_seconds", "Waiting for a lane", queue_seconds.clone());
+        registry.register("lanes_busy", "Slots with a text", lanes_busy.clone());
+        registry.register("queue_length", "Texts that wait for a slot", queue_length.clone());
+        registry.register("queue_seconds", "Waiting for a slot", queue_seconds.clone());
         registry.register("first_token_seconds", "From a request to its first token", first_token_seconds.clone());
         registry.register("step_seconds", "One step of all texts", step_seconds.clone());
         Self {

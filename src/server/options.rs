@@ -33,7 +33,7 @@ pub struct Options {
 /// What a request, and all of them together, may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Texts that wait for a lane.
+    /// Texts that wait for a slot.
     pub queue: usize,
     /// Time that a text may wait.
     pub queue_timeout: Duration,

@@ -110,7 +110,7 @@ impl Server {
     /// Whether a prompt is read from its beginning. A cached prefix was read in other batches, whose sums are rounded otherwise:
     /// where one text at a time is served, a request that names a seed gets the same text each time, unless it prefers the cache.
     pub(super) fn reads_anew(&self, is_seeded: bool, cache_prompt: Option<bool>) -> bool {
-        !cache_prompt.unwrap_or(!(is_seeded && self.queue.n_lanes() == 1))
+        !cache_prompt.unwrap_or(!(is_seeded && self.queue.n_slots() == 1))
     }
 
     /// Hands jobs to the engine; each is given its number and the way back.

@@ -3,26 +3,26 @@
 //! The one way from a [`Config`] to text, for every door.
 
 mod arms;
+mod detokenizer;
 mod drafters;
 mod error;
-mod lane;
 mod open;
-mod pieces;
 mod plan;
 mod prompt;
 mod share;
-mod studio;
+mod slot;
 mod template;
+mod text_generator;
 
 pub use arms::{ArmModels, HostTokens};
+pub use detokenizer::{Detokenizer, TokenText};
 pub use error::{PromptError, SessionError, Shortage};
-pub use lane::Lane;
 pub use open::{Loading, context_params};
-pub use pieces::{Pieces, TokenText};
 pub use plan::{MemoryPlan, plan};
 pub use prompt::{Prompt, Prompts};
 pub use share::Shared;
-pub use studio::SessionStudio;
+pub use slot::Slot;
+pub use text_generator::SessionGenerator;
 
 use std::sync::Arc;
 
@@ -35,12 +35,12 @@ use crate::guidance::Weights;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 use crate::sampling::{ChainError, HookState, OnError, Sampler};
 
-/// A base, its ARMs, and all that is needed to generate with them: one text at a time, or one in each of its lanes.
+/// A base, its ARMs, and all that is needed to generate with them: one text at a time, or one in each of its slots.
 pub struct Session {
     config: Config,
     vocab: Vocab,
     /// At least one.
-    lanes: Vec<Lane>,
+    slots: Vec<Slot>,
     shared: Vec<Shared>,
     prompts: Arc<Prompts>,
     /// `None` decodes plainly.
@@ -63,38 +63,38 @@ impl Session {
     ///
     /// [`SessionError`]: one line that says what to do.
     pub fn open(config: Config, loading: Loading<'_>) -> Result<Self, SessionError> {
-        Self::open_lanes(config, 1, loading)
+        Self::open_slots(config, 1, loading)
     }
 
-    /// The same with room for `n_lanes` texts at once, at least one.
+    /// The same with room for `n_slots` texts at once, at least one.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn open_lanes(config: Config, n_lanes: usize, loading: Loading<'_>) -> Result<Self, SessionError> {
-        let opened = open::open(&config, n_lanes.max(1), &mut *loading)?;
+    pub fn open_slots(config: Config, n_slots: usize, loading: Loading<'_>) -> Result<Self, SessionError> {
+        let opened = open::open(&config, n_slots.max(1), &mut *loading)?;
         let vocab = opened.base.vocab();
         let on_error = match config.on_error {
             config::OnError::Base => OnError::Base,
             config::OnError::Stop => OnError::Stop(vocab.eog_tokens().collect::<Vec<_>>().into()),
         };
         let gate = config.guidance.gate;
-        let lane = |(base, guide)| Lane::new(base, guide, gate, on_error.clone(), &vocab);
-        let lanes: Vec<_> = opened.lanes.into_iter().map(lane).collect();
+        let slot = |(base, guide)| Slot::new(base, guide, gate, on_error.clone(), &vocab);
+        let slots: Vec<_> = opened.slots.into_iter().map(slot).collect();
         let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
-        let speculator = drafters::speculator(&config, &opened.base, &arms, lanes[0].hook(), loading)?;
+        let speculator = drafters::speculator(&config, &opened.base, &arms, slots[0].hook(), loading)?;
         let prompts = Arc::new(Prompts::new(vocab.clone(), base_template, config.prompt.system.clone(), arms));
-        Ok(Self { config, vocab, lanes, shared, prompts, speculator })
+        Ok(Self { config, vocab, slots, shared, prompts, speculator })
     }
 
-    /// Its lanes, each with weights of its own.
-    pub fn lanes(&mut self) -> &mut [Lane] {
-        &mut self.lanes
+    /// Its slots, each with weights of its own.
+    pub fn slots(&mut self) -> &mut [Slot] {
+        &mut self.slots
     }
 
     /// The same, with what drafts for one of them at a time.
-    pub fn lanes_and_speculator(&mut self) -> (&mut [Lane], Option<&mut Speculator>) {
-        (&mut self.lanes, self.speculator.as_mut())
+    pub fn slots_and_speculator(&mut self) -> (&mut [Slot], Option<&mut Speculator>) {
+        (&mut self.slots, self.speculator.as_mut())
     }
 
     /// Which experts share batches, and why those do not that could.
@@ -112,41 +112,41 @@ impl Session {
         &self.vocab
     }
 
-    /// The weights of the first lane: a change holds from the next token on.
+    /// The weights of the first slot: a change holds from the next token on.
     pub fn weights(&self) -> &Weights {
-        self.lanes[0].weights()
+        self.slots[0].weights()
     }
 
-    /// The state of the first lane's guiding hook.
+    /// The state of the first slot's guiding hook.
     pub fn hook(&self) -> &HookState {
-        self.lanes[0].hook()
+        self.slots[0].hook()
     }
 
-    /// The base as an expert, in the first lane.
+    /// The base as an expert, in the first slot.
     pub fn base(&mut self) -> &mut Sequence {
-        self.lanes[0].base()
+        self.slots[0].base()
     }
 
-    /// Tokens that the base has decoded in the first lane.
+    /// Tokens that the base has decoded in the first slot.
     pub fn n_decoded(&self) -> u64 {
-        self.lanes[0].n_decoded()
+        self.slots[0].n_decoded()
     }
 
     /// Tokens that a text may have.
     pub fn n_ctx(&self) -> usize {
-        self.lanes[0].n_ctx()
+        self.slots[0].n_ctx()
     }
 
-    /// A sampler with these parameters, behind the first lane's hook.
+    /// A sampler with these parameters, behind the first slot's hook.
     ///
     /// # Errors
     ///
     /// [`ChainError`] where the parameters name tokens, grammars or schemas that the vocabulary cannot follow.
     pub fn sampler(&self, params: &SamplingParams) -> Result<Sampler, ChainError> {
-        self.lanes[0].sampler(params)
+        self.slots[0].sampler(params)
     }
 
-    /// Continues a prompt in the first lane; `each` sees every token as it is drawn.
+    /// Continues a prompt in the first slot; `each` sees every token as it is drawn.
     ///
     /// # Errors
     ///
@@ -158,15 +158,15 @@ impl Session {
         n_predict: usize,
         each: &mut dyn FnMut(Step<'_>) -> Flow,
     ) -> Result<Generated, DecodeError> {
-        let lane = &mut self.lanes[0];
-        lane.rewind(sampler, prompt);
+        let slot = &mut self.slots[0];
+        slot.rewind(sampler, prompt);
         let vocab = self.vocab.clone();
         let is_eog = |token| vocab.is_eog(token);
         let mut speculator = self.speculator.as_mut().filter(|_| sampler.has_distribution());
         if let Some(speculator) = &mut speculator {
             speculator.seed(sampler.seed().into());
         }
-        decode::generate(lane.base(), sampler, speculator, &prompt.base, n_predict, &is_eog, each)
+        decode::generate(slot.base(), sampler, speculator, &prompt.base, n_predict, &is_eog, each)
     }
 
     /// A speculator on this session's models; `None` is plain decoding.

@@ -21,14 +21,14 @@ pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
 pub(super) struct Opened {
     pub base: Arc<Model>,
     pub base_template: Option<ChatTemplate>,
-    /// The base's sequence and the ARMs' guide, of each lane.
-    pub lanes: Vec<(Sequence, Guide)>,
+    /// The base's sequence and the ARMs' guide, of each slot.
+    pub slots: Vec<(Sequence, Guide)>,
     pub arms: Vec<ArmText>,
     pub shared: Vec<Shared>,
 }
 
-pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Result<Opened, SessionError> {
-    let config = &plan::resolve(config, n_lanes)?;
+pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Result<Opened, SessionError> {
+    let config = &plan::resolve(config, n_slots)?;
     let mut models = Models::new(loading);
     let base = models.get("base", &config.base)?;
     let base_template = template::of_base(config, base.file())?;
@@ -42,10 +42,10 @@ pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Res
         texts.push(ArmText { name: arm.name.clone(), vocab: model.vocab(), template, templated });
         members.push(member(who, &model, &arm.spec)?);
     }
-    let (sequences, shared) = share::sequences(&members, config.share_batch, n_lanes)?;
+    let (sequences, shared) = share::sequences(&members, config.share_batch, n_slots)?;
     let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
-    let mut lanes = Vec::with_capacity(n_lanes);
-    for _ in 0..n_lanes {
+    let mut slots = Vec::with_capacity(n_slots);
+    for _ in 0..n_slots {
         let mut row = sequences.iter_mut().flat_map(Iterator::next);
         let Some(base) = row.next() else { break };
         let arm = |((arm, contract), expert): ((&config::ArmSpec, &Contract), _)| {
@@ -53,9 +53,9 @@ pub(super) fn open(config: &Config, n_lanes: usize, loading: Loading<'_>) -> Res
         };
         let arms: Vec<_> = config.arms.iter().zip(&contracts).zip(row).map(arm).collect();
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
-        lanes.push((base, Guide::new(arms, weights)));
+        slots.push((base, Guide::new(arms, weights)));
     }
-    Ok(Opened { base, base_template, lanes, arms: texts, shared })
+    Ok(Opened { base, base_template, slots, arms: texts, shared })
 }
 
 /// What an ARM's vocabulary has to do with the base's.

@@ -28,17 +28,17 @@ pub struct MemoryPlan {
 const DEVICE_RESERVE: u64 = 256 << 20;
 const DEVICE_RESERVE_SHARE: u64 = 32;
 
-/// Plans a configuration with `n_lanes` texts at a time; nothing is loaded. RPC servers are asked for their memory.
+/// Plans a configuration with `n_slots` texts at a time; nothing is loaded. RPC servers are asked for their memory.
 ///
 /// # Errors
 ///
 /// [`SessionError::Load`] for a file that is no sound model, and for a server that cannot be reached.
-pub fn plan(config: &Config, n_lanes: usize) -> Result<MemoryPlan, SessionError> {
-    plan_experts(config, true, n_lanes)
+pub fn plan(config: &Config, n_slots: usize) -> Result<MemoryPlan, SessionError> {
+    plan_experts(config, true, n_slots)
 }
 
 /// The same with or without the base, which a host may run.
-fn plan_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<MemoryPlan, SessionError> {
+fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<MemoryPlan, SessionError> {
     let local: Vec<_> = devices().into_iter().filter(Device::takes_layers).collect();
     let remote = remote_devices(&config.base)?;
     let free = |d: &Device| d.memory_free.saturating_sub(DEVICE_RESERVE + d.memory_free / DEVICE_RESERVE_SHARE);
@@ -55,7 +55,7 @@ fn plan_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<Memo
         requests.push(request(&arm.name, &arm.spec, arm.weight, &local, n_remote)?);
     }
     for request in &mut requests {
-        request.n_sequences = u32::try_from(n_lanes).unwrap_or(u32::MAX);
+        request.n_sequences = u32::try_from(n_slots).unwrap_or(u32::MAX);
         // What `auto` finds to pay is only known once all is loaded; contexts of their own take more, as a rule.
         request.shares_batch = config.share_batch == Switch::On;
     }
@@ -82,8 +82,8 @@ fn drafter(config: &Config) -> Option<ExpertSpec> {
 /// Refuses what would not fit, and fills in the layers that the configuration leaves to the plan.
 ///
 /// An allocation that the system grants and cannot keep would end the process without a word.
-pub(super) fn resolve(config: &Config, n_lanes: usize) -> Result<Config, SessionError> {
-    resolve_experts(config, true, n_lanes)
+pub(super) fn resolve(config: &Config, n_slots: usize) -> Result<Config, SessionError> {
+    resolve_experts(config, true, n_slots)
 }
 
 /// The same for the ARMs alone.
@@ -91,7 +91,7 @@ pub(super) fn resolve_arms(config: &Config) -> Result<Config, SessionError> {
     resolve_experts(config, false, 1)
 }
 
-fn resolve_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<Config, SessionError> {
+fn resolve_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Config, SessionError> {
     let mut config = config.clone();
     // What cannot be read is reported, with its name, when it is loaded.
     let drafter = drafter(&config).filter(|_| with_base);
@@ -99,7 +99,7 @@ fn resolve_experts(config: &Config, with_base: bool, n_lanes: usize) -> Result<C
     if experts.any(|spec| GgufFile::open_model(&spec.model).is_err()) {
         return Ok(config);
     }
-    let MemoryPlan { plan, changes } = plan_experts(&config, with_base, n_lanes)?;
+    let MemoryPlan { plan, changes } = plan_experts(&config, with_base, n_slots)?;
     if let Some(device) = plan.shortage() {
         return Err(shortage(&plan, device, &changes));
     }

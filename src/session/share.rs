@@ -51,11 +51,11 @@ impl Member<'_> {
     }
 }
 
-/// Makes every member's sequences, one a lane: `sequences[member][lane]`.
+/// Makes every member's sequences, one a slot: `sequences[member][slot]`.
 pub(super) fn sequences(
     members: &[Member<'_>],
     switch: Switch,
-    n_lanes: usize,
+    n_slots: usize,
 ) -> Result<(Vec<Vec<Sequence>>, Vec<Shared>), SessionError> {
     let mut made: Vec<Vec<Sequence>> = members.iter().map(|_| Vec::new()).collect();
     let mut report = Vec::new();
@@ -64,7 +64,7 @@ pub(super) fn sequences(
         let shared = match experts.len() {
             1 => None,
             _ => {
-                let (rows, shared) = share(&experts, switch, n_lanes);
+                let (rows, shared) = share(&experts, switch, n_slots);
                 report.push(shared);
                 rows
             }
@@ -74,8 +74,8 @@ pub(super) fn sequences(
             None => {
                 for i in group {
                     let Member { who, model, params, .. } = &members[i];
-                    let lanes = apart(model, &members[i].adapters(), params, n_lanes);
-                    made[i] = lanes.map_err(|source| SessionError::Sequence { who: who.clone(), source })?;
+                    let slots = apart(model, &members[i].adapters(), params, n_slots);
+                    made[i] = slots.map_err(|source| SessionError::Sequence { who: who.clone(), source })?;
                 }
             }
         }
@@ -96,14 +96,14 @@ fn groups(members: &[Member<'_>]) -> Vec<Vec<usize>> {
 }
 
 /// The rows of one context, or the reason why there are none.
-fn share(experts: &[&Member<'_>], switch: Switch, n_lanes: usize) -> (Option<Vec<Vec<Sequence>>>, Shared) {
+fn share(experts: &[&Member<'_>], switch: Switch, n_slots: usize) -> (Option<Vec<Vec<Sequence>>>, Shared) {
     let names = experts.iter().map(|expert| expert.who.clone()).collect();
     let mut report = Shared { experts: names, shared: false, why_not: None, costs: None };
     if switch == Switch::Off {
         report.why_not = Some("turned off".into());
         return (None, report);
     }
-    match try_share(experts, switch, n_lanes, &mut report) {
+    match try_share(experts, switch, n_slots, &mut report) {
         Ok(rows) => {
             report.shared = rows.is_some();
             (rows, report)
@@ -120,7 +120,7 @@ fn share(experts: &[&Member<'_>], switch: Switch, n_lanes: usize) -> (Option<Vec
 fn try_share(
     experts: &[&Member<'_>],
     switch: Switch,
-    n_lanes: usize,
+    n_slots: usize,
     report: &mut Shared,
 ) -> Result<Option<Vec<Vec<Sequence>>>, ShareError> {
     let (model, params) = (&experts[0].model, &experts[0].params);
@@ -143,7 +143,7 @@ fn try_share(
             return Ok(None);
         }
     }
-    together(model, &adapters, params, n_lanes).map(Some)
+    together(model, &adapters, params, n_slots).map(Some)
 }
 
 /// What the costs of these experts depend on.

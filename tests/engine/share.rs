@@ -45,8 +45,8 @@ impl Family {
     }
 
     fn together(&self, n: usize) -> Vec<Sequence> {
-        let lanes = together(&self.model, &self.experts(n), &support::context_params(), 1).expect("one context");
-        lanes.into_iter().flatten().collect()
+        let slots = together(&self.model, &self.experts(n), &support::context_params(), 1).expect("one context");
+        slots.into_iter().flatten().collect()
     }
 
     fn apart(&self, n: usize) -> Vec<Sequence> {
@@ -149,11 +149,11 @@ fn a_row_that_was_announced_and_never_asked_for_harms_nobody() {
 #[test]
 fn lanes_of_one_expert_do_not_mix() {
     let family = Family::new("llama");
-    let mut lanes = together(&family.model, &family.experts(1), &support::context_params(), 3).expect("one context");
+    let mut slots = together(&family.model, &family.experts(1), &support::context_params(), 3).expect("one context");
     let histories: Vec<_> = (0..3).map(|i| text(10 * i, 5 + 3 * i as usize)).collect();
-    for (expert, lanes) in lanes.iter_mut().enumerate() {
+    for (expert, slots) in slots.iter_mut().enumerate() {
         let mut apart: Vec<_> = (0..3).map(|_| family.apart(1).remove(expert)).collect();
-        let worst = worst(lanes, &mut apart, &histories, 1);
+        let worst = worst(slots, &mut apart, &histories, 1);
         assert!(worst < 1e-3, "expert {expert}: {worst}");
     }
 }

@@ -148,7 +148,7 @@ impl Serve {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("a lane stays busy: {}", self.get("/health").1);
+        panic!("a slot stays busy: {}", self.get("/health").1);
     }
 }
 

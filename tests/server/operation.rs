@@ -49,11 +49,11 @@ fn serve(args: &[&str]) -> Serve {
     Serve::demo(&[&LONG[..], args].concat())
 }
 
-/// Clients with a small window that ask for a lot and read nothing; each takes a lane.
+/// Clients with a small window that ask for a lot and read nothing; each takes a slot.
 fn occupy(server: &Serve, n: usize) -> Vec<TcpStream> {
     let body = json!({"prompt": "Tom", "max_tokens": 16_000, "ignore_eos": true, "stream": true, "return_rewards": true, "logprobs": 20});
     let streams = (0..n).map(|_| slow(server, &body)).collect();
-    wait_until("the lanes are taken", || running(server) as usize == n);
+    wait_until("the slots are taken", || running(server) as usize == n);
     streams
 }
 
@@ -90,7 +90,7 @@ fn what_does_not_fit_into_the_queue_is_refused_and_told_when_to_come_back() {
 #[test]
 fn a_text_that_waits_too_long_is_given_up() {
     let server = serve(&["--parallel", "1", "--queue-timeout", "1", "--idle-timeout", "60"]);
-    // A client that reads nothing: its text pauses and holds the lane.
+    // A client that reads nothing: its text pauses and holds the slot.
     let _busy = occupy(&server, 1);
     let (status, body) = server.post("/v1/completions", &long(1));
     assert_eq!((status, &body["error"]["code"]), (503, &json!("queue_timeout")));
@@ -106,7 +106,7 @@ fn a_client_that_goes_away_frees_its_lane() {
         let connection = raw(&server, &body);
         wait_until("it runs", || running(&server) == 1);
         drop(connection);
-        wait_until("the lane is free", || running(&server) == 0);
+        wait_until("the slot is free", || running(&server) == 0);
         assert_eq!(server.metric("genarm_cancelled_total"), before + 1.0);
     }
     assert!(!server.greedy(PROMPT, 5, &json!({})).is_empty());

@@ -95,7 +95,7 @@ fn two_thousand_requests_leave_nothing_behind() {
     server.settle();
     let after = resident(server.pid());
     assert!(after * 100 <= warm * 105, "resident memory grew from {warm} to {after} KiB");
-    // Every lane still works: as many texts at once as there are lanes.
+    // Every slot still works: as many texts at once as there are slots.
     let all = server.ok("/v1/completions", &json!({"prompt": PROMPT, "n": 8, "max_tokens": 4, "temperature": 0}));
     let text = |i: usize| all["choices"][i]["text"].as_str().map(str::to_owned);
     assert!((1..8).all(|i| text(i) == text(0)), "{all}");

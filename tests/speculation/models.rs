@@ -9,7 +9,7 @@ use genarm::decode::draft::{BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
 use genarm::decode::{Chain, Distribution, Finish, Flow, Policy, Speculator, generate};
 use genarm::guidance::Gate;
 use genarm::sampling::params::SamplingParams;
-use genarm::session::{Pieces, Session};
+use genarm::session::{Detokenizer, Session};
 
 use super::world::deviation;
 use crate::support;
@@ -160,7 +160,7 @@ fn a_stop_string_across_the_boundary_of_a_draft_ends_the_text_where_plain_decodi
     // What is shown, the tokens, the end, and how the text goes on when another turn has been added.
     let run = |session: &mut Session, stop: &str| {
         let mut sampler = session.sampler(&params).expect("a sampler");
-        let mut pieces = Pieces::new(session.vocab().clone(), vec![stop.to_owned()]);
+        let mut pieces = Detokenizer::new(session.vocab().clone(), vec![stop.to_owned()]);
         let mut shown = String::new();
         let generated = session
             .generate(&mut sampler, &prompt, 40, &mut |step| {

@@ -240,7 +240,7 @@ impl Chat {
             let prompt = session.chat_prompt(&conversation)?;
             let mut sampler = session.sampler(&params)?;
             if anew {
-                session.lanes()[0].forget();
+                session.slots()[0].forget();
             }
             let mut writer = Writer::new(session.vocab().clone(), Vec::new(), true);
             let mut fault = None;

@@ -26,7 +26,7 @@ pub struct Job {
     pub weights: Vec<f32>,
     /// Where answers go. Closed by the other side, it ends the job.
     pub events: mpsc::Sender<(usize, Event)>,
-    /// Whether the prompt is read anew, not from what a lane has in memory.
+    /// Whether the prompt is read anew, not from what a slot has in memory.
     pub fresh: bool,
     /// When the request came.
     pub came: Instant,
@@ -120,7 +120,7 @@ pub struct Scored {
 /// Where the time of a text went.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
-    /// Waiting for a lane.
+    /// Waiting for a slot.
     pub queue: Duration,
     /// From there to the first token.
     pub prompt: Duration,

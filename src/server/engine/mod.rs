@@ -5,7 +5,7 @@
 
 mod job;
 mod queue;
-mod slot;
+mod running_job;
 mod worker;
 
 pub use job::{Ended, Event, Generate, Job, Piece, Scored, Task, Timings};
@@ -26,7 +26,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens a session on a thread of its own and serves its lanes. `opened` is called there with the session; what it returns
+    /// Opens a session on a thread of its own and serves its slots. `opened` is called there with the session; what it returns
     /// is handed to the caller.
     ///
     /// llama.cpp's threads belong to the thread that decodes, so that is also the one that opens the models.
@@ -47,7 +47,7 @@ impl Engine {
                 Ok(session) => session,
                 Err(error) => return drop(tell.send(Err(error))),
             };
-            let queue = Arc::new(Queue::new(session.lanes().len(), limits.queue));
+            let queue = Arc::new(Queue::new(session.slots().len(), limits.queue));
             let what = opened(&mut session);
             if tell.send(Ok((Arc::clone(&queue), what))).is_ok() {
                 // Also when a panic ends the thread: nobody waits for it then.

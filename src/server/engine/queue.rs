@@ -12,7 +12,7 @@ pub struct Queue {
     changed: Condvar,
     /// Jobs that may run or wait.
     room: usize,
-    n_lanes: usize,
+    n_slots: usize,
 }
 
 #[derive(Default)]
@@ -44,9 +44,9 @@ impl Drop for CloseAtDrop {
 }
 
 impl Queue {
-    /// A queue for `n_lanes` running jobs and `bound` waiting ones.
-    pub fn new(n_lanes: usize, bound: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), room: n_lanes + bound, n_lanes }
+    /// A queue for `n_slots` running jobs and `bound` waiting ones.
+    pub fn new(n_slots: usize, bound: usize) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), room: n_slots + bound, n_slots }
     }
 
     /// Hands in the jobs of a request: all or none.
@@ -95,8 +95,8 @@ impl Queue {
     }
 
     /// How many jobs run at once.
-    pub fn n_lanes(&self) -> usize {
-        self.n_lanes
+    pub fn n_slots(&self) -> usize {
+        self.n_slots
     }
 
     pub(super) fn close_at_drop(self: &Arc<Self>) -> CloseAtDrop {

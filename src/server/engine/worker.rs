@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::queue::{Queue, Taken};
-use super::slot::{Slot, State};
+use super::running_job::{RunningJob, State};
 use super::{Event, Job};
 use crate::engine::llama::Vocab;
 use crate::expert::Expert;
@@ -24,9 +24,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Worker {
     session: Session,
     vocab: Vocab,
-    /// One place a lane.
-    slots: Vec<Option<Slot>>,
-    /// When each lane was last given away.
+    /// One place a slot.
+    jobs: Vec<Option<RunningJob>>,
+    /// When each slot was last given away.
     used: Vec<u64>,
     n_given: u64,
     queue: Arc<Queue>,
@@ -36,28 +36,28 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn new(mut session: Session, queue: Arc<Queue>, limits: Limits, metrics: Metrics) -> Self {
-        let (vocab, n) = (session.vocab().clone(), session.lanes().len());
-        let slots = (0..n).map(|_| None).collect();
-        Self { session, vocab, slots, used: vec![0; n], n_given: 0, queue, limits, metrics }
+        let (vocab, n) = (session.vocab().clone(), session.slots().len());
+        let jobs = (0..n).map(|_| None).collect();
+        Self { session, vocab, jobs, used: vec![0; n], n_given: 0, queue, limits, metrics }
     }
 
     /// Works until the queue is closed and what runs has ended.
     pub fn run(mut self) {
         loop {
             self.drop_gone();
-            let running = self.slots.iter().flatten().count();
-            self.metrics.lanes_busy.set(running as i64);
+            let n_running = self.jobs.iter().flatten().count();
+            self.metrics.lanes_busy.set(n_running as i64);
             let (now, timeout) = (Instant::now(), self.limits.queue_timeout);
             let gone = |job: &Job| job.events.is_closed() || now.duration_since(job.came) > timeout;
-            let Some(taken) = self.queue.take(running, self.slots.len() - running, gone) else { return };
+            let Some(taken) = self.queue.take(n_running, self.jobs.len() - n_running, gone) else { return };
             let stop_at = taken.stop_at;
             self.admit(taken);
             self.count_running();
             if stop_at.is_some_and(|at| Instant::now() >= at) {
-                self.slots.iter_mut().for_each(|slot| {
-                    if let Some(mut slot) = slot.take() {
-                        slot.cancel();
-                        slot.hand_over();
+                self.jobs.iter_mut().for_each(|running_job| {
+                    if let Some(mut running_job) = running_job.take() {
+                        running_job.cancel();
+                        running_job.hand_over();
                     }
                 });
                 continue;
@@ -86,56 +86,56 @@ impl Worker {
 
     /// States how many jobs run.
     fn count_running(&self) {
-        let running = self.slots.iter().flatten().count();
-        self.metrics.lanes_busy.set(running as i64);
-        self.queue.set_running(running);
+        let n_running = self.jobs.iter().flatten().count();
+        self.metrics.lanes_busy.set(n_running as i64);
+        self.queue.set_running(n_running);
     }
 
-    /// Begins a job in the free lane whose base knows most of the prompt; of equal ones, the one that was given away longest ago.
+    /// Begins a job in the free slot whose base knows most of the prompt; of equal ones, the one that was given away longest ago.
     /// Returns the job with an error where it cannot begin.
     fn begin(&mut self, job: Job) -> Option<(Job, ApiError)> {
-        let Self { session, slots, used, .. } = self;
-        let lanes = session.lanes();
-        let free = (0..slots.len()).filter(|i| slots[*i].is_none());
-        let best = free.max_by_key(|i| (lanes[*i].base().n_cached(&job.prompt.base), std::cmp::Reverse(used[*i])));
-        let Some(at) = best else { unreachable!("as many jobs were taken as lanes are free") };
+        let Self { session, jobs, used, .. } = self;
+        let slots = session.slots();
+        let free = (0..jobs.len()).filter(|i| jobs[*i].is_none());
+        let best = free.max_by_key(|i| (slots[*i].base().n_cached(&job.prompt.base), std::cmp::Reverse(used[*i])));
+        let Some(at) = best else { unreachable!("as many jobs were taken as slots are free") };
         self.n_given += 1;
         used[at] = self.n_given;
-        match Slot::begin(job, &mut lanes[at], &self.vocab) {
-            Ok(slot) => {
-                slots[at] = Some(slot);
+        match RunningJob::begin(job, &mut slots[at], &self.vocab) {
+            Ok(running_job) => {
+                jobs[at] = Some(running_job);
                 None
             }
             Err(failed) => Some(*failed),
         }
     }
 
-    /// Frees the lanes of clients that have gone, or have taken nothing for too long.
+    /// Frees the slots of clients that have gone, or have taken nothing for too long.
     fn drop_gone(&mut self) {
-        for slot in &mut self.slots {
-            let Some(running) = slot else { continue };
+        for running_job in &mut self.jobs {
+            let Some(running) = running_job else { continue };
             let stuck = running.stuck_since().is_some_and(|since| since.elapsed() > self.limits.idle_timeout);
             if running.job.events.is_closed() || stuck {
                 self.metrics.cancelled.inc();
-                *slot = None;
+                *running_job = None;
             }
         }
     }
 
-    /// Hands events to clients, and frees the lanes of texts that have ended. Everything is counted before an answer goes out.
+    /// Hands events to clients, and frees the slots of texts that have ended. Everything is counted before an answer goes out.
     fn deliver(&mut self) {
         let mut over = Vec::new();
-        for slot in &mut self.slots {
-            if slot.as_mut().is_some_and(Slot::is_over) {
-                over.extend(slot.take());
+        for running_job in &mut self.jobs {
+            if running_job.as_mut().is_some_and(RunningJob::is_over) {
+                over.extend(running_job.take());
             }
         }
         if !over.is_empty() {
             self.count_running();
         }
-        over.into_iter().for_each(Slot::hand_over);
-        for slot in self.slots.iter_mut().flatten() {
-            slot.flush();
+        over.into_iter().for_each(RunningJob::hand_over);
+        for running_job in self.jobs.iter_mut().flatten() {
+            running_job.flush();
         }
     }
 
@@ -144,43 +144,44 @@ impl Worker {
         let start = Instant::now();
         self.deliver();
         let active: Vec<_> =
-            (0..self.slots.len()).filter(|i| self.slots[*i].as_mut().is_some_and(Slot::is_ready)).collect();
+            (0..self.jobs.len()).filter(|i| self.jobs[*i].as_mut().is_some_and(RunningJob::is_ready)).collect();
         if active.is_empty() {
-            if self.slots.iter().any(Option::is_some) {
+            if self.jobs.iter().any(Option::is_some) {
                 std::thread::sleep(PAUSE);
             }
             return;
         }
-        let reading = |slot: &Option<Slot>| slot.as_ref().is_some_and(|slot| slot.reading);
-        let n_reading = active.iter().filter(|i| reading(&self.slots[**i])).count();
+        let reading =
+            |running_job: &Option<RunningJob>| running_job.as_ref().is_some_and(|running_job| running_job.reading);
+        let n_reading = active.iter().filter(|i| reading(&self.jobs[**i])).count();
         // A text that is alone may draft. Where several are read in one batch, drafts would only make it longer.
-        let alone = matches!(active[..], [i] if self.slots[i].as_ref().is_some_and(Slot::speculates));
+        let alone = matches!(active[..], [i] if self.jobs[i].as_ref().is_some_and(RunningJob::speculates));
         let budget = if n_reading == active.len() { CHUNK_ALONE } else { CHUNK_BESIDE };
         let chunk = (budget / n_reading.max(1)).max(1);
-        let (lanes, speculator) = self.session.lanes_and_speculator();
+        let (slots, speculator) = self.session.slots_and_speculator();
         let mut speculator = speculator.filter(|_| alone);
         for &i in &active {
-            if let Some(slot) = &mut self.slots[i]
+            if let Some(running_job) = &mut self.jobs[i]
                 && speculator.is_none()
             {
-                slot.prepare(&mut lanes[i], chunk);
+                running_job.prepare(&mut slots[i], chunk);
             }
         }
         for &i in &active {
-            let Some(slot) = &mut self.slots[i] else { continue };
-            let (before, waited) = (slot.n_generated(), slot.to_first_token());
-            let drafted = slot.drafts();
-            let state = slot.step(&mut lanes[i], &self.vocab, speculator.as_deref_mut());
-            self.metrics.generated_tokens.inc_by((slot.n_generated() - before) as u64);
-            let more = slot.drafts();
+            let Some(running_job) = &mut self.jobs[i] else { continue };
+            let (before, waited) = (running_job.n_generated(), running_job.to_first_token());
+            let drafted = running_job.drafts();
+            let state = running_job.step(&mut slots[i], &self.vocab, speculator.as_deref_mut());
+            self.metrics.generated_tokens.inc_by((running_job.n_generated() - before) as u64);
+            let more = running_job.drafts();
             self.metrics.drafted_tokens.inc_by(more[0] - drafted[0]);
             self.metrics.accepted_tokens.inc_by(more[1] - drafted[1]);
-            if let (None, Some(first)) = (waited, slot.to_first_token()) {
-                self.metrics.prompt_tokens.inc_by(slot.job.prompt.base.len() as u64);
+            if let (None, Some(first)) = (waited, running_job.to_first_token()) {
+                self.metrics.prompt_tokens.inc_by(running_job.job.prompt.base.len() as u64);
                 self.metrics.first_token_seconds.observe(first.as_secs_f64());
             }
-            if state == State::Running && slot.job.came.elapsed() > self.limits.request_timeout {
-                slot.conclude(crate::decode::Finish::Length, true);
+            if state == State::Running && running_job.job.came.elapsed() > self.limits.request_timeout {
+                running_job.conclude(crate::decode::Finish::Length, true);
             }
         }
         self.metrics.step_seconds.observe(start.elapsed().as_secs_f64());

@@ -32,7 +32,7 @@ pub struct Asked {
     pub logprobs: Option<usize>,
     /// Whether each token is reported with everybody's log-probability.
     pub rewards: bool,
-    /// Whether the prompt may come from a lane's memory.
+    /// Whether the prompt may come from a slot's memory.
     pub cache_prompt: Option<bool>,
 }
 

@@ -17,8 +17,8 @@ pub async fn health(State(server): State<Arc<Server>>) -> Result<Json<Value>, Ap
         return Err(ApiError::shutting_down());
     }
     let (running, waiting) = server.queue.load();
-    let (n_lanes, room) = (server.queue.n_lanes(), server.limits.queue);
-    Ok(Json(json!({ "status": "ok", "lanes": n_lanes, "running": running, "waiting": waiting, "queue": room })))
+    let (n_slots, room) = (server.queue.n_slots(), server.limits.queue);
+    Ok(Json(json!({ "status": "ok", "lanes": n_slots, "running": running, "waiting": waiting, "queue": room })))
 }
 
 /// The counters, in OpenMetrics text.

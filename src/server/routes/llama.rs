@@ -162,7 +162,7 @@ pub async fn props(State(server): State<Arc<Server>>) -> Json<Value> {
     let sampling = &server.defaults().sampling;
     Json(json!({
         "default_generation_settings": { "n_ctx": server.n_ctx, "params": sampling },
-        "total_slots": server.queue.n_lanes(),
+        "total_slots": server.queue.n_slots(),
         "model_alias": server.model,
         "build_info": concat!("genarm ", env!("CARGO_PKG_VERSION")),
     }))

@@ -1,5 +1,5 @@
 //! Requests that ended a server, or froze it for everyone. While each of them runs, `/health` answers and another client's text
-//! comes out as ever; afterwards the process lives and every lane is free.
+//! comes out as ever; afterwards the process lives and every slot is free.
 //!
 //! A new case goes into the file of its kind: [`texts`], [`limits`] or [`grammars`].
 
@@ -69,7 +69,7 @@ impl Attack {
     }
 }
 
-/// A server with a small context and two lanes: one for the attack, one for the others.
+/// A server with a small context and two slots: one for the attack, one for the others.
 fn server(args: &[&str]) -> Serve {
     Serve::demo(&[&["--parallel", "2", "--n-ctx", "256"], args].concat())
 }

@@ -1,16 +1,16 @@
 //! A session that makes many texts at once, and scores them.
 
-use super::{Lane, Prompt, Session};
+use super::{Prompt, Session, Slot};
 use crate::decode::{self, Chain, ChainFault, Distribution, Finish, Flow, Guided};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{Prompts, TokenScore, score};
-use crate::eval::studio::{Request, Studio, StudioError, Text};
+use crate::eval::text_generator::{GenerateError, Request, Text, TextGenerator};
 use crate::expert::{ExpertError, Token, check_finite};
 use crate::sampling::Sampler;
 use crate::sampling::params::SamplingParams;
 
-/// Makes texts in all lanes of a session at once, after a fixed list of prompts.
-pub struct SessionStudio {
+/// Makes texts in all slots of a session at once, after a fixed list of prompts.
+pub struct SessionGenerator {
     session: Session,
     params: SamplingParams,
     prompts: Vec<Prompt>,
@@ -20,7 +20,7 @@ pub struct SessionStudio {
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// A text in a lane.
+/// A text in a slot.
 struct Running {
     /// Place of its request.
     place: usize,
@@ -28,8 +28,8 @@ struct Running {
     text: decode::Text,
 }
 
-impl SessionStudio {
-    /// A studio that samples by `params` (but for the seed, which each request brings) up to `n_predict` tokens.
+impl SessionGenerator {
+    /// A generator that samples by `params` (but for the seed, which each request brings) up to `n_predict` tokens.
     pub fn new(session: Session, params: SamplingParams, prompts: Vec<Prompt>, n_predict: usize) -> Self {
         Self { session, params, prompts, n_predict }
     }
@@ -39,48 +39,48 @@ impl SessionStudio {
         &self.session
     }
 
-    /// Starts a text in a lane.
-    fn begin(&mut self, lane: usize, place: usize, request: &Request) -> Result<Running, Fault> {
-        let lane = &mut self.session.lanes[lane];
-        lane.weights().set_all(&request.weights)?;
+    /// Starts a text in a slot.
+    fn begin(&mut self, slot: usize, place: usize, request: &Request) -> Result<Running, Fault> {
+        let slot = &mut self.session.slots[slot];
+        slot.weights().set_all(&request.weights)?;
         let params = SamplingParams { seed: request.seed, ..self.params.clone() };
-        let mut sampler = lane.sampler(&params)?;
+        let mut sampler = slot.sampler(&params)?;
         let prompt = &self.prompts[request.prompt];
-        lane.rewind(&mut sampler, prompt);
+        slot.rewind(&mut sampler, prompt);
         let mut chain = Candidates { sampler, k: request.candidates, row: Vec::new() };
-        let text = decode::Text::begin(lane.base(), &mut chain, &prompt.base, self.n_predict)?;
+        let text = decode::Text::begin(slot.base(), &mut chain, &prompt.base, self.n_predict)?;
         Ok(Running { place, chain, text })
     }
 }
 
-impl Studio for SessionStudio {
-    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError> {
+impl TextGenerator for SessionGenerator {
+    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError> {
         let vocab = self.session.vocab.clone();
         // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is left.
-        self.session.lanes.iter_mut().for_each(Lane::forget);
+        self.session.slots.iter_mut().for_each(Slot::forget);
         let mut made: Vec<Option<Text>> = vec![None; requests.len()];
-        let mut running: Vec<Option<Running>> = self.session.lanes.iter().map(|_| None).collect();
+        let mut running: Vec<Option<Running>> = self.session.slots.iter().map(|_| None).collect();
         let mut next = 0;
         loop {
-            for (lane, slot) in running.iter_mut().enumerate() {
-                if slot.is_none() && next < requests.len() {
+            for (slot, running_text) in running.iter_mut().enumerate() {
+                if running_text.is_none() && next < requests.len() {
                     let request = &requests[next];
-                    let fail = |source| StudioError { prompt: request.prompt, source };
-                    *slot = Some(self.begin(lane, next, request).map_err(fail)?);
+                    let fail = |source| GenerateError { prompt: request.prompt, source };
+                    *running_text = Some(self.begin(slot, next, request).map_err(fail)?);
                     next += 1;
                 }
             }
             if running.iter().all(Option::is_none) {
                 return Ok(made.into_iter().flatten().collect());
             }
-            let lanes = self.session.lanes.iter_mut();
-            for (lane, Running { chain, text, .. }) in lanes.zip(&mut running).filter_map(taken) {
-                text.prepare(lane.base(), chain);
+            let slots = self.session.slots.iter_mut();
+            for (slot, Running { chain, text, .. }) in slots.zip(&mut running).filter_map(taken) {
+                text.prepare(slot.base(), chain);
             }
-            for (lane, slot) in self.session.lanes.iter_mut().zip(&mut running) {
-                let Some(place) = slot.as_ref().map(|running| running.place) else { continue };
-                let fail = |source| StudioError { prompt: requests[place].prompt, source };
-                if let Some(text) = step(lane, slot, &vocab).map_err(fail)? {
+            for (slot, running_text) in self.session.slots.iter_mut().zip(&mut running) {
+                let Some(place) = running_text.as_ref().map(|running| running.place) else { continue };
+                let fail = |source| GenerateError { prompt: requests[place].prompt, source };
+                if let Some(text) = step(slot, running_text, &vocab).map_err(fail)? {
                     made[place] = Some(text);
                     each();
                 }
@@ -88,30 +88,30 @@ impl Studio for SessionStudio {
         }
     }
 
-    fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, StudioError> {
+    fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
         let Prompt { base, arms } = &self.prompts[prompt];
         let prompts = Prompts { base, arms };
         let hook = self.session.hook().clone();
         let expert = self.session.base();
         let scored = hook.with_guide(|guide| score(expert, guide.arms(), prompts, response, weights));
-        scored.map_err(|source| StudioError { prompt, source: source.into() })
+        scored.map_err(|source| GenerateError { prompt, source: source.into() })
     }
 }
 
-fn taken<'a>((lane, slot): (&'a mut Lane, &'a mut Option<Running>)) -> Option<(&'a mut Lane, &'a mut Running)> {
-    slot.as_mut().map(|running| (lane, running))
+fn taken<'a>((slot, running_text): (&'a mut Slot, &'a mut Option<Running>)) -> Option<(&'a mut Slot, &'a mut Running)> {
+    running_text.as_mut().map(|running| (slot, running))
 }
 
-/// Draws a token; empties the slot and returns the text where that was the last.
-fn step(lane: &mut Lane, slot: &mut Option<Running>, vocab: &Vocab) -> Result<Option<Text>, Fault> {
-    let Some(Running { chain, text, .. }) = slot else { return Ok(None) };
-    text.step(lane.base(), chain, None, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
+/// Draws a token; empties the running_text and returns the text where that was the last.
+fn step(slot: &mut Slot, running_text: &mut Option<Running>, vocab: &Vocab) -> Result<Option<Text>, Fault> {
+    let Some(Running { chain, text, .. }) = running_text else { return Ok(None) };
+    text.step(slot.base(), chain, None, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
     let Some(finish) = text.finish() else { return Ok(None) };
     if finish == Finish::Interrupted {
         return Err(ExpertError::Interrupted.into());
     }
     let tokens = text.response().to_vec();
-    *slot = None;
+    *running_text = None;
     Ok(Some(Text { text: vocab.text(&tokens, false), tokens, finish }))
 }
 

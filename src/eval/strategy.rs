@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::generator::{GenerateError, Request, Text, TextGenerator, seed_of};
 use super::score::Totals;
-use super::studio::{Request, Studio, StudioError, Text, seed_of};
 
 /// How to make a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct Strategy {
     /// One weight an ARM: of its guidance, or, where the best of several is taken, of its reward.
     pub weights: Vec<f32>,
     /// Draw this many from the base alone, and keep the one with the largest Σ weight · reward.
@@ -18,7 +18,7 @@ pub struct Recipe {
     pub candidates: Option<usize>,
 }
 
-impl Recipe {
+impl Strategy {
     /// Guidance by these weights; all 0 is the base alone.
     pub fn guided(weights: Vec<f32>) -> Self {
         Self { weights, best_of: None, candidates: None }
@@ -42,29 +42,30 @@ pub struct Made {
     pub kl: f64,
 }
 
-/// Makes and scores a text for each (prompt, recipe). `each` is called whenever one is done.
+/// Makes and scores a text for each (prompt, strategy). `each` is called whenever one is done.
 ///
 /// # Errors
 ///
-/// As [`Studio`]'s.
+/// As [`TextGenerator`]'s.
 pub fn make(
-    studio: &mut dyn Studio,
-    items: &[(usize, &Recipe)],
+    generator: &mut dyn TextGenerator,
+    items: &[(usize, &Strategy)],
     seed: u32,
     each: &mut dyn FnMut(),
-) -> Result<Vec<Made>, StudioError> {
-    let n_copies = |recipe: &Recipe| recipe.best_of.unwrap_or(1).max(1);
-    let requests: Vec<Request> = items.iter().flat_map(|(prompt, recipe)| requests(*prompt, recipe, seed)).collect();
+) -> Result<Vec<Made>, GenerateError> {
+    let n_copies = |strategy: &Strategy| strategy.best_of.unwrap_or(1).max(1);
+    let requests: Vec<Request> =
+        items.iter().flat_map(|(prompt, strategy)| requests(*prompt, strategy, seed)).collect();
     // Reported by the item, not by the draw.
     let ends: Vec<usize> = items
         .iter()
-        .scan(0, |n, (_, recipe)| {
-            *n += n_copies(recipe);
+        .scan(0, |n, (_, strategy)| {
+            *n += n_copies(strategy);
             Some(*n)
         })
         .collect();
     let (mut n_done, mut n_told) = (0, 0);
-    let mut texts = studio
+    let mut texts = generator
         .generate(&requests, &mut || {
             n_done += 1;
             while ends.get(n_told).is_some_and(|end| *end <= n_done) {
@@ -74,48 +75,53 @@ pub fn make(
         })?
         .into_iter();
     let mut made = Vec::with_capacity(items.len());
-    for (prompt, recipe) in items {
-        let copies: Vec<Text> = texts.by_ref().take(n_copies(recipe)).collect();
-        made.push(match recipe.best_of {
-            None => guided(studio, *prompt, recipe, copies)?,
-            Some(n) => best(studio, *prompt, recipe, copies, n)?,
+    for (prompt, strategy) in items {
+        let copies: Vec<Text> = texts.by_ref().take(n_copies(strategy)).collect();
+        made.push(match strategy.best_of {
+            None => guided(generator, *prompt, strategy, copies)?,
+            Some(n) => best(generator, *prompt, strategy, copies, n)?,
         });
     }
     Ok(made)
 }
 
-fn requests(prompt: usize, recipe: &Recipe, seed: u32) -> Vec<Request> {
-    let weights = match recipe.best_of {
-        Some(_) => vec![0.0; recipe.weights.len()],
-        None => recipe.weights.clone(),
+fn requests(prompt: usize, strategy: &Strategy, seed: u32) -> Vec<Request> {
+    let weights = match strategy.best_of {
+        Some(_) => vec![0.0; strategy.weights.len()],
+        None => strategy.weights.clone(),
     };
     let request = |copy| Request {
         prompt,
         weights: weights.clone(),
         seed: seed_of(seed, prompt, copy),
-        candidates: recipe.candidates,
+        candidates: strategy.candidates,
     };
-    (0..recipe.best_of.unwrap_or(1).max(1)).map(request).collect()
+    (0..strategy.best_of.unwrap_or(1).max(1)).map(request).collect()
 }
 
-fn guided(studio: &mut dyn Studio, prompt: usize, recipe: &Recipe, copies: Vec<Text>) -> Result<Made, StudioError> {
+fn guided(
+    generator: &mut dyn TextGenerator,
+    prompt: usize,
+    strategy: &Strategy,
+    copies: Vec<Text>,
+) -> Result<Made, GenerateError> {
     let text = copies.into_iter().next().expect("one text a request");
-    let totals = totals(studio, prompt, &text, &recipe.weights)?;
+    let totals = totals(generator, prompt, &text, &strategy.weights)?;
     Ok(Made { kl: totals.kl, text, totals })
 }
 
 fn best(
-    studio: &mut dyn Studio,
+    generator: &mut dyn TextGenerator,
     prompt: usize,
-    recipe: &Recipe,
+    strategy: &Strategy,
     copies: Vec<Text>,
     n: usize,
-) -> Result<Made, StudioError> {
-    let alone = vec![0.0; recipe.weights.len()];
+) -> Result<Made, GenerateError> {
+    let alone = vec![0.0; strategy.weights.len()];
     let mut best: Option<(f64, Made)> = None;
     for text in copies {
-        let totals = totals(studio, prompt, &text, &alone)?;
-        let reward: f64 = recipe.weights.iter().zip(&totals.arms).map(|(w, r)| f64::from(*w) * r).sum();
+        let totals = totals(generator, prompt, &text, &alone)?;
+        let reward: f64 = strategy.weights.iter().zip(&totals.arms).map(|(w, r)| f64::from(*w) * r).sum();
         if best.as_ref().is_none_or(|(most, _)| reward > *most) {
             let n = n.max(1) as f64;
             best = Some((reward, Made { text, totals, kl: n.ln() - (n - 1.0) / n }));
@@ -124,8 +130,13 @@ fn best(
     Ok(best.expect("at least one text").1)
 }
 
-fn totals(studio: &mut dyn Studio, prompt: usize, text: &Text, weights: &[f32]) -> Result<Totals, StudioError> {
-    Ok(Totals::of(&studio.score(prompt, &text.tokens, weights)?, weights.len()))
+fn totals(
+    generator: &mut dyn TextGenerator,
+    prompt: usize,
+    text: &Text,
+    weights: &[f32],
+) -> Result<Totals, GenerateError> {
+    Ok(Totals::of(&generator.score(prompt, &text.tokens, weights)?, weights.len()))
 }
 
 #[cfg(test)]
@@ -138,8 +149,8 @@ mod tests {
     /// Says its seed, and is scored by the last digit of its only token.
     struct Fake;
 
-    impl Studio for Fake {
-        fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError> {
+    impl TextGenerator for Fake {
+        fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError> {
             let make = |request: &Request| {
                 each();
                 let token = request.seed as Token;
@@ -148,7 +159,7 @@ mod tests {
             Ok(requests.iter().map(make).collect())
         }
 
-        fn score(&mut self, _: usize, response: &[Token], _: &[f32]) -> Result<Vec<TokenScore>, StudioError> {
+        fn score(&mut self, _: usize, response: &[Token], _: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
             let token = response[0];
             let arms = vec![(token % 10) as f32];
             Ok(vec![TokenScore {
@@ -167,9 +178,9 @@ mod tests {
 
     #[test]
     fn the_best_of_n_is_drawn_from_the_base_and_has_the_largest_reward() {
-        let recipe = Recipe { best_of: Some(16), ..Recipe::guided(vec![2.0]) };
+        let strategy = Strategy { best_of: Some(16), ..Strategy::guided(vec![2.0]) };
         let mut n_told = 0;
-        let made = make(&mut Fake, &[(0, &recipe), (1, &recipe)], 5, &mut || n_told += 1).unwrap();
+        let made = make(&mut Fake, &[(0, &strategy), (1, &strategy)], 5, &mut || n_told += 1).unwrap();
         for (prompt, made) in made.iter().enumerate() {
             let most = (0..16).map(|copy| seed_of(5, prompt, copy) % 10).max().unwrap();
             assert_eq!((made.totals.arms[0], made.text.text.as_str()), (f64::from(most), "[0.0]"));
@@ -177,14 +188,14 @@ mod tests {
         }
         assert_eq!(n_told, 2);
         // A negative weight wants the least.
-        let least = Recipe { best_of: Some(16), ..Recipe::guided(vec![-1.0]) };
+        let least = Strategy { best_of: Some(16), ..Strategy::guided(vec![-1.0]) };
         let made = make(&mut Fake, &[(0, &least)], 5, &mut || ()).unwrap();
         assert_eq!(made[0].totals.arms[0], f64::from((0..16).map(|c| seed_of(5, 0, c) % 10).min().unwrap()));
     }
 
     #[test]
     fn a_guided_text_has_the_divergence_of_its_steps() {
-        let made = make(&mut Fake, &[(3, &Recipe::guided(vec![0.7]))], 5, &mut || ()).unwrap();
+        let made = make(&mut Fake, &[(3, &Strategy::guided(vec![0.7]))], 5, &mut || ()).unwrap();
         assert_eq!((made[0].kl, made[0].text.text.as_str()), (0.5, "[0.7]"));
     }
 }

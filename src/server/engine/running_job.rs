@@ -1,4 +1,4 @@
-//! A job while it runs in a lane.
+//! A job while it runs in a slot.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -15,13 +15,13 @@ use crate::guidance::{GuideError, Report};
 use crate::sampling::params::SamplingParams;
 use crate::sampling::{HookState, Sampler};
 use crate::server::error::ApiError;
-use crate::session::{Lane, Pieces, TokenText};
+use crate::session::{Detokenizer, Slot, TokenText};
 
 /// Tokens of a response that are scored in one step: few, because others wait meanwhile.
 const SCORE_CHUNK: usize = 16;
 
 /// A running job.
-pub(super) struct Slot {
+pub(super) struct RunningJob {
     pub job: Job,
     text: Text,
     sampler: Sampler,
@@ -42,7 +42,7 @@ pub(super) struct Slot {
 
 enum Work {
     Generate {
-        pieces: Box<Pieces>,
+        pieces: Box<Detokenizer>,
         temp: f32,
         n_top: Option<usize>,
         /// What is known of the tokens that wait in `pieces`, where that was asked for.
@@ -55,7 +55,7 @@ enum Work {
     },
 }
 
-/// What became of a slot in a step.
+/// What became of a running job in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// It goes on.
@@ -64,10 +64,10 @@ pub(super) enum State {
     Done,
 }
 
-impl Slot {
-    /// Begins a job in a lane.
-    pub fn begin(job: Job, lane: &mut Lane, vocab: &Vocab) -> Result<Self, Box<(Job, ApiError)>> {
-        match Self::parts(&job, lane, vocab) {
+impl RunningJob {
+    /// Begins a job in a slot.
+    pub fn begin(job: Job, slot: &mut Slot, vocab: &Vocab) -> Result<Self, Box<(Job, ApiError)>> {
+        match Self::parts(&job, slot, vocab) {
             Ok((text, sampler, work, n_cached)) => {
                 let begun = Instant::now();
                 let (unsent, stuck_since) = (VecDeque::new(), None);
@@ -91,31 +91,31 @@ impl Slot {
         }
     }
 
-    fn parts(job: &Job, lane: &mut Lane, vocab: &Vocab) -> Result<(Text, Sampler, Work, usize), ApiError> {
-        lane.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
+    fn parts(job: &Job, slot: &mut Slot, vocab: &Vocab) -> Result<(Text, Sampler, Work, usize), ApiError> {
+        slot.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
         let greedy = SamplingParams { temp: 0.0, ..SamplingParams::default() };
         let (params, grammar, n_predict, explained) = match &job.task {
             Task::Generate(task) => (&task.params, task.grammar.clone(), task.n_predict, task.n_top.is_some()),
             Task::Score(_) => (&greedy, None, 1, true),
         };
-        let mut sampler = lane.constrained_sampler(params, grammar).map_err(|e| ApiError::of_chain(&e))?;
-        lane.hook().with_guide(|guide| guide.read_all(explained));
+        let mut sampler = slot.constrained_sampler(params, grammar).map_err(|e| ApiError::of_chain(&e))?;
+        slot.hook().with_guide(|guide| guide.read_all(explained));
         if job.fresh {
-            lane.forget();
+            slot.forget();
         }
         // The last token of a prompt is always read: its logits are the next step's.
-        let n_cached = lane.base().n_cached(&job.prompt.base).min(job.prompt.base.len().saturating_sub(1));
-        let text = lane.begin(&mut sampler, &job.prompt, n_predict).map_err(|e| ApiError::of_decoding(&e))?;
+        let n_cached = slot.base().n_cached(&job.prompt.base).min(job.prompt.base.len().saturating_sub(1));
+        let text = slot.begin(&mut sampler, &job.prompt, n_predict).map_err(|e| ApiError::of_decoding(&e))?;
         let work = match &job.task {
             Task::Generate(generate) => Work::Generate {
-                pieces: Box::new(Pieces::new(vocab.clone(), generate.stop.clone())),
+                pieces: Box::new(Detokenizer::new(vocab.clone(), generate.stop.clone())),
                 temp: params.temp,
                 n_top: generate.n_top,
                 reports: VecDeque::new(),
                 speculates: generate.speculates && sampler.has_distribution(),
             },
             Task::Score(response) => {
-                let (n, n_ctx) = (job.prompt.base.len() + response.len(), lane.n_ctx());
+                let (n, n_ctx) = (job.prompt.base.len() + response.len(), slot.n_ctx());
                 if n > n_ctx {
                     return Err(ApiError::too_long(n, n_ctx));
                 }
@@ -153,7 +153,7 @@ impl Slot {
         has_room
     }
 
-    /// Hands over the last event. By then the lane is free and all is counted: a client may look at once.
+    /// Hands over the last event. By then the slot is free and all is counted: a client may look at once.
     pub fn hand_over(mut self) {
         for event in self.unsent.drain(..) {
             let _ = self.job.events.try_send((self.job.choice, event));
@@ -176,27 +176,27 @@ impl Slot {
     }
 
     /// Announces the next step. `chunk`: tokens of the prompt that may be read in it.
-    pub fn prepare(&mut self, lane: &mut Lane, chunk: usize) {
+    pub fn prepare(&mut self, slot: &mut Slot, chunk: usize) {
         if self.finished {
             return;
         }
-        self.reading = self.text.prepare_chunk(lane.base(), &mut self.sampler, chunk);
+        self.reading = self.text.prepare_chunk(slot.base(), &mut self.sampler, chunk);
         if !self.reading && matches!(self.work, Work::Generate { .. }) {
-            self.text.prepare(lane.base(), &mut self.sampler);
+            self.text.prepare(slot.base(), &mut self.sampler);
         }
     }
 
     /// Takes the step; with a speculator, of several tokens.
-    pub fn step(&mut self, lane: &mut Lane, vocab: &Vocab, speculator: Option<&mut Speculator>) -> State {
+    pub fn step(&mut self, slot: &mut Slot, vocab: &Vocab, speculator: Option<&mut Speculator>) -> State {
         if self.finished {
             return State::Done;
         }
         let result = if self.reading {
-            self.text.read_chunk(lane.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
+            self.text.read_chunk(slot.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
         } else {
             match &mut self.work {
-                Work::Generate { .. } => self.draw(lane, vocab, speculator),
-                Work::Score { .. } => self.score(lane).map_err(|e| ApiError::of_guide(&e)),
+                Work::Generate { .. } => self.draw(slot, vocab, speculator),
+                Work::Score { .. } => self.score(slot).map_err(|e| ApiError::of_guide(&e)),
             }
         };
         if let Err(error) = result {
@@ -218,10 +218,10 @@ impl Slot {
     }
 
     /// Draws a token, or what is kept of a draft and one more.
-    fn draw(&mut self, lane: &mut Lane, vocab: &Vocab, speculator: Option<&mut Speculator>) -> Result<(), ApiError> {
+    fn draw(&mut self, slot: &mut Slot, vocab: &Vocab, speculator: Option<&mut Speculator>) -> Result<(), ApiError> {
         let Self { text, sampler, work, .. } = self;
         let Work::Generate { pieces, temp, n_top, reports, .. } = work else { return Ok(()) };
-        let hook = lane.hook().clone();
+        let hook = slot.hook().clone();
         let mut fault = None;
         let mut each = |step: Step<'_>| {
             match n_top.map(|n| explain(&hook, &step, *temp, n)).transpose() {
@@ -247,7 +247,7 @@ impl Slot {
                 hook.with_guide(|guide| guide.keep_rows());
             }
         }
-        let result = text.step(lane.base(), sampler, speculator, &is_eog, &mut each);
+        let result = text.step(slot.base(), sampler, speculator, &is_eog, &mut each);
         result.map_err(|e: DecodeError| ApiError::of_decoding(&e))?;
         if let Some(error) = fault {
             return Err(ApiError::of_guide(&error));
@@ -270,18 +270,18 @@ impl Slot {
     }
 
     /// Scores the next tokens of the response.
-    fn score(&mut self, lane: &mut Lane) -> Result<(), GuideError> {
+    fn score(&mut self, slot: &mut Slot) -> Result<(), GuideError> {
         let Work::Score { response, scores } = &mut self.work else { return Ok(()) };
         let prompt = &self.job.prompt;
         let done = scores.len();
-        let n = SCORE_CHUNK.min(lane.base().max_rows());
+        let n = SCORE_CHUNK.min(slot.base().max_rows());
         let chunk = &response[done..(done + n).min(response.len())];
         let before = |own: &[Token]| [own, &response[..done]].concat();
         let base = before(&prompt.base);
         let arms: Vec<_> = prompt.arms.iter().map(|own| own.as_deref().map(before)).collect();
         let prompts = score::Prompts { base: &base, arms: &arms };
-        let (hook, weights) = (lane.hook().clone(), &self.job.weights);
-        let more = hook.with_guide(|guide| score::score(lane.base(), guide.arms(), prompts, chunk, weights))?;
+        let (hook, weights) = (slot.hook().clone(), &self.job.weights);
+        let more = hook.with_guide(|guide| score::score(slot.base(), guide.arms(), prompts, chunk, weights))?;
         scores.extend(more);
         Ok(())
     }

@@ -31,7 +31,7 @@ pub struct Text {
 /// Why a text was not made or scored.
 #[derive(Debug, thiserror::Error)]
 #[error("prompt {}: {source}", prompt + 1)]
-pub struct StudioError {
+pub struct GenerateError {
     /// Index of the prompt.
     pub prompt: usize,
     /// Why.
@@ -39,21 +39,21 @@ pub struct StudioError {
 }
 
 /// Makes and scores texts. The one place that knows how: sweeps and comparisons see only this, and are tested without a model.
-pub trait Studio {
+pub trait TextGenerator {
     /// Makes all texts, in the order of the requests. The same requests give the same texts, whatever was made before.
     /// `each` is called as often as there are requests, whenever one is done.
     ///
     /// # Errors
     ///
     /// The first text that cannot be made.
-    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, StudioError>;
+    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError>;
 
     /// Scores `response` after prompt number `prompt` under all models, and under guidance by `weights`.
     ///
     /// # Errors
     ///
     /// When it does not fit, or a model fails.
-    fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, StudioError>;
+    fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError>;
 }
 
 /// The seed of text number `copy` of a prompt: prompts are told apart, and every point of a sweep draws alike, so that

@@ -14,14 +14,14 @@ use crate::sampling::params::SamplingParams;
 use crate::sampling::{ChainError, HookState, OnError, Sampler};
 
 /// Room for one text in a [`Session`](super::Session).
-pub struct Lane {
+pub struct Slot {
     base: Sequence,
     hook: HookState,
     weights: Weights,
     vocab: Vocab,
 }
 
-impl Lane {
+impl Slot {
     pub(super) fn new(base: Sequence, mut guide: Guide, gate: Option<Gate>, on_error: OnError, vocab: &Vocab) -> Self {
         guide.set_gate(gate);
         let weights = guide.weights().clone();
@@ -59,7 +59,7 @@ impl Lane {
         self.hook.with_guide(|guide| guide.arms().iter_mut().for_each(Arm::forget));
     }
 
-    /// A sampler with these parameters, behind this lane's hook.
+    /// A sampler with these parameters, behind this slot's hook.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use crate::expert::Token;
 ///
 /// Tokens go in with [`push`](Self::push) and come out of [`next`](Self::next) once it is certain that they belong to the text.
 /// Their bytes, one after the other, are the text.
-pub struct Pieces {
+pub struct Detokenizer {
     vocab: Vocab,
     stop: StopStrings,
     stream: TextStream,
@@ -46,7 +46,7 @@ struct Waiting {
     listed: bool,
 }
 
-impl Pieces {
+impl Detokenizer {
     /// For a text that ends before any of `stop`.
     pub fn new(vocab: Vocab, stop: Vec<String>) -> Self {
         Self {

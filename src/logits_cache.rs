@@ -10,7 +10,7 @@ const MAX_ROWS: usize = 64;
 /// An expert that drafts goes token by token, and has seen every position but the last when the draft is verified. llama.cpp
 /// holds only the rows of the last batch, so without this the expert would read its own draft again.
 #[derive(Debug, Default)]
-pub(crate) struct RowStore {
+pub(crate) struct LogitsCache {
     /// The history that the last row follows.
     tokens: Vec<Token>,
     /// Position of the first row: it follows `tokens[..=first]`.
@@ -20,7 +20,7 @@ pub(crate) struct RowStore {
     n_rows: usize,
 }
 
-impl RowStore {
+impl LogitsCache {
     /// Positions, from [`first`](Self::first) on, whose rows serve the last `k` of `history`: 0 where none does.
     fn usable(&self, history: &[Token], k: usize) -> usize {
         let common = common_prefix(history, &self.tokens);
@@ -79,13 +79,13 @@ impl RowStore {
     }
 }
 
-/// An expert together with its [`RowStore`].
-pub(crate) struct Kept<'a> {
+/// An expert together with its [`LogitsCache`].
+pub(crate) struct CachedExpert<'a> {
     pub(crate) expert: &'a mut dyn Expert,
-    pub(crate) store: &'a mut RowStore,
+    pub(crate) store: &'a mut LogitsCache,
 }
 
-impl Expert for Kept<'_> {
+impl Expert for CachedExpert<'_> {
     fn n_vocab(&self) -> usize {
         self.expert.n_vocab()
     }
@@ -115,7 +115,7 @@ impl Expert for Kept<'_> {
     }
 
     fn forget(&mut self) {
-        *self.store = RowStore::default();
+        *self.store = LogitsCache::default();
         self.expert.forget();
     }
 
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn rows_decoded_one_by_one_are_there_together() {
-        let (mut expert, mut store) = (expert(), RowStore::default());
+        let (mut expert, mut store) = (expert(), LogitsCache::default());
         let text = [0, 1, 2, 0, 1, 2];
         for n in 3..6 {
             store.advance(&mut expert, &text[..n], 1).unwrap();
@@ -156,7 +156,7 @@ mod tests {
         fn a_store_answers_what_the_expert_would(
             calls in prop::collection::vec((0usize..30, prop::collection::vec(0i32..2, 0..6), 1usize..9), 1..40)
         ) {
-            let (mut kept, mut fresh, mut store) = (expert(), expert(), RowStore::default());
+            let (mut kept, mut fresh, mut store) = (expert(), expert(), LogitsCache::default());
             let mut history: Vec<Token> = vec![0];
             for (keep, more, k) in calls {
                 history.truncate(keep.max(1));

@@ -1,0 +1,322 @@
+//! The sequences of one context, brought to their histories in common batches.
+//!
+//! A sequence is what one expert knows of one text, read with that expert's part of the adapters. Callers ask for sequences one
+//! after the other, but what was announced is decoded together: the first request that needs anything new decodes everything
+//! that is due.
+
+use std::mem;
+
+use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
+use crate::expert::{ExpertError, Token, check_request, common_prefix};
+use std::sync::Arc;
+
+/// Called with how many of how many tokens of a prompt are read.
+pub type Progress = Box<dyn FnMut(usize, usize) + Send>;
+
+/// A context and the state of its sequences.
+pub(super) struct SharedContext {
+    ctx: Context,
+    seqs: Vec<Seq>,
+    /// Of the batch being decoded; kept to be reused.
+    batch: Vec<BatchPart>,
+    n_batches: u64,
+    /// A row came out as NaN: its keys and values are in memory, and masking does not keep NaN from others.
+    poisoned: bool,
+}
+
+/// One sequence.
+#[derive(Default)]
+struct Seq {
+    /// The part of a stack of adapters that it is read with.
+    part: Option<u8>,
+    /// The tokens in memory.
+    cached: Vec<Token>,
+    /// Positions, ending with that of the last decoded token, whose logits are there.
+    held: usize,
+    /// Those logits until they are handed over, where other sequences use the context too: llama.cpp's own buffer is then soon
+    /// overwritten.
+    logits: Vec<f32>,
+    fresh: bool,
+    /// What it is to be brought to by the next batch.
+    wanted: Vec<Token>,
+    /// The rows of logits wanted; 0 when nothing is due.
+    due: usize,
+    n_decoded: u64,
+    checkpoint: Option<Checkpoint>,
+    progress: Option<Progress>,
+}
+
+/// The state of a recurrent model after some tokens.
+#[derive(Default)]
+struct Checkpoint {
+    tokens: Vec<Token>,
+    state: SavedState,
+}
+
+/// What one sequence has in a batch.
+#[derive(Clone, Copy)]
+struct BatchPart {
+    at: usize,
+    n_tokens: usize,
+    /// First row of logits, if the sequence is then where it should be.
+    first: Option<usize>,
+}
+
+impl SharedContext {
+    /// A context with one sequence for each of `parts`.
+    pub(super) fn new(
+        model: &Arc<Model>,
+        adapters: Adapters,
+        params: &ContextParams,
+        parts: &[Option<u8>],
+    ) -> Result<Self, ContextError> {
+        let n_seq = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let ctx = Context::new(model, adapters, &ContextParams { n_seq, ..params.clone() })?;
+        let seqs = parts.iter().map(|part| Seq { part: *part, ..Seq::default() }).collect();
+        Ok(Self { ctx, seqs, batch: Vec::new(), n_batches: 0, poisoned: false })
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.ctx
+    }
+
+    pub(super) fn n_batches(&self) -> u64 {
+        self.n_batches
+    }
+
+    pub(super) fn n_decoded(&self, at: usize) -> u64 {
+        self.seqs[at].n_decoded
+    }
+
+    pub(super) fn on_progress(&mut self, at: usize, progress: Option<Progress>) {
+        self.seqs[at].progress = progress;
+    }
+
+    /// Tokens at the beginning of `history` that a sequence need not decode.
+    pub(super) fn n_cached(&self, at: usize, history: &[Token]) -> usize {
+        let seq = &self.seqs[at];
+        let common = common_prefix(history, &seq.cached);
+        if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
+            return common;
+        }
+        seq.checkpoint
+            .as_ref()
+            .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+    }
+
+    /// Notes what a sequence is to be brought to. What cannot be served is left for [`advance`](Self::advance) to refuse.
+    pub(super) fn prepare(&mut self, at: usize, history: &[Token], k: usize) {
+        self.note(at, history, k);
+    }
+
+    /// Starts what is due on a device, and returns whether it computes there now: llama.cpp returns from a decode on a device
+    /// before it is done. A context with several sequences hands their logits over at once, so it would only wait here.
+    pub(super) fn start(&mut self, at: usize) -> bool {
+        let alone = self.seqs.len() == 1;
+        // An error leaves nothing due; `advance` meets it again.
+        alone && self.seqs[at].due > 0 && self.ctx.model().is_on_device() && self.flush().is_ok()
+    }
+
+    fn note(&mut self, at: usize, history: &[Token], k: usize) {
+        if self.check(history, k).is_err() || self.seqs[at].start_of(history, k).is_some() {
+            return;
+        }
+        let seq = &mut self.seqs[at];
+        // A history mostly grows at its end.
+        let common = common_prefix(&seq.wanted, history);
+        seq.wanted.truncate(common);
+        seq.wanted.extend_from_slice(&history[common..]);
+        seq.due = k;
+    }
+
+    /// Empties a sequence.
+    pub(super) fn forget(&mut self, at: usize) {
+        self.ctx.truncate(at, 0);
+        let seq = &mut self.seqs[at];
+        (seq.held, seq.due, seq.checkpoint) = (0, 0, None);
+        seq.cached.clear();
+    }
+
+    /// Brings a sequence to `history`, and with it all that are due. Returns the place of the wanted rows among those that it
+    /// holds.
+    pub(super) fn advance(&mut self, at: usize, history: &[Token], k: usize) -> Result<usize, ExpertError> {
+        self.check(history, k)?;
+        if let Some(start) = self.seqs[at].start_of(history, k) {
+            return Ok(start);
+        }
+        self.note(at, history, k);
+        self.flush()?;
+        // A sequence that is due is decoded with its k rows at the end, whatever else the batches held.
+        Ok(self.seqs[at].held - k)
+    }
+
+    /// The logits that the only sequence of the context holds, oldest first; `None` where there are several.
+    pub(super) fn held_alone(&mut self) -> Option<&[f32]> {
+        let [seq] = &self.seqs[..] else { return None };
+        // Asked here and not after the decode: that may still run on a device, and this waits for it.
+        let held = self.ctx.logits(0, seq.held)?;
+        self.poisoned |= holds_nan(held, self.ctx.n_vocab());
+        Some(held)
+    }
+
+    /// Swaps the logits that a sequence holds into `logits`, if they are not there yet.
+    pub(super) fn hand_over(&mut self, at: usize, logits: &mut Vec<f32>) {
+        let seq = &mut self.seqs[at];
+        if mem::take(&mut seq.fresh) {
+            mem::swap(&mut seq.logits, logits);
+        }
+    }
+
+    fn check(&self, history: &[Token], k: usize) -> Result<(), ExpertError> {
+        check_request(history, k, self.ctx.n_ctx(), self.ctx.n_vocab())?;
+        match self.ctx.n_batch() {
+            max if k > max => Err(ExpertError::TooManyRows { k, max }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decodes everything that is due, in as few batches as it takes.
+    pub(super) fn flush(&mut self) -> Result<(), ExpertError> {
+        if mem::take(&mut self.poisoned) {
+            self.clear();
+        }
+        for at in 0..self.seqs.len() {
+            self.begin(at);
+        }
+        loop {
+            let mut batch = mem::take(&mut self.batch);
+            batch.clear();
+            self.fill(&mut batch);
+            let result = if batch.is_empty() { Ok(false) } else { self.ctx.decode().map(|()| true) };
+            self.n_batches += u64::from(!batch.is_empty());
+            match result {
+                Ok(_) => self.take(&batch),
+                Err(_) => self.undo(&batch),
+            }
+            self.batch = batch;
+            if !result? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Empties all memory, to the last number.
+    fn clear(&mut self) {
+        self.ctx.clear();
+        for seq in &mut self.seqs {
+            (seq.held, seq.checkpoint) = (0, None);
+            seq.cached.clear();
+        }
+    }
+
+    /// Makes a sequence's memory hold a prefix of what is wanted.
+    fn begin(&mut self, at: usize) {
+        let Self { ctx, seqs, .. } = self;
+        let seq = &mut seqs[at];
+        if seq.due == 0 {
+            return;
+        }
+        seq.held = 0;
+        // The last k tokens must be decoded for their logits.
+        let n = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due);
+        if n == seq.cached.len() || ctx.truncate(at, n) {
+            seq.cached.truncate(n);
+            return;
+        }
+        match &seq.checkpoint {
+            Some(Checkpoint { tokens, state })
+                if tokens.len() <= n && seq.wanted.starts_with(tokens) && ctx.restore(at, state) =>
+            {
+                seq.cached.clone_from(tokens);
+            }
+            _ => {
+                ctx.truncate(at, 0);
+                seq.cached.clear();
+            }
+        }
+    }
+
+    /// Puts a batch together from the sequences that are due.
+    fn fill(&mut self, batch: &mut Vec<BatchPart>) {
+        let mut n_logits = 0;
+        for (at, seq) in self.seqs.iter().enumerate().filter(|(_, seq)| seq.due > 0) {
+            let (left, room) = (seq.wanted.len() - seq.cached.len(), self.ctx.room());
+            // The last k tokens go into one batch.
+            let n_tokens = if left <= room { left } else { room.min(left - seq.due) };
+            if n_tokens == 0 {
+                continue;
+            }
+            let last = n_tokens == left;
+            let start = seq.cached.len();
+            let k = if last { seq.due } else { 0 };
+            self.ctx.push(at, &seq.wanted[start..start + n_tokens], start, k, seq.part);
+            batch.push(BatchPart { at, n_tokens, first: last.then_some(n_logits) });
+            n_logits += k;
+        }
+    }
+
+    /// Notes what a batch has brought.
+    fn take(&mut self, batch: &[BatchPart]) {
+        let Self { ctx, seqs, poisoned, .. } = self;
+        let (alone, n_batch) = (seqs.len() == 1, ctx.n_batch());
+        for part in batch {
+            let seq = &mut seqs[part.at];
+            let start = seq.cached.len();
+            seq.cached.extend_from_slice(&seq.wanted[start..start + part.n_tokens]);
+            seq.n_decoded += part.n_tokens as u64;
+            if let Some(progress) = &mut seq.progress
+                && seq.wanted.len() > n_batch
+            {
+                progress(seq.cached.len(), seq.wanted.len());
+            }
+            if let Some(first) = part.first {
+                seq.held = mem::take(&mut seq.due);
+                if !alone {
+                    seq.logits.clear();
+                    seq.logits.extend_from_slice(ctx.logits(first, seq.held).unwrap_or_default());
+                    *poisoned |= holds_nan(&seq.logits, ctx.n_vocab());
+                    seq.fresh = true;
+                }
+                save_checkpoint(ctx, part.at, seq, part.n_tokens);
+            }
+        }
+    }
+
+    /// After a failed batch llama.cpp may have stored a part of it; nothing is due any more.
+    fn undo(&mut self, batch: &[BatchPart]) {
+        for part in batch {
+            let n = self.seqs[part.at].cached.len();
+            if !self.ctx.truncate(part.at, n) {
+                self.ctx.truncate(part.at, 0);
+                self.seqs[part.at].cached.clear();
+            }
+        }
+        self.seqs.iter_mut().for_each(|seq| seq.due = 0);
+    }
+}
+
+/// Whether any row came out as NaN. NaN anywhere in a token's states is NaN in all of its logits: one of them shows it.
+fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
+    rows.iter().step_by(n_vocab.max(1)).any(|logit| logit.is_nan())
+}
+
+impl Seq {
+    /// Where the logits of the last `k` positions of `history` begin among the rows that are held, if they are.
+    fn start_of(&self, history: &[Token], k: usize) -> Option<usize> {
+        // The rows that are held belong to the last positions in memory.
+        let oldest = self.cached.len() - self.held;
+        let is_held = self.held > 0 && history.len() - k >= oldest && self.cached.starts_with(history);
+        is_held.then(|| history.len() - k - oldest)
+    }
+}
+
+/// A recurrent model keeps its state after each prompt: a second answer to it, or the next turn, starts there.
+fn save_checkpoint(ctx: &mut Context, at: usize, seq: &mut Seq, n_new: usize) {
+    if n_new > 1 && ctx.model().is_recurrent() {
+        let mut checkpoint = mem::take(&mut seq.checkpoint).unwrap_or_default();
+        if ctx.save(at, &mut checkpoint.state) {
+            checkpoint.tokens.clone_from(&seq.cached);
+            seq.checkpoint = Some(checkpoint);
+        }
+    }
+}
