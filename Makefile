@@ -9,7 +9,7 @@ export DESTDIR ?=
 # What `make models` trains on.
 CORPUS ?=
 
-# Where rustup puts cargo, for shells that have not been told yet.
+# Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
@@ -21,15 +21,17 @@ help: ## Show this list
 setup: ## Find what is missing to build, and install it
 	@scripts/setup
 
-build: setup ## Build the genarm binary
+build: ## Build the genarm binary; says what is missing, and installs nothing
+	@scripts/setup --check
 	$(CARGO) build --release
 
 demo: build ## Continue one prompt with the base alone and guided, side by side
 	@$(CARGO) build --quiet --release --example demo
 	@scripts/demo
 
-lint: setup ## Check format, clippy and documentation; any warning is an error
+lint: setup ## Check format, workflows, clippy and documentation; any warning is an error
 	$(CARGO) fmt --check
+	@scripts/lint-workflows
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
 
