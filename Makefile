@@ -25,7 +25,7 @@ build: ## Build the genarm binary; says what is missing, and installs nothing
 	@scripts/setup --check
 	$(CARGO) build --release
 
-demo: build ## Continue one prompt with the base alone and guided, side by side
+demo: setup build ## Continue one prompt with the base alone and guided, side by side
 	@$(CARGO) build --quiet --release --example demo
 	@scripts/demo
 
