@@ -4,6 +4,7 @@ mod capi;
 mod chat;
 mod cli;
 mod config;
+mod documents;
 mod engine;
 mod eval;
 mod gguf;
