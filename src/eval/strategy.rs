@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::generator::{GenerateError, Request, Text, TextGenerator, seed_of};
 use super::score::Totals;
+use super::text_generator::{GenerateError, Request, Text, TextGenerator, seed_of};
 
 /// How to make a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,12 +3,12 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::generator::{GenerateError, TextGenerator};
 use super::pareto;
 use super::results::{Results, ResultsError};
 use super::scorers::{Item, Scorer, ScorerError};
 use super::stats::Mean;
 use super::strategy::{Strategy, make};
+use super::text_generator::{GenerateError, TextGenerator};
 use crate::decode::Finish;
 
 /// What stands at one place of the sweep.
