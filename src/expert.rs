@@ -77,7 +77,7 @@ pub enum ExpertError {
         n_ctx: usize,
     },
     /// `k` was 0 or larger than the history.
-    #[error("asked for the logits of {k} positions of a history of {len} tokens")]
+    #[error("{k} positions requested, but the history has {len} tokens")]
     BadRows {
         /// Rows asked for.
         k: usize,

@@ -101,7 +101,7 @@ pub(super) fn check_apart<T, U>(
 /// Copies `values` to an array of exactly as many places.
 pub(super) fn copy(values: &[f32], out: &mut [f32]) -> Result<(), Failure> {
     if values.len() != out.len() {
-        let text = format!("there is room for {} numbers and there are {} ARMs", out.len(), values.len());
+        let text = format!("`out` has room for {} numbers, but there are {} ARMs", out.len(), values.len());
         return Err(Failure::new(genarm_status::GENARM_VALUE, text));
     }
     out.copy_from_slice(values);

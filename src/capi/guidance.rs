@@ -77,7 +77,10 @@ pub extern "C" fn genarm_watch(guidance: *mut genarm) -> genarm_status {
     guard(|| {
         let plugin = handle::get(guidance)?.plugin;
         let file = plugin.path().ok_or_else(|| {
-            Failure::new(genarm_status::GENARM_HOST, "there is no file to watch: this guidance was opened from a text")
+            Failure::new(
+                genarm_status::GENARM_HOST,
+                "cannot watch: this guidance was opened from text, not from a file; use genarm_open_file",
+            )
         })?;
         let watch = Watch::start(&plugin, &file).map_err(|error| {
             Failure::new(genarm_status::GENARM_HOST, format!("cannot watch {}: {error}", file.display()))

@@ -234,7 +234,7 @@ unsafe fn check(entry: &Entry, host: &Host, vocab: *const llama_vocab) -> Result
     }
     // SAFETY: by the contract above.
     let Some(vocabulary) = unsafe { host.vocabulary(vocab) }? else {
-        tracing::info!("the host does not export its vocabulary: only the number of its tokens is compared");
+        tracing::info!("the host does not export its vocabulary functions; only its size was compared");
         return Ok(());
     };
     let digest = vocabulary.digest();

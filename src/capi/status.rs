@@ -15,9 +15,9 @@ use crate::session::SessionError;
 pub enum genarm_status {
     /// It is done.
     GENARM_OK = 0,
-    /// An argument is NULL that may not be.
+    /// A required argument is NULL.
     GENARM_NULL = 1,
-    /// A handle or a sampler is not alive, or was never genarm's.
+    /// A handle or sampler was freed, or does not belong to genarm.
     GENARM_HANDLE = 2,
     /// A text is not UTF-8.
     GENARM_TEXT = 3,
@@ -29,13 +29,13 @@ pub enum genarm_status {
     GENARM_VOCABULARY = 6,
     /// No ARM or profile has this name.
     GENARM_NAME = 7,
-    /// A number is not finite, out of range, or there are too few or too many of them.
+    /// A number is not finite or out of range, or a list has the wrong length.
     GENARM_VALUE = 8,
     /// An ARM failed at this step; the context is full, for example.
     GENARM_STEP = 9,
     /// The host's llama.cpp lacks a function, or the system refused something.
     GENARM_HOST = 10,
-    /// A defect in genarm; the call did nothing.
+    /// Internal error in genarm: the call had no effect; please report it
     GENARM_PANIC = 11,
 }
 

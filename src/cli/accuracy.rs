@@ -24,7 +24,7 @@ use crate::train::settings::{Overlong, Settings, Wire};
 
 /// Measure how often each ARM ranks preference pairs as people did
 ///
-/// Pairs are read as `genarm train` reads them. The base stands in the table too: what an ARM adds is what it has learned.
+/// Pairs are read as `genarm train` reads them. The table includes the base: what an ARM adds to it is what it has learned.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Preference pairs: JSONL (or .gz) in any of the forms that `genarm train` reads
@@ -33,13 +33,13 @@ pub struct Args {
     /// Do not score the end-of-sequence token after the responses
     #[arg(long)]
     no_eos: bool,
-    /// Leave malformed lines out, and count them
+    /// Skip malformed lines, and count them
     #[arg(long)]
     skip_bad: bool,
     /// Longest prompt, in tokens
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_prompt: usize,
-    /// What becomes of longer pairs
+    /// What to do with longer pairs
     #[arg(long, value_name = "RULE", default_value = "drop")]
     overlong: Overlong,
     /// How conversations are rendered: auto (as in chat: each model's own template), a built-in name, a file, or inline Jinja

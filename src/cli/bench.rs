@@ -37,7 +37,7 @@ pub struct Args {
     /// Quantisation of synthetic models, Q4_0 or Q4_K_M
     #[arg(long, value_name = "TYPE", default_value = "Q4_0", requires = "synthetic")]
     quantization: Quantization,
-    /// GGUF whose vocabulary synthetic models have [default: 128256 tokens of bytes]
+    /// GGUF whose vocabulary the synthetic models get [default: 128256 tokens of bytes]
     #[arg(long, value_name = "FILE", requires = "synthetic")]
     vocabulary: Option<PathBuf>,
     /// Grow the models of --from to these sizes, such as base=1.1B,arm=125M (arm is every ARM without a size of its own): they
@@ -62,10 +62,10 @@ pub struct Args {
     /// Keep the models that are made in this folder
     #[arg(long, value_name = "FOLDER")]
     keep_models: Option<PathBuf>,
-    /// Tokens in the context before the measured ones
+    /// Prompt tokens
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     n_prompt: u32,
-    /// Tokens to measure in each turn
+    /// Tokens to generate per turn
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     n_gen: u32,
     /// Turns
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // Lives until the measurement is over, and takes the models with it.
     let folder = tempfile::tempdir()?;
     if let Some(kept) = &args.keep_models {
-        std::fs::create_dir_all(kept).with_context(|| format!("cannot make the folder {}", kept.display()))?;
+        std::fs::create_dir_all(kept).with_context(|| format!("cannot create the folder {}", kept.display()))?;
     }
     let made = args.keep_models.as_deref().unwrap_or(folder.path());
     let config = match (args.synthetic.clone(), &args.inflate) {

@@ -18,7 +18,7 @@ use crate::eval::strategy::{Made, Strategy, make};
 use crate::eval::win_rate::WinRate;
 use crate::files::model_name;
 
-/// Compare ways to answer: how often one beats another, by a judge
+/// Measure how often one way to answer beats another
 ///
 /// A way is base, genarm[:NAME=W,…], best-of-N[:NAME=W,…], args[-K][:NAME=W,…], a FILE.yaml (another configuration), or a
 /// FILE.gguf[+LORA.gguf] (a model alone, such as one trained by DPO). All sample alike, as the configuration says. Without a
@@ -27,16 +27,16 @@ use crate::files::model_name;
 pub struct Args {
     #[command(flatten)]
     texts: TextArgs,
-    /// What the others are compared with
+    /// The way to compare with
     #[arg(long, value_name = "WAY")]
     a: Method,
-    /// What is compared with it; repeatable
+    /// A way to compare; repeatable
     #[arg(long, value_name = "WAY", required = true)]
     b: Vec<Method>,
     /// Who judges: cheerful, talkative, plain, NAME=cmd:COMMAND, helpful=judge:URL or harmless=judge:URL; repeatable
     #[arg(long = "judge", value_name = "JUDGE", required = true)]
     judge: Vec<ScorerSpec>,
-    /// Say which share of the gap in reward between --a and the last --b each other one closes
+    /// Report the share of the last --b's gain in reward over --a that each other way reaches
     #[arg(long)]
     gap: bool,
     /// Write all texts and verdicts: JSONL

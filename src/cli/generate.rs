@@ -27,7 +27,7 @@ use crate::session::{Detokenizer, Prompt, Session, with_known_seed};
 /// templates, as instruct models need it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Prompt; - or nothing reads standard input; one that begins with a dash comes after --
+    /// Prompt; without one, or with -, read standard input; one that begins with a dash comes after --
     #[arg(conflicts_with_all = ["file", "prompt_tokens", "prompt_flag"])]
     prompt: Option<String>,
     /// The same, as llama.cpp's tools take it
@@ -39,13 +39,13 @@ pub struct Args {
     /// Prompt in token ids, such as 1,2,3
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     prompt_tokens: Option<Vec<Token>>,
-    /// Put the prompt to the models as a user's message, through their chat templates; --system goes with it
+    /// Render the prompt as a user message, through each model's chat template; --system goes with it
     #[arg(long, conflicts_with = "prompt_tokens")]
     chat: bool,
     /// Tokens to generate, -1 for as many as fit
     #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     n_predict: i64,
-    /// End the text before this string; repeatable
+    /// Stop before this string; repeatable
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Print one JSON object: text, tokens, finish_reason, usage, timings
@@ -54,7 +54,7 @@ pub struct Args {
     /// Print what speculation and gating did, to standard error
     #[arg(long)]
     stats: bool,
-    /// With --json, list the N likeliest tokens of each step with everybody's log-probabilities
+    /// With --json, list the N likeliest tokens per step, with log-probabilities under base, guidance and each ARM
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
     #[command(flatten)]

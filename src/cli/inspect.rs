@@ -14,7 +14,7 @@ use crate::engine::memory::MemoryNeed;
 use crate::guidance::check_vocabulary;
 use crate::session::context_params;
 
-/// Show what GGUF files hold, whether they go together, and the memory they need
+/// Show what GGUF files contain, whether they fit together, and how much memory they need
 ///
 /// The first file is the base; the vocabulary of every other file is checked against it. With --plan, other models are
 /// ARMs, and adapters are LoRA ARMs on the base.

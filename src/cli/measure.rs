@@ -21,16 +21,16 @@ use crate::session::{Prompt, Session, SessionGenerator};
 /// How texts are made, and how many.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TextArgs {
-    /// Prompts: JSONL with a `prompt` a line, or plain text with a prompt a line
+    /// Prompts: JSONL with a `prompt` per line, or plain text with one prompt per line
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
     /// Take only the first N prompts
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub n_prompts: Option<u32>,
-    /// Tokens of a text at most
+    /// Most tokens per text
     #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub n_predict: u32,
-    /// Texts that are made at once
+    /// Texts to generate at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub parallel: u32,
     /// Put each prompt to the models as a user's message, through their chat templates
@@ -42,13 +42,13 @@ pub struct TextArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Judges")]
 pub struct JudgeArgs {
-    /// Model that a judge:URL is asked for
+    /// Model name to request from judge:URL
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub judge_model: String,
     /// Environment variable with the key of the judge's API
     #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
     pub judge_key: String,
-    /// Questions that a judge is asked at once
+    /// Parallel requests to a judge
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub judge_jobs: u16,
 }
@@ -75,7 +75,7 @@ impl TextArgs {
             .map(|(i, line)| prompt(line).with_context(|| format!("{}:{}", path.display(), i + 1)))
             .collect::<anyhow::Result<_>>()?;
         if prompts.is_empty() {
-            anyhow::bail!("{}: there are no prompts in it; write one a line", path.display());
+            anyhow::bail!("{}: contains no prompts; write one per line", path.display());
         }
         Ok(prompts)
     }
@@ -152,7 +152,7 @@ fn prompt(line: &str) -> anyhow::Result<String> {
         return Ok(line.to_owned());
     }
     let value: Value = serde_json::from_str(line).context("not JSON")?;
-    value["prompt"].as_str().map(str::to_owned).context("there is no text `prompt` in it")
+    value["prompt"].as_str().map(str::to_owned).context("the string field `prompt` is missing")
 }
 
 /// β_r of an ARM's training: of the configuration, else of its file's metadata.

@@ -138,7 +138,7 @@ pub fn main() -> ExitCode {
 /// Characters of a message: a flag may hold a text of any length.
 const MAX_MESSAGE: usize = 4000;
 
-/// An error and its causes, without those that it has said already.
+/// An error and its causes, each once.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {

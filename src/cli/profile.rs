@@ -35,7 +35,7 @@ fn with_profile(text: &str, name: &str, weights: &[(&str, f32)]) -> anyhow::Resu
         return Ok(format!("{text}{gap}\nprofiles:\n  {entry}\n"));
     };
     if content(lines[at]) != "profiles:" {
-        anyhow::bail!("`profiles:` is written on one line; write one profile a line, or add this by hand: {entry}");
+        anyhow::bail!("`profiles:` is written on one line; write one profile per line, or add this by hand: {entry}");
     }
     let first = lines[at + 1..].iter().find(|line| !content(line).trim().is_empty());
     let indent = first.map_or(0, |line| line.len() - line.trim_start_matches(' ').len());

@@ -8,7 +8,7 @@ use crate::engine::memory::n_physical_cores;
 
 /// Lend this machine's devices to a genarm elsewhere, over ggml's RPC
 ///
-/// The other side names it with --rpc HOST:PORT. There is no authentication and no encryption, and whoever can connect can
+/// The client connects with --rpc HOST:PORT. There is no authentication and no encryption, and whoever can connect can
 /// read and write this process's memory: keep the default address, and let other machines come through an SSH tunnel.
 /// One client is served at a time. Ends with Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Usage(format!("--host takes an IPv4 address, such as 127.0.0.1, got {}", args.host)).into());
     }
     if !args.host.is_loopback() {
-        tracing::warn!(host = %args.host, "RPC has no authentication: whoever reaches this address controls this process");
+        tracing::warn!(host = %args.host, "RPC has no authentication: any client that reaches this address controls this process");
     }
     let threads = args.threads.unwrap_or_else(n_physical_cores);
     Ok(rpc::serve(&format!("{}:{}", args.host, args.port), &args.device, threads)?)

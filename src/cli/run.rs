@@ -9,22 +9,22 @@ use anyhow::{Context as _, bail};
 use super::Usage;
 use crate::config::{Config, Overrides, parse_weight};
 
-/// Run a llama.cpp tool under guidance, as it is
+/// Run an unmodified llama.cpp tool under guidance
 ///
-/// The tool's every sampler chain begins with genarm. Its own options stay its own: base model, sampling, prompt. It must be linked
+/// genarm becomes the first sampler of each of the tool's chains. The tool's own options (base model, sampling, prompt) stay as they are. It must be linked
 /// with llama.cpp as a shared library, as in distributions and the released archives. The weights follow the file while the tool runs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Preferences: a YAML file with ARMs and weights
     #[arg(long, short = 'f', value_name = "FILE", env = "GENARM_CONFIG")]
     config: PathBuf,
-    /// Set of weights of the file's `profiles:`
+    /// Set of weights from the file's `profiles:`
     #[arg(long, value_name = "NAME", env = "GENARM_PROFILE")]
     profile: Option<String>,
     /// Weight of an ARM, over the file and the profile; repeatable
     #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight)]
     weights: Vec<(String, f32)>,
-    /// End the tool if it cannot be guided, instead of going on without guidance
+    /// End the tool if it cannot be guided; by default it runs unguided
     #[arg(long)]
     strict: bool,
     /// The tool and its arguments
@@ -93,5 +93,5 @@ fn library_folders() -> anyhow::Result<Vec<PathBuf>> {
 
 fn find(folders: &[PathBuf], name: &str) -> anyhow::Result<PathBuf> {
     let found = folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
-    found.with_context(|| format!("{name} is not beside genarm nor in ../lib; build it with make build"))
+    found.with_context(|| format!("found no {name} beside genarm or in ../lib; run make build"))
 }

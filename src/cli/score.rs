@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::train::pairs;
 use crate::train::render::Prompt as Asked;
 
-/// Show what each ARM thinks of each token of a response
+/// Show the reward of each token of a response under each ARM
 ///
 /// Two responses are compared: which one each ARM prefers, and at which tokens. Without arguments, JSONL is read from
 /// --file or standard input, with a `prompt` (a text, or a list of messages) and a `response`, or `chosen` and `rejected`, a
@@ -34,16 +34,16 @@ pub struct Args {
     /// JSONL file of prompts and responses
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Put the prompt to the models as a user's message, through their chat templates
+    /// Render the prompt as a user message, through each model's chat template
     #[arg(long)]
     chat: bool,
     /// Score the end-of-sequence token after each response too
     #[arg(long)]
     eos: bool,
-    /// ARM to show in the terminal and in --svg [default: all, the first]
+    /// ARM to show [default: all in the terminal, the first in --svg]
     #[arg(long, value_name = "NAME")]
     show: Option<String>,
-    /// Write one HTML page that needs nothing else
+    /// Write a self-contained HTML page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write a picture
@@ -139,7 +139,7 @@ fn items(args: &Args) -> anyhow::Result<Vec<Item>> {
         .map(|(i, line)| item(line).with_context(|| format!("{}:{}", name.display(), i + 1)))
         .collect::<anyhow::Result<_>>()?;
     if items.is_empty() {
-        anyhow::bail!("{} is empty; write a JSON object with `prompt` and `response` a line", name.display());
+        anyhow::bail!("{} is empty; write one JSON object per line, with `prompt` and `response`", name.display());
     }
     Ok(items)
 }
@@ -151,7 +151,7 @@ fn item(line: &str) -> anyhow::Result<Item> {
     }
     let text = |key: &str| value[key].as_str().map(str::to_owned);
     let named = |key: &str| Some((key.to_owned(), text(key)?));
-    let prompt = Asked::Text(text("prompt").context("there is no text `prompt` in it")?);
+    let prompt = Asked::Text(text("prompt").context("the string field `prompt` is missing")?);
     let responses = match (named("response"), named("chosen"), named("rejected")) {
         (Some(response), ..) => vec![response],
         (None, Some(chosen), Some(rejected)) => vec![chosen, rejected],

@@ -9,13 +9,13 @@ use super::load::{ConfigArgs, open_slots};
 use crate::engine::llama::exit_now;
 use crate::server::{Limits, Options, Server, Stuck, serve};
 
-/// Serve OpenAI's API with preference weights in each request, and a page to steer by hand
+/// Serve OpenAI's API with preference weights per request, and a page to try them
 ///
-/// Listens on this machine only, unless told otherwise. SIGTERM lets running texts end; SIGHUP, or a saved configuration file,
+/// Listens on this machine only, unless --host names another address. SIGTERM lets running texts end; SIGHUP, or a saved configuration file,
 /// changes weights, profiles and sampling of new requests.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address to listen on; one that others can reach needs --api-key-file or --no-api-key
+    /// Address to listen on; other than loopback needs --api-key-file or --no-api-key
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", help_heading = "Server")]
     host: IpAddr,
     /// Port to listen on, 0 for a free one
@@ -24,10 +24,10 @@ pub struct Args {
     /// Texts to generate at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64), help_heading = "Server")]
     parallel: u8,
-    /// Ask for one of the API keys in this file, one a line
+    /// Require an API key from this file, one per line
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     api_key_file: Option<PathBuf>,
-    /// Let everybody in who can reach --host
+    /// Require no API key, even if other machines can reach --host
     #[arg(long, conflicts_with = "api_key_file", help_heading = "Server")]
     no_api_key: bool,
     /// Refuse requests with a grammar or a JSON Schema of their own
@@ -36,13 +36,13 @@ pub struct Args {
     /// Serve /metrics for Prometheus
     #[arg(long, help_heading = "Server")]
     metrics: bool,
-    /// Requests a second and client address; twice as many may come at once
+    /// Requests per second and client address; bursts may be twice as large
     #[arg(long, value_name = "R", help_heading = "Server")]
     rate_limit: Option<NonZeroU32>,
-    /// Let pages of this origin use the API; repeatable
+    /// Allow web pages from this origin to call the API (CORS); repeatable
     #[arg(long, value_name = "ORIGIN", help_heading = "Server")]
     cors_origin: Vec<String>,
-    /// Texts that may wait; more are answered with 503
+    /// Texts that may wait for a slot; further ones get a 503
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(0..=4096), help_heading = "Server")]
     queue: u16,
     /// Seconds that a text may wait
@@ -51,13 +51,13 @@ pub struct Args {
     /// Seconds that a request may take
     #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
     request_timeout: u32,
-    /// Seconds that a client may neither send nor take anything
+    /// Seconds without sending or reading after which a client is dropped
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Server")]
     idle_timeout: u32,
     /// Seconds that running texts have to end after SIGTERM; a model that is stuck then is given up, with exit code 75
     #[arg(long, value_name = "S", default_value_t = 30, help_heading = "Server")]
     shutdown_timeout: u32,
-    /// Bytes that the body of a request may have
+    /// Largest request body, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1024..=64 << 20), help_heading = "Server")]
     max_body: u32,
     #[command(flatten)]

@@ -20,7 +20,7 @@ use crate::eval::sweep::{Front, Named, Point, Record, Summary, Sweep, front, sum
 use crate::files::appended;
 use crate::nearest::suggestion;
 
-/// Generate under many weights, and draw what each reward gains and costs
+/// Generate under many weights, and plot the rewards against each other and against KL
 ///
 /// All points run in one load of the models, many texts at once. The results go to --out line by line; a sweep that was
 /// killed goes on there when the same command is run again. Without a seed, 1 is used.
@@ -34,13 +34,13 @@ pub struct Args {
     /// Rate the texts: cheerful, talkative, plain, NAME=cmd:COMMAND or NAME=judge:URL; repeatable
     #[arg(long = "scorer", value_name = "SCORER")]
     scorers: Vec<ScorerSpec>,
-    /// Rewards to weigh against each other: scorers' names, or arm:NAME [default: two scorers, else the grid's ARMs]
+    /// Rewards of the Pareto front: names of scorers, or arm:NAME [default: two scorers, else the grid's ARMs]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     objectives: Vec<String>,
-    /// Compare with the best of N of the base, chosen by each ARM of the grid, and by all of them
+    /// Add best-of-N baselines: N texts of the base, ranked by each ARM of the grid and by all of them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1024))]
     best_of: Option<u32>,
-    /// Leave out the profiles of the configuration
+    /// Do not add the configuration's profiles as points
     #[arg(long)]
     no_profiles: bool,
     /// Results: JSONL
@@ -49,7 +49,7 @@ pub struct Args {
     /// Draw STEM-front and STEM-kl, as .svg and .png
     #[arg(long, value_name = "STEM")]
     plot: Option<PathBuf>,
-    /// Recommend no point whose texts diverge more than this from the base, in nats
+    /// Largest KL to the base, in nats, for the recommended point
     #[arg(long, value_name = "NATS", default_value_t = f64::INFINITY, hide_default_value = true)]
     max_kl: f64,
     /// Write the recommended weights into the configuration, as a profile of this name

@@ -12,7 +12,7 @@ use super::load::colours;
 
 /// Train an autoregressive reward model from preference pairs
 ///
-/// Options override the recipe; what neither says takes the value of the GenARM paper.
+/// Options override the recipe; the defaults are those of the GenARM paper.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// YAML file with any of the options below, `-` written as `_`; its paths are relative to it

@@ -21,7 +21,7 @@ pub struct Overrides {
     /// Weight of an ARM, negative to steer away from it; repeatable
     #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight, help_heading = "Models")]
     pub weights: Vec<(String, f32)>,
-    /// Set of weights of the file's `profiles:`
+    /// Set of weights from the file's `profiles:`
     #[arg(long, value_name = "NAME", help_heading = "Models")]
     pub profile: Option<String>,
     /// System prompt
@@ -30,7 +30,7 @@ pub struct Overrides {
     /// Chat template of the base: auto (the file's own), a built-in name, a file, or inline Jinja
     #[arg(long, value_name = "TEMPLATE", help_heading = "Prompt")]
     pub chat_template: Option<String>,
-    /// What to do when an ARM fails in the middle of a text [default: base]
+    /// What to do when an ARM fails during a text [default: base]
     #[arg(long, value_name = "WHAT", help_heading = "Engine")]
     pub on_error: Option<OnError>,
     /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default: auto;
@@ -40,7 +40,7 @@ pub struct Overrides {
     /// Largest number of tokens drafted at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
     pub draft_max: Option<u32>,
-    /// Evaluate base and LoRA ARMs as rows of one batch [default: auto]
+    /// Decode base and LoRA ARMs in one batch [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Engine")]
     pub share_batch: Option<Switch>,
     /// ggml RPC servers that take the base's layers
@@ -96,13 +96,13 @@ pub struct EngineOptions {
     /// Keep the models in RAM, never swapped [default: false]
     #[arg(long = "mlock", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub use_mlock: Option<bool>,
-    /// Device to run on, as `genarm devices` names it; several with commas between, cpu or none for none
+    /// Device to run on, as `genarm devices` names it; separate several with commas; cpu or none: no device
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// How several devices share a model [default: layer]
     #[arg(long, value_name = "HOW")]
     pub split_mode: Option<SplitMode>,
-    /// The device that has it all under --split-mode none, by its place in the list [default: 0]
+    /// Device for --split-mode none: its index in the list [default: 0]
     #[arg(long, value_name = "I")]
     pub main_gpu: Option<u32>,
     /// Shares of the devices, such as 3,1 [default: by free memory]

@@ -94,7 +94,7 @@ pub struct SamplingOptions {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[schemars(range(min = -1))]
     pub dry_penalty_last_n: Option<i32>,
-    /// Text that a DRY sequence does not reach across; repeatable [default: newline : " *]
+    /// Text at which DRY breaks a sequence; repeatable [default: newline : " *]
     #[arg(long = "dry-sequence-breaker", value_name = "TEXT", allow_hyphen_values = true)]
     pub dry_sequence_breakers: Option<Vec<String>>,
     /// Mirostat instead of the truncating samplers: 0 for off, 1 or 2 [default: 0]
@@ -111,10 +111,10 @@ pub struct SamplingOptions {
     #[schemars(range(min = 0))]
     #[serde(alias = "mirostat_lr")]
     pub mirostat_eta: Option<f32>,
-    /// Least number of tokens that a truncating sampler leaves [default: 0]
+    /// Fewest tokens that a truncating sampler keeps [default: 0]
     #[arg(long, value_name = "N")]
     pub min_keep: Option<u32>,
-    /// Never end the text by itself [default: false]
+    /// Ignore end-of-generation tokens [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ignore_eos: Option<bool>,
     /// Add to the logit of a token, given by id or by text (-inf forbids it); repeatable

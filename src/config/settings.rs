@@ -152,7 +152,7 @@ impl JsonSchema for GpuLayers {
     }
 }
 
-/// Who drafts tokens for lossless speculation.
+/// Drafter for lossless speculation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Speculate {
     /// Measure, and take what is fastest, plain decoding included.

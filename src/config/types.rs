@@ -22,9 +22,9 @@ pub struct Config {
     pub sampling: SamplingParams,
     /// Profile name → (index into `arms`, weight) of the ARMs that the profile names.
     pub profiles: IndexMap<String, Vec<(usize, f32)>>,
-    /// How a prompt is put to the base.
+    /// How prompts are rendered for the base.
     pub prompt: PromptSpec,
-    /// What to do when an ARM fails in the middle of a text.
+    /// What to do when an ARM fails during a text.
     pub on_error: OnError,
     /// Who drafts for lossless speculation.
     pub speculate: Speculate,
@@ -32,7 +32,7 @@ pub struct Config {
     pub draft_max: Option<u32>,
     /// Whether base and LoRA ARMs share batches.
     pub share_batch: Switch,
-    /// When the ARMs are asked.
+    /// When the ARMs are evaluated.
     pub guidance: GuidanceSpec,
     /// The file that this comes from.
     pub path: Option<PathBuf>,
@@ -107,7 +107,7 @@ pub struct ArmSpec {
     pub beta_r: Option<f32>,
 }
 
-/// How a prompt is put to the base.
+/// How prompts are rendered for the base.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PromptSpec {
     /// Chat template: a built-in name, inline Jinja, or the path of a file; `None` is the GGUF's own.
@@ -116,7 +116,7 @@ pub struct PromptSpec {
     pub system: Option<String>,
 }
 
-/// When the ARMs are asked.
+/// When the ARMs are evaluated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct GuidanceSpec {
     /// Ask them only where the base is unsure; `None` asks always.

@@ -30,12 +30,12 @@ pub struct ConfigWire {
     /// Named sets of weights: profile name → ARM name → weight. A profile sets the weights that it names and leaves the
     /// others as in `arms:`.
     pub profiles: IndexMap<String, IndexMap<String, f32>>,
-    /// How a prompt is put to the base.
+    /// How prompts are rendered for the base.
     pub prompt: PromptWire,
-    /// What to do when an ARM fails in the middle of a text: `base` goes on without guidance and says so, `stop` ends with an
+    /// What to do when an ARM fails during a text: `base`: the base alone decides that step, and the log reports it, `stop` ends with an
     /// error. Default: base.
     pub on_error: Option<OnError>,
-    /// Who drafts tokens for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
+    /// Drafter for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
     /// `lookup`. Default: auto, which drafts nothing where a seed is given.
     pub speculate: Option<Speculate>,
     /// The largest number of tokens drafted at once.
@@ -43,7 +43,7 @@ pub struct ConfigWire {
     pub draft_max: Option<u32>,
     /// Evaluate base and LoRA ARMs on the same weights as rows of one batch. Default: auto.
     pub share_batch: Option<Switch>,
-    /// When the ARMs are asked.
+    /// When the ARMs are evaluated.
     pub guidance: GuidanceWire,
 }
 
@@ -157,7 +157,7 @@ expert_wire! {
     ArmWire {
         /// Path of the GGUF. An ARM that is a LoRA adapter on the base's own model leaves it out.
         model: Option<PathBuf>,
-        /// How much the ARM is heard: its logits are multiplied by this. Negative steers away. Default: 1.
+        /// Factor of the ARM's logits. Negative steers away. Default: 1.
         weight: Option<f32>,
         /// Chat template for this ARM: a built-in name, a file, or inline Jinja. Default: the one in its GGUF.
         template: Option<String>,
@@ -198,7 +198,7 @@ fn one() -> f32 {
     1.0
 }
 
-/// How a prompt is put to the base.
+/// How prompts are rendered for the base.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptWire {
@@ -208,10 +208,10 @@ pub struct PromptWire {
     pub system: Option<String>,
 }
 
-/// When the ARMs are asked.
+/// When the ARMs are evaluated.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuidanceWire {
-    /// Ask the ARMs only where the base is unsure: `{entropy: NATS}` or `{top_p: PROBABILITY}`. Default: always.
+    /// Evaluate the ARMs only where the base is unsure: `{entropy: NATS}` or `{top_p: PROBABILITY}`. Default: always.
     pub gate: Option<Gate>,
 }

@@ -1,4 +1,4 @@
-//! Who drafts, and how many tokens: what gives most tokens a second by what was measured. Pure: costs come in as numbers.
+//! Chooses drafter and draft length: the pair with most tokens per second by measured costs. Pure: costs come in as numbers.
 //!
 //! A cycle with a draft of k tokens costs C(k) and gives `1 + a1 + a1·a2 + … + a1⋯ak` tokens, where `ai` is the measured share
 //! of drafts whose token i was kept once those before it were. The plain loop gives 1 token for C(0). The best (drafter, k) is

@@ -56,7 +56,7 @@ impl Sequence {
         Ok((0..parts.len()).map(one).collect())
     }
 
-    /// Tells `progress` about prompts that take more than one batch; `None` tells nobody.
+    /// Calls `progress` for prompts that take more than one batch; `None` turns it off.
     pub fn on_progress(&mut self, progress: Option<Progress>) {
         self.lock().on_progress(self.row, progress);
     }

@@ -24,7 +24,7 @@ pub enum ResultsError {
         source: std::io::Error,
     },
     /// The file is something else.
-    #[error("{}:{line}: this is no result file ({reason}); name another --out, or remove it", path.display())]
+    #[error("{}:{line}: not a result file ({reason}); name another --out, or remove it", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -114,7 +114,7 @@ fn whole<T: DeserializeOwned>(
 ) -> Result<Option<(Vec<T>, usize)>, ResultsError> {
     let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let Some(first) = lines.next() else {
-        // Begun by nobody: an empty file, say. Anything longer is not ours to overwrite.
+        // The file has no header, for example because it is empty. Anything longer is not ours to overwrite.
         let reason = "its first line has no end".to_owned();
         let invalid = ResultsError::Invalid { path: path.to_owned(), line: 1, reason };
         return if text.is_empty() { Ok(None) } else { Err(invalid) };
@@ -172,9 +172,9 @@ mod tests {
         let path = folder.path().join("results.jsonl");
         for (content, part) in [
             ("{\"seed\":2}\n1\n", "\"seed\" is another"),
-            ("hello\n", ":1: this is no result file"),
+            ("hello\n", ":1: not a result file"),
             ("half a line", "no end"),
-            ("{\"seed\":1}\nx\n", ":2: this is no result file"),
+            ("{\"seed\":1}\nx\n", ":2: not a result file"),
         ] {
             std::fs::write(&path, content).unwrap();
             let error = Results::open::<usize>(&path, &json!({"seed": 1}), 1, 9).unwrap_err().to_string();

@@ -142,7 +142,7 @@ impl Guide {
         }
     }
 
-    /// Tokens by which a history of `len` tokens may grow before an ARM that is heard is full.
+    /// Tokens by which a history of `len` tokens may grow before an ARM whose weight is not 0 is full.
     pub fn room(&mut self, len: usize) -> usize {
         self.weights.copy_to(&mut self.now);
         let heard = self.arms.iter().zip(&self.now).filter(|(_, weight)| **weight != 0.0);

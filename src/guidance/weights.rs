@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// One weight an ARM, shared by everyone who steers and everyone who reads: a clone is another handle on the same numbers.
+/// One weight per ARM, shared between threads: a clone is another handle on the same numbers.
 ///
 /// A change is atomic, and holds from the next token on.
 #[derive(Debug, Clone)]

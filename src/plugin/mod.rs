@@ -99,7 +99,7 @@ impl Plugin {
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
         let maker = (Arc::clone(&models), weights.clone());
         let mut pool = Pool::new(max_sequences(), Box::new(move || maker.0.guide(&maker.1)));
-        // The first text finds its sequences ready, and want of memory is told now and not in the middle of a text.
+        // Make the first sequences now, so that a lack of memory is an error here and not during a text.
         pool.warm_up()?;
         Ok(Self::new(config, overrides, Some(models), weights, pool))
     }
@@ -187,7 +187,7 @@ impl Plugin {
         let old = &state.config;
         let names = |config: &Config| config.arms.iter().map(|arm| arm.name.clone()).collect::<Vec<_>>();
         if names(old) != names(&new) {
-            tracing::warn!("the ARMs have changed: restart the host to load them; until then all stays as it was");
+            tracing::warn!("the file names other ARMs: restart the host to load them; nothing was changed");
             return Ok(());
         }
         if (0..new.arms.len()).any(|i| old.arms[i].spec != new.arms[i].spec) {

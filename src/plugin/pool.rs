@@ -100,7 +100,7 @@ impl Pool {
                 Err(error) if self.guides.is_empty() => return Err(error),
                 Err(error) => {
                     self.max = self.guides.len();
-                    tracing::warn!(%error, sequences = self.max, "no more ARM sequences; texts share those that are there");
+                    tracing::warn!(%error, sequences = self.max, "cannot make more ARM sequences; texts take turns with the existing ones");
                 }
             }
         }

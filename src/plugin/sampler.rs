@@ -170,7 +170,7 @@ impl CustomSampler for Sampler {
     fn apply(&mut self, candidates: &mut Candidates<'_>) {
         let mut inner = self.text.inner();
         if inner.history.is_empty() {
-            return; // an ARM says nothing about a text that has not begun
+            return; // without a history an ARM has no logits
         }
         if self.is_gated(&mut inner, candidates) {
             return;

@@ -60,7 +60,7 @@ fn follow(plugin: &Weak<Plugin>, file: &PathBuf, mut before: Option<Vec<u8>>, ev
         }
         before = now;
         if let Err(error) = plugin.reload() {
-            tracing::warn!(%error, "the changed configuration is not used");
+            tracing::warn!(%error, "the changed configuration has a mistake and is not used");
         }
     }
 }

@@ -41,7 +41,7 @@ pub enum ChainError {
         field: &'static str,
     },
     /// llama.cpp made no sampler: memory is short.
-    #[error("llama.cpp cannot make a sampler; memory is short")]
+    #[error("llama.cpp cannot create a sampler: out of memory")]
     Memory,
 }
 

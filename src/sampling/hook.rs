@@ -76,7 +76,7 @@ impl CustomSampler for Hook {
 
     fn apply(&mut self, candidates: &mut Candidates<'_>) {
         if self.history.is_empty() {
-            return; // an ARM says nothing about a text that has not begun
+            return; // without a history an ARM has no logits
         }
         let inner = &mut *self.state.lock();
         if let Some(gate) = inner.guide.gate() {

@@ -68,7 +68,7 @@ pub struct SamplingParams {
     pub mirostat_tau: f32,
     /// Mirostat's learning rate, at least 0.
     pub mirostat_eta: f32,
-    /// Least number of tokens that a truncating sampler leaves; 0 is off.
+    /// Fewest tokens that a truncating sampler keeps; 0 is off.
     pub min_keep: u32,
     /// Never draw an end-of-generation token.
     pub ignore_eos: bool,

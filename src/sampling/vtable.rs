@@ -52,7 +52,7 @@ impl<'a> Candidates<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.0.data, self.0.size) }
     }
 
-    /// Must be called by whoever changes logits: the order is gone.
+    /// Call this after changing logits: the array is no longer sorted.
     pub fn clear_sorted(&mut self) {
         self.0.sorted = false;
     }

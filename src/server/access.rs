@@ -53,7 +53,7 @@ impl Access {
                     .filter(|l| !l.is_empty() && !l.starts_with('#'))
                     .map(String::from)
                     .collect();
-                anyhow::ensure!(!keys.is_empty(), "{} holds no API key; write one a line", path.display());
+                anyhow::ensure!(!keys.is_empty(), "{} contains no API key; write one per line", path.display());
                 anyhow::ensure!(
                     keys.iter().all(|key| key.len() >= MIN_KEY_BYTES && key.chars().all(|c| c.is_ascii_graphic())),
                     "{}: an API key has at least {MIN_KEY_BYTES} printable ASCII characters and no space",
@@ -65,7 +65,7 @@ impl Access {
         let is_local = options.host.is_loopback();
         anyhow::ensure!(
             is_local || !keys.is_empty() || options.no_api_key,
-            "--host {} can be reached from elsewhere; give --api-key-file FILE, or --no-api-key if everybody may use it",
+            "other machines can reach --host {}; add --api-key-file FILE, or --no-api-key to let anyone use it",
             options.host
         );
         let per_second = |n: NonZeroU32| Quota::per_second(n).allow_burst(n.saturating_mul(BURST));
@@ -73,7 +73,7 @@ impl Access {
         Ok(Self { only_local_names: is_local && keys.is_empty(), keys, rate })
     }
 
-    /// Whether any key is known: without one nobody can be told from the others.
+    /// Whether any key is known: without keys, clients cannot be told apart.
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }

@@ -69,7 +69,7 @@ pub fn reload(server: &Server) {
     match read(server) {
         Ok((config, path)) => {
             server.set_defaults_and(config, || count("ok"));
-            tracing::info!(file = %path.display(), "took over weights, profiles and sampling");
+            tracing::info!(file = %path.display(), "reloaded weights, profiles and sampling");
         }
         Err(error) => {
             count("failed");
@@ -81,7 +81,9 @@ pub fn reload(server: &Server) {
 /// The new defaults, and the file that they come from.
 fn read(server: &Server) -> anyhow::Result<(Config, PathBuf)> {
     let now = server.defaults();
-    let Some(path) = now.path.as_deref() else { anyhow::bail!("there is no file to read, only a command line") };
+    let Some(path) = now.path.as_deref() else {
+        anyhow::bail!("the server was started without --config, so there is no file to reload")
+    };
     let new = Config::load(Some(path), &server.overrides)?;
     let names = |config: &Config| config.arms.iter().map(|arm| arm.name.clone()).collect::<Vec<_>>();
     anyhow::ensure!(

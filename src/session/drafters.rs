@@ -1,4 +1,4 @@
-//! Who drafts for a session.
+//! The drafters of a session.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -76,9 +76,7 @@ impl Parts<'_> {
     /// Why nothing can be drafted.
     fn obstacle(&self) -> Option<String> {
         if self.config.sampling.mirostat != Mirostat::Off {
-            return Some(
-                "mirostat has no distribution that a draft could be held against; take --speculate off".into(),
-            );
+            return Some("mirostat has no distribution to verify a draft against; use --speculate off".into());
         }
         let recurrent = |model: &Arc<Model>| model.is_recurrent();
         let arm = self.arms.iter().find(|arm| recurrent(arm.vocab.model())).map(|arm| format!("ARM \"{}\"", arm.name));
@@ -89,7 +87,7 @@ impl Parts<'_> {
     fn needs_arms(&self, drafter: &str) -> Result<(), SessionError> {
         match self.arms {
             [] => Err(SessionError::Speculate(format!(
-                "{drafter} drafts for ARMs, and there are none; take lookup or draft:FILE"
+                "{drafter} needs an ARM, and there is none; use lookup or draft:FILE"
             ))),
             _ => Ok(()),
         }
@@ -109,7 +107,7 @@ impl Parts<'_> {
         !self.arms.is_empty() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
     }
 
-    /// A drafter of a model, which hears the ARMs where they are cheap.
+    /// A drafter of a model, that adds the ARMs' logits where they are cheap.
     fn model(&self, name: String, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Box<dyn Drafter>, SessionError> {
         if model.is_recurrent() {
             let problem = format!("{name} is a recurrent model, which cannot take back a draft; take another");

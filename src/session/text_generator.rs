@@ -14,7 +14,7 @@ pub struct SessionGenerator {
     session: Session,
     params: SamplingParams,
     prompts: Vec<Prompt>,
-    /// Tokens of a text at most.
+    /// Most tokens per text.
     n_predict: usize,
 }
 

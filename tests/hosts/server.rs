@@ -166,7 +166,7 @@ fn a_saved_change_of_the_yaml_changes_the_running_server() {
     let before = std::fs::read_to_string(&config).expect("the configuration");
     std::fs::write(&config, before.replace("weight:", "wieght:")).expect("a wrong one");
     let patience = Instant::now();
-    while !server.log().contains("the changed configuration is not used") {
+    while !server.log().contains("the changed configuration has a mistake and is not used") {
         assert!(patience.elapsed() < Duration::from_secs(20), "no word of the wrong file: {}", server.log());
         std::thread::sleep(Duration::from_millis(20));
     }

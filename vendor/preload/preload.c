@@ -1,5 +1,5 @@
 /*
- * The preload of genarm: puts the sampler "genarm" first into every sampler chain of a llama.cpp program that nobody recompiles.
+ * The preload of genarm: puts the sampler "genarm" first into every sampler chain of an unmodified llama.cpp program.
  *
  *     LD_PRELOAD=libgenarm_preload.so GENARM_CONFIG=prefs.yaml llama-server -m base.gguf
  *

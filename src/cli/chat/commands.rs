@@ -9,12 +9,12 @@ pub const HELP: &str = "\
 /profile NAME    take the weights of a profile (/profile lists them)
 /retry           answer the last message again, from another seed
 /seed [N]        the next answer comes from seed N; without N, from a new random one
-/undo            take back the last message and its answer
+/undo            remove the last message and its answer
 /drop [N]        forget the N oldest messages with their answers; without N, as many as make room
 /clear           forget all messages
 /system [TEXT]   set the system prompt; without a text, remove it
 /save FILE       write the conversation and the weights to a file
-/load FILE       go on with a saved conversation
+/load FILE       continue a saved conversation
 /help            show this
 /quit            leave (or Ctrl-D); Ctrl-C ends an answer
 A line that ends in \\ goes on in the next one; so does a text between \"\"\" and \"\"\".

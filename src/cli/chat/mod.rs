@@ -27,7 +27,7 @@ use crate::session::{Session, SessionError, with_known_seed};
 /// Each model reads the conversation through its own chat template. Type /help for the commands.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Tokens of an answer at most, -1 for as many as fit
+    /// Most tokens per answer, -1 for as many as fit
     #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     n_predict: i64,
     /// Go on with a saved conversation
@@ -160,8 +160,8 @@ impl Chat {
             Command::Retry => anyhow::bail!("there is nothing to answer yet"),
             Command::Seed(seed) => self.set_seed(seed)?,
             Command::Undo => match self.conversation.undo() {
-                Some(message) => eprintln!("took back: {message}"),
-                None => anyhow::bail!("there is nothing to take back"),
+                Some(message) => eprintln!("removed: {message}"),
+                None => anyhow::bail!("nothing to remove"),
             },
             Command::Drop(n) => self.drop_oldest(n)?,
             Command::Clear => {

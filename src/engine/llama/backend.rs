@@ -38,7 +38,7 @@ fn load_backends() {
     match folder.and_then(|folder| CString::new(folder.as_os_str().as_encoded_bytes()).ok()) {
         // SAFETY: a C string that lives until the call returns.
         Some(folder) => unsafe { sys::ggml_backend_load_all_from_path(folder.as_ptr()) },
-        None => tracing::error!("no backends are beside this binary; name their folder in GENARM_BACKENDS"),
+        None => tracing::error!("found no backends beside this binary; set GENARM_BACKENDS to their folder"),
     }
 }
 

@@ -135,7 +135,7 @@ fn gpu_layers(requests: &[ExpertRequest], n: u32, most: u32) -> Candidate {
     (Change { text: format!("--n-gpu-layers {n}"), cost }, changed)
 }
 
-/// Everything but the ARM that is heard least.
+/// All experts except the ARM with the smallest weight.
 fn without_lightest(requests: &[ExpertRequest]) -> Option<Candidate> {
     let arms = requests.iter().enumerate().filter(|(_, r)| r.name != "base" && !r.is_drafter());
     let (lightest, arm) = arms.min_by(|(_, a), (_, b)| a.weight.abs().total_cmp(&b.weight.abs()))?;

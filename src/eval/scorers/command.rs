@@ -31,7 +31,7 @@ impl CommandScorer {
         // A command that stops reading early says more by its exit code, or by the lines that are missing.
         let _ = writer.join();
         if !output.status.success() {
-            return Err(self.fail(format!("it ended with {}; its last words are above", output.status)));
+            return Err(self.fail(format!("it exited with {}; its output is above", output.status)));
         }
         String::from_utf8(output.stdout).map_err(|_| self.fail("it wrote something else than UTF-8"))
     }

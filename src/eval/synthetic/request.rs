@@ -37,7 +37,7 @@ pub enum RequestError {
         size: String,
     },
     /// A name is there twice.
-    #[error("{name} is there twice; give each model a name of its own")]
+    #[error("{name} appears twice; names must differ")]
     Twice {
         /// The name.
         name: String,

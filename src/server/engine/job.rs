@@ -47,7 +47,7 @@ pub struct Generate {
     pub params: SamplingParams,
     /// What the text must look like.
     pub grammar: Option<Arc<Compiled>>,
-    /// Tokens at most.
+    /// Max tokens.
     pub n_predict: usize,
     /// Strings that end the text.
     pub stop: Vec<String>,

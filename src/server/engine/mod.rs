@@ -50,12 +50,14 @@ impl Engine {
             let queue = Arc::new(Queue::new(session.slots().len(), limits.queue));
             let what = opened(&mut session);
             if tell.send(Ok((Arc::clone(&queue), what))).is_ok() {
-                // Also when a panic ends the thread: nobody waits for it then.
+                // Close the queue even if the thread panics, so that no request waits for ever.
                 let _closed = queue.close_at_drop();
                 worker::Worker::new(session, Arc::clone(&queue), limits, metrics).run();
             }
         })?;
-        let (queue, what) = told.recv().map_err(|_| anyhow::anyhow!("the engine ended while it was starting"))??;
+        let (queue, what) = told
+            .recv()
+            .map_err(|_| anyhow::anyhow!("the engine thread ended during start-up; see the log above"))??;
         Ok((Self { queue, thread }, what))
     }
 

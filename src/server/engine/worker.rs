@@ -15,7 +15,7 @@ use crate::session::Session;
 
 /// Tokens of prompts that are read in a step beside texts that are being generated: a step then takes a few times as long, no more.
 const CHUNK_BESIDE: usize = 64;
-/// The same where nobody waits for a token.
+/// The same when no text is being generated.
 const CHUNK_ALONE: usize = 512;
 /// How long to wait where all clients are slow.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -20,7 +20,7 @@ pub struct Asked {
     pub format: Option<ResponseFormat>,
     /// Strings that end a text.
     pub stop: Vec<String>,
-    /// Tokens of a text at most.
+    /// Most tokens per text.
     pub n_predict: usize,
     /// Texts of each prompt.
     pub n: usize,
@@ -76,7 +76,7 @@ impl Asked {
     }
 }
 
-/// Tokens of a text at most: the smallest of the names that are given. -1 is as many as fit.
+/// Most tokens per text: the smallest of the names that are given. -1 is as many as fit.
 fn n_predict_of(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     let mut least = None;
     for name in ["max_tokens", "max_completion_tokens", "n_predict"] {

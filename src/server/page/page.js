@@ -65,7 +65,7 @@ async function load() {
 
 function showSliders() {
   if (!state.arms.length) {
-    $("sliders").replaceChildren(make("p", { className: "quiet", textContent: "No ARM is loaded: the base speaks alone." }));
+    $("sliders").replaceChildren(make("p", { className: "quiet", textContent: "No ARM is loaded: answers come from the base alone." }));
     return;
   }
   $("sliders").replaceChildren(...state.arms.map((arm, i) => {
@@ -224,7 +224,7 @@ function showTalk() {
   $("talk").classList.toggle("wide", state.turns.some((turn) => turn.base));
   if (!state.turns.length) {
     const text = state.chat
-      ? "Move a weight, send a message, and watch what each reward model says about every token."
+      ? "Move a weight, send a message, and see how each reward model scores every token."
       : "This base has no chat template. Start the server with --chat-template, for example chatml or raw.";
     $("talk").replaceChildren(make("div", { className: "empty" }, make("h2", { textContent: "Steer a language model by hand" }), make("p", { textContent: text })));
     return;

@@ -34,7 +34,7 @@ pub(super) fn prompts(readers: &Prompts, input: PromptInput) -> Result<Vec<Promp
         }
     };
     if prompts.iter().any(|prompt| prompt.base.is_empty()) {
-        let message = "prompt is empty, and this model has no token that begins a text";
+        let message = "prompt is empty, and this model has no beginning-of-text token; give at least one token";
         return Err(ApiError::invalid("prompt", message));
     }
     Ok(prompts)

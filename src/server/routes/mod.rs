@@ -57,7 +57,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&server), count))
         .layer(from_fn(harden))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            ApiError::internal("a handler panicked").into_response()
+            ApiError::internal("internal error: a request handler panicked; see the server's log").into_response()
         }));
     let router = match cors(&server.cors_origins) {
         Some(cors) => router.layer(cors),

@@ -22,7 +22,7 @@ pub async fn get(State(server): State<Arc<Server>>) -> Json<Value> {
 /// Changes what new requests start from.
 pub async fn put(State(server): State<Arc<Server>>, body: Body<Steering>) -> Result<Json<Value>, ApiError> {
     if !server.access.has_keys() {
-        let message = "the defaults of everybody can only be changed with a key: start the server with --api-key-file";
+        let message = "changing the server's default weights needs API keys: start the server with --api-key-file";
         return Err(ApiError::forbidden(message));
     }
     let mut config = Config::clone(&server.defaults());
