@@ -49,9 +49,7 @@ fn authors_params(temp: f64, top_p: f64, top_k: i64) -> SamplingParams {
 
 #[test]
 fn probabilities_agree_with_the_authors_code() {
-    let Some(golden) = support::shared("golden") else { return };
-    let text = std::fs::read_to_string(golden.join("genarm-authors.json")).expect("the golden file");
-    let golden: Value = serde_json::from_str(&text).expect("JSON");
+    let golden: Value = serde_json::from_str(include_str!("golden.json")).expect("JSON");
     let cases = golden["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 27);
     let mut worst = 0.0f64;

@@ -9,18 +9,9 @@ use std::sync::{Arc, OnceLock};
 
 use genarm::engine::Sequence;
 use genarm::engine::llama::{Adapters, CacheType, ContextParams, FlashAttention, Model, ModelParams, Vocab};
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::guidance::{Arm, Guide, Weights, check_vocabulary};
 use genarm::sampling::params::SamplingParams;
 use genarm::sampling::{HookState, OnError, Sampler};
-use tempfile::TempDir;
-
-/// The folder with the models that are shared but not part of the repository, if this machine has it.
-pub fn shared(folder: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("GENARM_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    Some(shared.join(folder)).filter(|folder| folder.is_dir())
-}
 
 /// The folder that cargo has laid `libgenarm` in: that of the test binary.
 pub fn libraries() -> &'static Path {
@@ -28,32 +19,19 @@ pub fn libraries() -> &'static Path {
     FOLDER.get_or_init(|| std::env::current_exe().expect("this test").parent().expect("a folder").to_owned())
 }
 
-/// A base and two ARMs of one vocabulary: trained ones where there are some, else synthetic ones.
+/// A base and two ARMs of one vocabulary, trained: see tests/models/README.md.
 pub struct Models {
     pub base: PathBuf,
     pub arms: [PathBuf; 2],
-    _folder: Option<TempDir>,
 }
 
 pub fn models() -> &'static Models {
     static MODELS: OnceLock<Models> = OnceLock::new();
     MODELS.get_or_init(|| {
-        if let Some(shared) = shared("models") {
-            let [base, a, b] = ["stories260K.gguf", "arm-cheerful.gguf", "arm-dialogue.gguf"].map(|f| shared.join(f));
-            return Models { base, arms: [a, b], _folder: None };
-        }
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let vocabulary = SyntheticVocabulary::byte_level(512);
-        let [base, a, b] = [1, 2, 3].map(|seed| {
-            let path = folder.path().join(format!("model-{seed}.gguf"));
-            let shape = Shape::of_size(1_000_000, vocabulary.n_tokens() as u64).expect("a tiny shape");
-            let quantization = Quantization::Q4_0;
-            let model =
-                SyntheticModel { name: "tiny", shape, quantization, vocabulary: &vocabulary, n_ctx_train: 512, seed };
-            model.write(&path).expect("the model is written");
-            path
-        });
-        Models { base, arms: [a, b], _folder: Some(folder) }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+        let [base, a, b] =
+            ["stories260K", "arm-cheerful", "arm-dialogue"].map(|name| folder.join(format!("{name}.gguf")));
+        Models { base, arms: [a, b] }
     })
 }
 

@@ -30,12 +30,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-/// A small trained llama: the shared one, or else the repository's own base.
+/// A small trained llama.
 fn small_llama() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shared = std::env::var_os("GENARM_SHARED").map_or_else(|| root.join("../shared"), PathBuf::from);
-    let file = shared.join("models/stories260K.gguf");
-    if file.exists() { file } else { root.join("models/base.gguf") }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/stories260K.gguf")
 }
 
 /// Logits of llama.cpp after each token, with 32-bit caches.
