@@ -114,3 +114,22 @@ fn a_template_is_called_as_transformers_calls_it() {
                   {{ date_string is defined }} {{ pad_token is defined }} {{ messages[0].tool_calls is defined }}";
     assert_eq!(render_source(source, &talk()).unwrap(), "True False False False False");
 }
+
+#[test]
+fn blocks_on_lines_of_their_own_give_the_prompt_that_hugging_face_gives() {
+    let case = |name: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/train/cases").join(name);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let template = ChatTemplate::from_source(case("untrimmed-blocks.jinja")).unwrap();
+    let mut n = 0;
+    for line in case("tpl_hf.jsonl").lines().filter(|line| !line.is_empty()) {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let prompt = row["prompt"].as_str().unwrap();
+        let asked = prompt.strip_prefix("<|user|>\n").and_then(|rest| rest.strip_suffix("\n<|assistant|>\n")).unwrap();
+        let messages = [Message::new("user", asked)];
+        assert_eq!(template.render(&messages, true, &special("", ""), Timestamp::now()).unwrap(), prompt);
+        n += 1;
+    }
+    assert_eq!(n, 16);
+}

@@ -45,3 +45,23 @@ fn llama_cpp_and_the_tokenizers_crate_split_text_alike() {
         assert_eq!(gguf.tokenize(text, false, false).unwrap(), want, "{text:?}");
     }
 }
+
+#[test]
+fn a_sentencepiece_prompt_is_cut_where_the_response_begins() {
+    let tokens = vocabulary(&small_llama()).unwrap();
+    let template = crate::train::render::template("none", None).unwrap();
+    for name in ["sp0.jsonl", "sp1.jsonl"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/train/cases").join(name);
+        let row: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..Wire::default() };
+        let (examples, _) = crate::train::pairs::load(&settings(wire), &tokens, &template, 64).unwrap();
+        let [example] = &examples[..] else { panic!("one pair") };
+        for (response, ids) in [(text("chosen"), &example.chosen), (text("rejected"), &example.rejected)] {
+            let whole = tokens.tokenize(&(text("prompt") + &response), true, false).unwrap();
+            let read: Vec<i32> = example.prompt.iter().chain(ids).map(|id| *id as i32).collect();
+            // The response ends with the end of the text.
+            assert_eq!(read[..read.len() - 1], whole, "{name}: what llama.cpp makes of {response:?}");
+        }
+    }
+}
