@@ -208,15 +208,12 @@ fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example], counts
         Scored { name: name.to_owned(), pairs: Vec::with_capacity(examples.len()), counts, stopped: false };
     for (i, example) in examples.iter().enumerate() {
         match score_pair(expert, example) {
-            Ok(pair) if pair.chosen.is_nan() || pair.rejected.is_nan() => {
-                anyhow::bail!("{name} gives no number for pair {}: its weights are damaged, or its file is", i + 1)
-            }
             Ok(pair) => scored.pairs.push(pair),
             Err(ExpertError::Interrupted) => {
                 scored.stopped = true;
                 break;
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(anyhow::Error::from(e).context(format!("{name}, pair {}", i + 1))),
         }
         bar.inc(1);
     }
@@ -343,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_model_that_gives_no_numbers_is_named() {
-        let message = score(2, false).err().unwrap().to_string();
-        assert!(message.contains("kind gives no number for pair 2"), "{message}");
+        let message = format!("{:#}", score(2, false).err().unwrap());
+        assert!(message.starts_with("kind, pair 2: its logits hold NaN"), "{message}");
     }
 }
