@@ -34,6 +34,7 @@ lint: setup ## Check format, workflows, clippy and documentation; any warning is
 	@scripts/lint-workflows
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
+	@scripts/public-api
 
 # Tests run side by side: threads that wait for each other must not spin on the cores that others need.
 test: ## Run all tests, those in the documentation too
