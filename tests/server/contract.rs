@@ -308,7 +308,7 @@ fn each_wrong_field_is_named_with_a_sentence_that_helps() {
     }
     let long = "Lily ran. ".repeat(400);
     let answer = server.post("/v1/completions", &json!({"prompt": long}));
-    assert!(error(&answer, 400, "").contains("context"), "{answer:?}");
+    assert!(error(&answer, 400, "prompt").contains("context"), "{answer:?}");
     assert_eq!(answer.1["error"]["code"], "context_length_exceeded");
     error(&server.post("/v1/completions", &json!({"prompt": "x", "echo": true})), 400, "echo");
     error(&server.post("/v1/completions", &json!({"prompt": "x", "best_of": 3})), 400, "best_of");

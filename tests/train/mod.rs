@@ -165,6 +165,6 @@ fn the_largest_values_train_like_large_ones() {
     for flag in ["--micro-batch", "--eval-every", "--max-prompt", "--max-len"] {
         command.args([flag, &most]);
     }
-    finish(command.args(["--max-steps", "2", "--seed", &u64::MAX.to_string(), "--warmup", &most]));
+    finish(command.args(["--max-steps", "2", "--warmup", &most]));
     assert!(folder.path().join("arm.gguf").exists());
 }
