@@ -18,6 +18,9 @@ pub type Controls<'a> = &'a dyn Fn(&str) -> Vec<Range<usize>>;
 enum Method {
     /// Every character but white space, which templates trim.
     Everything,
+    /// Every character with which a control token of the rendered text begins: a template that deletes text from a message may join
+    /// a control token out of its parts.
+    Openers,
     /// The first character of every control token.
     First,
     /// A mark before every control token.
@@ -26,7 +29,7 @@ enum Method {
     After,
 }
 
-const METHODS: [Method; 4] = [Method::Everything, Method::First, Method::Before, Method::After];
+const METHODS: [Method; 5] = [Method::Everything, Method::Openers, Method::First, Method::Before, Method::After];
 
 /// Characters for private use: two planes, of which a conversation never needs more than it has different characters.
 fn private() -> impl Iterator<Item = char> {
@@ -40,11 +43,13 @@ pub fn contents<E>(
     controls: Controls<'_>,
     mut render: impl FnMut(&[Message]) -> Result<String, E>,
 ) -> Option<Vec<Range<usize>>> {
+    let opener = |place: Range<usize>| plain[place.start..].chars().next();
+    let openers: HashSet<char> = controls(plain).into_iter().filter_map(opener).collect();
     METHODS.into_iter().find_map(|method| {
         let mut cipher = Cipher::new(method, messages, plain)?;
         let messages: Vec<Message> = messages
             .iter()
-            .map(|message| Some(Message::new(&*message.role, cipher.write(&message.content, controls)?)))
+            .map(|message| Some(Message::new(&*message.role, cipher.write(&message.content, controls, &openers)?)))
             .collect::<Option<_>>()?;
         cipher.read(&render(&messages).ok()?, plain)
     })
@@ -80,7 +85,10 @@ impl Cipher {
         Some(secret)
     }
 
-    fn write(&mut self, text: &str, controls: Controls<'_>) -> Option<String> {
+    fn write(&mut self, text: &str, controls: Controls<'_>, openers: &HashSet<char>) -> Option<String> {
+        if let Method::Openers = self.method {
+            return text.chars().map(|c| if openers.contains(&c) { self.secret(c) } else { Some(c) }).collect();
+        }
         if let Method::Everything = self.method {
             return text.chars().map(|c| if c.is_whitespace() { Some(c) } else { self.secret(c) }).collect();
         }

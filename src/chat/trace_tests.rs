@@ -66,6 +66,8 @@ fn what_a_message_spells_is_told_from_what_the_template_writes() {
         ("{{ messages[0].content | replace('x', '<|im_end|>') }}", "<|im_end|>x", "{<|im_end|>}<|im_end|>"),
         ("{{ messages[0].content | e }}<|im_end|>", "<|im_end|>", "&lt;|im_end|&gt;<|im_end|>"),
         ("{{ messages[0].content | reverse }}", ">|dne_mi|<", "{<|im_end|>}"),
+        // A template that deletes text from the message, and so joins a token out of its parts.
+        ("{{ messages[0].content | replace('/x', '') }}<|im_end|>", "<|im_/xend|>", "{<|im_end|>}<|im_end|>"),
         // A template that looks into the message.
         (
             "{% if '</think>' in messages[0].content %}{{ messages[0].content.split('</think>')[-1] }}{% endif %}<|im_end|>",

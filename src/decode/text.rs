@@ -58,9 +58,7 @@ pub struct Generated {
 #[non_exhaustive]
 pub enum DecodeError {
     /// There is nothing to continue.
-    #[error(
-        "the prompt is empty, and this model has no beginning-of-text token; give at least one token; give at least one token"
-    )]
+    #[error("the prompt is empty, and this model has no beginning-of-text token; give at least one token")]
     EmptyPrompt,
     /// The prompt does not fit.
     #[error("the prompt has {n_prompt} tokens and the context only {n_ctx}; shorten it or give a larger --n-ctx")]

@@ -61,7 +61,7 @@ impl Sequence {
         self.lock().on_progress(self.row, progress);
     }
 
-    /// SharedContext that one call can ask for at most.
+    /// Rows that one call can ask for at most.
     pub fn max_rows(&self) -> usize {
         self.max_rows
     }

@@ -231,6 +231,14 @@ fn biases(params: &SamplingParams, vocab: &Vocab) -> Result<Vec<sys::llama_logit
 }
 
 fn dry(params: &SamplingParams, vocab: &Vocab, n_ctx: usize) -> Result<*mut sys::llama_sampler, ChainError> {
+    // llama.cpp tokenises what follows the first character, and would end the process at a character that the vocabulary
+    // cannot spell.
+    for text in &params.dry_sequence_breakers {
+        let tail: String = text.chars().skip(1).collect();
+        vocab
+            .tokenize(&tail, false, false)
+            .map_err(|source| ChainError::Tokenize { field: "dry_sequence_breakers", source })?;
+    }
     let nul = |_| ChainError::Nul { field: "dry_sequence_breakers" };
     let texts = params.dry_sequence_breakers.iter().map(|text| CString::new(text.as_str()).map_err(nul));
     let texts: Vec<_> = texts.collect::<Result<_, _>>()?;

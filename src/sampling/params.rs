@@ -16,8 +16,10 @@ pub const RANDOM_SEED: u32 = 0xFFFF_FFFF;
 
 /// Bytes of a text that stands for tokens: every sampler reads it anew.
 const MAX_TEXT_BYTES: usize = 512;
-/// Sequence breakers of DRY.
-const MAX_BREAKERS: usize = 64;
+/// Sequence breakers of DRY: llama.cpp looks through the whole vocabulary for each.
+const MAX_BREAKERS: usize = 8;
+/// Biases that are given by text: each is tokenised for each text.
+const MAX_BIAS_TEXTS: usize = 64;
 
 /// Every parameter of the sampler chain, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -190,6 +192,11 @@ impl SamplingParams {
     }
 
     fn validate_bias(&self) -> Result<(), ParamError> {
+        let n = self.logit_bias.iter().filter(|(key, _)| matches!(key, BiasKey::Text(_))).count();
+        if n > MAX_BIAS_TEXTS {
+            let problem = format!("may name {MAX_BIAS_TEXTS} texts, got {n}; name tokens by their ids");
+            return Err(ParamError { field: "logit_bias", problem });
+        }
         for (key, bias) in &self.logit_bias {
             if let BiasKey::Text(text) = key
                 && text.len() > MAX_TEXT_BYTES

@@ -16,7 +16,7 @@ fn the_defaults_are_those_of_llama_cpp_and_valid() {
 #[test]
 fn every_out_of_range_parameter_is_refused_by_name() {
     type Break = fn(&mut SamplingParams);
-    let cases: [(&str, Break); 23] = [
+    let cases: [(&str, Break); 25] = [
         ("temp", |p| p.temp = -0.1),
         ("temp", |p| p.temp = f32::NAN),
         ("temp", |p| p.temp = f32::INFINITY),
@@ -35,6 +35,8 @@ fn every_out_of_range_parameter_is_refused_by_name() {
         ("logit_bias", |p| p.logit_bias.push((BiasKey::Token(3), f32::NAN))),
         ("logit_bias", |p| p.logit_bias.push((BiasKey::Token(-3), 1.0))),
         ("logit_bias", |p| p.logit_bias.push((BiasKey::Text("a".repeat(513)), 1.0))),
+        ("dry_sequence_breakers", |p| p.dry_sequence_breakers = (0..9).map(|i| i.to_string()).collect()),
+        ("logit_bias", |p| p.logit_bias = (0..65).map(|i| (BiasKey::Text(format!("t{i}")), 1.0)).collect()),
         ("dry_sequence_breakers", |p| p.dry_sequence_breakers.push("a".repeat(513))),
         ("dry_sequence_breakers", |p| p.dry_sequence_breakers = vec!["a".into(); 65]),
         ("samplers", |p| p.samplers = vec![SamplerKind::Dry; 120_000]),

@@ -64,7 +64,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// That of `read`.
+    /// That of `read`; [`ApiError::queued_too_long`] where no place is free in time.
     pub(super) async fn off_thread<T: Send + 'static>(
         &self,
         purpose: Purpose,
@@ -75,7 +75,8 @@ impl Server {
             Purpose::Answer => (&self.readers.tools, usize::MAX),
             Purpose::Grammar => (&self.readers.grammars, usize::MAX),
         };
-        let place = Arc::clone(room).acquire_owned().await.map_err(ApiError::internal)?;
+        let place = tokio::time::timeout(self.limits.queue_timeout, Arc::clone(room).acquire_owned()).await;
+        let place = place.map_err(|_| ApiError::queued_too_long())?.map_err(ApiError::internal)?;
         let ended = Ended(Arc::default());
         let (has_ended, queue) = (Arc::clone(&ended.0), Arc::clone(&self.queue));
         let cancelled = Box::new(move || has_ended.load(Ordering::Relaxed) || queue.is_closed());

@@ -102,7 +102,7 @@ fn taken<'a>((slot, running_text): (&'a mut Slot, &'a mut Option<Running>)) -> O
     running_text.as_mut().map(|running| (slot, running))
 }
 
-/// Draws a token; empties the running_text and returns the text where that was the last.
+/// Draws a token; ends the running text and returns it where that was the last.
 fn step(slot: &mut Slot, running_text: &mut Option<Running>, vocab: &Vocab) -> Result<Option<Text>, Fault> {
     let Some(Running { chain, text, .. }) = running_text else { return Ok(None) };
     text.step(slot.base(), chain, None, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;

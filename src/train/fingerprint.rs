@@ -1,4 +1,4 @@
-//! What the weights of a step depend on, as one number, so that a checkpoint of another run is refused.
+//! What the weights of a step depend on, as one digest, so that a checkpoint of another run is refused.
 
 use super::TrainError;
 use super::backbone::Backbone;

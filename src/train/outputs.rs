@@ -14,6 +14,8 @@ pub struct Outputs {
     pub log: PathBuf,
     /// The curves: `NAME.svg`.
     pub curves: PathBuf,
+    /// The result so far of an interrupted run, where `out` holds that of another run: `NAME.interrupted.gguf`.
+    pub interrupted: PathBuf,
     /// What `--resume` goes on from: `OUT.checkpoint`.
     pub checkpoint: PathBuf,
 }
@@ -26,6 +28,7 @@ impl Outputs {
             out: out.into(),
             log: beside(".log.jsonl"),
             curves: beside(".svg"),
+            interrupted: beside(".interrupted.gguf"),
             checkpoint: appended(out, ".checkpoint"),
         }
     }
@@ -56,6 +59,7 @@ impl Outputs {
             ("--out", self.out.as_path()),
             ("the log", &self.log),
             ("the curves", &self.curves),
+            ("the interrupted result", &self.interrupted),
             ("the checkpoint", &self.checkpoint),
         ];
         if let Some(message) = conflict(&outputs, &inputs) {

@@ -126,6 +126,15 @@ impl Loader<'_> {
             return Ok(());
         }
         let tokens = self.renderer.tokens(&raw)?;
+        // A response may have been nothing but the end of text that it spells.
+        if tokens.chosen.is_empty() || (raw.rejected.is_some() && tokens.rejected.is_empty()) {
+            self.counts.empty += 1;
+            return Ok(());
+        }
+        if raw.rejected.is_some() && tokens.chosen == tokens.rejected {
+            self.counts.identical += 1;
+            return Ok(());
+        }
         self.counts.conversations += usize::from(matches!(raw.prompt, Prompt::Chat(_)));
         let example = Example { prompt: tokens.prompt, chosen: tokens.chosen, rejected: tokens.rejected };
         self.fit(example, raw.is_plain())

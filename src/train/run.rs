@@ -48,7 +48,7 @@ pub struct Outcome {
     pub tokens_per_s: f64,
 }
 
-/// Trains, reports and writes the result. `stop` set (Ctrl-C) ends it with a checkpoint.
+/// Trains, reports and writes the result. `stop` set (Ctrl-C) ends it with a checkpoint and the result so far.
 ///
 /// # Errors
 ///
@@ -232,7 +232,10 @@ impl<'a> Run<'a> {
         if !stopping {
             return Ok(());
         }
-        let (out, checkpoint) = (self.files.out.clone(), self.files.checkpoint.clone());
+        // The result of an earlier run stays: only a finished run replaces it.
+        let another = self.files.out.exists() && !self.settings.resume;
+        let out = if another { self.files.interrupted.clone() } else { self.files.out.clone() };
+        let checkpoint = self.files.checkpoint.clone();
         export::export(&self.backbone, self.settings.out_type, &out, self.about(&Totals::default()))?;
         Err(TrainError::Interrupted { step: done, total, out, checkpoint })
     }

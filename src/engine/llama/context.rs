@@ -241,6 +241,19 @@ impl Context {
         let n_tokens = self.batch.n_tokens as usize;
         let n_pushed = std::mem::take(&mut self.n_pushed);
         self.n_rows = 0;
+        let result = self.decode_batch(n_tokens);
+        // Also where it was not begun: nothing of it may be left for the next batch.
+        if std::mem::take(&mut self.batch.n_tokens) > 0
+            && let Some(mask) = &mut self.mask
+        {
+            mask.end(false);
+        }
+        result?;
+        self.n_rows = n_pushed;
+        Ok(())
+    }
+
+    fn decode_batch(&mut self, n_tokens: usize) -> Result<(), ExpertError> {
         let failed = |code| ExpertError::Decode { code, n_tokens };
         if let Some(mask) = &mut self.mask {
             let adapted = mask.begin();
@@ -264,13 +277,11 @@ impl Context {
             None => true,
         };
         match code {
-            0 if masked => self.check_servers()?,
-            0 => return Err(ExpertError::Unmasked),
-            2 => return Err(ExpertError::Interrupted),
-            code => return Err(failed(code)),
+            0 if masked => self.check_servers(),
+            0 => Err(ExpertError::Unmasked),
+            2 => Err(ExpertError::Interrupted),
+            code => Err(failed(code)),
         }
-        self.n_rows = n_pushed;
-        Ok(())
     }
 
     /// Refuses what was computed with a server that is lost: its numbers are made up. Costs nothing without servers.

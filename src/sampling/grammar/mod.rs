@@ -2,7 +2,7 @@
 //!
 //! llama.cpp's own engine for grammars recurses as deep as a grammar nests, lets some left recursion pass, keeps every way to read a text
 //! apart, and ends the process where it meets what it does not expect; its conversion of schemas leaves out in silence
-//! what it cannot enforce. So grammars are read here ([`gbnf`]), and schemas are given to llguidance ([`schema`]).
+//! what it cannot enforce. So grammars are read here (`gbnf`), and schemas are given to llguidance (`schema`).
 //!
 //! Every step is bounded: the work for one token is counted, and a text whose grammar asks for more ends with an error of its own.
 
@@ -180,6 +180,18 @@ impl Grammar {
     ///
     /// [`TooMuchWork`].
     pub fn allows(&mut self, token: Token) -> Result<bool, TooMuchWork> {
+        self.ask();
+        self.is_allowed(token)
+    }
+
+    /// Begins a question, of one token or of all candidates of a step: the work for it is bounded as a whole.
+    fn ask(&mut self) {
+        if let Matcher::Gbnf(matcher) = &mut self.matcher {
+            matcher.ask();
+        }
+    }
+
+    fn is_allowed(&mut self, token: Token) -> Result<bool, TooMuchWork> {
         self.check()?;
         let result = match &mut self.matcher {
             Matcher::Gbnf(matcher) if self.compiled.vocabulary.is_end(token) => Ok(matcher.accepts()),
@@ -202,8 +214,9 @@ impl Grammar {
             self.failed |= filled.is_err();
             filled?;
         }
+        self.ask();
         for candidate in candidates {
-            if !self.allows(candidate.id)? {
+            if !self.is_allowed(candidate.id)? {
                 candidate.logit = f32::NEG_INFINITY;
             }
         }

@@ -23,6 +23,10 @@ pub async fn constraint(
     params: &mut SamplingParams,
 ) -> Result<Option<Arc<Compiled>>, ApiError> {
     let (grammar, schema) = (params.grammar.take(), params.json_schema.take());
+    // A request without either does not wait for those that have one.
+    if grammar.is_none() && schema.is_none() {
+        return Ok(None);
+    }
     let source = match format.map(ResponseFormat::schema).transpose()?.flatten() {
         Some((_, source)) => source,
         None if sampling.is_constrained() => Some(SchemaSource { field: "json_schema", strict: false }),

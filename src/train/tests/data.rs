@@ -158,3 +158,40 @@ fn messages_and_a_transcript_of_the_same_words_are_the_same_tokens() {
     let error = load("p.jsonl", image.as_bytes(), Wire::default()).unwrap_err().to_string();
     assert!(error.contains("image_url"), "{error}");
 }
+
+/// Characters, among which `</s>` is a control token.
+struct Ending;
+
+impl Tokenize for Ending {
+    fn prompt(&self, text: &str, literal: &[Range<usize>]) -> Result<Vec<Token>, TokenizeError> {
+        Characters.prompt(text, literal)
+    }
+
+    fn control_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        text.match_indices("</s>").map(|(at, end)| at..at + end.len()).collect()
+    }
+
+    fn special(&self) -> SpecialTexts {
+        Characters.special()
+    }
+
+    fn eos(&self) -> Option<Token> {
+        None
+    }
+}
+
+#[test]
+fn a_response_that_is_only_the_end_of_text_is_empty_and_one_that_differs_only_by_it_is_identical() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    let lines = [
+        r#"{"prompt":"x</s>","chosen":"yes","rejected":"no"}"#,
+        r#"{"prompt":"x</s>","chosen":"Hi","rejected":"</s>"}"#,
+        r#"{"prompt":"x</s>","chosen":"Hi</s>","rejected":"Hi"}"#,
+    ];
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..Wire::default() };
+    let template = render::template("auto", None).unwrap();
+    let (examples, counts) = pairs::load(&settings(wire), &Ending, &template, 60).unwrap();
+    assert_eq!((examples.len(), counts.empty, counts.identical), (1, 1, 1), "{counts}");
+}

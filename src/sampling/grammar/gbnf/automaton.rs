@@ -168,6 +168,8 @@ impl Automaton {
 
     /// Characters as the bytes of their UTF-8. Sequences that end alike share their last states.
     fn class(&mut self, ranges: &[(u32, u32)], to: State) -> Result<State, Fault> {
+        // Also ranges that hold no character, which give no edge below.
+        self.count(ranges.len())?;
         let mut first_bytes = Vec::new();
         let mut shared: HashMap<(u8, u8, State), State> = HashMap::new();
         for (first, last) in ranges {

@@ -28,6 +28,10 @@ const DEAD: Place = 0;
 const UNKNOWN: Place = u32::MAX;
 /// Places that are remembered from token to token.
 const MAX_PLACES: usize = 4096;
+/// Ways that places and contexts may hold together, of 8 bytes each.
+const MAX_KNOWN: usize = 4 << 20;
+/// The table of a place's steps, in ways.
+const TABLE: usize = 128;
 
 /// The token would take more work than is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,8 @@ struct Known {
     /// Where the ways lead that a byte leads to: many bytes lead to the same ways.
     closed: HashMap<Box<[Way]>, Place>,
     steps: Vec<Option<Box<[Place; 256]>>>,
+    /// Ways in all of these.
+    size: usize,
 }
 
 /// Buffers of a step.
@@ -106,9 +112,13 @@ impl Matcher {
         self.known.places[self.at as usize].iter().any(|(state, _)| *state == ACCEPT)
     }
 
-    /// Whether this token may come next; it does not end the text.
-    pub fn allows(&mut self, token: Token) -> Result<bool, TooMuchWork> {
+    /// Begins a question: the work for the last one does not count.
+    pub fn ask(&mut self) {
         self.work = 0;
+    }
+
+    /// Whether this token may come next; it does not end the text. Its work counts until the next [`ask`](Self::ask).
+    pub fn allows(&mut self, token: Token) -> Result<bool, TooMuchWork> {
         Ok(self.over_bytes(token)? != DEAD || !self.over_token(token).is_empty())
     }
 
@@ -133,8 +143,12 @@ impl Matcher {
     /// Takes a token that is allowed and does not end the text.
     pub fn accept(&mut self, token: Token) -> Result<(), TooMuchWork> {
         self.work = 0;
-        if self.known.places.len() > MAX_PLACES {
+        if self.known.places.len() > MAX_PLACES || self.known.size > MAX_KNOWN / 2 {
             self.forget();
+            // What is left is what the text needs.
+            if self.known.size > MAX_KNOWN / 2 {
+                return Err(TooMuchWork);
+            }
         }
         let by_bytes = self.over_bytes(token)?;
         let by_token = self.over_token(token);
@@ -196,6 +210,9 @@ impl Matcher {
         // To look at an edge takes a small part of what a way takes.
         self.work += 1 + edges_seen / 32;
         let to = if next.is_empty() { DEAD } else { self.close(next)? };
+        if self.known.steps[place as usize].is_none() {
+            self.known.size += TABLE;
+        }
         self.known.steps[place as usize].get_or_insert_with(|| Box::new([UNKNOWN; 256]))[byte as usize] = to;
         Ok(to)
     }
@@ -208,13 +225,20 @@ impl Matcher {
         if let Some(place) = known.closed.get(&from[..]) {
             return Ok(*place);
         }
+        if known.size > MAX_KNOWN {
+            return Err(TooMuchWork);
+        }
         let key = from.clone().into_boxed_slice();
         scratch.begin(from);
         // Ways that were there before this step: where their rules end, they return.
         while let Some((state, context)) = scratch.next(work, *limit)? {
             *work += scratch.follow(automaton, known, state, context);
             if automaton.edge(state) == Edge::End {
-                scratch.todo.extend(known.contexts[context as usize].iter());
+                let outer = &known.contexts[context as usize];
+                if scratch.todo.len() + outer.len() > *limit {
+                    return Err(TooMuchWork);
+                }
+                scratch.todo.extend(outer.iter());
             }
         }
         // Rules that are called in this step. What calls a rule without taking anything is of a lower rank, so all its places to return to are
@@ -234,6 +258,7 @@ impl Matcher {
         scratch.found.dedup();
         *work += scratch.found.len();
         let place = known.place(&scratch.found);
+        known.size += key.len();
         known.closed.insert(key, place);
         Ok(place)
     }
@@ -326,6 +351,7 @@ impl Known {
         }
         let entries: Arc<[Way]> = entries.into();
         let context = self.contexts.len() as Context;
+        self.size += entries.len();
         self.contexts.push(Arc::clone(&entries));
         self.context_of.insert(entries, context);
         context
@@ -337,6 +363,7 @@ impl Known {
         }
         let ways: Arc<[Way]> = ways.into();
         let place = self.places.len() as Place;
+        self.size += ways.len();
         self.places.push(Arc::clone(&ways));
         self.place_of.insert(ways, place);
         self.steps.push(None);

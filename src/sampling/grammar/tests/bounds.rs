@@ -136,3 +136,18 @@ fn schemas_that_are_written_to_blow_up_are_refused_or_followed() {
         }
     }
 }
+
+#[test]
+fn a_class_of_ranges_without_characters_counts_as_work_of_building() {
+    let empty = "\\uD800".repeat(5_000);
+    let text = format!("root ::= ([{empty}]{{2000}}){{60}}");
+    assert!(compile_gbnf(&text).is_err(), "walked 120,000 times, this would take seconds");
+}
+
+#[test]
+fn a_text_whose_grammar_remembers_ever_more_ends_instead_of_filling_the_memory() {
+    let text = "root ::= x\nx ::= \"a\" (((x \"b\")?){2000}){10} \"c\"";
+    let mut grammar = Grammar::new(compile_gbnf(text).expect("a grammar"));
+    let n = (0..4_000).position(|_| grammar.accept(97).is_err());
+    assert!(n.is_some_and(|n| n > 4), "some letters, and then no more: {n:?}");
+}
