@@ -111,7 +111,7 @@ fn chat_takes_commands_and_answers() {
     let talk = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{talk}");
     assert!(
-        talk.contains("cheerful=2") && talk.contains("talkative=0.7") && talk.contains("took back: Tom had a ball."),
+        talk.contains("cheerful=2") && talk.contains("talkative=0.7") && talk.contains("removed: Tom had a ball."),
         "{talk}"
     );
     let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("saved")).expect("JSON");

@@ -27,12 +27,12 @@ fn refusal(args: &[&str]) -> String {
 
 #[test]
 fn only_this_machine_is_served_without_a_key() {
-    assert!(refusal(&["--host", "0.0.0.0"]).contains("--api-key-file FILE, or --no-api-key"));
+    assert!(refusal(&["--host", "0.0.0.0"]).contains("add --api-key-file FILE, or --no-api-key"));
     assert!(refusal(&["--api-key-file", "/nowhere/keys"]).contains("/nowhere/keys"));
     let short = key_file("short\n");
     assert!(refusal(&["--api-key-file", short.path().to_str().expect("a path")]).contains("at least 8"));
     let empty = key_file("# nothing\n\n");
-    assert!(refusal(&["--api-key-file", empty.path().to_str().expect("a path")]).contains("one a line"));
+    assert!(refusal(&["--api-key-file", empty.path().to_str().expect("a path")]).contains("one per line"));
     let open = Serve::demo(&["--host", "0.0.0.0", "--no-api-key"]);
     let port = open.url.rsplit(':').next().expect("a port");
     assert_eq!(answer(client().get(format!("http://127.0.0.1:{port}/health"))).0, 200);
