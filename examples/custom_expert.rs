@@ -9,6 +9,7 @@ use std::path::Path;
 
 use genarm::decode::generate;
 use genarm::guidance::{Arm, Contract, Tail};
+use genarm::sampling::params::SamplingParams;
 use genarm::sampling::{HookState, OnError, Sampler};
 use genarm::{Config, Expert, ExpertError, Flow, Guide, Overrides, Session, Token, Weights};
 
@@ -64,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = Session::open(config, &mut |_file, _share_read| true)?;
     let (vocab, n_ctx) = (session.vocab().clone(), session.n_ctx());
     let prompt = session.text_prompt("Once upon a time, there was a little girl named Lily.")?;
-    let sampling = session.config().sampling.clone();
+    let sampling = SamplingParams { seed: 1, ignore_eos: true, ..session.config().sampling.clone() };
 
     let n_vocab = vocab.n_tokens();
     let novelty = Novelty { n_vocab, rows: Vec::new() };

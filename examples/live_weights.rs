@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use genarm::sampling::params::SamplingParams;
 use genarm::{Config, Flow, Overrides, Session};
 
 const N: usize = 48;
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = session.weights().clone();
     weights.set("cheerful", 0.0)?;
 
-    let sampling = session.config().sampling.clone();
+    let sampling = SamplingParams { seed: 1, ignore_eos: true, ..session.config().sampling.clone() };
     let mut sampler = session.sampler(&sampling)?;
     let prompt = session.text_prompt("Once upon a time, there was a little girl named Lily.")?;
     let mut n = 0;
@@ -31,7 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
 
     let (plain, cheerful) = written.tokens.split_at(written.tokens.len().min(N / 2));
-    println!("cheerful = 0: {}", session.vocab().text(plain, false).trim());
-    println!("cheerful = 2: {}", session.vocab().text(cheerful, false).trim());
+    let line = |tokens| session.vocab().text(tokens, false).split_whitespace().collect::<Vec<_>>().join(" ");
+    println!("cheerful = 0: {}", line(plain));
+    println!("cheerful = 2: {}", line(cheerful));
     Ok(())
 }
