@@ -317,7 +317,7 @@ fn known_role(message: &Message) -> Result<Message, TemplateError> {
     }
 }
 
-/// The name under which a template is told the time, so that all its renderings of one prompt tell the same.
+/// The name under which a template reads the time: all its renderings of one prompt read the same.
 const NOW: &str = "genarm_now";
 
 /// Jinja as `transformers.utils.chat_template_utils` sets it up.

@@ -256,7 +256,7 @@ impl Guide {
         })
     }
 
-    /// Refuses rows that are no numbers, or are none under their weights, of the ARMs that are heard.
+    /// Refuses rows that are no numbers, or are none under their weights, of the ARMs whose weight is not 0.
     ///
     /// # Errors
     ///

@@ -128,7 +128,7 @@ fn logits_that_are_no_numbers_are_refused_with_their_arm_and_change_nothing() {
         assert_eq!(refused.source, ExpertError::NotFinite { what, token: 1 });
         guide.add(&[0, 1, 2], 1, &mut logits).expect("another step is sound");
         guide.weights().set("broken", 0.0).expect("a weight");
-        guide.add(&[0, 1], 1, &mut [0.0; 4]).expect("an ARM without a weight is not heard");
+        guide.add(&[0, 1], 1, &mut [0.0; 4]).expect("an ARM of weight 0 is not evaluated");
     }
     let forbidding = arm_of("strict", [0.0, f32::NEG_INFINITY, 0.0, 0.0]);
     let mut guide = Guide::new(vec![forbidding], Weights::new([("strict".to_owned(), -1.0)]));

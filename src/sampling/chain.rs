@@ -56,7 +56,7 @@ impl Owned {
     ///
     /// # Safety
     ///
-    /// `raw` is NULL or a sampler that nobody else frees.
+    /// `raw` is NULL or a sampler that no other code frees.
     pub(super) unsafe fn new(raw: *mut sys::llama_sampler) -> Option<Self> {
         NonNull::new(raw).map(Self)
     }
@@ -114,7 +114,7 @@ impl Owned {
     }
 
     fn add_owned(&mut self, added: Self) {
-        // SAFETY: the chain takes ownership of a sampler that nobody else frees.
+        // SAFETY: the chain takes ownership of a sampler that no other code frees.
         unsafe { sys::llama_sampler_chain_add(self.0.as_ptr(), added.0.as_ptr()) };
         std::mem::forget(added);
     }
