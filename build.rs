@@ -1,5 +1,5 @@
-//! Binds the sampler structs of `vendor/llama-sampler-abi`, for `src/sampling/abi.rs`; compiles the preload of `genarm run` and,
-//! with the feature `rpc`, ggml's RPC backend, which llama-cpp-sys-2 packs and leaves out of its build.
+//! Binds the sampler structs of `vendor/llama-sampler-abi`, for `src/sampling/abi.rs`; compiles the preload of `genarm run`
+//! and, with the feature `rpc`, ggml's RPC backend, which llama-cpp-sys-2 packs and leaves out of its build.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -145,8 +145,8 @@ impl Guide {
     /// Tokens by which a history of `len` tokens may grow before an ARM whose weight is not 0 is full.
     pub fn room(&mut self, len: usize) -> usize {
         self.weights.copy_to(&mut self.now);
-        let heard = self.arms.iter().zip(&self.now).filter(|(_, weight)| **weight != 0.0);
-        heard.map(|(arm, _)| arm.room(len, self.n_prompt)).min().unwrap_or(usize::MAX)
+        let weighted = self.arms.iter().zip(&self.now).filter(|(_, weight)| **weight != 0.0);
+        weighted.map(|(arm, _)| arm.room(len, self.n_prompt)).min().unwrap_or(usize::MAX)
     }
 
     /// The raw logits of the ARM at `index`, heard or not, after `history`: one row of its own vocabulary.

@@ -1,4 +1,4 @@
-//! What guidance did at one step: the likeliest tokens with everybody's log-probability, divergence, flips.
+//! What guidance did at one step: the likeliest tokens with the log-probabilities of base, guidance and ARMs, divergence, flips.
 
 use serde::Serialize;
 

@@ -141,7 +141,7 @@ unsafe fn with<S, T>(raw: *mut llama_sampler, f: impl FnOnce(&mut SamplerBox<S>)
 ///
 /// # Safety
 ///
-/// `raw` comes from [`into_raw`] of the same `S`, and nobody changes it during the call.
+/// `raw` comes from [`into_raw`] of the same `S`, and no other code changes it during the call.
 unsafe fn with_ref<S, T>(raw: *const llama_sampler, f: impl FnOnce(&SamplerBox<S>) -> T) -> Option<T> {
     // SAFETY: by the contract above.
     let slot = unsafe { &*(*raw).ctx.cast::<SamplerBox<S>>() };

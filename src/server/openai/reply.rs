@@ -28,7 +28,7 @@ pub struct Head {
     pub vocab: Vocab,
     /// Alternatives to list beside each token, if log-probabilities are wanted.
     pub logprobs: Option<usize>,
-    /// Whether each token is reported with everybody's log-probability.
+    /// Whether each token is reported with the log-probabilities of base, guidance and ARMs.
     pub rewards: bool,
     /// Whether the last chunk reports the tokens used.
     pub include_usage: bool,

@@ -30,7 +30,7 @@ pub struct Asked {
     pub include_usage: bool,
     /// Alternatives to list beside each token, if log-probabilities are wanted.
     pub logprobs: Option<usize>,
-    /// Whether each token is reported with everybody's log-probability.
+    /// Whether each token is reported with the log-probabilities of base, guidance and ARMs.
     pub rewards: bool,
     /// Whether the prompt may come from a slot's memory.
     pub cache_prompt: Option<bool>,
