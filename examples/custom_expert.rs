@@ -11,7 +11,7 @@ use std::path::Path;
 use genarm::decode::generate;
 use genarm::guidance::{Arm, Contract, Tail};
 use genarm::sampling::params::SamplingParams;
-use genarm::sampling::{HookState, OnError, Sampler};
+use genarm::sampling::{FailurePolicy, HookState, Sampler};
 use genarm::{Config, Expert, ExpertError, Flow, Guide, Overrides, Session, Token, Weights};
 
 /// Logit 0 for a token that the history holds, 1 for any other.
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let contract = Contract { n_common: n_vocab, tail: Tail::None };
     let weights = Weights::new([("novelty".to_owned(), 0.0)]);
     let guide = Guide::new(vec![Arm::new("novelty", Box::new(novelty), contract)], weights.clone());
-    let mut sampler = Sampler::new(&sampling, &vocab, n_ctx, Some(HookState::new(guide, OnError::Base)))?;
+    let mut sampler = Sampler::new(&sampling, &vocab, n_ctx, Some(HookState::new(guide, FailurePolicy::Base)))?;
 
     for weight in [0.0, 2.0] {
         weights.set("novelty", weight)?;

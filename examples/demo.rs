@@ -12,7 +12,7 @@ use comfy_table::{ContentArrangement, Table};
 use genarm::config::{Config, Overrides};
 use genarm::eval::gold::{Gold, Lexicon};
 use genarm::eval::stats::Mean;
-use genarm::eval::text_generator::{Request, TextGenerator, seed_of};
+use genarm::eval::text_generator::{TextGenerator, TextRequest, seed_of};
 use genarm::sampling::params::SamplingParams;
 use genarm::session::{Session, SessionGenerator};
 
@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
     let request = |weight: f32, prompt: usize| {
         let mut weights = vec![0.0; n_arms];
         weights[arm] = weight;
-        Request { prompt, weights, seed: seed_of(args.seed, prompt, 0), candidates: None }
+        TextRequest { prompt, weights, seed: seed_of(args.seed, prompt, 0), candidates: None }
     };
     let of_weight = |weight: &f32| (0..texts.len()).map(|prompt| request(*weight, prompt)).collect::<Vec<_>>();
     let requests: Vec<_> = args.weights.iter().flat_map(of_weight).collect();

@@ -3,7 +3,7 @@
 use crate::expert::{Expert, ExpertError, Token, check_request, common_prefix};
 
 /// Writes the logits that follow a history.
-type Row = Box<dyn Fn(&[Token], &mut [f32]) + Send>;
+type LogitsFn = Box<dyn Fn(&[Token], &mut [f32]) + Send>;
 
 /// An expert that computes its logits from the last tokens of the history with a pure function.
 ///
@@ -25,7 +25,7 @@ type Row = Box<dyn Fn(&[Token], &mut [f32]) + Send>;
 pub struct TableExpert {
     n_vocab: usize,
     n_ctx: usize,
-    row: Row,
+    row: LogitsFn,
     cached: Vec<Token>,
     logits: Vec<f32>,
     rows: usize,

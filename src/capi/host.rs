@@ -63,7 +63,7 @@ impl Host {
         let (n, text, attribute) = unsafe {
             (
                 std::mem::transmute::<*mut c_void, Count>(n),
-                std::mem::transmute::<*mut c_void, Text>(text),
+                std::mem::transmute::<*mut c_void, TokenPiece>(text),
                 std::mem::transmute::<*mut c_void, Attribute>(attribute),
             )
         };
@@ -81,14 +81,14 @@ impl Host {
 }
 
 type Count = unsafe extern "C" fn(*const llama_vocab) -> i32;
-type Text = unsafe extern "C" fn(*const llama_vocab, i32) -> *const c_char;
+type TokenPiece = unsafe extern "C" fn(*const llama_vocab, i32) -> *const c_char;
 type Attribute = unsafe extern "C" fn(*const llama_vocab, i32) -> c_int;
 
 /// A vocabulary of the host, read through the host's own functions.
 pub(super) struct HostVocabulary {
     vocab: *const llama_vocab,
     n_tokens: i32,
-    text: Text,
+    text: TokenPiece,
     attribute: Attribute,
     special: [Option<u32>; 3],
 }

@@ -8,7 +8,7 @@ use super::handle::{self, Entry, genarm};
 use super::host::{Host, llama_vocab};
 use super::status::{Failure, genarm_status, guard};
 use crate::expert::Token;
-use crate::plugin::{Plugin, Sampler, Text, directory};
+use crate::plugin::{HostSampler, HostText, Plugin, directory};
 use crate::sampling::abi::{llama_sampler, llama_sampler_i};
 use crate::sampling::vtable::into_raw;
 
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn genarm_sampler_new(
         // SAFETY: as above.
         unsafe { check(&entry, &host, vocab) }?;
         // SAFETY: by the contract above, or found by its name in a llama.cpp that the process has loaded.
-        let sampler = unsafe { into_raw(Sampler::new(&entry.plugin), host.init()) };
+        let sampler = unsafe { into_raw(HostSampler::new(&entry.plugin), host.init()) };
         if sampler.is_null() {
             return Err(Failure::new(genarm_status::GENARM_HOST, "the host's llama_sampler_init gave NULL"));
         }
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn genarm_sampler_add_logits(
     })
 }
 
-fn find(sampler: *const llama_sampler) -> Result<(Arc<Plugin>, Arc<Text>), Failure> {
+fn find(sampler: *const llama_sampler) -> Result<(Arc<Plugin>, Arc<HostText>), Failure> {
     if sampler.is_null() {
         return Err(Failure::new(genarm_status::GENARM_NULL, "sampler is NULL"));
     }

@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::eval::accuracy::{Bucket, PairScore, Reliability, accuracy, by_length, reliability};
 use crate::eval::plots::{ReliabilityChart, write};
 use crate::eval::score::log_prob_of;
-use crate::eval::stats::Share;
+use crate::eval::stats::Proportion;
 use crate::expert::{Expert, ExpertError, Token};
 use crate::files::appended;
-use crate::session::{Prompts, Session};
+use crate::session::{PromptRenderer, Session};
 use crate::train::pairs::{self, Counts, Example};
 use crate::train::render;
 use crate::train::settings::{Overlong, Settings, Wire};
@@ -60,16 +60,16 @@ pub struct Args {
 
 /// A model's row.
 #[derive(Serialize)]
-struct Row {
+struct ModelRow {
     name: String,
     counts: Counts,
-    by_sum: Share,
-    by_mean: Share,
+    by_sum: Proportion,
+    by_mean: Proportion,
     by_length: Vec<Bucket>,
     reliability: Option<Reliability>,
 }
 
-impl Row {
+impl ModelRow {
     fn of(scored: &Scored, beta: Option<f64>) -> Self {
         let pairs = &scored.pairs;
         Self {
@@ -118,7 +118,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             eprintln!("interrupted: {n} of {all} pairs scored with {}; what is known so far:", scored.name);
         }
         if !scored.pairs.is_empty() {
-            rows.push(Row::of(&scored, beta));
+            rows.push(ModelRow::of(&scored, beta));
             scores.push((scored.name, scored.pairs));
         }
         if stopped {
@@ -134,7 +134,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn show(
     args: &Args,
     about: &serde_json::Value,
-    rows: &[Row],
+    rows: &[ModelRow],
     scores: &[(String, Vec<PairScore>)],
 ) -> anyhow::Result<()> {
     if let Some(path) = &args.out {
@@ -181,7 +181,7 @@ fn score_model(session: &mut Session, config: &Config, model: usize, args: &Args
 /// The pairs in the tokens of one model. Its template is that of the command line, else the one through which it is talked with.
 fn examples(
     config: &Config,
-    prompts: &Prompts,
+    prompts: &PromptRenderer,
     model: usize,
     n_ctx: usize,
     args: &Args,
@@ -232,8 +232,8 @@ fn score_pair(expert: &mut dyn Expert, example: &Example) -> Result<PairScore, E
     })
 }
 
-fn text(rows: &[Row]) -> String {
-    let row = |row: &Row| {
+fn text(rows: &[ModelRow]) -> String {
+    let row = |row: &ModelRow| {
         let error =
             row.reliability.as_ref().map_or("–".into(), |r| format!("{:.3} (β_r {})", r.error, r.beta as f32));
         vec![row.name.clone(), row.by_sum.n.to_string(), row.by_sum.to_string(), row.by_mean.to_string(), error]
@@ -247,7 +247,7 @@ fn text(rows: &[Row]) -> String {
     tops.dedup();
     let names: Vec<&str> = std::iter::once("tokens").chain(rows.iter().map(|row| row.name.as_str())).collect();
     let line = |top: &usize| {
-        let share = |row: &Row| {
+        let share = |row: &ModelRow| {
             let bucket = row.by_length.iter().find(|b| b.to == *top);
             bucket.map_or("–".into(), |b| format!("{} of {}", b.accuracy, b.accuracy.n))
         };
@@ -333,7 +333,7 @@ mod tests {
     fn what_was_scored_before_ctrl_c_is_kept() {
         let scored = score(5, true).unwrap();
         assert_eq!((scored.pairs.len(), scored.stopped), (2, true), "two calls for a pair");
-        assert_eq!(Row::of(&scored, Some(1.0)).by_sum.n, 2);
+        assert_eq!(ModelRow::of(&scored, Some(1.0)).by_sum.n, 2);
         let whole = score(8, true).unwrap();
         assert_eq!((whole.pairs.len(), whole.stopped), (4, false));
     }

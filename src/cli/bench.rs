@@ -7,14 +7,14 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
-use super::bench_drafters::Plan;
+use super::bench_drafters::DrafterRuns;
 use super::load::{ConfigArgs, catch_interrupts, open};
 use crate::config::{ArmSpec, Config, LoraSpec, Speculate, Switch};
 use crate::eval::inflate::{Inflated, inflate_adapter};
 use crate::eval::synthetic::{
-    Quantization, Request, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
+    ModelRequest, Quantization, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
 };
-use crate::eval::timing::{Repeat, Timings, median, time_expert, time_guided};
+use crate::eval::timing::{Repeat, StepTimes, median, time_expert, time_guided};
 use crate::expert::Token;
 use crate::session::{Session, with_known_seed};
 
@@ -87,7 +87,7 @@ struct Results {
     n_gen: u32,
     repeats: u32,
     arms: Vec<String>,
-    seconds_per_token: Timings,
+    seconds_per_token: StepTimes,
     #[serde(skip_serializing_if = "Option::is_none")]
     shared_batch: Option<SharedTimings>,
 }
@@ -124,7 +124,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return super::bench_noise::run(&config, text, args.noise_tokens as usize, args.json);
     }
     if !args.drafters.is_empty() || config.guidance.gate.is_some() {
-        let plan = Plan { words: &args.drafters, prompts: &args.prompt, n_gen: args.n_gen, repeats: args.repeats };
+        let plan =
+            DrafterRuns { words: &args.drafters, prompts: &args.prompt, n_gen: args.n_gen, repeats: args.repeats };
         return super::bench_drafters::run(config, &plan, args.json);
     }
     let mut apart = open(Config { share_batch: Switch::Off, ..config.clone() })?;
@@ -160,7 +161,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         n_gen: args.n_gen,
         repeats: args.repeats,
         arms: apart.weights().names().to_vec(),
-        seconds_per_token: Timings::of(&repeats),
+        seconds_per_token: StepTimes::of(&repeats),
         shared_batch,
     };
     let text = if args.json { serde_json::to_string_pretty(&results)? + "\n" } else { table(&results) };
@@ -256,7 +257,7 @@ fn inflated(args: &Args, sizes: &str, folder: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn synthetic_arm(config: &Config, request: Request, path: PathBuf) -> ArmSpec {
+fn synthetic_arm(config: &Config, request: ModelRequest, path: PathBuf) -> ArmSpec {
     let mut spec = config.base.clone();
     match request.size {
         Size::Params(_) => spec.model = path,

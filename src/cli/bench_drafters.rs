@@ -9,7 +9,7 @@ use super::load::open;
 use crate::config::{Config, GuidanceSpec, Speculate, Switch};
 use crate::decode::controller::DRAFT_MAX;
 use crate::decode::{Finish, Flow, Generated, Speculation, Speculator};
-use crate::eval::score::{self, Prompts};
+use crate::eval::score::{self, ScoredPrompts};
 use crate::eval::timing::{Batches, time_batches};
 use crate::expert::Token;
 use crate::guidance::Gate;
@@ -17,7 +17,7 @@ use crate::sampling::params::SamplingParams;
 use crate::session::{Prompt, Session};
 
 /// What is compared on which texts.
-pub struct Plan<'a> {
+pub struct DrafterRuns<'a> {
     pub words: &'a [Speculate],
     pub prompts: &'a [String],
     pub n_gen: u32,
@@ -39,11 +39,11 @@ struct Results {
     /// Seconds of batches: of the base, and of all ARMs together.
     base_batches: Batches,
     arms_batches: Batches,
-    rows: Vec<Row>,
+    rows: Vec<DrafterRow>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct DrafterRow {
     name: String,
     tokens_per_second: f64,
     /// Against plain guided decoding.
@@ -96,7 +96,7 @@ impl Way {
 }
 
 /// Measures and prints.
-pub fn run(config: Config, plan: &Plan<'_>, json: bool) -> anyhow::Result<()> {
+pub fn run(config: Config, plan: &DrafterRuns<'_>, json: bool) -> anyhow::Result<()> {
     let gate = config.guidance.gate;
     let exact = Config { guidance: GuidanceSpec { gate: None }, ..config };
     let mut sessions = vec![open(exact.clone())?];
@@ -142,7 +142,7 @@ pub fn run(config: Config, plan: &Plan<'_>, json: bool) -> anyhow::Result<()> {
         }
     }
     let plain = ways[1].tokens as f64 / ways[1].seconds;
-    let mut rows: Vec<Row> = ways.iter().map(|way| row(way, plain, &base_batches, &arms_batches)).collect();
+    let mut rows: Vec<DrafterRow> = ways.iter().map(|way| row(way, plain, &base_batches, &arms_batches)).collect();
     let best = rows.iter().filter_map(|row| row.ceiling).fold(plain, f64::max);
     rows.iter_mut().filter(|row| row.name == "auto").for_each(|row| row.ceiling = Some(best));
     let results = Results {
@@ -167,7 +167,7 @@ fn count_lost(
     tokens: &[Token],
 ) -> anyhow::Result<()> {
     let (hook, weights) = (session.hook().clone(), session.weights().get());
-    let prompts = Prompts { base: &prompt.base, arms: &prompt.arms };
+    let prompts = ScoredPrompts { base: &prompt.base, arms: &prompt.arms };
     let scores = hook.with_guide(|guide| score::score(session.base(), guide.arms(), prompts, tokens, &weights))?;
     for score in scores.iter().filter(|score| gate.passes(score.entropy, score.top_p)) {
         let lost = [1.0, f64::from(score.kl), f64::from(u8::from(score.flipped()))];
@@ -221,7 +221,7 @@ fn batches(session: &mut Session, prompt: &Prompt) -> anyhow::Result<(Batches, B
     Ok((base, arms))
 }
 
-fn row(way: &Way, plain: f64, base: &Batches, arms: &Batches) -> Row {
+fn row(way: &Way, plain: f64, base: &Batches, arms: &Batches) -> DrafterRow {
     let sum = &way.sum;
     let tokens_per_second = way.tokens as f64 / way.seconds;
     let fixed = sum.drafts > 0 && way.name != "auto";
@@ -242,7 +242,7 @@ fn row(way: &Way, plain: f64, base: &Batches, arms: &Batches) -> Row {
         };
         (1..=DRAFT_MAX).map(rate).fold(0.0, f64::max)
     });
-    Row {
+    DrafterRow {
         name: way.name.clone(),
         tokens_per_second,
         speedup: tokens_per_second / plain,
@@ -282,7 +282,7 @@ fn table(results: &Results) -> String {
             "-".into()
         };
         let or_dash = |x: Option<f64>| x.map_or("-".into(), |x| format!("{x:.2}"));
-        let Row { name, tokens_per_second, speedup, tokens_per_cycle, acceptance, ceiling, .. } = row;
+        let DrafterRow { name, tokens_per_second, speedup, tokens_per_cycle, acceptance, ceiling, .. } = row;
         let (acceptance, ceiling) = (or_dash(*acceptance), or_dash(*ceiling));
         let _ = writeln!(
             out,

@@ -42,7 +42,7 @@ const WAYS: [Way; 8] = [
 ];
 
 #[derive(Serialize)]
-struct Row {
+struct NoiseRow {
     flash_attention: Switch,
     way: &'static str,
     /// Against "1 token, alone" with the same flash attention.
@@ -56,7 +56,7 @@ struct Results {
     model: String,
     cache: String,
     threads: u32,
-    rows: Vec<Row>,
+    rows: Vec<NoiseRow>,
     /// "1 token, alone" with flash attention against the same without.
     flash_attention: Option<Noise>,
 }
@@ -71,7 +71,7 @@ pub fn run(config: &Config, text: &Path, n_tokens: usize, json: bool) -> anyhow:
     let n_shared = WAYS.iter().filter(|way| way.shared).count();
     let n_ways = switches.len() * (WAYS.len() - if config.arms.is_empty() { n_shared } else { 0 });
     let bar = progress("reading", n_ways as u64);
-    let (mut rows, mut references): (Vec<Row>, Vec<Vec<Position>>) = (Vec::new(), Vec::new());
+    let (mut rows, mut references): (Vec<NoiseRow>, Vec<Vec<Position>>) = (Vec::new(), Vec::new());
     for flash_attention in switches {
         let mut reference: Vec<Position> = Vec::new();
         for way in WAYS.iter().filter(|way| !way.shared || !config.arms.is_empty()) {
@@ -87,7 +87,7 @@ pub fn run(config: &Config, text: &Path, n_tokens: usize, json: bool) -> anyhow:
                 at += 1;
             })?;
             if !std::ptr::eq(way, &WAYS[0]) {
-                rows.push(Row { flash_attention, way: way.name, noise: Noise::of(&differences) });
+                rows.push(NoiseRow { flash_attention, way: way.name, noise: Noise::of(&differences) });
             }
             bar.inc(1);
         }

@@ -61,7 +61,7 @@ struct Side {
 
 /// What one judge says about one side.
 #[derive(Serialize)]
-struct Row {
+struct JudgedSide {
     side: String,
     judge: String,
     /// Mean rating, where the judge rates each text by itself.
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     let rows = args.judge.iter().map(|spec| judge(spec, &args, &prompts, &sides, params.seed));
-    let rows: Vec<Row> = rows.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let rows: Vec<JudgedSide> = rows.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
     if let Some(path) = &args.out {
         write_whole(path, &lines(&about, &prompts, &sides, &rows)?)?;
     }
@@ -200,7 +200,13 @@ fn distinct<'a>(configs: &[&'a Config]) -> Vec<&'a Config> {
 }
 
 /// All rows of one judge, side A first.
-fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], seed: u32) -> anyhow::Result<Vec<Row>> {
+fn judge(
+    spec: &ScorerSpec,
+    args: &Args,
+    prompts: &[String],
+    sides: &[Side],
+    seed: u32,
+) -> anyhow::Result<Vec<JudgedSide>> {
     let client = args.judges.client(matches!(spec.kind, Kind::Judge(_)));
     let ratings: Option<Vec<Vec<f64>>> = match &spec.kind {
         Kind::Judge(_) => None,
@@ -228,7 +234,7 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
             _ => unreachable!("whoever is no language model has rated"),
         };
         let mean = |f: &dyn Fn(&Made) -> f64| Mean::of(&side.made.iter().map(f).collect::<Vec<_>>()).mean;
-        rows.push(Row {
+        rows.push(JudgedSide {
             side: side.name.clone(),
             judge: spec.name.clone(),
             reward: ratings.as_ref().map(|ratings| Mean::of(&ratings[i])),
@@ -250,20 +256,21 @@ fn judge(spec: &ScorerSpec, args: &Args, prompts: &[String], sides: &[Side], see
 }
 
 /// One line a prompt: every side's text, and every judge's verdict on it.
-fn lines(about: &serde_json::Value, prompts: &[String], sides: &[Side], rows: &[Row]) -> anyhow::Result<String> {
+fn lines(about: &serde_json::Value, prompts: &[String], sides: &[Side], rows: &[JudgedSide]) -> anyhow::Result<String> {
     let mut out = format!("{about}\n");
     for (i, prompt) in prompts.iter().enumerate() {
         let texts: serde_json::Map<_, _> =
             sides.iter().map(|side| (side.name.clone(), side.made[i].text.text.clone().into())).collect();
-        let verdict = |row: &Row| Some(json!({"judge": row.judge, "side": row.side, "verdict": row.verdicts.get(i)?}));
+        let verdict =
+            |row: &JudgedSide| Some(json!({"judge": row.judge, "side": row.side, "verdict": row.verdicts.get(i)?}));
         let verdicts: Vec<_> = rows.iter().filter_map(verdict).collect();
         let _ = writeln!(out, "{}", json!({"prompt": prompt, "texts": texts, "verdicts": verdicts}));
     }
     Ok(out)
 }
 
-fn text(args: &Args, rows: &[Row], n_prompts: usize) -> String {
-    let row = |row: &Row| {
+fn text(args: &Args, rows: &[JudgedSide], n_prompts: usize) -> String {
+    let row = |row: &JudgedSide| {
         let rate = row.against_a.as_ref();
         let mut cells = vec![row.judge.clone(), row.side.clone()];
         cells.push(row.reward.map_or("–".into(), |reward| reward.to_string()));

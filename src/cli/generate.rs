@@ -16,7 +16,7 @@ use crate::config::Speculate;
 use crate::decode::{Finish, Flow, Generated};
 use crate::engine::llama::{Vocab, interrupt_flag};
 use crate::expert::Token;
-use crate::guidance::{Report, TokenReport};
+use crate::guidance::{StepReport, TokenReport};
 use crate::sampling::Sampler;
 use crate::session::{Detokenizer, Prompt, Session, with_known_seed};
 
@@ -126,15 +126,16 @@ fn decode(
     temp: f32,
     logprobs: Option<usize>,
     writer: &mut Writer,
-) -> anyhow::Result<(Generated, Vec<StepReport>)> {
+) -> anyhow::Result<(Generated, Vec<ShownStep>)> {
     let (hook, vocab) = (session.hook().clone(), session.vocab().clone());
     let mut steps = Vec::new();
     let mut fault: Option<anyhow::Error> = None;
     let generated = session.generate(sampler, prompt, n_predict, &mut |step| {
         let mut take = || -> anyhow::Result<Flow> {
             if let Some(n) = logprobs {
-                let explain = |guide: &mut _| Report::explain(guide, step.history, step.logits, step.token, temp, n);
-                steps.push(StepReport::new(hook.with_guide(explain)?, &vocab));
+                let explain =
+                    |guide: &mut _| StepReport::explain(guide, step.history, step.logits, step.token, temp, n);
+                steps.push(ShownStep::new(hook.with_guide(explain)?, &vocab));
             }
             writer.push(step.token)
         };
@@ -207,7 +208,7 @@ struct Output<'a> {
     timings: Timings,
     stats: &'a Stats,
     #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<Vec<StepReport>>,
+    logprobs: Option<Vec<ShownStep>>,
 }
 
 #[derive(Serialize)]
@@ -255,26 +256,26 @@ impl Timings {
     }
 }
 
-/// A [`Report`] with texts.
+/// A [`StepReport`] with texts.
 #[derive(Serialize)]
-struct StepReport {
-    chosen: TokenText,
-    top: Vec<TokenText>,
+struct ShownStep {
+    chosen: ShownToken,
+    top: Vec<ShownToken>,
     kl: f32,
     flipped: bool,
 }
 
 #[derive(Serialize)]
-struct TokenText {
+struct ShownToken {
     text: String,
     #[serde(flatten)]
     report: TokenReport,
 }
 
-impl StepReport {
-    fn new(report: Report, vocab: &Vocab) -> Self {
-        let with_text = |report: TokenReport| TokenText { text: vocab.text(&[report.token], true), report };
-        let Report { top, chosen, kl, flipped } = report;
+impl ShownStep {
+    fn new(report: StepReport, vocab: &Vocab) -> Self {
+        let with_text = |report: TokenReport| ShownToken { text: vocab.text(&[report.token], true), report };
+        let StepReport { top, chosen, kl, flipped } = report;
         Self { chosen: with_text(chosen), top: top.into_iter().map(with_text).collect(), kl, flipped }
     }
 }

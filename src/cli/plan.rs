@@ -10,7 +10,7 @@ use super::Usage;
 use super::load::ConfigArgs;
 use crate::config::{ArmSpec, Config, ExpertSpec, LoraSpec};
 use crate::engine::gguf::{GgufFile, ModelKind};
-use crate::engine::memory::{MemoryNeed, Plan};
+use crate::engine::memory::{MemoryNeed, Placement};
 use crate::files::model_name;
 use crate::session::{MemoryPlan, plan};
 
@@ -18,7 +18,7 @@ use crate::session::{MemoryPlan, plan};
 struct Output<'a> {
     fits: bool,
     #[serde(flatten)]
-    plan: &'a Plan,
+    plan: &'a Placement,
     changes: Vec<&'a str>,
 }
 

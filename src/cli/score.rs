@@ -12,11 +12,11 @@ use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, palette, progress};
 use super::measure::{beta_r, guard, need_arms, provenance, read_response, write_whole};
 use crate::eval::heatmap::{ArmHead, Cell, Heatmap, Response, html, legend, svg, terminal};
-use crate::eval::score::{Prompts, TokenScore, Totals, score};
+use crate::eval::score::{ScoredPrompts, TokenScore, Totals, score};
 use crate::expert::Token;
 use crate::session::Session;
 use crate::train::pairs;
-use crate::train::render::Prompt as Asked;
+use crate::train::render::TrainingPrompt as Asked;
 
 /// Show the reward of each token of a response under each ARM
 ///
@@ -191,7 +191,7 @@ fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<He
         if args.eos && !(tokens.last().is_some() && tokens.last() == eos.as_ref()) {
             tokens.extend(eos);
         }
-        let prompts = Prompts { base: &prompt.base, arms: &prompt.arms };
+        let prompts = ScoredPrompts { base: &prompt.base, arms: &prompt.arms };
         let hook = session.hook().clone();
         let scores = hook.with_guide(|guide| score(session.base(), guide.arms(), prompts, &tokens, &weights))?;
         responses.push(response(session, title, &scores, &arms));

@@ -41,7 +41,7 @@ pub struct Prior {
 
 /// Who drafts, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct DraftPlan {
     /// Index of the drafter.
     pub drafter: usize,
     /// The class of its offer.
@@ -54,7 +54,7 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cycle {
     /// The plan, with the tokens that were drafted; `None` for a plain step.
-    pub plan: Option<Plan>,
+    pub plan: Option<DraftPlan>,
     /// Drafted tokens that were kept.
     pub kept: usize,
     /// Tokens that the text gained.
@@ -80,12 +80,12 @@ impl Mean {
 
 /// Tokens that were kept, of those judged.
 #[derive(Debug, Clone, Copy, Default)]
-struct Share {
+struct Acceptance {
     kept: f64,
     judged: f64,
 }
 
-impl Share {
+impl Acceptance {
     fn add(&mut self, kept: bool) {
         self.kept += f64::from(u8::from(kept));
         self.judged += 1.0;
@@ -107,8 +107,8 @@ struct Candidate {
     /// Seconds of a cycle, by length of the draft less 1.
     cost: Vec<Mean>,
     /// By class and position.
-    kept: Vec<[Share; N_CLASSES]>,
-    all: [Share; N_CLASSES],
+    kept: Vec<[Acceptance; N_CLASSES]>,
+    all: [Acceptance; N_CLASSES],
     /// Steps until it may be tried again, and how long that was last time.
     wait: u32,
     patience: u32,
@@ -201,7 +201,7 @@ impl Controller {
         let candidate = |prior| Candidate {
             prior,
             cost: vec![Mean::default(); max],
-            kept: vec![<[Share; N_CLASSES]>::default(); max],
+            kept: vec![<[Acceptance; N_CLASSES]>::default(); max],
             all: Default::default(),
             wait: 0,
             patience: 8,
@@ -212,7 +212,7 @@ impl Controller {
     }
 
     /// What to do next, where the drafters have these offers; `None` is a plain step.
-    pub fn plan(&mut self, offers: &[Offer]) -> Option<Plan> {
+    pub fn plan(&mut self, offers: &[Offer]) -> Option<DraftPlan> {
         if self.plain.n < FIRST || self.since_plain >= AGAIN {
             return None;
         }
@@ -221,7 +221,7 @@ impl Controller {
         let open = || self.candidates.iter().zip(offers).enumerate().filter(|(_, (_, offer))| offer.max > 0);
         let best = open().map(|(i, (candidate, offer))| {
             let (k, gain) = candidate.best(offer.class, offer.max, plain, 0.0);
-            (Plan { drafter: i, class: offer.class, k }, gain)
+            (DraftPlan { drafter: i, class: offer.class, k }, gain)
         });
         let best = best.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, gain)| *gain > 1.0 + MARGIN);
         match best {
@@ -233,7 +233,7 @@ impl Controller {
     }
 
     /// Now and then a draft of the next length, longer or shorter: its cost may be other than it seems.
-    fn neighbour(&self, plan: Plan, gain: f64, max: usize) -> Plan {
+    fn neighbour(&self, plan: DraftPlan, gain: f64, max: usize) -> DraftPlan {
         let candidate = &self.candidates[plan.drafter];
         let k = match self.cycles % 16 {
             5 => candidate.lengths(max).find(|k| *k > plan.k),
@@ -243,14 +243,14 @@ impl Controller {
         let plain = self.plain.mean;
         match k {
             Some(k) if candidate.tokens(plan.class, k, 0.0) * plain / candidate.seconds(k, plain) > 0.9 * gain => {
-                Plan { k, ..plan }
+                DraftPlan { k, ..plan }
             }
             _ => plan,
         }
     }
 
     /// A drafter that might pay for all that is known.
-    fn trial(&mut self, offers: &[Offer]) -> Option<Plan> {
+    fn trial(&mut self, offers: &[Offer]) -> Option<DraftPlan> {
         let plain = self.plain.mean;
         for (i, (candidate, offer)) in self.candidates.iter_mut().zip(offers).enumerate() {
             // Reading the whole text for a mere trial is too dear.
@@ -266,7 +266,7 @@ impl Controller {
             let (k, gain) = candidate.best(offer.class, offer.max, plain, 0.5);
             if gain > 1.0 {
                 // A short draft tells most about acceptance for its price.
-                return Some(Plan { drafter: i, class: offer.class, k: k.min(3) });
+                return Some(DraftPlan { drafter: i, class: offer.class, k: k.min(3) });
             }
         }
         None

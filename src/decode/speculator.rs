@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::accept::{Accept, Exact};
-use super::controller::{Controller, Plan};
+use super::controller::{Controller, DraftPlan};
 use super::draft::{Draft, Drafter, Offer};
 use super::{Chain, ChainFault, Distribution};
 use crate::expert::Token;
@@ -128,7 +128,7 @@ impl Speculator {
     }
 
     /// Who drafts next, and how many tokens, where at most `room` have a place.
-    pub(super) fn plan(&mut self, history: &[Token], room: usize) -> Option<Plan> {
+    pub(super) fn plan(&mut self, history: &[Token], room: usize) -> Option<DraftPlan> {
         if room == 0 {
             return None;
         }
@@ -140,7 +140,7 @@ impl Speculator {
             Policy::Auto(controller) => controller.plan(&self.offers),
             Policy::Fixed(k) => {
                 let at = self.offers.iter().position(|offer| offer.max > 0)?;
-                Some(Plan { drafter: at, class: self.offers[at].class, k: self.offers[at].max.min(*k) })
+                Some(DraftPlan { drafter: at, class: self.offers[at].class, k: self.offers[at].max.min(*k) })
             }
         }
     }

@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::controller::{Cycle, Plan};
+use super::controller::{Cycle, DraftPlan};
 use super::draft::Work;
 use super::speculator::{DrafterCount, Policy, Speculator};
 use super::{ChainFault, DecodeError, Finish, Flow, Generated, Guided, GuidedChain, Step, Text};
@@ -171,7 +171,7 @@ impl Run<'_> {
             && !first
         {
             let drafted = spec.draft.len();
-            let plan = plan.filter(|_| drafted > 0).map(|plan| Plan { k: drafted, ..plan });
+            let plan = plan.filter(|_| drafted > 0).map(|plan| DraftPlan { k: drafted, ..plan });
             let total = start.elapsed();
             let (kept, emitted) = (judged.kept, judged.kept + usize::from(judged.own.is_some()));
             self.count(plan, emitted, kept, [catch_up, drafting, total, judged.sampling]);
@@ -188,7 +188,7 @@ impl Run<'_> {
         room.min(self.text.n_predict - self.text.response().len() - 1)
     }
 
-    fn count(&mut self, plan: Option<Plan>, emitted: usize, kept: usize, times: [Duration; 4]) {
+    fn count(&mut self, plan: Option<DraftPlan>, emitted: usize, kept: usize, times: [Duration; 4]) {
         let [catch_up, drafting, total, sampling] = times;
         let stats = &mut self.text.speculation;
         stats.cycles += 1;
@@ -210,7 +210,7 @@ impl Run<'_> {
     fn draft(
         &mut self,
         spec: &mut Speculator,
-        plan: Plan,
+        plan: DraftPlan,
         catch_up: &mut Duration,
         drafting: &mut Duration,
     ) -> Result<(), ChainFault> {

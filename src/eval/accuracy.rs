@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::stats::Share;
+use super::stats::Proportion;
 
 /// A pair, scored by one model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -42,8 +42,8 @@ impl PairScore {
 }
 
 /// The share of pairs that are ranked rightly.
-pub fn accuracy(pairs: &[PairScore], per_token: bool) -> Share {
-    Share::of_outcomes(pairs.iter().map(|pair| pair.outcome(per_token)))
+pub fn accuracy(pairs: &[PairScore], per_token: bool) -> Proportion {
+    Proportion::of_outcomes(pairs.iter().map(|pair| pair.outcome(per_token)))
 }
 
 /// Pairs of a range of lengths.
@@ -54,7 +54,7 @@ pub struct Bucket {
     /// Longest pair that there is.
     pub to: usize,
     /// The share ranked rightly.
-    pub accuracy: Share,
+    pub accuracy: Proportion,
 }
 
 /// Accuracy by the length of the longer response, in ranges that double: 1–16, 17–32, 33–64 …; empty ones are left out.
@@ -66,7 +66,7 @@ pub fn by_length(pairs: &[PairScore], per_token: bool) -> Vec<Bucket> {
     let bucket = |&top: &usize| {
         let within = pairs.iter().filter(|pair| range(pair.n_tokens()) == top);
         let from = if top == 16 { 1 } else { top / 2 + 1 };
-        Bucket { from, to: top, accuracy: Share::of_outcomes(within.map(|pair| pair.outcome(per_token))) }
+        Bucket { from, to: top, accuracy: Proportion::of_outcomes(within.map(|pair| pair.outcome(per_token))) }
     };
     tops.iter().map(bucket).collect()
 }
@@ -77,7 +77,7 @@ pub struct Bin {
     /// The mean of its confidence, σ(|β · margin|), in [½, 1].
     pub confidence: f64,
     /// The share ranked rightly.
-    pub accuracy: Share,
+    pub accuracy: Proportion,
 }
 
 /// Whether confidence and accuracy agree.
@@ -103,7 +103,7 @@ pub fn reliability(pairs: &[PairScore], beta: f64) -> Reliability {
         .chunks(sorted.len().div_ceil(BINS).max(1))
         .map(|chunk| Bin {
             confidence: chunk.iter().map(|(c, _)| c).sum::<f64>() / chunk.len() as f64,
-            accuracy: Share::of_outcomes(chunk.iter().map(|(_, outcome)| *outcome)),
+            accuracy: Proportion::of_outcomes(chunk.iter().map(|(_, outcome)| *outcome)),
         })
         .collect();
     let gaps = bins.iter().map(|bin| (bin.confidence - bin.accuracy.share).abs() * bin.accuracy.n as f64);

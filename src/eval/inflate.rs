@@ -133,13 +133,13 @@ fn unfit(path: &Path, reason: impl Into<String>) -> InflateError {
 }
 
 /// Tensors of a file as floats, by name.
-struct Weights<'a> {
+struct SourceTensors<'a> {
     path: &'a Path,
     content: Content,
     file: BufReader<File>,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> SourceTensors<'a> {
     fn open(path: &'a Path) -> Result<Self, InflateError> {
         let mut file = BufReader::new(File::open(path).map_err(|e| unfit(path, e.to_string()))?);
         let content = Content::read(&mut file).map_err(|e| unfit(path, e.to_string()))?;
@@ -218,7 +218,7 @@ pub fn inflate_model(source: &Path, target: &Path, n_params: u64, n_vocab: usize
     }
     let growth = Growth { from, to };
     let mut out = metadata(&file, target, &growth);
-    let mut weights = Weights::open(source)?;
+    let mut weights = SourceTensors::open(source)?;
     let embedding = weights.matrix("token_embd.weight")?;
     let output = if weights.has("output.weight") { weights.matrix("output.weight")? } else { embedding.clone() };
     out = quantised(out, "token_embd.weight", growth.matrix(&embedding, Axis::Vocab, Axis::Embd), n_embd)?;
@@ -263,7 +263,7 @@ pub fn inflate_adapter(source: &Path, target: &Path, growth: &Growth) -> Result<
     for (key, value) in file.metadata() {
         out = out.meta(key, value.clone());
     }
-    let mut weights = Weights::open(source)?;
+    let mut weights = SourceTensors::open(source)?;
     for info in file.tensors() {
         let part = info.name.split('.').nth(2).unwrap_or_default();
         let Some((_, rows, columns)) = MATRICES.into_iter().find(|(name, ..)| *name == part) else {

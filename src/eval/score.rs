@@ -69,7 +69,7 @@ impl Totals {
 
 /// What every model reads before the response.
 #[derive(Debug, Clone, Copy)]
-pub struct Prompts<'a> {
+pub struct ScoredPrompts<'a> {
     /// The base's tokens, at least one.
     pub base: &'a [Token],
     /// For each ARM its own tokens; `None` reads the base's.
@@ -91,7 +91,7 @@ const CHUNK: usize = 64;
 pub fn score(
     base: &mut dyn Expert,
     arms: &mut [Arm],
-    prompts: Prompts<'_>,
+    prompts: ScoredPrompts<'_>,
     response: &[Token],
     weights: &[f32],
 ) -> Result<Vec<TokenScore>, GuideError> {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_token_is_scored_from_the_row_before_it() {
-        let prompts = Prompts { base: &[2, 0], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[2, 0], arms: &[None] };
         // Longer than a chunk, so that the seam is tested too.
         let response: Vec<Token> = (0..150).map(|i| (i * 7 % 5 % 3) as Token).collect();
         let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.5]).unwrap();
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn without_a_weight_guidance_is_the_base() {
-        let prompts = Prompts { base: &[0], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[0], arms: &[None] };
         for score in score(&mut table(BASE), &mut arm(), prompts, &[1, 2, 1], &[0.0]).unwrap() {
             assert_eq!((score.guided, score.kl, score.flipped()), (score.base, 0.0, false));
         }
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn an_arm_reads_its_own_prompt() {
-        let prompts = Prompts { base: &[0], arms: &[Some(vec![1, 1, 2])] };
+        let prompts = ScoredPrompts { base: &[0], arms: &[Some(vec![1, 1, 2])] };
         let scores = score(&mut table(BASE), &mut arm(), prompts, &[1], &[1.0]).unwrap();
         assert!((scores[0].arms[0] - log_softmax(&ARM[2], 1.0)[1]).abs() < 1e-6);
         assert!((scores[0].base - log_softmax(&BASE[0], 1.0)[1]).abs() < 1e-6);
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn the_sum_of_one_model_is_that_of_the_scores() {
         let response: Vec<Token> = (0..130).map(|i| (i * 5 % 7 % 3) as Token).collect();
-        let prompts = Prompts { base: &[1], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[1], arms: &[None] };
         let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.0]).unwrap();
         let sum = log_prob_of(&mut table(ARM), &[1], &response).unwrap();
         assert!((sum - Totals::of(&scores, 1).arms[0]).abs() < 1e-6);
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_empty_response_has_no_scores_and_a_full_model_is_named() {
-        let prompts = Prompts { base: &[0], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[0], arms: &[None] };
         assert_eq!(score(&mut table(BASE), &mut arm(), prompts, &[], &[1.0]).unwrap(), []);
         let full = score(&mut table(BASE).with_n_ctx(2), &mut arm(), prompts, &[1, 1, 1], &[1.0]).unwrap_err();
         assert_eq!(full.arm, "base");

@@ -32,7 +32,7 @@ impl std::fmt::Display for Mean {
 
 /// A share with its 95 % interval, all in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Share {
+pub struct Proportion {
     /// The share itself.
     pub share: f64,
     /// Lower end of the interval.
@@ -43,7 +43,7 @@ pub struct Share {
     pub n: usize,
 }
 
-impl Share {
+impl Proportion {
     /// `successes` of `n`, with Wilson's score interval. A tie may count as half a success: ties vary less than
     /// wins and losses of the same share, so the interval is then wider than it must be, never narrower.
     ///
@@ -69,7 +69,7 @@ impl Share {
     }
 }
 
-impl std::fmt::Display for Share {
+impl std::fmt::Display for Proportion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.n == 0 {
             return f.write_str("–");
@@ -98,7 +98,7 @@ mod tests {
         };
         let runs = 4000;
         let held = (0..runs).filter(|_| {
-            let share = Share::of_outcomes((0..n).map(|_| outcome(rng.random())));
+            let share = Proportion::of_outcomes((0..n).map(|_| outcome(rng.random())));
             share.low <= truth && truth <= share.high
         });
         held.count() as f64 / f64::from(runs)
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn nothing_says_nothing() {
-        let share = Share::of(0.0, 0);
+        let share = Proportion::of(0.0, 0);
         assert!(share.share.is_nan() && share.low == 0.0 && share.high == 1.0);
         assert_eq!(share.to_string(), "–");
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::score::Totals;
-use super::text_generator::{GenerateError, Request, Text, TextGenerator, seed_of};
+use super::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest, seed_of};
 
 /// How to make a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl Strategy {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Made {
     /// The text.
-    pub text: Text,
+    pub text: GeneratedText,
     /// What the models say about it, under the guidance that made it.
     pub totals: Totals,
     /// How far it is from the base, in nats. Of guidance Σ KL(guided ‖ base) over its steps; of the best of n what n draws can
@@ -54,7 +54,7 @@ pub fn make(
     each: &mut dyn FnMut(),
 ) -> Result<Vec<Made>, GenerateError> {
     let n_copies = |strategy: &Strategy| strategy.best_of.unwrap_or(1).max(1);
-    let requests: Vec<Request> =
+    let requests: Vec<TextRequest> =
         items.iter().flat_map(|(prompt, strategy)| requests(*prompt, strategy, seed)).collect();
     // Reported by the item, not by the draw.
     let ends: Vec<usize> = items
@@ -76,7 +76,7 @@ pub fn make(
         .into_iter();
     let mut made = Vec::with_capacity(items.len());
     for (prompt, strategy) in items {
-        let copies: Vec<Text> = texts.by_ref().take(n_copies(strategy)).collect();
+        let copies: Vec<GeneratedText> = texts.by_ref().take(n_copies(strategy)).collect();
         made.push(match strategy.best_of {
             None => guided(generator, *prompt, strategy, copies)?,
             Some(n) => best(generator, *prompt, strategy, copies, n)?,
@@ -85,12 +85,12 @@ pub fn make(
     Ok(made)
 }
 
-fn requests(prompt: usize, strategy: &Strategy, seed: u32) -> Vec<Request> {
+fn requests(prompt: usize, strategy: &Strategy, seed: u32) -> Vec<TextRequest> {
     let weights = match strategy.best_of {
         Some(_) => vec![0.0; strategy.weights.len()],
         None => strategy.weights.clone(),
     };
-    let request = |copy| Request {
+    let request = |copy| TextRequest {
         prompt,
         weights: weights.clone(),
         seed: seed_of(seed, prompt, copy),
@@ -103,7 +103,7 @@ fn guided(
     generator: &mut dyn TextGenerator,
     prompt: usize,
     strategy: &Strategy,
-    copies: Vec<Text>,
+    copies: Vec<GeneratedText>,
 ) -> Result<Made, GenerateError> {
     let text = copies.into_iter().next().expect("one text a request");
     let totals = totals(generator, prompt, &text, &strategy.weights)?;
@@ -114,7 +114,7 @@ fn best(
     generator: &mut dyn TextGenerator,
     prompt: usize,
     strategy: &Strategy,
-    copies: Vec<Text>,
+    copies: Vec<GeneratedText>,
     n: usize,
 ) -> Result<Made, GenerateError> {
     let alone = vec![0.0; strategy.weights.len()];
@@ -133,7 +133,7 @@ fn best(
 fn totals(
     generator: &mut dyn TextGenerator,
     prompt: usize,
-    text: &Text,
+    text: &GeneratedText,
     weights: &[f32],
 ) -> Result<Totals, GenerateError> {
     Ok(Totals::of(&generator.score(prompt, &text.tokens, weights)?, weights.len()))
@@ -150,11 +150,15 @@ mod tests {
     struct Fake;
 
     impl TextGenerator for Fake {
-        fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError> {
-            let make = |request: &Request| {
+        fn generate(
+            &mut self,
+            requests: &[TextRequest],
+            each: &mut dyn FnMut(),
+        ) -> Result<Vec<GeneratedText>, GenerateError> {
+            let make = |request: &TextRequest| {
                 each();
                 let token = request.seed as Token;
-                Text { tokens: vec![token], text: format!("{:?}", request.weights), finish: Finish::Length }
+                GeneratedText { tokens: vec![token], text: format!("{:?}", request.weights), finish: Finish::Length }
             };
             Ok(requests.iter().map(make).collect())
         }

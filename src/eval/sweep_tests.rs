@@ -1,7 +1,7 @@
 use super::*;
 use crate::eval::score::TokenScore;
 use crate::eval::scorers::ScorerSpec;
-use crate::eval::text_generator::{Request, Text};
+use crate::eval::text_generator::{GeneratedText, TextRequest};
 use crate::expert::Token;
 use serde_json::json;
 
@@ -12,16 +12,20 @@ struct Fake {
 }
 
 impl TextGenerator for Fake {
-    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError> {
+    fn generate(
+        &mut self,
+        requests: &[TextRequest],
+        each: &mut dyn FnMut(),
+    ) -> Result<Vec<GeneratedText>, GenerateError> {
         if self.left == 0 {
             return Err(GenerateError { prompt: 0, source: "switched off".into() });
         }
         self.left -= 1;
         self.n_made += requests.len();
-        let make = |r: &Request| {
+        let make = |r: &TextRequest| {
             each();
             let text = format!("{}\"{}", "happy ".repeat(r.weights[0] as usize), r.seed);
-            Text { tokens: vec![r.seed as Token; 2], text, finish: Finish::Length }
+            GeneratedText { tokens: vec![r.seed as Token; 2], text, finish: Finish::Length }
         };
         Ok(requests.iter().map(make).collect())
     }

@@ -6,7 +6,7 @@ use crate::expert::Token;
 
 /// A text to be made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct TextRequest {
     /// Index of its prompt.
     pub prompt: usize,
     /// One weight an ARM.
@@ -19,7 +19,7 @@ pub struct Request {
 
 /// A text that was made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Text {
+pub struct GeneratedText {
     /// Its tokens, without the end-of-generation token.
     pub tokens: Vec<Token>,
     /// What they spell.
@@ -46,7 +46,11 @@ pub trait TextGenerator {
     /// # Errors
     ///
     /// The first text that cannot be made.
-    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError>;
+    fn generate(
+        &mut self,
+        requests: &[TextRequest],
+        each: &mut dyn FnMut(),
+    ) -> Result<Vec<GeneratedText>, GenerateError>;
 
     /// Scores `response` after prompt number `prompt` under all models, and under guidance by `weights`.
     ///

@@ -9,7 +9,7 @@ use crate::expert::{Expert, ExpertError, Token};
 
 /// Seconds a token of each part, the median of the repeats.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Timings {
+pub struct StepTimes {
     /// The base alone.
     pub base: f64,
     /// Each ARM alone.
@@ -27,17 +27,17 @@ pub struct Timings {
 /// One repeat.
 #[derive(Debug, Clone, Default)]
 pub struct Repeat {
-    /// As in [`Timings`].
+    /// As in [`StepTimes`].
     pub base: f64,
-    /// As in [`Timings`].
+    /// As in [`StepTimes`].
     pub arms: Vec<f64>,
-    /// As in [`Timings`].
+    /// As in [`StepTimes`].
     pub guided: f64,
-    /// As in [`Timings`].
+    /// As in [`StepTimes`].
     pub overhead: f64,
 }
 
-impl Timings {
+impl StepTimes {
     /// The medians. `repeats` is not empty.
     pub fn of(repeats: &[Repeat]) -> Self {
         let over = |f: &dyn Fn(&Repeat) -> f64| median(repeats.iter().map(f).collect());
@@ -183,7 +183,7 @@ mod tests {
     fn ratios_are_taken_within_a_repeat() {
         let repeat =
             |slow: f64| Repeat { base: 3.0 * slow, arms: vec![slow], guided: 4.0 * slow, overhead: 0.04 * slow };
-        let timings = Timings::of(&[repeat(1.0), repeat(10.0), repeat(2.0)]);
+        let timings = StepTimes::of(&[repeat(1.0), repeat(10.0), repeat(2.0)]);
         assert_eq!((timings.guided_to_ideal, timings.base), (1.0, 6.0));
         assert!((timings.overhead_share - 0.01).abs() < 1e-12);
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::judges::Verdict;
-use super::stats::Share;
+use super::stats::Proportion;
 
 /// What the verdicts come to, seen from the second answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,7 +17,7 @@ pub struct WinRate {
     /// Times the judge's answer could not be read; in no other number.
     pub failures: usize,
     /// (wins + ½ ties) / (wins + ties + losses), with its interval.
-    pub rate: Share,
+    pub rate: Proportion,
 }
 
 impl WinRate {
@@ -25,7 +25,7 @@ impl WinRate {
     pub fn of(verdicts: &[Verdict]) -> Self {
         let count = |verdict: Verdict| verdicts.iter().filter(|v| **v == verdict).count();
         let (wins, ties, losses) = (count(Verdict::B), count(Verdict::Tie), count(Verdict::A));
-        let rate = Share::of(wins as f64 + ties as f64 / 2.0, wins + ties + losses);
+        let rate = Proportion::of(wins as f64 + ties as f64 / 2.0, wins + ties + losses);
         Self { wins, ties, losses, failures: count(Verdict::Failed), rate }
     }
 }

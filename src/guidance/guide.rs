@@ -161,7 +161,7 @@ impl Guide {
         row
     }
 
-    /// Whether ARMs with weight 0 are read along, because each step will be [explained](super::Report::explain).
+    /// Whether ARMs with weight 0 are read along, because each step will be [explained](super::StepReport::explain).
     pub fn read_all(&mut self, all: bool) {
         self.reads_all = all;
     }

@@ -6,7 +6,7 @@
 //!
 //! An ARM's raw logits differ from its log-probabilities by one constant a step, and constants cancel in the softmax: so
 //! raw logits are added as they are, and never divided by `1 + Σ w`. Logarithms are taken only where a probability is
-//! shown ([`Report`]).
+//! shown ([`StepReport`]).
 
 mod arm;
 mod combine;
@@ -23,6 +23,6 @@ pub(crate) use combine::{added as combine_one, floor};
 pub use error::GuideError;
 pub use gate::Gate;
 pub use guide::{Guide, Timing};
-pub use report::{ArmReward, Report, TokenReport, kl_divergence, log_softmax, log_sum_exp};
+pub use report::{ArmReward, StepReport, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};
 pub use weights::{WeightError, Weights};

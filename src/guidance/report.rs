@@ -31,7 +31,7 @@ pub struct TokenReport {
 
 /// What guidance did at one step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct StepReport {
     /// The likeliest tokens under guidance, likeliest first.
     pub top: Vec<TokenReport>,
     /// The token that was asked about.
@@ -42,7 +42,7 @@ pub struct Report {
     pub flipped: bool,
 }
 
-impl Report {
+impl StepReport {
     /// Explains the step after `history`: `base` are the base's raw logits there, `chosen` the token that followed, `temp` the
     /// temperature (0, which has no distribution, is read as 1), `n_top` how many tokens to list.
     ///
@@ -142,7 +142,7 @@ mod tests {
         let weights = Weights::new([("a".to_owned(), 0.5)]);
         let mut guide = Guide::new(vec![Arm::new("a", Box::new(arm), contract)], weights);
         let base = [1.0, 0.5, 0.0];
-        let report = Report::explain(&mut guide, &[0], &base, 2, 0.7, 2).unwrap();
+        let report = StepReport::explain(&mut guide, &[0], &base, 2, 0.7, 2).unwrap();
 
         let expected = log_softmax(&[1.0, 1.5, -0.5], 0.7);
         assert_eq!(report.top.iter().map(|t| t.token).collect::<Vec<_>>(), [1, 0]);

@@ -3,7 +3,7 @@
 //! ```text
 //! Plugin   one configuration, its ARMs loaded once
 //!   ├── Pool      sequences of the ARMs, leased to samplers
-//!   ├── Sampler   one a chain: a history, weights, a lease while it speaks
+//!   ├── HostSampler one a chain: a history, weights, a lease while it speaks
 //!   └── Watch     the file; a saved change of the weights holds from the next token on
 //! ```
 //!
@@ -16,7 +16,7 @@ mod sampler;
 mod watch;
 
 pub use pool::Pool;
-pub use sampler::{Sampler, StepError, Text};
+pub use sampler::{HostSampler, HostText, StepError};
 pub use watch::Watch;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::expert::Token;
 use crate::guidance::{WeightError, Weights};
-use crate::sampling::OnError;
+use crate::sampling::FailurePolicy;
 use crate::session::{ArmModels, HostTokens, SessionError};
 
 /// How many texts have ARM sequences of their own at once, unless `GENARM_SEQUENCES` says otherwise.
@@ -37,17 +37,17 @@ pub struct Plugin {
     models: Option<Arc<ArmModels>>,
     pool: Mutex<Pool>,
     overrides: Overrides,
-    state: Mutex<State>,
+    state: Mutex<PluginState>,
     /// The weights that a new sampler starts with.
     weights: Weights,
-    texts: Mutex<Vec<Weak<Text>>>,
+    texts: Mutex<Vec<Weak<HostText>>>,
     next_text: AtomicU64,
 }
 
 /// What a reload changes.
-struct State {
+struct PluginState {
     config: Config,
-    on_error: OnError,
+    on_error: FailurePolicy,
 }
 
 /// Why there is no plugin.
@@ -116,7 +116,7 @@ impl Plugin {
             models,
             pool: Mutex::new(pool),
             overrides,
-            state: Mutex::new(State { config, on_error }),
+            state: Mutex::new(PluginState { config, on_error }),
             weights,
             texts: Mutex::default(),
             next_text: AtomicU64::new(0),
@@ -212,11 +212,11 @@ impl Plugin {
     }
 
     /// A text of its own, with weights of its own or another text's.
-    fn text(&self, weights: Option<&Weights>, history: Vec<Token>) -> Arc<Text> {
+    fn text(&self, weights: Option<&Weights>, history: Vec<Token>) -> Arc<HostText> {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = || Weights::new(self.weights.names().iter().cloned().zip(self.weights.get()));
         let weights = weights.cloned().unwrap_or_else(own);
-        let text = Arc::new(Text::new(self.next_text.fetch_add(1, Ordering::Relaxed), weights, history));
+        let text = Arc::new(HostText::new(self.next_text.fetch_add(1, Ordering::Relaxed), weights, history));
         // Texts end without a word; their places are taken from time to time.
         if texts.len() == texts.capacity() {
             texts.retain(|text| text.strong_count() > 0);
@@ -230,7 +230,7 @@ impl Plugin {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PluginState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -244,10 +244,10 @@ impl Plugin {
     }
 }
 
-fn on_error(config: &Config, models: Option<&ArmModels>) -> OnError {
+fn on_error(config: &Config, models: Option<&ArmModels>) -> FailurePolicy {
     match config.on_error {
-        config::OnError::Base => OnError::Base,
-        config::OnError::Stop => OnError::Stop(eog_tokens(models)),
+        config::OnError::Base => FailurePolicy::Base,
+        config::OnError::Stop => FailurePolicy::Stop(eog_tokens(models)),
     }
 }
 

@@ -7,11 +7,11 @@ use super::{Plugin, directory};
 use crate::expert::{Token, check_finite};
 use crate::guidance::{GuideError, Weights, log_sum_exp};
 use crate::sampling::vtable::{Candidates, CustomSampler};
-use crate::sampling::{OnError, end_text, steer};
+use crate::sampling::{FailurePolicy, end_text, steer};
 use crate::session::SessionError;
 
 /// One text of a host: what its sampler has been told, and the weights that steer it.
-pub struct Text {
+pub struct HostText {
     id: u64,
     weights: Weights,
     inner: Mutex<Inner>,
@@ -56,7 +56,7 @@ impl From<SessionError> for StepError {
     }
 }
 
-impl Text {
+impl HostText {
     pub(super) fn new(id: u64, weights: Weights, history: Vec<Token>) -> Self {
         Self { id, weights, inner: Mutex::new(Inner { history, warned: false, gated: None }) }
     }
@@ -123,13 +123,13 @@ fn check_size(plugin: &Plugin, host: usize) -> Result<(), StepError> {
 /// The sampler "genarm" of a host. It knows its text only through `accept`.
 ///
 /// A fork shares the weights and has a history of its own; it costs nothing until it is asked.
-pub struct Sampler {
+pub struct HostSampler {
     plugin: Arc<Plugin>,
-    pub(super) text: Arc<Text>,
+    pub(super) text: Arc<HostText>,
     address: Option<usize>,
 }
 
-impl Sampler {
+impl HostSampler {
     /// A sampler at the beginning of a text.
     pub fn new(plugin: &Arc<Plugin>) -> Self {
         Self { plugin: Arc::clone(plugin), text: plugin.text(None, Vec::new()), address: None }
@@ -160,7 +160,7 @@ impl Sampler {
     }
 }
 
-impl CustomSampler for Sampler {
+impl CustomSampler for HostSampler {
     const NAME: &'static CStr = c"genarm";
 
     fn accept(&mut self, token: Token) {
@@ -178,14 +178,15 @@ impl CustomSampler for Sampler {
         let Err(error) = self.steer(&inner.history, candidates) else { return };
         // Where the host's own logits are no numbers there is nothing to fall back to.
         let policy = match &error {
-            StepError::Guide(error) if error.is_of_base() => OnError::Stop(self.plugin.eog_tokens()),
+            StepError::Guide(error) if error.is_of_base() => FailurePolicy::Stop(self.plugin.eog_tokens()),
             _ => self.plugin.state().on_error.clone(),
         };
         if !std::mem::replace(&mut inner.warned, true) {
-            let then = if policy == OnError::Base { "the text goes on without guidance" } else { "the text ends" };
+            let then =
+                if policy == FailurePolicy::Base { "the text goes on without guidance" } else { "the text ends" };
             tracing::warn!(%error, "guidance failed; {then}");
         }
-        if let OnError::Stop(eog) = policy {
+        if let FailurePolicy::Stop(eog) = policy {
             end_text(&eog, candidates);
         }
     }
@@ -208,7 +209,7 @@ impl CustomSampler for Sampler {
     }
 }
 
-impl Drop for Sampler {
+impl Drop for HostSampler {
     fn drop(&mut self) {
         if let Some(address) = self.address {
             directory::leave(address, &self.text);

@@ -27,21 +27,21 @@ fn plugin(max: usize, yaml: &str) -> Arc<Plugin> {
     Plugin::new(config, Overrides::default(), None, weights, Pool::new(max, Box::new(make)))
 }
 
-fn apply(sampler: &mut Sampler) -> Vec<f32> {
+fn apply(sampler: &mut HostSampler) -> Vec<f32> {
     let mut data: Vec<_> = (0..N as i32).map(|id| llama_token_data { id, logit: 0.0, p: 0.0 }).collect();
     let mut array = llama_token_data_array { data: data.as_mut_ptr(), size: N, selected: -1, sorted: true };
     sampler.apply(&mut Candidates::new(&mut array));
     data.iter().map(|c| c.logit).collect()
 }
 
-fn tell(sampler: &mut Sampler, tokens: &[Token]) {
+fn tell(sampler: &mut HostSampler, tokens: &[Token]) {
     tokens.iter().for_each(|token| sampler.accept(*token));
 }
 
 #[test]
 fn samplers_that_take_turns_do_not_mix_and_read_each_token_once() {
     let plugin = plugin(4, "");
-    let mut samplers: Vec<_> = (0..4).map(|_| Sampler::new(&plugin)).collect();
+    let mut samplers: Vec<_> = (0..4).map(|_| HostSampler::new(&plugin)).collect();
     for (i, sampler) in samplers.iter_mut().enumerate() {
         tell(sampler, &vec![i as Token; i + 1]);
     }
@@ -59,7 +59,7 @@ fn samplers_that_take_turns_do_not_mix_and_read_each_token_once() {
 #[test]
 fn more_samplers_than_sequences_read_again_and_stay_right() {
     let plugin = plugin(1, "");
-    let (mut a, mut b) = (Sampler::new(&plugin), Sampler::new(&plugin));
+    let (mut a, mut b) = (HostSampler::new(&plugin), HostSampler::new(&plugin));
     tell(&mut a, &[0]);
     tell(&mut b, &[1, 1]);
     for _ in 0..2 {
@@ -71,15 +71,15 @@ fn more_samplers_than_sequences_read_again_and_stay_right() {
 #[test]
 fn the_next_turn_takes_over_what_the_last_one_has_read() {
     let plugin = plugin(4, "");
-    let mut other = Sampler::new(&plugin);
+    let mut other = HostSampler::new(&plugin);
     tell(&mut other, &[3, 3, 3]);
     apply(&mut other);
-    let mut first = Sampler::new(&plugin);
+    let mut first = HostSampler::new(&plugin);
     tell(&mut first, &[0, 1, 2]);
     apply(&mut first);
     drop((first, other));
     let before = plugin.n_decoded();
-    let mut second = Sampler::new(&plugin);
+    let mut second = HostSampler::new(&plugin);
     tell(&mut second, &[0, 1, 2, 3, 0]);
     assert_eq!(apply(&mut second), [0.0, 1.0, 0.0, 0.0]);
     assert_eq!(plugin.n_decoded() - before, 2);
@@ -92,7 +92,7 @@ fn the_next_turn_takes_over_what_the_last_one_has_read() {
 #[test]
 fn weights_are_set_for_one_sampler_or_for_all() {
     let plugin = plugin(4, "profiles: {soft: {a: 0.5}}");
-    let (mut a, mut b) = (Sampler::new(&plugin), Sampler::new(&plugin));
+    let (mut a, mut b) = (HostSampler::new(&plugin), HostSampler::new(&plugin));
     tell(&mut a, &[0]);
     tell(&mut b, &[0]);
     a.text.weights().set("a", 3.0).unwrap();
@@ -101,7 +101,7 @@ fn weights_are_set_for_one_sampler_or_for_all() {
     a.text.weights().set("a", 4.0).unwrap();
     assert_eq!(apply(&mut fork)[1], 4.0, "a fork shares the weights");
     plugin.set_all(&plugin.profile("soft").unwrap()).unwrap();
-    let mut c = Sampler::new(&plugin);
+    let mut c = HostSampler::new(&plugin);
     tell(&mut c, &[0]);
     assert_eq!([apply(&mut a)[1], apply(&mut b)[1], apply(&mut c)[1], apply(&mut fork)[1]], [0.5; 4]);
     assert!(plugin.set("b", 1.0).is_err() && plugin.set_all(&[f32::NAN]).is_err() && plugin.profile("hard").is_err());
@@ -111,10 +111,10 @@ fn weights_are_set_for_one_sampler_or_for_all() {
 #[test]
 fn a_full_arm_leaves_the_base_alone_or_ends_the_text() {
     let history = [0; 17];
-    let mut alone = Sampler::new(&plugin(1, "on_error: base"));
+    let mut alone = HostSampler::new(&plugin(1, "on_error: base"));
     tell(&mut alone, &history);
     assert_eq!(apply(&mut alone), [0.0; N]);
-    let mut ends = Sampler::new(&plugin(1, "on_error: stop"));
+    let mut ends = HostSampler::new(&plugin(1, "on_error: stop"));
     tell(&mut ends, &history);
     assert_eq!(apply(&mut ends), [f32::NEG_INFINITY; N], "these ARMs know no end-of-generation token");
     ends.reset();
@@ -124,8 +124,8 @@ fn a_full_arm_leaves_the_base_alone_or_ends_the_text() {
 
 #[test]
 fn a_sure_base_is_left_alone_where_the_configuration_has_a_gate() {
-    let mut always_sure = Sampler::new(&plugin(1, "guidance: {gate: {top_p: 0.1}}"));
-    let mut never_sure = Sampler::new(&plugin(1, "guidance: {gate: {top_p: 0.9}}"));
+    let mut always_sure = HostSampler::new(&plugin(1, "guidance: {gate: {top_p: 0.1}}"));
+    let mut never_sure = HostSampler::new(&plugin(1, "guidance: {gate: {top_p: 0.9}}"));
     for sampler in [&mut always_sure, &mut never_sure] {
         tell(sampler, &[0]);
     }
@@ -135,9 +135,9 @@ fn a_sure_base_is_left_alone_where_the_configuration_has_a_gate() {
 #[test]
 fn the_last_tokens_log_probabilities_cost_nothing_before_the_next_step() {
     let plugin = plugin(1, "");
-    let mut sampler = Sampler::new(&plugin);
+    let mut sampler = HostSampler::new(&plugin);
     tell(&mut sampler, &[0, 0]);
-    assert!(matches!(Sampler::new(&plugin).text.last_logprobs(&plugin), Err(StepError::NoToken)));
+    assert!(matches!(HostSampler::new(&plugin).text.last_logprobs(&plugin), Err(StepError::NoToken)));
     apply(&mut sampler);
     tell(&mut sampler, &[2]);
     let before = plugin.n_decoded();
@@ -150,7 +150,7 @@ fn the_last_tokens_log_probabilities_cost_nothing_before_the_next_step() {
 #[test]
 fn a_row_of_logits_is_guided_as_candidates_are() {
     let plugin = plugin(1, "");
-    let sampler = Sampler::new(&plugin);
+    let sampler = HostSampler::new(&plugin);
     let mut logits = [1.0; N];
     sampler.text.add(&plugin, &[3, 3], &mut logits).unwrap();
     assert_eq!(logits, [1.0, 1.0, 2.0, 1.0]);
@@ -159,7 +159,7 @@ fn a_row_of_logits_is_guided_as_candidates_are() {
 #[test]
 fn a_sampler_is_known_by_its_address_until_it_goes() {
     let plugin = plugin(1, "");
-    let (mut old, mut new) = (Sampler::new(&plugin), Sampler::new(&plugin));
+    let (mut old, mut new) = (HostSampler::new(&plugin), HostSampler::new(&plugin));
     old.placed(0x10);
     assert!(directory::find(0x10).is_some_and(|(_, text)| Arc::ptr_eq(&text, &old.text)));
     new.placed(0x10);
@@ -182,10 +182,10 @@ fn a_saved_change_holds_from_the_next_token_on_and_a_bad_one_changes_nothing() {
     let mut plugin = plugin(1, "");
     Arc::get_mut(&mut plugin).unwrap().state.get_mut().unwrap().config =
         Config::load(Some(&file), &Overrides::default()).unwrap();
-    let mut sampler = Sampler::new(&plugin);
+    let mut sampler = HostSampler::new(&plugin);
     tell(&mut sampler, &[0]);
     let _watch = Watch::start(&plugin, &file).unwrap();
-    let until = |sampler: &mut Sampler, weight: f32| {
+    let until = |sampler: &mut HostSampler, weight: f32| {
         let patience = std::time::Instant::now();
         while apply(sampler)[1] != weight {
             assert!(patience.elapsed().as_secs() < 20, "the change was not seen");
@@ -221,7 +221,7 @@ fn plugin_of(row: [f32; N], yaml: &str) -> Arc<Plugin> {
 #[test]
 fn an_arm_without_numbers_is_an_error_of_its_own_and_leaves_the_hosts_logits() {
     let plugin = plugin_of([0.0, f32::NAN, 0.0, 0.0], "");
-    let mut sampler = Sampler::new(&plugin);
+    let mut sampler = HostSampler::new(&plugin);
     tell(&mut sampler, &[0]);
     assert_eq!(apply(&mut sampler), [0.0; N]);
     let mut logits = [1.0, 2.0, 3.0, 4.0];
@@ -230,7 +230,7 @@ fn an_arm_without_numbers_is_an_error_of_its_own_and_leaves_the_hosts_logits() {
     assert_eq!(logits, [1.0, 2.0, 3.0, 4.0]);
     tell(&mut sampler, &[0]);
     assert!(sampler.text.last_logprobs(&plugin).unwrap_err().to_string().contains("ARM \"a\""));
-    let mut ends = Sampler::new(&plugin_of([f32::INFINITY; N], "on_error: stop"));
+    let mut ends = HostSampler::new(&plugin_of([f32::INFINITY; N], "on_error: stop"));
     tell(&mut ends, &[0]);
     assert_eq!(apply(&mut ends), [f32::NEG_INFINITY; N]);
 }
@@ -238,7 +238,7 @@ fn an_arm_without_numbers_is_an_error_of_its_own_and_leaves_the_hosts_logits() {
 #[test]
 fn a_host_without_numbers_is_told_so_and_its_text_ends() {
     let plugin = plugin_of([0.5; N], "");
-    let mut sampler = Sampler::new(&plugin);
+    let mut sampler = HostSampler::new(&plugin);
     tell(&mut sampler, &[0]);
     let mut data: Vec<_> = (0..N as i32).map(|id| llama_token_data { id, logit: f32::NAN, p: 0.0 }).collect();
     let mut array = llama_token_data_array { data: data.as_mut_ptr(), size: N, selected: -1, sorted: true };

@@ -9,7 +9,7 @@ use crate::guidance::{Guide, GuideError, combine_one};
 
 /// What becomes of the text when an ARM fails: a sampler cannot answer with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnError {
+pub enum FailurePolicy {
     /// The base goes on alone; logged once.
     Base,
     /// Every candidate but these, the end-of-generation tokens, is forbidden.
@@ -22,14 +22,14 @@ pub struct HookState(Arc<Mutex<Inner>>);
 
 struct Inner {
     guide: Guide,
-    on_error: OnError,
+    on_error: FailurePolicy,
     error: Option<GuideError>,
     warned: bool,
 }
 
 impl HookState {
     /// A state for [`Hook`]s that steer by `guide`.
-    pub fn new(guide: Guide, on_error: OnError) -> Self {
+    pub fn new(guide: Guide, on_error: FailurePolicy) -> Self {
         Self(Arc::new(Mutex::new(Inner { guide, on_error, error: None, warned: false })))
     }
 
@@ -167,16 +167,16 @@ impl Inner {
     fn fail(&mut self, error: GuideError, candidates: &mut Candidates<'_>) {
         // A full context or a Ctrl-C is no fault of the ARM, and a broken base cannot be fallen back to: these end the text.
         let ends = matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted);
-        let ends = ends || error.is_of_base() || self.on_error != OnError::Base;
+        let ends = ends || error.is_of_base() || self.on_error != FailurePolicy::Base;
         if !self.warned {
             self.warned = true;
             let then = if ends { "the text ends" } else { "the text goes on without guidance" };
             tracing::warn!(%error, "guidance failed; {then}");
         }
         match &self.on_error {
-            OnError::Base if !ends => {}
-            OnError::Base => self.error = Some(error),
-            OnError::Stop(eog) => {
+            FailurePolicy::Base if !ends => {}
+            FailurePolicy::Base => self.error = Some(error),
+            FailurePolicy::Stop(eog) => {
                 end_text(eog, candidates);
                 self.error = Some(error);
             }

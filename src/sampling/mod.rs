@@ -14,6 +14,6 @@ mod sampler;
 pub mod vtable;
 
 pub use chain::ChainError;
-pub use hook::{Hook, HookState, OnError};
+pub use hook::{FailurePolicy, Hook, HookState};
 pub(crate) use hook::{end_text, steer};
 pub use sampler::Sampler;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct Metrics {
     registry: Arc<Registry>,
     /// Answers by route and status.
-    pub requests: Family<Request, Counter>,
+    pub requests: Family<RequestLabels, Counter>,
     /// Tokens of prompts.
     pub prompt_tokens: Counter,
     /// Tokens generated.
@@ -41,7 +41,7 @@ pub struct Metrics {
 
 /// Which answers.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Request {
+pub struct RequestLabels {
     /// The route as it is written, never the path that was asked for.
     pub route: String,
     /// HTTP's status.
@@ -62,7 +62,7 @@ impl Default for Metrics {
         let metrics = (Counter::default(), Counter::default(), Counter::default());
         let (prompt_tokens, generated_tokens, cancelled) = metrics;
         let (drafted_tokens, accepted_tokens) = (Counter::default(), Counter::default());
-        let (requests, reloads) = (Family::<Request, Counter>::default(), Family::<Reload, Counter>::default());
+        let (requests, reloads) = (Family::<RequestLabels, Counter>::default(), Family::<Reload, Counter>::default());
         let (lanes_busy, queue_length) = (Gauge::default(), Gauge::default());
         let (queue_seconds, first_token_seconds, step_seconds) = (seconds(0.001), seconds(0.005), seconds(0.0005));
         registry.register("http_requests", "Answers by route and status", requests.clone());

@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 use super::options::{Limits, Options};
 use super::readers::Readers;
 use crate::config::{Config, Overrides};
-use crate::session::{Prompts, Session};
+use crate::session::{PromptRenderer, Session};
 
 /// Events that may wait for a client before its text pauses.
 const CHANNEL: usize = 64;
@@ -22,7 +22,7 @@ pub struct Server {
     /// Ways into the engine.
     pub(super) queue: Arc<Queue>,
     /// How prompts are read.
-    pub(super) prompts: Arc<Prompts>,
+    pub(super) prompts: Arc<PromptRenderer>,
     /// Room for those who read prompts.
     pub(super) readers: Readers,
     /// Tokens that a text may have.

@@ -25,7 +25,7 @@ const CHEAP: f64 = 0.5;
 const SMALL_BASE: f64 = 0.6;
 
 /// The base's weights and the ARMs', which say what they cost before anything is measured: a token reads them all.
-struct Parts<'a> {
+struct DrafterParts<'a> {
     config: &'a Config,
     base: &'a Arc<Model>,
     arms: &'a [ArmText],
@@ -43,7 +43,7 @@ pub(super) fn speculator(
     if config.speculate == Speculate::Off {
         return Ok(None);
     }
-    let parts = Parts { config, base, arms, hook };
+    let parts = DrafterParts { config, base, arms, hook };
     if let Some(obstacle) = parts.obstacle() {
         return match &config.speculate {
             Speculate::Auto => Ok(None),
@@ -72,7 +72,7 @@ fn no_backbone() -> SessionError {
     )
 }
 
-impl Parts<'_> {
+impl DrafterParts<'_> {
     /// Why nothing can be drafted.
     fn obstacle(&self) -> Option<String> {
         if self.config.sampling.mirostat != Mirostat::Off {

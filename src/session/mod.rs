@@ -19,7 +19,7 @@ pub use detokenizer::{Detokenizer, TokenText};
 pub use error::{PromptError, SessionError, Shortage};
 pub use open::{Loading, context_params};
 pub use plan::{MemoryPlan, plan};
-pub use prompt::{Prompt, Prompts};
+pub use prompt::{Prompt, PromptRenderer};
 pub use share::Shared;
 pub use slot::Slot;
 pub use text_generator::SessionGenerator;
@@ -33,7 +33,7 @@ use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
 use crate::guidance::Weights;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
-use crate::sampling::{ChainError, HookState, OnError, Sampler};
+use crate::sampling::{ChainError, FailurePolicy, HookState, Sampler};
 
 /// A base, its ARMs, and all that is needed to generate with them: one text at a time, or one in each of its slots.
 pub struct Session {
@@ -42,7 +42,7 @@ pub struct Session {
     /// At least one.
     slots: Vec<Slot>,
     shared: Vec<Shared>,
-    prompts: Arc<Prompts>,
+    prompts: Arc<PromptRenderer>,
     /// `None` decodes plainly.
     speculator: Option<Speculator>,
 }
@@ -75,15 +75,15 @@ impl Session {
         let opened = open::open(&config, n_slots.max(1), &mut *loading)?;
         let vocab = opened.base.vocab();
         let on_error = match config.on_error {
-            config::OnError::Base => OnError::Base,
-            config::OnError::Stop => OnError::Stop(vocab.eog_tokens().collect::<Vec<_>>().into()),
+            config::OnError::Base => FailurePolicy::Base,
+            config::OnError::Stop => FailurePolicy::Stop(vocab.eog_tokens().collect::<Vec<_>>().into()),
         };
         let gate = config.guidance.gate;
         let slot = |(base, guide)| Slot::new(base, guide, gate, on_error.clone(), &vocab);
         let slots: Vec<_> = opened.slots.into_iter().map(slot).collect();
         let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
         let speculator = drafters::speculator(&config, &opened.base, &arms, slots[0].hook(), loading)?;
-        let prompts = Arc::new(Prompts::new(vocab.clone(), base_template, config.prompt.system.clone(), arms));
+        let prompts = Arc::new(PromptRenderer::new(vocab.clone(), base_template, config.prompt.system.clone(), arms));
         Ok(Self { config, vocab, slots, shared, prompts, speculator })
     }
 

@@ -12,14 +12,14 @@ use crate::config::{Config, ExpertSpec, GpuLayers, Speculate, SplitMode, Switch}
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Device, devices, rpc};
 use crate::engine::memory::{
-    Change, DeviceMemory, ExpertRequest, Layers, MemoryNeed, Parts, Plan, available_memory, changes,
+    Change, DeviceMemory, ExpertRequest, Layers, MemoryNeed, MemoryParts, Placement, available_memory, changes,
 };
 
 /// A configuration's plan, and what to change where it does not fit.
 #[derive(Debug, Clone)]
 pub struct MemoryPlan {
     /// Where everything goes.
-    pub plan: Plan,
+    pub plan: Placement,
     /// The cheapest changes that would fit; empty where all fits.
     pub changes: Vec<Change>,
 }
@@ -63,7 +63,7 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
         let drafter = request(DRAFTER, &spec, 0.0, &local, remote.len())?;
         requests.push(ExpertRequest { layers: Layers::AsBase, ..drafter });
     }
-    let plan = Plan::of(&requests, &places);
+    let plan = Placement::of(&requests, &places);
     let changes = if plan.shortage().is_some() { changes(&requests, &places) } else { Vec::new() };
     Ok(MemoryPlan { plan, changes })
 }
@@ -116,7 +116,7 @@ fn resolve_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<C
     Ok(config)
 }
 
-fn shortage(plan: &Plan, device: usize, changes: &[Change]) -> SessionError {
+fn shortage(plan: &Placement, device: usize, changes: &[Change]) -> SessionError {
     let words = |bytes| HumanBytes(bytes).to_string();
     let need = plan.need(device);
     let MemoryNeed { weights, kv, compute } = need;
@@ -177,7 +177,7 @@ fn request(
     }
     Ok(ExpertRequest {
         name: name.to_owned(),
-        parts: Parts::of(&file),
+        parts: MemoryParts::of(&file),
         params: context_params(spec, &file),
         file: std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()),
         adapters: spec.lora.iter().map(|lora| size(&lora.path)).sum(),

@@ -20,7 +20,7 @@ pub struct Prompt {
 }
 
 /// How the models read what the user says. Shared, so that prompts can be read on other threads than the one that decodes.
-pub struct Prompts {
+pub struct PromptRenderer {
     vocab: Vocab,
     system: Option<String>,
     base_template: Option<ChatTemplate>,
@@ -29,11 +29,11 @@ pub struct Prompts {
 
 impl Session {
     /// How its models read what the user says.
-    pub fn prompts(&self) -> &Arc<Prompts> {
+    pub fn prompts(&self) -> &Arc<PromptRenderer> {
         &self.prompts
     }
 
-    /// As [`Prompts::text`].
+    /// As [`PromptRenderer::text`].
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Session {
         self.prompts.text(text)
     }
 
-    /// As [`Prompts::tokens`].
+    /// As [`PromptRenderer::tokens`].
     ///
     /// # Errors
     ///
@@ -51,7 +51,7 @@ impl Session {
         self.prompts.tokens(tokens)
     }
 
-    /// As [`Prompts::chat`], with the messages of a conversation.
+    /// As [`PromptRenderer::chat`], with the messages of a conversation.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl Session {
     }
 }
 
-impl Prompts {
+impl PromptRenderer {
     pub(super) fn new(
         vocab: Vocab,
         base_template: Option<ChatTemplate>,

@@ -11,7 +11,7 @@ use crate::expert::Expert;
 use crate::guidance::{Arm, Guide, Weights};
 use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
-use crate::sampling::{ChainError, HookState, OnError, Sampler};
+use crate::sampling::{ChainError, FailurePolicy, HookState, Sampler};
 
 /// Room for one text in a [`Session`](super::Session).
 pub struct Slot {
@@ -22,7 +22,13 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(base: Sequence, mut guide: Guide, gate: Option<Gate>, on_error: OnError, vocab: &Vocab) -> Self {
+    pub(super) fn new(
+        base: Sequence,
+        mut guide: Guide,
+        gate: Option<Gate>,
+        on_error: FailurePolicy,
+        vocab: &Vocab,
+    ) -> Self {
         guide.set_gate(gate);
         let weights = guide.weights().clone();
         Self { base, hook: HookState::new(guide, on_error), weights, vocab: vocab.clone() }

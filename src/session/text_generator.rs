@@ -3,8 +3,8 @@
 use super::{Prompt, Session, Slot};
 use crate::decode::{self, Chain, ChainFault, Distribution, Finish, Flow, Guided};
 use crate::engine::llama::Vocab;
-use crate::eval::score::{Prompts, TokenScore, score};
-use crate::eval::text_generator::{GenerateError, Request, Text, TextGenerator};
+use crate::eval::score::{ScoredPrompts, TokenScore, score};
+use crate::eval::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest};
 use crate::expert::{ExpertError, Token, check_finite};
 use crate::sampling::Sampler;
 use crate::sampling::params::SamplingParams;
@@ -24,7 +24,7 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 struct Running {
     /// Place of its request.
     place: usize,
-    chain: Candidates,
+    chain: TopK,
     text: decode::Text,
 }
 
@@ -40,25 +40,29 @@ impl SessionGenerator {
     }
 
     /// Starts a text in a slot.
-    fn begin(&mut self, slot: usize, place: usize, request: &Request) -> Result<Running, Fault> {
+    fn begin(&mut self, slot: usize, place: usize, request: &TextRequest) -> Result<Running, Fault> {
         let slot = &mut self.session.slots[slot];
         slot.weights().set_all(&request.weights)?;
         let params = SamplingParams { seed: request.seed, ..self.params.clone() };
         let mut sampler = slot.sampler(&params)?;
         let prompt = &self.prompts[request.prompt];
         slot.rewind(&mut sampler, prompt);
-        let mut chain = Candidates { sampler, k: request.candidates, row: Vec::new() };
+        let mut chain = TopK { sampler, k: request.candidates, row: Vec::new() };
         let text = decode::Text::begin(slot.base(), &mut chain, &prompt.base, self.n_predict)?;
         Ok(Running { place, chain, text })
     }
 }
 
 impl TextGenerator for SessionGenerator {
-    fn generate(&mut self, requests: &[Request], each: &mut dyn FnMut()) -> Result<Vec<Text>, GenerateError> {
+    fn generate(
+        &mut self,
+        requests: &[TextRequest],
+        each: &mut dyn FnMut(),
+    ) -> Result<Vec<GeneratedText>, GenerateError> {
         let vocab = self.session.vocab.clone();
         // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is left.
         self.session.slots.iter_mut().for_each(Slot::forget);
-        let mut made: Vec<Option<Text>> = vec![None; requests.len()];
+        let mut made: Vec<Option<GeneratedText>> = vec![None; requests.len()];
         let mut running: Vec<Option<Running>> = self.session.slots.iter().map(|_| None).collect();
         let mut next = 0;
         loop {
@@ -90,7 +94,7 @@ impl TextGenerator for SessionGenerator {
 
     fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
         let Prompt { base, arms } = &self.prompts[prompt];
-        let prompts = Prompts { base, arms };
+        let prompts = ScoredPrompts { base, arms };
         let hook = self.session.hook().clone();
         let expert = self.session.base();
         let scored = hook.with_guide(|guide| score(expert, guide.arms(), prompts, response, weights));
@@ -103,7 +107,7 @@ fn taken<'a>((slot, running_text): (&'a mut Slot, &'a mut Option<Running>)) -> O
 }
 
 /// Draws a token; ends the running text and returns it where that was the last.
-fn step(slot: &mut Slot, running_text: &mut Option<Running>, vocab: &Vocab) -> Result<Option<Text>, Fault> {
+fn step(slot: &mut Slot, running_text: &mut Option<Running>, vocab: &Vocab) -> Result<Option<GeneratedText>, Fault> {
     let Some(Running { chain, text, .. }) = running_text else { return Ok(None) };
     text.step(slot.base(), chain, None, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
     let Some(finish) = text.finish() else { return Ok(None) };
@@ -112,17 +116,17 @@ fn step(slot: &mut Slot, running_text: &mut Option<Running>, vocab: &Vocab) -> R
     }
     let tokens = text.response().to_vec();
     *running_text = None;
-    Ok(Some(Text { text: vocab.text(&tokens, false), tokens, finish }))
+    Ok(Some(GeneratedText { text: vocab.text(&tokens, false), tokens, finish }))
 }
 
 /// A sampler that is shown only the base's k likeliest tokens.
-struct Candidates {
+struct TopK {
     sampler: Sampler,
     k: Option<usize>,
     row: Vec<f32>,
 }
 
-impl Candidates {
+impl TopK {
     /// The logits of the k likeliest tokens, the others forbidden; all of them where every token is a candidate.
     fn narrow<'a>(k: Option<usize>, buffer: &'a mut Vec<f32>, logits: &'a [f32]) -> Result<&'a [f32], ChainFault> {
         let Some(k) = k.filter(|k| (1..logits.len()).contains(k)) else { return Ok(logits) };
@@ -138,7 +142,7 @@ impl Candidates {
     }
 }
 
-impl Chain for Candidates {
+impl Chain for TopK {
     fn accept(&mut self, token: Token, generated: bool) {
         self.sampler.accept(token, generated);
     }
@@ -156,7 +160,7 @@ impl Chain for Candidates {
     }
 }
 
-impl Guided for Candidates {
+impl Guided for TopK {
     fn prepare(&mut self, history: &[Token], k: usize) {
         self.sampler.prepare(history, k);
     }

@@ -7,7 +7,7 @@ pub use forms::parse;
 pub use read::LINE_MAX;
 
 use super::TrainError;
-use super::render::{Prompt, Raw, Renderer};
+use super::render::{Raw, Renderer, TrainingPrompt};
 use super::settings::{Overlong, Settings};
 use crate::chat::{ChatTemplate, Tokenize};
 use sha2::{Digest, Sha256};
@@ -135,7 +135,7 @@ impl Loader<'_> {
             self.counts.identical += 1;
             return Ok(());
         }
-        self.counts.conversations += usize::from(matches!(raw.prompt, Prompt::Chat(_)));
+        self.counts.conversations += usize::from(matches!(raw.prompt, TrainingPrompt::Chat(_)));
         let example = Example { prompt: tokens.prompt, chosen: tokens.chosen, rejected: tokens.rejected };
         self.fit(example, raw.is_plain())
     }

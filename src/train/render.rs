@@ -6,7 +6,7 @@ use crate::expert::Token;
 
 /// A prompt before rendering.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
+pub enum TrainingPrompt {
     /// Used as it stands. It may be a conversation that was rendered before: the control tokens that it spells are read.
     Text(String),
     /// Rendered through the template.
@@ -17,7 +17,7 @@ pub enum Prompt {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Raw {
     /// What is answered.
-    pub prompt: Prompt,
+    pub prompt: TrainingPrompt,
     /// The preferred response (or the text).
     pub chosen: String,
     /// The other response.
@@ -27,7 +27,7 @@ pub struct Raw {
 impl Raw {
     /// Whether this is a text with nothing before it.
     pub fn is_plain(&self) -> bool {
-        self.rejected.is_none() && self.prompt == Prompt::Text(String::new())
+        self.rejected.is_none() && self.prompt == TrainingPrompt::Text(String::new())
     }
 }
 
@@ -77,13 +77,13 @@ impl Renderer<'_> {
             return self.text(&raw.chosen);
         }
         let rendered = match &raw.prompt {
-            Prompt::Text(text) => Rendered::raw(text.as_str()),
-            Prompt::Chat(messages) => self.template.write(messages, self.words).map_err(|e| e.to_string())?,
+            TrainingPrompt::Text(text) => Rendered::raw(text.as_str()),
+            TrainingPrompt::Chat(messages) => self.template.write(messages, self.words).map_err(|e| e.to_string())?,
         };
         let responses: Vec<&str> = std::iter::once(&raw.chosen).chain(&raw.rejected).map(String::as_str).collect();
         let responses: Vec<&str> = match &raw.prompt {
-            Prompt::Text(text) => responses.into_iter().map(|r| without_end(self.words, text, r).0).collect(),
-            Prompt::Chat(_) => responses,
+            TrainingPrompt::Text(text) => responses.into_iter().map(|r| without_end(self.words, text, r).0).collect(),
+            TrainingPrompt::Chat(_) => responses,
         };
         let split = rendered.split(self.words, &responses).map_err(|e| e.to_string())?;
         let mut responses = split.responses.into_iter().map(|tokens| self.ended(tokens));

@@ -40,7 +40,7 @@ pub struct Record {
 
 /// Where a run reports to.
 #[derive(Debug)]
-pub struct Report {
+pub struct TrainingReport {
     bar: ProgressBar,
     log: File,
     path: PathBuf,
@@ -48,7 +48,7 @@ pub struct Report {
     records: Vec<Record>,
 }
 
-impl Report {
+impl TrainingReport {
     /// Opens the log of a run. A resumed one keeps the lines up to `done` steps.
     ///
     /// # Errors

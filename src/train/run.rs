@@ -8,7 +8,7 @@ use super::optimizer::{AdamW, gradient_norm};
 use super::outputs::Outputs;
 use super::pairs::{self, Counts, Example};
 use super::render;
-use super::report::{Record, Report};
+use super::report::{Record, TrainingReport};
 use super::settings::Settings;
 use super::tokens::{self, vocab_hash};
 use super::totals::{Totals, pack};
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
                 "--warmup {warmup} is more than the run's {total} steps: the learning rate never reaches --lr"
             );
         }
-        let mut report = Report::start(&self.files, self.adam.step, total)?;
+        let mut report = TrainingReport::start(&self.files, self.adam.step, total)?;
         let (mut n_tokens, mut seconds) = (0, 0.0);
         let mut order = (usize::MAX, Vec::new());
         while self.adam.step < total {

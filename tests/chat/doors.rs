@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use genarm::chat::{Conversation, Message};
 use genarm::config::{Config, Overrides};
-use genarm::session::{Prompts, Session};
+use genarm::session::{PromptRenderer, Session};
 use genarm::train::settings::{Settings, Wire};
 use genarm::train::{pairs, render};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ fn session(base: &Path, arm: &Path) -> Session {
 }
 
 /// The pairs of a file as `train` and `accuracy` read them: prompt, chosen and rejected in tokens.
-fn pairs_of(file: &str, prompts: &Prompts) -> [Vec<genarm::Token>; 3] {
+fn pairs_of(file: &str, prompts: &PromptRenderer) -> [Vec<genarm::Token>; 3] {
     let wire = Wire { backbone: Some("b".into()), pairs: Some(file.into()), out: Some("o".into()), ..Wire::default() };
     let settings = Settings::try_from(wire).expect("settings");
     let template = render::template("auto", prompts.template(0).cloned()).expect("a template");

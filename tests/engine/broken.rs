@@ -4,7 +4,7 @@ use std::path::Path;
 
 use genarm::config::{Config, Overrides};
 use genarm::decode::DecodeError;
-use genarm::eval::score::{Prompts, score};
+use genarm::eval::score::{ScoredPrompts, score};
 use genarm::session::Session;
 use genarm::{Expert, ExpertError};
 use serde_json::json;
@@ -110,7 +110,7 @@ fn a_score_names_who_has_no_numbers() {
     assert!(of_base.contains("base: its logits hold +inf") && !of_base.contains("ARM"), "{of_base}");
 
     let (nan, base) = (support::load(&folder.path().join("nan.gguf")), support::load(&folder.path().join("base.gguf")));
-    let prompts = Prompts { base: &[1], arms: &[] };
+    let prompts = ScoredPrompts { base: &[1], arms: &[] };
     let refused = score(&mut support::sequence(&nan), &mut [], prompts, &[2, 3], &[]).expect_err("no numbers");
     assert!(refused.is_of_base() && matches!(refused.source, ExpertError::NotFinite { what: "NaN", .. }));
     score(&mut support::sequence(&base), &mut [], prompts, &[2, 3], &[]).expect("numbers");

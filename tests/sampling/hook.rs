@@ -6,7 +6,7 @@ use genarm::guidance::{Arm, Contract, Guide, Tail, Weights};
 use genarm::sampling::abi::{llama_sampler, llama_token_data, llama_token_data_array};
 use genarm::sampling::params::{BiasKey, SamplerKind, SamplingParams};
 use genarm::sampling::vtable::{into_raw, own_init};
-use genarm::sampling::{Hook, HookState, OnError, Sampler};
+use genarm::sampling::{FailurePolicy, Hook, HookState, Sampler};
 use genarm::{Expert, TableExpert};
 use llama_cpp_sys_2 as sys;
 
@@ -15,7 +15,7 @@ use crate::support;
 const N: usize = 4;
 
 /// After a history of n tokens the ARM prefers token n mod 4.
-fn table_state(weight: f32, n_ctx: usize, on_error: OnError) -> HookState {
+fn table_state(weight: f32, n_ctx: usize, on_error: FailurePolicy) -> HookState {
     let expert = TableExpert::new(N, n_ctx, |history, logits| {
         logits.fill(0.0);
         logits[history.len() % N] = 1.0;
@@ -76,7 +76,7 @@ fn the_hook_stands_first_and_the_samplers_follow_in_llama_cpps_order() {
 
 #[test]
 fn apply_is_idempotent_at_a_position_and_reads_no_arm_twice() {
-    let state = table_state(1.0, 100, OnError::Base);
+    let state = table_state(1.0, 100, FailurePolicy::Base);
     let raw = Raw::new(state.clone());
     [0, 1, 2].iter().for_each(|t| raw.accept(*t));
     let first = raw.apply(&FLAT);
@@ -87,7 +87,7 @@ fn apply_is_idempotent_at_a_position_and_reads_no_arm_twice() {
 
 #[test]
 fn candidates_are_found_by_id_in_any_order_and_number() {
-    let raw = Raw::new(table_state(2.0, 100, OnError::Base));
+    let raw = Raw::new(table_state(2.0, 100, FailurePolicy::Base));
     [0, 1, 2].iter().for_each(|t| raw.accept(*t));
     assert_eq!(raw.apply(&[(3, 0.5), (1, -1.0)]).0, [2.5, -1.0]);
     assert_eq!(raw.apply(&[]).0, [] as [f32; 0]);
@@ -95,7 +95,7 @@ fn candidates_are_found_by_id_in_any_order_and_number() {
 
 #[test]
 fn a_clone_shares_the_weights_and_has_its_own_history() {
-    let state = table_state(1.0, 100, OnError::Base);
+    let state = table_state(1.0, 100, FailurePolicy::Base);
     let raw = Raw::new(state.clone());
     [0, 1].iter().for_each(|t| raw.accept(*t));
     // SAFETY: a live sampler, whose clone is ours.
@@ -110,7 +110,7 @@ fn a_clone_shares_the_weights_and_has_its_own_history() {
 
 #[test]
 fn reset_forgets_the_text_and_a_prompt_fed_again_costs_nothing() {
-    let state = table_state(1.0, 100, OnError::Base);
+    let state = table_state(1.0, 100, FailurePolicy::Base);
     let raw = Raw::new(state.clone());
     [0, 1, 2, 3].iter().for_each(|t| raw.accept(*t));
     raw.apply(&FLAT);
@@ -124,7 +124,7 @@ fn reset_forgets_the_text_and_a_prompt_fed_again_costs_nothing() {
 
 #[test]
 fn a_forbidden_token_stays_forbidden_under_a_negative_weight() {
-    let raw = Raw::new(table_state(-2.0, 100, OnError::Base));
+    let raw = Raw::new(table_state(-2.0, 100, FailurePolicy::Base));
     raw.accept(0);
     let (logits, _) = raw.apply(&[(0, 1.0), (1, f32::NEG_INFINITY), (2, f32::NEG_INFINITY), (3, 0.0)]);
     assert_eq!(logits, [1.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
@@ -132,13 +132,13 @@ fn a_forbidden_token_stays_forbidden_under_a_negative_weight() {
 
 #[test]
 fn a_failing_arm_leaves_the_base_alone_or_ends_the_text() {
-    let state = table_state(1.0, 2, OnError::Base);
+    let state = table_state(1.0, 2, FailurePolicy::Base);
     let raw = Raw::new(state.clone());
     [0, 1, 2].iter().for_each(|t| raw.accept(*t));
     assert_eq!(raw.apply(&FLAT), (vec![0.0; N], true), "untouched");
     assert!(state.take_error().is_some(), "a full context is reported, whatever the policy");
 
-    let state = table_state(1.0, 2, OnError::Stop([2].into()));
+    let state = table_state(1.0, 2, FailurePolicy::Stop([2].into()));
     let raw = Raw::new(state.clone());
     [0, 1, 2].iter().for_each(|t| raw.accept(*t));
     let forbidden = f32::NEG_INFINITY;
@@ -147,7 +147,7 @@ fn a_failing_arm_leaves_the_base_alone_or_ends_the_text() {
 }
 
 /// Two ARMs, of which the second gives these logits.
-fn state_with(broken: [f32; N], on_error: OnError) -> HookState {
+fn state_with(broken: [f32; N], on_error: FailurePolicy) -> HookState {
     let arm = |name: &str, row: [f32; N]| {
         let expert = TableExpert::new(N, 100, move |_, logits| logits.copy_from_slice(&row));
         Arm::new(name, Box::new(expert), Contract { n_common: N, tail: Tail::None })
@@ -162,20 +162,20 @@ fn an_arm_without_numbers_leaves_the_base_to_the_last_bit_or_ends_the_text() {
     let untouched: Vec<_> = base.iter().map(|(_, logit)| *logit).collect();
     for bad in [f32::NAN, f32::INFINITY] {
         let row = [0.0, 0.0, 0.0, bad];
-        let state = state_with(row, OnError::Base);
+        let state = state_with(row, FailurePolicy::Base);
         let raw = Raw::new(state.clone());
         raw.accept(0);
         assert_eq!(raw.apply(&base).0, untouched);
         assert!(state.take_error().is_none(), "the text goes on");
 
-        let state = state_with(row, OnError::Stop([2].into()));
+        let state = state_with(row, FailurePolicy::Stop([2].into()));
         let raw = Raw::new(state.clone());
         raw.accept(0);
         let forbidden = f32::NEG_INFINITY;
         assert_eq!(raw.apply(&base).0, [0.1, forbidden, forbidden, forbidden]);
         assert_eq!(state.take_error().map(|error| error.arm), Some("broken".to_owned()));
     }
-    let state = state_with([0.0, f32::NEG_INFINITY, 0.0, 0.0], OnError::Base);
+    let state = state_with([0.0, f32::NEG_INFINITY, 0.0, 0.0], FailurePolicy::Base);
     let raw = Raw::new(state.clone());
     raw.accept(0);
     assert_eq!(raw.apply(&FLAT).0, [1.0, f32::NEG_INFINITY, 1.0, 1.0], "a forbidden token is no fault");
@@ -183,7 +183,7 @@ fn an_arm_without_numbers_leaves_the_base_to_the_last_bit_or_ends_the_text() {
 
 #[test]
 fn a_base_without_numbers_ends_the_text_whatever_the_policy() {
-    for on_error in [OnError::Base, OnError::Stop([2].into())] {
+    for on_error in [FailurePolicy::Base, FailurePolicy::Stop([2].into())] {
         let state = state_with([0.0; N], on_error);
         let raw = Raw::new(state.clone());
         raw.accept(0);
@@ -201,7 +201,7 @@ fn a_panic_in_an_arm_does_not_cross_into_c() {
     let expert = TableExpert::new(N, 10, |_, _| panic!("a broken ARM"));
     let arm = Arm::new("a", Box::new(expert), Contract { n_common: N, tail: Tail::None });
     let guide = Guide::new(vec![arm], Weights::new([("a".to_owned(), 1.0)]));
-    let raw = Raw::new(HookState::new(guide, OnError::Base));
+    let raw = Raw::new(HookState::new(guide, FailurePolicy::Base));
     raw.accept(0);
     assert_eq!(raw.apply(&FLAT).0, [0.0; N]);
     assert_eq!(raw.apply(&FLAT).0, [0.0; N], "and again");
@@ -210,7 +210,7 @@ fn a_panic_in_an_arm_does_not_cross_into_c() {
 #[test]
 fn newer_hosts_read_null_where_functions_were_appended() {
     // SAFETY: see `Raw::new`.
-    let raw = unsafe { into_raw(Hook::new(table_state(1.0, 10, OnError::Base)), own_init) };
+    let raw = unsafe { into_raw(Hook::new(table_state(1.0, 10, FailurePolicy::Base)), own_init) };
     // SAFETY: the vtable is padded with 16 words after the members of the pinned version.
     let appended = unsafe { std::slice::from_raw_parts((*raw).iface.add(1).cast::<usize>(), 16) };
     assert_eq!(appended, [0; 16]);

@@ -11,7 +11,7 @@ use genarm::engine::Sequence;
 use genarm::engine::llama::{Adapters, CacheType, ContextParams, FlashAttention, Model, ModelParams, Vocab};
 use genarm::guidance::{Arm, Guide, Weights, check_vocabulary};
 use genarm::sampling::params::SamplingParams;
-use genarm::sampling::{HookState, OnError, Sampler};
+use genarm::sampling::{FailurePolicy, HookState, Sampler};
 
 /// The folder that cargo has laid `libgenarm` in: that of the test binary.
 pub fn libraries() -> &'static Path {
@@ -78,7 +78,7 @@ pub fn guide(weights: [f32; 2]) -> Guide {
 
 /// A sampler behind a hook with these weights, and the hook's state.
 pub fn sampler(params: &SamplingParams, weights: [f32; 2]) -> (Sampler, HookState) {
-    let state = HookState::new(guide(weights), OnError::Base);
+    let state = HookState::new(guide(weights), FailurePolicy::Base);
     (Sampler::new(params, &vocab(), 256, Some(state.clone())).expect("a sampler"), state)
 }
 

@@ -1,6 +1,6 @@
 //! What to change where experts do not fit.
 
-use super::plan::{DeviceMemory, ExpertRequest, Layers, Plan};
+use super::plan::{DeviceMemory, ExpertRequest, Layers, Placement};
 use crate::engine::llama::{CacheType, FlashAttention};
 
 /// A change of settings with which everything fits.
@@ -17,7 +17,7 @@ type Candidate = (Change, Vec<ExpertRequest>);
 
 /// The changes that make `requests` fit `devices`, each by itself, the cheapest first; at most three.
 pub fn changes(requests: &[ExpertRequest], devices: &[DeviceMemory]) -> Vec<Change> {
-    let fits = |requests: &[ExpertRequest]| Plan::of(requests, devices).shortage().is_none();
+    let fits = |requests: &[ExpertRequest]| Placement::of(requests, devices).shortage().is_none();
     let mut found: Vec<Change> = Vec::new();
     let mut take = |(change, changed): Candidate| {
         let fit = fits(&changed);

@@ -1,6 +1,6 @@
 //! What models will need in memory, told from their headers before anything is loaded.
 //!
-//! [`Parts`] says what a file needs, layer by layer; [`Plan`] puts the layers of several experts on devices, chooses those that
+//! [`MemoryParts`] says what a file needs, layer by layer; [`Placement`] puts the layers of several experts on devices, chooses those that
 //! are left to it, and says whether all fits; where it does not, `changes` finds the cheapest settings that would.
 
 mod changes;
@@ -10,8 +10,8 @@ mod plan;
 mod tests;
 
 pub use changes::{Change, changes};
-pub use parts::Parts;
-pub use plan::{DeviceMemory, ExpertPlan, ExpertRequest, Layers, Plan};
+pub use parts::MemoryParts;
+pub use plan::{DeviceMemory, ExpertPlan, ExpertRequest, Layers, Placement};
 
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub struct MemoryNeed {
 impl MemoryNeed {
     /// The need of `file` in a context with `params`, all of it in one place.
     pub fn of(file: &GgufFile, params: &ContextParams) -> Self {
-        let parts = Parts::of(file);
+        let parts = MemoryParts::of(file);
         Self {
             weights: parts.weights(),
             kv: parts.kv(params),

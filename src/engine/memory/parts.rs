@@ -8,7 +8,7 @@ pub const CONTEXT: u64 = 8 << 20;
 
 /// The sizes of a model that decide what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub struct MemoryParts {
     /// Bytes of the weights of each layer.
     pub layers: Vec<u64>,
     /// Bytes of the embedding of the input, which stays in main memory.
@@ -29,7 +29,7 @@ pub struct Parts {
     n_embd_q: u64,
 }
 
-impl Parts {
+impl MemoryParts {
     /// Reads the sizes from a header.
     pub fn of(file: &GgufFile) -> Self {
         let hparam = |name| file.hparam_u64(name);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::parts::CONTEXT;
-use super::{MemoryNeed, Parts};
+use super::{MemoryNeed, MemoryParts};
 use crate::engine::llama::ContextParams;
 
 /// A place for weights. The first of a list is main memory.
@@ -36,7 +36,7 @@ pub struct ExpertRequest {
     /// The file with its weights: experts of one file and placement share them.
     pub file: PathBuf,
     /// What the file needs.
-    pub parts: Parts,
+    pub parts: MemoryParts,
     /// Bytes of adapters on it.
     pub adapters: u64,
     /// The settings of its context.
@@ -74,14 +74,14 @@ pub struct ExpertPlan {
 
 /// Where everything goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct Placement {
     /// The devices, main memory first.
     pub devices: Vec<DeviceMemory>,
     /// The experts, in the order of the requests.
     pub experts: Vec<ExpertPlan>,
 }
 
-impl Plan {
+impl Placement {
     /// Places `requests` on `devices`, the first of which is main memory.
     ///
     /// Fixed placements come first, then those left to the plan: the base, then the ARMs by falling absolute weight. Each takes as many

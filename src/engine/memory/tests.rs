@@ -6,7 +6,7 @@ use crate::engine::llama::{CacheType, FlashAttention};
 const MB: u64 = 1 << 20;
 
 /// A model of `n_layer` layers of a million parameters, a tied embedding of four million, and 4096 tokens.
-fn parts(n_layer: usize) -> Parts {
+fn parts(n_layer: usize) -> MemoryParts {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
     let tensor = |w: crate::engine::gguf::GgufWriter<'static>, name: &str, mb: u64| {
@@ -29,7 +29,7 @@ fn parts(n_layer: usize) -> Parts {
         writer = tensor(writer, &format!("blk.{layer}.ffn_up.weight"), 1);
     }
     writer.finish().expect("a file");
-    Parts::of(&GgufFile::open(&path).expect("a header"))
+    MemoryParts::of(&GgufFile::open(&path).expect("a header"))
 }
 
 fn params(n_ctx: u32) -> ContextParams {
@@ -68,15 +68,15 @@ fn devices(frees: &[u64]) -> Vec<DeviceMemory> {
 
 #[test]
 fn weights_of_one_file_are_counted_once_and_caches_for_every_sequence() {
-    let alone = Plan::of(&[request("base", "a", 0.0, &[], Layers::Auto)], &devices(&[u64::MAX]));
+    let alone = Placement::of(&[request("base", "a", 0.0, &[], Layers::Auto)], &devices(&[u64::MAX]));
     let both = [request("base", "a", 0.0, &[], Layers::Auto), request("x", "a", 1.0, &[], Layers::Auto)];
-    let plan = Plan::of(&both, &devices(&[u64::MAX]));
+    let plan = Placement::of(&both, &devices(&[u64::MAX]));
     assert_eq!(plan.need(0).weights, alone.need(0).weights);
     assert_eq!(plan.need(0).kv, 2 * alone.need(0).kv);
     assert!(plan.experts[1].shares_weights);
     let mut many = both.to_vec();
     many[0].n_sequences = 3;
-    assert_eq!(Plan::of(&many, &devices(&[u64::MAX])).need(0).kv, 4 * alone.need(0).kv);
+    assert_eq!(Placement::of(&many, &devices(&[u64::MAX])).need(0).kv, 4 * alone.need(0).kv);
     // 1024 cells of 8 heads of 64 numbers of 2 bytes, K and V, 8 layers.
     assert_eq!(alone.need(0).kv, 1024 * 8 * 64 * 2 * 2 * 8);
 }
@@ -88,17 +88,17 @@ fn rows_of_one_batch_have_caches_for_each_but_one_set_of_buffers() {
     together.iter_mut().for_each(|r| r.shares_batch = true);
     // And the small contexts in which they are compared before.
     let small = 5 * parts::CONTEXT;
-    let need = |requests: &[ExpertRequest]| Plan::of(requests, &devices(&[u64::MAX])).need(0);
+    let need = |requests: &[ExpertRequest]| Placement::of(requests, &devices(&[u64::MAX])).need(0);
     let (a, b) = (need(&apart), need(&together));
     assert_eq!((a.weights, a.kv), (b.weights, b.kv));
     assert_eq!(a.compute, 3 * (parts(8).compute(&params(1024)) + parts::CONTEXT));
     assert_eq!(b.compute, parts(8).compute(&params(3 * 1024)) + parts::CONTEXT + small, "a pool of three contexts");
-    let plan = Plan::of(&together, &devices(&[u64::MAX]));
+    let plan = Placement::of(&together, &devices(&[u64::MAX]));
     assert_eq!(plan.experts.iter().map(|e| e.shares_context).collect::<Vec<_>>(), [false, true, true]);
     // Another context size, another placement or a recurrent model is a context of its own.
     together[1].params.n_ctx = 512;
     together[2].parts.recurrent = true;
-    assert!(Plan::of(&together, &devices(&[u64::MAX])).experts.iter().all(|e| !e.shares_context));
+    assert!(Placement::of(&together, &devices(&[u64::MAX])).experts.iter().all(|e| !e.shares_context));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_shared_batch_is_offered_where_it_makes_all_fit() {
     apart.iter_mut().for_each(|r| r.params.n_ubatch = 1024);
     let mut together = apart.clone();
     together.iter_mut().for_each(|r| r.shares_batch = true);
-    let tight = devices(&[Plan::of(&together, &devices(&[u64::MAX])).need(0).total()]);
+    let tight = devices(&[Placement::of(&together, &devices(&[u64::MAX])).need(0).total()]);
     let texts = |requests: &[ExpertRequest]| changes(requests, &tight).into_iter().map(|c| c.text).collect::<Vec<_>>();
     assert_eq!(texts(&apart)[0], "--share-batch on");
     let mut strangers = apart.clone();
@@ -120,14 +120,14 @@ fn a_drafter_is_placed_last_with_as_many_layers_as_the_base() {
     let base = |layers| request("base", "a", 0.0, &[1], layers);
     let drafter = ExpertRequest { parts: parts(3), ..request("drafter", "d", 0.0, &[1], Layers::AsBase) };
     let layers = |of_base, free| {
-        let plan = Plan::of(&[base(of_base), drafter.clone()], &devices(&[u64::MAX, free]));
+        let plan = Placement::of(&[base(of_base), drafter.clone()], &devices(&[u64::MAX, free]));
         (plan.experts[0].n_gpu_layers, plan.experts[1].n_gpu_layers)
     };
     assert_eq!(layers(Layers::Auto, u64::MAX), (9, 4), "all there are");
     assert_eq!(layers(Layers::Count(2), u64::MAX), (2, 2));
     assert_eq!(layers(Layers::Auto, 0), (0, 0));
-    let without = Plan::of(&[base(Layers::Auto)], &devices(&[u64::MAX, u64::MAX]));
-    let with = Plan::of(&[base(Layers::Auto), drafter.clone()], &devices(&[u64::MAX, u64::MAX]));
+    let without = Placement::of(&[base(Layers::Auto)], &devices(&[u64::MAX, u64::MAX]));
+    let with = Placement::of(&[base(Layers::Auto), drafter.clone()], &devices(&[u64::MAX, u64::MAX]));
     assert_eq!(with.need(1).weights, without.need(1).weights + parts(3).weights());
     let found = changes(&[base(Layers::Auto), drafter.clone()], &devices(&[with.need(0).total(), 0]));
     assert!(found.iter().all(|change| !change.text.starts_with("without")), "a drafter is no ARM: {found:?}");
@@ -135,7 +135,7 @@ fn a_drafter_is_placed_last_with_as_many_layers_as_the_base() {
 
 #[test]
 fn auto_gives_the_base_its_layers_first_then_the_arms_by_weight() {
-    let all = Plan::of(&[request("base", "a", 0.0, &[1], Layers::Auto)], &devices(&[u64::MAX, u64::MAX]));
+    let all = Placement::of(&[request("base", "a", 0.0, &[1], Layers::Auto)], &devices(&[u64::MAX, u64::MAX]));
     assert_eq!((all.experts[0].n_gpu_layers, all.experts[0].n_layers), (9, 9));
     let one = all.need(1).total();
     let requests = [
@@ -143,20 +143,20 @@ fn auto_gives_the_base_its_layers_first_then_the_arms_by_weight() {
         request("base", "a", 0.0, &[1], Layers::Auto),
         request("heavy", "c", -2.0, &[1], Layers::Auto),
     ];
-    let plan = Plan::of(&requests, &devices(&[u64::MAX, 2 * one]));
+    let plan = Placement::of(&requests, &devices(&[u64::MAX, 2 * one]));
     let layers: Vec<_> = plan.experts.iter().map(|e| e.n_gpu_layers).collect();
     assert_eq!(layers, [0, 9, 9], "the light ARM stays in main memory");
     assert_eq!(plan.shortage(), None);
-    let plan = Plan::of(&requests, &devices(&[u64::MAX, one * 3 / 2]));
+    let plan = Placement::of(&requests, &devices(&[u64::MAX, one * 3 / 2]));
     assert!(plan.experts[1].n_gpu_layers == 9 && (1..9).contains(&plan.experts[2].n_gpu_layers), "{plan:?}");
 }
 
 #[test]
 fn experts_of_one_file_take_as_many_layers_so_that_they_share() {
-    let one = Plan::of(&[request("base", "a", 0.0, &[1], Layers::Auto)], &devices(&[u64::MAX, u64::MAX])).need(1);
+    let one = Placement::of(&[request("base", "a", 0.0, &[1], Layers::Auto)], &devices(&[u64::MAX, u64::MAX])).need(1);
     let free = one.total() - MB;
     let requests = [request("base", "a", 0.0, &[1], Layers::Auto), request("x", "a", 1.0, &[1], Layers::Auto)];
-    let plan = Plan::of(&requests, &devices(&[u64::MAX, free]));
+    let plan = Placement::of(&requests, &devices(&[u64::MAX, free]));
     assert_eq!(plan.experts[0].n_gpu_layers, plan.experts[1].n_gpu_layers);
     assert!(plan.experts[1].shares_weights);
 }
@@ -165,15 +165,15 @@ fn experts_of_one_file_take_as_many_layers_so_that_they_share() {
 fn tensor_split_divides_the_layers() {
     let mut wanted = request("base", "a", 0.0, &[1, 2], Layers::Count(99));
     wanted.tensor_split = vec![1.0, 2.0];
-    let plan = Plan::of(&[wanted], &devices(&[u64::MAX, u64::MAX, u64::MAX]));
+    let plan = Placement::of(&[wanted], &devices(&[u64::MAX, u64::MAX, u64::MAX]));
     let kv = |d: usize| plan.need(d).kv / (1024 * 8 * 64 * 2 * 2);
     assert_eq!((kv(0), kv(1), kv(2)), (0, 3, 5), "of 8 layers and the output, a third and two thirds");
 }
 
 #[test]
 fn a_tied_embedding_is_there_twice_when_the_output_is_on_a_device() {
-    let host = Plan::of(&[request("base", "a", 0.0, &[], Layers::Count(0))], &devices(&[u64::MAX, u64::MAX]));
-    let away = Plan::of(&[request("base", "a", 0.0, &[1], Layers::Count(9))], &devices(&[u64::MAX, u64::MAX]));
+    let host = Placement::of(&[request("base", "a", 0.0, &[], Layers::Count(0))], &devices(&[u64::MAX, u64::MAX]));
+    let away = Placement::of(&[request("base", "a", 0.0, &[1], Layers::Count(9))], &devices(&[u64::MAX, u64::MAX]));
     let embedding = 4 * MB / 32 * 34;
     assert_eq!(away.need(0).weights, embedding);
     assert_eq!(away.need(1).weights, host.need(0).weights);
@@ -182,9 +182,9 @@ fn a_tied_embedding_is_there_twice_when_the_output_is_on_a_device() {
 #[test]
 fn a_shortage_names_the_cheapest_changes_and_each_of_them_fits() {
     let requests = [request("base", "a", 0.0, &[], Layers::Auto), request("x", "b", 1.0, &[], Layers::Auto)];
-    let whole = Plan::of(&requests, &devices(&[u64::MAX])).need(0);
+    let whole = Placement::of(&requests, &devices(&[u64::MAX])).need(0);
     let tight = devices(&[whole.total() - whole.kv / 4]);
-    assert_eq!(Plan::of(&requests, &tight).shortage(), Some(0));
+    assert_eq!(Placement::of(&requests, &tight).shortage(), Some(0));
     let found = changes(&requests, &tight);
     let texts: Vec<_> = found.iter().map(|c| c.text.as_str()).collect();
     assert_eq!(texts[0], "--cache-type-k q8_0 --cache-type-v q8_0");
@@ -200,8 +200,8 @@ fn two_copies_of_one_file_are_to_be_shared() {
         requests.iter_mut().for_each(|r| r.params.n_ctx = 64);
         requests
     };
-    let shared = Plan::of(&both(Layers::Count(9)), &devices(&[u64::MAX, u64::MAX]));
-    let apart = Plan::of(&both(Layers::Count(3)), &devices(&[u64::MAX, u64::MAX]));
+    let shared = Placement::of(&both(Layers::Count(9)), &devices(&[u64::MAX, u64::MAX]));
+    let apart = Placement::of(&both(Layers::Count(3)), &devices(&[u64::MAX, u64::MAX]));
     assert!(shared.experts[1].shares_weights && !apart.experts[1].shares_weights);
     assert!(shared.need(1).total() < apart.need(1).total());
     let found = changes(&both(Layers::Count(3)), &devices(&[u64::MAX, shared.need(1).total()]));
@@ -216,18 +216,18 @@ proptest! {
             request("x", "b", 1.0, &[1], Layers::Auto),
         ];
         requests.iter_mut().for_each(|r| r.params.n_ctx = n_ctx);
-        let plan = Plan::of(&requests, &devices(&[u64::MAX, free]));
+        let plan = Placement::of(&requests, &devices(&[u64::MAX, free]));
         prop_assert!(plan.need(1).total() <= free || plan.experts.iter().all(|e| e.n_gpu_layers == 0));
         // Wherever the layers are, all of the weights and caches are somewhere.
         requests[0].layers = Layers::Count(layers);
-        let fixed = Plan::of(&requests, &devices(&[u64::MAX, u64::MAX]));
+        let fixed = Placement::of(&requests, &devices(&[u64::MAX, u64::MAX]));
         prop_assert_eq!(fixed.need(0).kv + fixed.need(1).kv, requests.iter().map(|r| r.parts.kv(&r.params)).sum::<u64>());
     }
 
     #[test]
     fn every_change_that_is_offered_fits(share in 0.3f64..1.0) {
         let requests = [request("base", "a", 0.0, &[], Layers::Auto), request("x", "b", 1.0, &[], Layers::Auto)];
-        let whole = Plan::of(&requests, &devices(&[u64::MAX])).need(0).total();
+        let whole = Placement::of(&requests, &devices(&[u64::MAX])).need(0).total();
         let free = devices(&[(whole as f64 * share) as u64]);
         for change in changes(&requests, &free) {
             let mut changed = requests.to_vec();
@@ -248,7 +248,7 @@ proptest! {
                 changed.pop();
             }
             changed.iter_mut().for_each(|r| r.params.n_ubatch = r.params.n_ubatch.min(r.params.n_ctx));
-            prop_assert_eq!(Plan::of(&changed, &free).shortage(), None, "{}", change.text);
+            prop_assert_eq!(Placement::of(&changed, &free).shortage(), None, "{}", change.text);
         }
     }
 }

@@ -10,7 +10,7 @@ mod shape;
 mod vocabulary;
 
 pub use lora::SyntheticLora;
-pub use request::{Request, RequestError, Size, parse_shapes};
+pub use request::{ModelRequest, RequestError, Size, parse_shapes};
 pub use shape::Shape;
 pub use vocabulary::SyntheticVocabulary;
 

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// One model to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct ModelRequest {
     /// `base`, or the name of an ARM.
     pub name: String,
     /// How large.
@@ -61,8 +61,8 @@ pub enum RequestError {
 /// assert_eq!(models[2].size, Size::Rank(8));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn parse_shapes(list: &str) -> Result<Vec<Request>, RequestError> {
-    let mut requests: Vec<Request> = Vec::new();
+pub fn parse_shapes(list: &str) -> Result<Vec<ModelRequest>, RequestError> {
+    let mut requests: Vec<ModelRequest> = Vec::new();
     for entry in list.split(',').map(str::trim) {
         let (name, size) = match entry.split_once('=') {
             Some((name, size)) if is_name(name.trim()) => (name.trim(), size.trim()),
@@ -77,7 +77,7 @@ pub fn parse_shapes(list: &str) -> Result<Vec<Request>, RequestError> {
             None => parse_size(size).map(Size::Params),
         }
         .ok_or_else(|| RequestError::Size { size: size.to_owned() })?;
-        requests.push(Request { name: name.to_owned(), size });
+        requests.push(ModelRequest { name: name.to_owned(), size });
     }
     if !requests.iter().any(|request| request.name == "base" && matches!(request.size, Size::Params(_))) {
         return Err(RequestError::NoBase);

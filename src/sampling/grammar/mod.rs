@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::params::SamplingParams;
 use crate::engine::llama::Vocab;
 use crate::expert::Token;
-use vocabulary::Vocabulary;
+use vocabulary::GrammarVocabulary;
 
 /// Bytes of a grammar or a schema.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -45,7 +45,7 @@ pub struct TooMuchWork;
 /// A grammar or a schema, checked and compiled: what is costly is done once, for all texts.
 pub struct Compiled {
     engine: Engine,
-    vocabulary: Arc<Vocabulary>,
+    vocabulary: Arc<GrammarVocabulary>,
     field: &'static str,
     warnings: Vec<String>,
 }
@@ -83,13 +83,13 @@ impl Compiled {
             Ok([token]) => Some(*token),
             _ => None,
         };
-        Self::gbnf_over(text, &token_of, || Vocabulary::of(vocab))
+        Self::gbnf_over(text, &token_of, || GrammarVocabulary::of(vocab))
     }
 
     fn gbnf_over(
         text: &str,
         token_of: &gbnf::TokenOf<'_>,
-        vocabulary: impl FnOnce() -> Arc<Vocabulary>,
+        vocabulary: impl FnOnce() -> Arc<GrammarVocabulary>,
     ) -> Result<Arc<Self>, GrammarError> {
         let field = "grammar";
         check_size(field, text.len())?;
@@ -104,14 +104,14 @@ impl Compiled {
     ///
     /// [`GrammarError`].
     pub fn schema(schema: &Value, strict: bool, field: &'static str, vocab: &Vocab) -> Result<Arc<Self>, GrammarError> {
-        Self::schema_over(schema, strict, field, || Vocabulary::of(vocab))
+        Self::schema_over(schema, strict, field, || GrammarVocabulary::of(vocab))
     }
 
     fn schema_over(
         schema: &Value,
         strict: bool,
         field: &'static str,
-        vocabulary: impl FnOnce() -> Arc<Vocabulary>,
+        vocabulary: impl FnOnce() -> Arc<GrammarVocabulary>,
     ) -> Result<Arc<Self>, GrammarError> {
         check_size(field, schema.to_string().len())?;
         let vocabulary = vocabulary();

@@ -16,7 +16,7 @@ use crate::expert::Token;
 const MAX_TOKEN_BYTES: usize = 1000;
 
 /// What grammars need of a vocabulary. Made once for a model.
-pub struct Vocabulary {
+pub struct GrammarVocabulary {
     tokens: TokEnv,
     is_end: Vec<bool>,
     /// Tokens with the text of another, which alone is in the tree, and that other one.
@@ -24,10 +24,10 @@ pub struct Vocabulary {
     factory: OnceLock<Option<ParserFactory>>,
 }
 
-impl Vocabulary {
+impl GrammarVocabulary {
     /// That of a model: a pass over all its tokens the first time.
     pub fn of(vocab: &Vocab) -> Arc<Self> {
-        type Known = Vec<(Weak<Model>, Arc<Vocabulary>)>;
+        type Known = Vec<(Weak<Model>, Arc<GrammarVocabulary>)>;
         static KNOWN: Mutex<Known> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(model, _)| model.strong_count() > 0);

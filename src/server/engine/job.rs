@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::decode::Finish;
 use crate::eval::score::TokenScore;
 use crate::expert::Token;
-use crate::guidance::Report;
+use crate::guidance::StepReport;
 use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
@@ -82,7 +82,7 @@ pub struct Piece {
     /// Where its own text begins in the response, in characters.
     pub offset: usize,
     /// What everybody says about it.
-    pub report: Option<Report>,
+    pub report: Option<StepReport>,
 }
 
 /// The end of a text.

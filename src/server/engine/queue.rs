@@ -8,7 +8,7 @@ use super::Job;
 
 /// Jobs that wait, and how many run.
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     /// Jobs that may run or wait.
     room: usize,
@@ -16,7 +16,7 @@ pub struct Queue {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Job>,
     running: usize,
     closed: bool,
@@ -130,7 +130,7 @@ impl Queue {
         Some(taken)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use crate::decode::{DecodeError, Finish, Flow, Speculator, Step, Text};
 use crate::engine::llama::Vocab;
 use crate::eval::score::{self, TokenScore};
 use crate::expert::{Expert, Token};
-use crate::guidance::{GuideError, Report};
+use crate::guidance::{GuideError, StepReport};
 use crate::sampling::params::SamplingParams;
 use crate::sampling::{HookState, Sampler};
 use crate::server::error::ApiError;
@@ -46,7 +46,7 @@ enum Work {
         temp: f32,
         n_top: Option<usize>,
         /// What is known of the tokens that wait in `pieces`, where that was asked for.
-        reports: VecDeque<Report>,
+        reports: VecDeque<StepReport>,
         speculates: bool,
     },
     Score {
@@ -57,7 +57,7 @@ enum Work {
 
 /// What became of a running job in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum JobState {
     /// It goes on.
     Running,
     /// Its last event has been made.
@@ -187,9 +187,9 @@ impl RunningJob {
     }
 
     /// Takes the step; with a speculator, of several tokens.
-    pub fn step(&mut self, slot: &mut Slot, vocab: &Vocab, speculator: Option<&mut Speculator>) -> State {
+    pub fn step(&mut self, slot: &mut Slot, vocab: &Vocab, speculator: Option<&mut Speculator>) -> JobState {
         if self.finished {
-            return State::Done;
+            return JobState::Done;
         }
         let result = if self.reading {
             self.text.read_chunk(slot.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
@@ -207,13 +207,13 @@ impl RunningJob {
                 Some(Finish::Interrupted) => self.cancel(),
                 Some(Finish::Eos) if self.stopped_at_end => self.conclude(Finish::Stop, false),
                 Some(finish) => self.conclude(finish, false),
-                None => State::Running,
+                None => JobState::Running,
             },
             Work::Score { response, scores } if scores.len() == response.len() && !self.reading => {
                 let (tokens, n_prompt) = (std::mem::take(scores), self.job.prompt.base.len());
                 self.end(Event::Scored(Scored { tokens, n_prompt }))
             }
-            Work::Score { .. } => State::Running,
+            Work::Score { .. } => JobState::Running,
         }
     }
 
@@ -279,7 +279,7 @@ impl RunningJob {
         let before = |own: &[Token]| [own, &response[..done]].concat();
         let base = before(&prompt.base);
         let arms: Vec<_> = prompt.arms.iter().map(|own| own.as_deref().map(before)).collect();
-        let prompts = score::Prompts { base: &base, arms: &arms };
+        let prompts = score::ScoredPrompts { base: &base, arms: &arms };
         let (hook, weights) = (slot.hook().clone(), &self.job.weights);
         let more = hook.with_guide(|guide| score::score(slot.base(), guide.arms(), prompts, chunk, weights))?;
         scores.extend(more);
@@ -287,7 +287,7 @@ impl RunningJob {
     }
 
     /// Ends the text as it is.
-    pub fn conclude(&mut self, finish: Finish, timed_out: bool) -> State {
+    pub fn conclude(&mut self, finish: Finish, timed_out: bool) -> JobState {
         let Work::Generate { pieces, .. } = &mut self.work else {
             return self.end(Event::Failed(ApiError::timed_out()));
         };
@@ -314,15 +314,15 @@ impl RunningJob {
     }
 
     /// Ends the job because the server ends.
-    pub fn cancel(&mut self) -> State {
+    pub fn cancel(&mut self) -> JobState {
         self.end(Event::Failed(ApiError::shutting_down()))
     }
 
     /// Makes the last event.
-    fn end(&mut self, event: Event) -> State {
+    fn end(&mut self, event: Event) -> JobState {
         self.finished = true;
         self.unsent.push_back(event);
-        State::Done
+        JobState::Done
     }
 
     /// Tokens generated so far.
@@ -342,6 +342,6 @@ impl RunningJob {
     }
 }
 
-fn explain(hook: &HookState, step: &Step<'_>, temp: f32, n_top: usize) -> Result<Report, GuideError> {
-    hook.with_guide(|guide| Report::explain(guide, step.history, step.logits, step.token, temp, n_top))
+fn explain(hook: &HookState, step: &Step<'_>, temp: f32, n_top: usize) -> Result<StepReport, GuideError> {
+    hook.with_guide(|guide| StepReport::explain(guide, step.history, step.logits, step.token, temp, n_top))
 }

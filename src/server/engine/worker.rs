@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::queue::{Queue, Taken};
-use super::running_job::{RunningJob, State};
+use super::running_job::{JobState, RunningJob};
 use super::{Event, Job};
 use crate::engine::llama::Vocab;
 use crate::expert::Expert;
@@ -180,7 +180,7 @@ impl Worker {
                 self.metrics.prompt_tokens.inc_by(running_job.job.prompt.base.len() as u64);
                 self.metrics.first_token_seconds.observe(first.as_secs_f64());
             }
-            if state == State::Running && running_job.job.came.elapsed() > self.limits.request_timeout {
+            if state == JobState::Running && running_job.job.came.elapsed() > self.limits.request_timeout {
                 running_job.conclude(crate::decode::Finish::Length, true);
             }
         }

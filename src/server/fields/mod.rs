@@ -29,7 +29,7 @@ pub struct Fields {
 }
 
 /// What is read from the fields of a request.
-pub trait Request: Sized {
+pub trait FromFields: Sized {
     /// Reads it. What is left over afterwards is unknown.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Fields {
     /// # Errors
     ///
     /// Those of the request's own reader, and an unknown field.
-    pub fn into_request<T: Request>(mut self) -> Result<T, ApiError> {
+    pub fn into_request<T: FromFields>(mut self) -> Result<T, ApiError> {
         let request = T::read(&mut self)?;
         self.finish()?;
         Ok(request)

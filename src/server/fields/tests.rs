@@ -14,12 +14,12 @@ const RUST: [&str; 25] = [
     "sequence", "untagged", "enum", "struct", "variant", "tuple", "Option", "Some", "None",
 ];
 
-fn read<T: Request>(object: &Value) -> Result<(), ApiError> {
+fn read<T: FromFields>(object: &Value) -> Result<(), ApiError> {
     let Value::Object(object) = object.clone() else { panic!("an object: {object}") };
     Fields::new(object).into_request::<T>().map(drop)
 }
 
-fn known<T: Request>(object: &Value) -> Vec<&'static str> {
+fn known<T: FromFields>(object: &Value) -> Vec<&'static str> {
     let Value::Object(object) = object.clone() else { panic!("an object: {object}") };
     let mut fields = Fields::new(object);
     assert!(T::read(&mut fields).is_ok(), "the smallest request is right");
@@ -73,7 +73,7 @@ fn fault(error: &ApiError, name: &str) -> Option<String> {
     }
 }
 
-fn check<T: Request>(route: &str, smallest: &Value) {
+fn check<T: FromFields>(route: &str, smallest: &Value) {
     let names = known::<T>(smallest);
     assert!(!names.is_empty());
     for name in names {

@@ -11,7 +11,7 @@ use crate::chat::Message;
 use crate::guidance::TokenReport;
 use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
-use crate::server::fields::{Field, Fields, Request, shown, wrong};
+use crate::server::fields::{Field, Fields, FromFields, shown, wrong};
 
 /// A request.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct ChatRequest {
     pub variables: Map<String, Value>,
 }
 
-impl Request for ChatRequest {
+impl FromFields for ChatRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
         let logprobs = fields.flag("logprobs")?;

@@ -11,7 +11,7 @@ use crate::expert::Token;
 use crate::guidance::TokenReport;
 use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
-use crate::server::fields::{Field, Fields, Request, items, wrong};
+use crate::server::fields::{Field, Fields, FromFields, items, wrong};
 use crate::server::options::MAX_CHOICES;
 
 /// OpenAI's default of `max_tokens` here.
@@ -26,7 +26,7 @@ pub struct CompletionRequest {
     pub prompt: PromptInput,
 }
 
-impl Request for CompletionRequest {
+impl FromFields for CompletionRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
         let logprobs = n_top(fields, "logprobs")?;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::decode::Finish;
 use crate::engine::llama::Vocab;
-use crate::guidance::{ArmReward, Report};
+use crate::guidance::{ArmReward, StepReport};
 use crate::server::engine::{Ended, Piece};
 
 /// What every part of an answer repeats.
@@ -154,7 +154,7 @@ pub fn token_text(vocab: &Vocab, token: crate::Token) -> (String, Vec<u8>) {
 }
 
 /// What everybody says about a token, as `rewards` lists it.
-pub fn reward(head: &Head, piece: &Piece, report: &Report) -> Value {
+pub fn reward(head: &Head, piece: &Piece, report: &StepReport) -> Value {
     let arm = |a: &ArmReward| (a.arm.clone(), number(a.logprob).into());
     let arms: Map<String, Value> = report.chosen.arms.iter().map(arm).collect();
     json!({

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::sampling::Sampling;
 use crate::config::Config;
 use crate::server::error::ApiError;
-use crate::server::fields::{Field, Fields, Request, items, shown, wrong};
+use crate::server::fields::{Field, Fields, FromFields, items, shown, wrong};
 use crate::server::options::{MAX_CHOICES, MAX_STOP, MAX_STOP_BYTES, MAX_TOP_LOGPROBS, MAX_WEIGHT};
 
 /// What a request asks of its texts, whatever they continue.
@@ -260,7 +260,7 @@ pub struct Steering {
     pub profile: Option<String>,
 }
 
-impl Request for Steering {
+impl FromFields for Steering {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         Ok(Self { preferences: fields.take("preferences")?.unwrap_or_default(), profile: fields.take("profile")? })
     }

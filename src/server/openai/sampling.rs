@@ -6,7 +6,7 @@ use super::request::ResponseFormat;
 use crate::config::{SamplerOrder, SamplingOptions};
 use crate::sampling::params::{BiasKey, Mirostat, RANDOM_SEED, SamplerKind, SamplingParams};
 use crate::server::error::ApiError;
-use crate::server::fields::{Field, Fields, Request, items, shown, wrong};
+use crate::server::fields::{Field, Fields, FromFields, items, shown, wrong};
 use crate::server::options::{MAX_BIAS, MAX_LOGIT_BIAS, MAX_SAMPLERS, MAX_STOP};
 use crate::session::with_known_seed;
 
@@ -18,7 +18,7 @@ pub struct Sampling {
     renamed: Vec<(&'static str, &'static str)>,
 }
 
-impl Request for Sampling {
+impl FromFields for Sampling {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         let options = SamplingOptions {
             seed: seed(fields)?,

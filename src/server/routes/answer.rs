@@ -16,7 +16,7 @@ use crate::server::openai::request::{Asked, check_n};
 use crate::server::readers::Purpose;
 use crate::server::state::{Server, now};
 use crate::server::stream;
-use crate::session::{Prompt, Prompts};
+use crate::session::{Prompt, PromptRenderer};
 
 /// A request, understood.
 struct Wanted {
@@ -44,7 +44,7 @@ pub async fn respond(
     asked: Asked,
     id: &str,
     format: impl Format,
-    read: impl FnOnce(&Prompts) -> Result<Vec<Prompt>, ApiError> + Send + 'static,
+    read: impl FnOnce(&PromptRenderer) -> Result<Vec<Prompt>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let config = server.defaults();
     let weights = asked.steering.weights(&config)?;

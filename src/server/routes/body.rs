@@ -16,7 +16,7 @@ use crate::server::state::Server;
 /// A request, read from its body.
 pub struct Body<T>(pub T);
 
-impl<T: fields::Request> FromRequest<Arc<Server>> for Body<T> {
+impl<T: fields::FromFields> FromRequest<Arc<Server>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, ApiError> {

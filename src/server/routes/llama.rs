@@ -14,7 +14,7 @@ use crate::decode::Finish;
 use crate::expert::Token;
 use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
-use crate::server::fields::{Fields, Request};
+use crate::server::fields::{Fields, FromFields};
 use crate::server::openai::completion::PromptInput;
 use crate::server::openai::foreign;
 use crate::server::openai::reply::{Choice, Format, Head, additions};
@@ -28,7 +28,7 @@ pub struct CompletionRequest {
     prompt: PromptInput,
 }
 
-impl Request for CompletionRequest {
+impl FromFields for CompletionRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
         // They are always listed.
@@ -108,7 +108,7 @@ pub struct TokenizeRequest {
     with_pieces: bool,
 }
 
-impl Request for TokenizeRequest {
+impl FromFields for TokenizeRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         Ok(Self {
             add_special: fields.flag("add_special")?,
@@ -138,7 +138,7 @@ pub struct DetokenizeRequest {
     tokens: Vec<Token>,
 }
 
-impl Request for DetokenizeRequest {
+impl FromFields for DetokenizeRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         Ok(Self { tokens: fields.need_last("tokens")? })
     }

@@ -81,7 +81,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 async fn count(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let response = next.run(request).await;
-    let label = metrics::Request { route, status: response.status().as_u16() };
+    let label = metrics::RequestLabels { route, status: response.status().as_u16() };
     server.metrics.requests.get_or_create(&label).inc();
     response
 }

@@ -13,13 +13,13 @@ use crate::config::Config;
 use crate::eval::score::{TokenScore, Totals};
 use crate::server::engine::{Event, Job, Scored, Task};
 use crate::server::error::ApiError;
-use crate::server::fields::{Fields, Request};
+use crate::server::fields::{Fields, FromFields};
 use crate::server::openai::chat::ChatMessage;
 use crate::server::openai::reply::{number, token_text};
 use crate::server::openai::request::Steering;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
-use crate::session::{PromptError, Prompts};
+use crate::session::{PromptError, PromptRenderer};
 
 /// A prompt or a conversation, and the response to it.
 pub struct ScoreRequest {
@@ -34,7 +34,7 @@ enum Context {
     Messages(Vec<Message>),
 }
 
-impl Request for ScoreRequest {
+impl FromFields for ScoreRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         fields.ignore::<String>(&["model", "user"])?;
         let steering = Steering::read(fields)?;
@@ -88,7 +88,7 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
 }
 
 /// The error under the field that it is about: what cannot be read without the response is not the response's fault.
-fn of_field(prompts: &Prompts, context: &Context, error: &PromptError) -> ApiError {
+fn of_field(prompts: &PromptRenderer, context: &Context, error: &PromptError) -> ApiError {
     let (field, alone) = match context {
         Context::Prompt(text) => ("prompt", prompts.text(text)),
         Context::Messages(messages) => ("messages", prompts.chat(messages, "")),

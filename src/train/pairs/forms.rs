@@ -1,7 +1,7 @@
 //! The spellings of a pair, and of a text: which columns and words people's data has.
 
 use crate::chat::{Message, text_of_parts};
-use crate::train::render::{Prompt, Raw};
+use crate::train::render::{Raw, TrainingPrompt};
 use serde_json::{Map, Value};
 
 type Object = Map<String, Value>;
@@ -29,8 +29,8 @@ pub fn parse(value: &Value, pairs: bool) -> Result<Raw, String> {
         Question::None if texts => return transcripts(asked.system.as_deref(), &c, &r),
         Question::None => return Err("there is no `prompt`".into()),
         // Texts without any markup stand for themselves.
-        Question::Text(prompt) if texts && asked.system.is_none() => Prompt::Text(prompt),
-        question => Prompt::Chat(with_system(asked.system, question.messages())?),
+        Question::Text(prompt) if texts && asked.system.is_none() => TrainingPrompt::Text(prompt),
+        question => TrainingPrompt::Chat(with_system(asked.system, question.messages())?),
     };
     Ok(Raw { prompt, chosen: c, rejected: Some(r) })
 }
@@ -165,7 +165,7 @@ fn lists(asked: Asked, chosen: &[Message], rejected: &[Message]) -> Result<Raw, 
     if messages.is_empty() {
         return Err("`chosen` and `rejected` share no question, and there is no `prompt`".into());
     }
-    Ok(Raw { prompt: Prompt::Chat(with_system(asked.system, messages)?), chosen: c, rejected: Some(r) })
+    Ok(Raw { prompt: TrainingPrompt::Chat(with_system(asked.system, messages)?), chosen: c, rejected: Some(r) })
 }
 
 /// Two whole transcripts, split after the last "\n\nAssistant:" they share.
@@ -178,7 +178,7 @@ fn transcripts(system: Option<&str>, chosen: &str, rejected: &str) -> Result<Raw
         .ok_or("there is no `prompt`, and the transcripts share no \"\\n\\nAssistant:\" turn")?
         + MARK.len();
     Ok(Raw {
-        prompt: Prompt::Text(format!("{}{}", system.unwrap_or_default(), &chosen[..at])),
+        prompt: TrainingPrompt::Text(format!("{}{}", system.unwrap_or_default(), &chosen[..at])),
         chosen: chosen[at..].to_string(),
         rejected: Some(rejected[at..].to_string()),
     })
@@ -187,7 +187,7 @@ fn transcripts(system: Option<&str>, chosen: &str, rejected: &str) -> Result<Raw
 /// A text, or a prompt with its response, for next-token training. Of a pair the chosen response is taken.
 fn parse_text(object: &Object) -> Result<Raw, String> {
     if let Some(text) = text(object, &["text"]) {
-        return Ok(Raw { prompt: Prompt::Text(String::new()), chosen: text.to_owned(), rejected: None });
+        return Ok(Raw { prompt: TrainingPrompt::Text(String::new()), chosen: text.to_owned(), rejected: None });
     }
     if let (Some(chosen), None) = (given(object, "chosen"), given(object, "rejected")) {
         let mut pair = object.clone();
@@ -202,8 +202,8 @@ fn parse_text(object: &Object) -> Result<Raw, String> {
     if let Some(answer) = answer {
         let prompt = match asked.question {
             Question::None => return Err("there is a response, and no `prompt`".into()),
-            Question::Text(prompt) if answer.is_string() && asked.system.is_none() => Prompt::Text(prompt),
-            question => Prompt::Chat(with_system(asked.system, question.messages())?),
+            Question::Text(prompt) if answer.is_string() && asked.system.is_none() => TrainingPrompt::Text(prompt),
+            question => TrainingPrompt::Chat(with_system(asked.system, question.messages())?),
         };
         return Ok(Raw { prompt, chosen: response(answer)?, rejected: None });
     }
@@ -213,7 +213,7 @@ fn parse_text(object: &Object) -> Result<Raw, String> {
     let Some(last) = messages.pop().filter(|m| m.role == "assistant") else {
         return Err("the last message must be the assistant's".into());
     };
-    let prompt = Prompt::Chat(with_system(asked.system, messages)?);
+    let prompt = TrainingPrompt::Chat(with_system(asked.system, messages)?);
     Ok(Raw { prompt, chosen: last.content, rejected: None })
 }
 

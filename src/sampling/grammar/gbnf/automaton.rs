@@ -9,7 +9,7 @@ use super::{Fault, MAX_BUILD, MAX_STATES};
 use crate::expert::Token;
 
 /// A place in the automaton.
-pub type State = u32;
+pub type AutomatonState = u32;
 
 /// What leads on from a state. Beside it a state may have edges that take nothing ([`Automaton::free`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +25,14 @@ pub enum Edge {
         /// Whether any token but it leads on.
         negated: bool,
         /// Where to.
-        to: State,
+        to: AutomatonState,
     },
     /// Another rule, and where to go on after it.
     Call {
         /// Which.
         rule: u32,
         /// Where after it.
-        then: State,
+        then: AutomatonState,
     },
     /// The end of the rule.
     End,
@@ -43,10 +43,10 @@ pub enum Edge {
 /// A compiled grammar.
 pub struct Automaton {
     edges: Vec<Edge>,
-    free: Vec<Vec<State>>,
-    bytes: Vec<(u8, u8, State)>,
+    free: Vec<Vec<AutomatonState>>,
+    bytes: Vec<(u8, u8, AutomatonState)>,
     /// Where each rule begins.
-    pub starts: Vec<State>,
+    pub starts: Vec<AutomatonState>,
     /// The rule that a text begins in.
     pub root: usize,
     /// For each rule whether it matches the empty text.
@@ -58,7 +58,7 @@ pub struct Automaton {
 }
 
 /// The state at which a whole text has ended.
-pub const ACCEPT: State = 0;
+pub const ACCEPT: AutomatonState = 0;
 
 impl Automaton {
     /// Compiles a grammar.
@@ -84,17 +84,17 @@ impl Automaton {
     }
 
     /// What leads on from a state.
-    pub fn edge(&self, state: State) -> Edge {
+    pub fn edge(&self, state: AutomatonState) -> Edge {
         self.edges[state as usize]
     }
 
     /// The states that are reached without taking anything.
-    pub fn free(&self, state: State) -> &[State] {
+    pub fn free(&self, state: AutomatonState) -> &[AutomatonState] {
         &self.free[state as usize]
     }
 
     /// The edges of [`Edge::Bytes`].
-    pub fn bytes(&self, first: u32, end: u32) -> &[(u8, u8, State)] {
+    pub fn bytes(&self, first: u32, end: u32) -> &[(u8, u8, AutomatonState)] {
         &self.bytes[first as usize..end as usize]
     }
 
@@ -106,15 +106,15 @@ impl Automaton {
         Ok(())
     }
 
-    fn state(&mut self, edge: Edge) -> Result<State, Fault> {
+    fn state(&mut self, edge: Edge) -> Result<AutomatonState, Fault> {
         self.count(1)?;
         self.edges.push(edge);
         self.free.push(Vec::new());
-        Ok((self.edges.len() - 1) as State)
+        Ok((self.edges.len() - 1) as AutomatonState)
     }
 
     /// The state from which `expr` leads to `to`.
-    fn build(&mut self, expr: &Expr, to: State) -> Result<State, Fault> {
+    fn build(&mut self, expr: &Expr, to: AutomatonState) -> Result<AutomatonState, Fault> {
         self.count(1)?;
         match expr {
             Expr::All(items) => items.iter().rev().try_fold(to, |to, item| self.build(item, to)),
@@ -134,7 +134,13 @@ impl Automaton {
         }
     }
 
-    fn repeat(&mut self, item: &Expr, min: usize, max: Option<usize>, to: State) -> Result<State, Fault> {
+    fn repeat(
+        &mut self,
+        item: &Expr,
+        min: usize,
+        max: Option<usize>,
+        to: AutomatonState,
+    ) -> Result<AutomatonState, Fault> {
         let mut start = match max {
             None => {
                 let again = self.state(Edge::None)?;
@@ -158,7 +164,7 @@ impl Automaton {
         Ok(start)
     }
 
-    fn byte_state(&mut self, edges: Vec<(u8, u8, State)>) -> Result<State, Fault> {
+    fn byte_state(&mut self, edges: Vec<(u8, u8, AutomatonState)>) -> Result<AutomatonState, Fault> {
         self.count(edges.len())?;
         let first = self.bytes.len() as u32;
         self.bytes.extend(edges);
@@ -167,11 +173,11 @@ impl Automaton {
     }
 
     /// Characters as the bytes of their UTF-8. Sequences that end alike share their last states.
-    fn class(&mut self, ranges: &[(u32, u32)], to: State) -> Result<State, Fault> {
+    fn class(&mut self, ranges: &[(u32, u32)], to: AutomatonState) -> Result<AutomatonState, Fault> {
         // Also ranges that hold no character, which give no edge below.
         self.count(ranges.len())?;
         let mut first_bytes = Vec::new();
-        let mut shared: HashMap<(u8, u8, State), State> = HashMap::new();
+        let mut shared: HashMap<(u8, u8, AutomatonState), AutomatonState> = HashMap::new();
         for (first, last) in ranges {
             for (first, last) in characters(*first, *last) {
                 for sequence in Utf8Sequences::new(first, last) {

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use llguidance::toktrie::{Recognizer, SimpleVob};
 
 use super::MAX_WORK;
-use super::automaton::{ACCEPT, Automaton, Edge, State};
+use super::automaton::{ACCEPT, Automaton, AutomatonState, Edge};
 use crate::expert::Token;
-use crate::sampling::grammar::vocabulary::Vocabulary;
+use crate::sampling::grammar::vocabulary::GrammarVocabulary;
 
 /// A way to go on: a state, and where to return to after its rule.
-type Way = (State, Context);
+type Way = (AutomatonState, Context);
 /// A numbered set of ways to return to.
 type Context = u32;
 /// A numbered set of ways.
@@ -40,7 +40,7 @@ pub struct TooMuchWork;
 /// What a text has come to in a grammar.
 pub struct Matcher {
     automaton: Arc<Automaton>,
-    vocabulary: Arc<Vocabulary>,
+    vocabulary: Arc<GrammarVocabulary>,
     known: Known,
     at: Place,
     work: usize,
@@ -78,7 +78,7 @@ struct Scratch {
 }
 
 impl Matcher {
-    pub(super) fn new(automaton: Arc<Automaton>, vocabulary: Arc<Vocabulary>) -> Self {
+    pub(super) fn new(automaton: Arc<Automaton>, vocabulary: Arc<GrammarVocabulary>) -> Self {
         let mut matcher = Self {
             automaton,
             vocabulary,
@@ -315,7 +315,7 @@ impl Scratch {
 
     /// Notes what a way leads to without taking anything, but for the end of its rule. Gives the number of places to return to that it
     /// copied.
-    fn follow(&mut self, automaton: &Automaton, known: &Known, state: State, context: Context) -> usize {
+    fn follow(&mut self, automaton: &Automaton, known: &Known, state: AutomatonState, context: Context) -> usize {
         let mut copied = 0;
         self.todo.extend(automaton.free(state).iter().map(|state| (*state, context)));
         match automaton.edge(state) {

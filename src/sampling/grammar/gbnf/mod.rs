@@ -12,7 +12,7 @@ mod tree;
 
 use std::sync::Arc;
 
-use super::vocabulary::Vocabulary;
+use super::vocabulary::GrammarVocabulary;
 pub use matcher::Matcher;
 pub use parse::TokenOf;
 
@@ -62,7 +62,7 @@ impl Gbnf {
     }
 
     /// A text's way through it.
-    pub fn matcher(&self, vocabulary: &Arc<Vocabulary>) -> Matcher {
+    pub fn matcher(&self, vocabulary: &Arc<GrammarVocabulary>) -> Matcher {
         Matcher::new(Arc::clone(&self.0), Arc::clone(vocabulary))
     }
 }

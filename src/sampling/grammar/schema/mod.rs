@@ -13,7 +13,7 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::SimpleVob;
 use serde_json::{Value, json};
 
-use super::vocabulary::Vocabulary;
+use super::vocabulary::GrammarVocabulary;
 use crate::expert::Token;
 use check::{Checked, Leave, Refusal};
 
@@ -33,7 +33,11 @@ impl Schema {
     /// # Errors
     ///
     /// What is wrong with it, to be read after the name of the field.
-    pub fn new(schema: &Value, strict: bool, vocabulary: &Arc<Vocabulary>) -> Result<(Self, Vec<String>), String> {
+    pub fn new(
+        schema: &Value,
+        strict: bool,
+        vocabulary: &Arc<GrammarVocabulary>,
+    ) -> Result<(Self, Vec<String>), String> {
         let compile = || compile(schema, strict, vocabulary);
         let compiled = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("schema".into()).stack_size(STACK_BYTES);
@@ -55,7 +59,7 @@ impl Schema {
 fn compile(
     schema: &Value,
     strict: bool,
-    vocabulary: &Vocabulary,
+    vocabulary: &GrammarVocabulary,
 ) -> Result<(llguidance::Matcher, Vec<String>), String> {
     let mut leave = Leave::default();
     let mut any_of_one_of = false;

@@ -10,8 +10,8 @@ use super::*;
 const END: Token = 300;
 
 /// A vocabulary of all single bytes, some longer tokens, a twin of "a" (299) and an end (300).
-fn bytes() -> Arc<Vocabulary> {
-    static KNOWN: std::sync::OnceLock<Arc<Vocabulary>> = std::sync::OnceLock::new();
+fn bytes() -> Arc<GrammarVocabulary> {
+    static KNOWN: std::sync::OnceLock<Arc<GrammarVocabulary>> = std::sync::OnceLock::new();
     let make = || {
         let mut texts: Vec<Vec<u8>> = (0..=255_u8).map(|byte| vec![byte]).collect();
         let words = ["aaaaaaaaaaaaaaaa", "ab", "\"}", "{\"", "\": ", "é", "日本", "true", ", \"", "12"];
@@ -19,7 +19,7 @@ fn bytes() -> Arc<Vocabulary> {
         texts.resize(299, Vec::new());
         texts.push(b"a".to_vec());
         texts.push(b"<end>".to_vec());
-        Arc::new(Vocabulary::new(texts, vec![END]))
+        Arc::new(GrammarVocabulary::new(texts, vec![END]))
     };
     Arc::clone(KNOWN.get_or_init(make))
 }
