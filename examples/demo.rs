@@ -10,9 +10,9 @@ use clap::Parser;
 use comfy_table::presets::UTF8_FULL;
 use comfy_table::{ContentArrangement, Table};
 use genarm::config::{Config, Overrides};
+use genarm::decode::text_generator::{TextGenerator, TextRequest, seed_of};
 use genarm::eval::gold::{Gold, Lexicon};
 use genarm::eval::stats::Mean;
-use genarm::eval::text_generator::{TextGenerator, TextRequest, seed_of};
 use genarm::sampling::params::SamplingParams;
 use genarm::session::{Session, SessionGenerator};
 

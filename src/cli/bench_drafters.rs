@@ -9,10 +9,10 @@ use super::load::open;
 use crate::config::{Config, GuidanceSpec, Speculate, Switch};
 use crate::decode::controller::DRAFT_MAX;
 use crate::decode::{Finish, Flow, Generated, Speculation, Speculator};
-use crate::eval::score::{self, ScoredPrompts};
 use crate::eval::timing::{Batches, time_batches};
 use crate::expert::Token;
 use crate::guidance::Gate;
+use crate::guidance::score::{self, ScoredPrompts};
 use crate::sampling::params::SamplingParams;
 use crate::session::{Prompt, Session};
 

@@ -10,6 +10,7 @@ mod step;
 mod stop;
 mod stream;
 mod text;
+pub mod text_generator;
 
 pub use distribution::Distribution;
 pub use speculator::{DrafterCount, Policy, Speculation, Speculator};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::score::Totals;
-use super::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest, seed_of};
+use crate::decode::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest, seed_of};
+use crate::guidance::score::Totals;
 
 /// How to make a text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,8 +143,8 @@ fn totals(
 mod tests {
     use super::*;
     use crate::decode::Finish;
-    use crate::eval::score::TokenScore;
     use crate::expert::Token;
+    use crate::guidance::score::TokenScore;
 
     /// Says its seed, and is scored by the last digit of its only token.
     struct Fake;

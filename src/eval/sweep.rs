@@ -8,8 +8,8 @@ use super::results::{Results, ResultsError};
 use super::scorers::{Item, Scorer, ScorerError};
 use super::stats::Mean;
 use super::strategy::{Strategy, make};
-use super::text_generator::{GenerateError, TextGenerator};
 use crate::decode::Finish;
+use crate::decode::text_generator::{GenerateError, TextGenerator};
 
 /// What stands at one place of the sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

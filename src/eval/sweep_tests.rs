@@ -1,8 +1,8 @@
 use super::*;
-use crate::eval::score::TokenScore;
+use crate::decode::text_generator::{GeneratedText, TextRequest};
 use crate::eval::scorers::ScorerSpec;
-use crate::eval::text_generator::{GeneratedText, TextRequest};
 use crate::expert::Token;
+use crate::guidance::score::TokenScore;
 use serde_json::json;
 
 /// Writes as many words of praise as the first weight says; fails after `left` batches, as a machine that is switched off.

@@ -14,6 +14,7 @@ mod error;
 mod gate;
 mod guide;
 mod report;
+pub mod score;
 mod vocabulary;
 mod weights;
 

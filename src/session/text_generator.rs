@@ -1,11 +1,11 @@
 //! A session that makes many texts at once, and scores them.
 
 use super::{Prompt, Session, Slot};
+use crate::decode::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest};
 use crate::decode::{self, Chain, ChainFault, Distribution, Finish, Flow, Guided};
 use crate::engine::llama::Vocab;
-use crate::eval::score::{ScoredPrompts, TokenScore, score};
-use crate::eval::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest};
 use crate::expert::{ExpertError, Token, check_finite};
+use crate::guidance::score::{ScoredPrompts, TokenScore, score};
 use crate::sampling::Sampler;
 use crate::sampling::params::SamplingParams;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use genarm::config::{Config, Overrides};
 use genarm::decode::DecodeError;
-use genarm::eval::score::{ScoredPrompts, score};
+use genarm::guidance::score::{ScoredPrompts, score};
 use genarm::session::Session;
 use genarm::{Expert, ExpertError};
 use serde_json::json;

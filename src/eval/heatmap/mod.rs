@@ -12,7 +12,7 @@ pub use terminal::{Palette, legend, terminal};
 
 use serde::Serialize;
 
-use super::score::Totals;
+use crate::guidance::score::Totals;
 
 /// Everything that is shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]

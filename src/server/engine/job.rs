@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::decode::Finish;
-use crate::eval::score::TokenScore;
 use crate::expert::Token;
 use crate::guidance::StepReport;
+use crate::guidance::score::TokenScore;
 use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;

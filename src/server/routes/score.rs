@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::body::Body;
 use crate::chat::Message;
 use crate::config::Config;
-use crate::eval::score::{TokenScore, Totals};
+use crate::guidance::score::{TokenScore, Totals};
 use crate::server::engine::{Event, Job, Scored, Task};
 use crate::server::error::ApiError;
 use crate::server::fields::{Fields, FromFields};

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
+use super::{Arm, GuideError, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
-use crate::guidance::{Arm, GuideError, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
 
-/// What everybody says about one token of a response. Logarithms are natural, at temperature 1.
+/// What each model gives one token of a response. Logarithms are natural, at temperature 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TokenScore {
     /// The token.

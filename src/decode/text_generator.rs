@@ -1,8 +1,8 @@
 //! Many texts, made under given weights and seeds, and scored: what sweeps and comparisons run on.
 
-use super::score::TokenScore;
-use crate::decode::Finish;
+use super::Finish;
 use crate::expert::Token;
+use crate::guidance::score::TokenScore;
 
 /// A text to be made.
 #[derive(Debug, Clone, PartialEq)]
