@@ -169,8 +169,12 @@ fn score_model(session: &mut Session, config: &Config, model: usize, args: &Args
         }
         Some(i) => {
             let arm = &config.arms[i];
+            let Some(at) = hook.with_guide(|guide| guide.expert_of(i)) else {
+                // The ARM is the base itself.
+                return score_model(session, config, 0, args);
+            };
             hook.with_guide(|guide| {
-                let expert = guide.arms()[i].expert();
+                let expert = guide.experts()[at].expert();
                 let (examples, counts) = examples(config, &prompts, model, expert.n_ctx(), args)?;
                 score_pairs(&arm.name, expert, &examples, counts)
             })

@@ -279,7 +279,7 @@ fn measure(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<Repe
     let hook = session.hook().clone();
     let n_arms = session.weights().names().len();
     let base = time_expert(session.base(), &text, n_prompt)?;
-    let arm = |i: usize| hook.with_guide(|guide| time_expert(guide.arms()[i].expert(), &text, n_prompt));
+    let arm = |i: usize| hook.with_guide(|guide| time_expert(guide.experts()[i].expert(), &text, n_prompt));
     let arms = (0..n_arms).map(arm).collect::<Result<Vec<_>, _>>()?;
     // The prompts are read again, so that the guided turn starts as the others did.
     let (guided, overhead) = measure_guided(session, args, turn)?;

@@ -168,7 +168,7 @@ fn count_lost(
 ) -> anyhow::Result<()> {
     let (hook, weights) = (session.hook().clone(), session.weights().get());
     let prompts = ScoredPrompts { base: &prompt.base, arms: &prompt.arms };
-    let scores = hook.with_guide(|guide| score::score(session.base(), guide.arms(), prompts, tokens, &weights))?;
+    let scores = hook.with_guide(|guide| score::score(session.base(), guide.experts(), prompts, tokens, &weights))?;
     for score in scores.iter().filter(|score| gate.passes(score.entropy, score.top_p)) {
         let lost = [1.0, f64::from(score.kl), f64::from(u8::from(score.flipped()))];
         way.lost.iter_mut().zip(lost).for_each(|(sum, lost)| *sum += lost);
@@ -215,7 +215,7 @@ fn batches(session: &mut Session, prompt: &Prompt) -> anyhow::Result<(Batches, B
     let hook = session.hook().clone();
     let mut arms = Batches::default();
     for (i, _) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
-        let batches = hook.with_guide(|guide| time_batches(guide.arms()[i].expert(), &text))?;
+        let batches = hook.with_guide(|guide| time_batches(guide.experts()[i].expert(), &text))?;
         arms.add(&batches);
     }
     Ok((base, arms))

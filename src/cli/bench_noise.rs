@@ -159,7 +159,7 @@ fn measure(
             let bases = session.slots().iter_mut().map(Slot::base);
             let mut experts: Vec<(&mut dyn Expert, &[Token])> =
                 bases.enumerate().map(|(slot, base)| (base as &mut dyn Expert, beside(slot))).collect();
-            let arms = guide.arms().iter_mut().take(n_arms);
+            let arms = guide.experts().iter_mut().take(n_arms);
             experts.extend(arms.map(|arm| (arm.expert() as &mut dyn Expert, beside(0))));
             read(&mut experts, way.chunk, &mut |_, row| each(row))
         })?;

@@ -262,6 +262,8 @@ struct ShownStep {
     chosen: ShownToken,
     top: Vec<ShownToken>,
     kl: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lambda: Option<f32>,
     flipped: bool,
 }
 
@@ -275,7 +277,7 @@ struct ShownToken {
 impl ShownStep {
     fn new(report: StepReport, vocab: &Vocab) -> Self {
         let with_text = |report: TokenReport| ShownToken { text: vocab.text(&[report.token], true), report };
-        let StepReport { top, chosen, kl, flipped } = report;
-        Self { chosen: with_text(chosen), top: top.into_iter().map(with_text).collect(), kl, flipped }
+        let StepReport { top, chosen, kl, lambda, flipped } = report;
+        Self { chosen: with_text(chosen), top: top.into_iter().map(with_text).collect(), kl, lambda, flipped }
     }
 }

@@ -193,7 +193,7 @@ fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<He
         }
         let prompts = ScoredPrompts { base: &prompt.base, arms: &prompt.arms };
         let hook = session.hook().clone();
-        let scores = hook.with_guide(|guide| score(session.base(), guide.arms(), prompts, &tokens, &weights))?;
+        let scores = hook.with_guide(|guide| score(session.base(), guide.experts(), prompts, &tokens, &weights))?;
         responses.push(response(session, title, &scores, &arms));
     }
     let prompt = match &item.prompt {

@@ -191,7 +191,7 @@ impl Guided for Steered {
     }
 
     fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
-        Ok(self.0.arm_row(index, history).map(each)?)
+        Ok(self.0.expert_row(index, history).map(each)?)
     }
 }
 

@@ -22,6 +22,20 @@ pub fn add_weighted(logits: &mut [f32], arm: &[f32], floor: f32, weight: f32) {
     }
 }
 
+/// Multiplies the base's logits by its factor; −∞ stays −∞, under a negative factor too. A factor of 1 changes no bit.
+pub(super) fn scaled(logits: &mut [f32], factor: f32) {
+    if factor != 1.0 {
+        logits.iter_mut().for_each(|logit| *logit = scaled_one(*logit, factor));
+    }
+}
+
+/// One token's part of it.
+#[inline(always)]
+pub(crate) fn scaled_one(logit: f32, factor: f32) -> f32 {
+    let product = factor * logit;
+    if logit == f32::NEG_INFINITY || factor == 1.0 { logit } else { product }
+}
+
 /// One token's part of [`add_weighted`].
 #[inline(always)]
 pub(crate) fn added(logit: f32, term: f32, weight: f32) -> f32 {

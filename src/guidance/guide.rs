@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::arm::Arm;
-use super::combine::{add_weighted, floor};
+use super::combine::{add_weighted, floor, scaled};
 use super::error::GuideError;
 use super::gate::Gate;
+use super::law::{Direction, Limits, Source, factors};
+use super::tilt::{Strength, Tilt};
 use super::weights::Weights;
 use crate::expert::{ExpertError, Token, check_finite};
 
@@ -18,10 +20,10 @@ pub struct Timing {
     pub combine: Duration,
 }
 
-/// What one ARM says about a step, as [`Guide::terms`] hands it out.
+/// What one expert adds to a step, as [`Guide::terms`] hands it out.
 pub struct Term<'a> {
-    /// Its weight, not 0.
-    pub weight: f32,
+    /// Its factor in the law, not 0: the weight of its ARM, less the weights of those whose reference it is.
+    pub factor: f32,
     /// `k` rows of `n_vocab` raw logits, oldest first.
     pub rows: &'a [f32],
     /// Length of a row: of the ARM's vocabulary, which may differ from the base's by an unused tail.
@@ -38,7 +40,18 @@ impl Term<'_> {
     }
 }
 
+/// The logits of one ARM at a step, over the base's vocabulary.
+pub struct ArmLogits {
+    /// Its raw logits.
+    pub arm: Vec<f32>,
+    /// Those of its reference, if it has one.
+    pub reference: Option<Vec<f32>>,
+}
+
 /// The ARMs that steer one text, with their weights.
+///
+/// A direction is an ARM, less its reference; the experts are what is evaluated for them. Without references there is one expert per
+/// ARM, in the same order.
 ///
 /// ```
 /// use genarm::guidance::{Arm, Contract, Guide, Tail, Weights};
@@ -55,10 +68,16 @@ impl Term<'_> {
 /// weights.set("helpful", 0.0).unwrap(); // from any thread; the next token is the base's own
 /// ```
 pub struct Guide {
-    arms: Vec<Arm>,
+    experts: Vec<Arm>,
+    directions: Vec<Direction>,
+    limits: Limits,
     weights: Weights,
     /// The weights of this step.
     now: Vec<f32>,
+    /// What they make of each expert's logits, and of the base's.
+    factors: Vec<f32>,
+    of_base: f32,
+    tilt: Tilt,
     /// Tokens of the base's prompt, which ARMs with a prompt of their own do not read.
     n_prompt: usize,
     gate: Option<Gate>,
@@ -69,16 +88,42 @@ pub struct Guide {
 }
 
 impl Guide {
-    /// A guide of `arms`, steered through `weights`.
+    /// A guide of `arms` by the paper's law, steered through `weights`.
     ///
     /// # Panics
     ///
     /// When `weights` are not those of `arms`.
     pub fn new(arms: Vec<Arm>, weights: Weights) -> Self {
         assert!(arms.iter().map(Arm::name).eq(weights.names()), "a weight for each ARM, in the same order");
-        let now = vec![0.0; arms.len()];
-        let (gate, n_gated) = (None, 0);
-        Self { arms, weights, now, n_prompt: 0, gate, n_gated, reads_all: false, timing: Timing::default() }
+        let directions = (0..arms.len()).map(Direction::of_arm).collect();
+        Self::with_references(arms, directions, weights)
+    }
+
+    /// A guide of `directions`, one per weight, between the base and these experts.
+    ///
+    /// # Panics
+    ///
+    /// When there is not one direction per weight, or a direction names an expert that there is not.
+    pub fn with_references(experts: Vec<Arm>, directions: Vec<Direction>, weights: Weights) -> Self {
+        assert_eq!(directions.len(), weights.names().len(), "a direction for each weight");
+        let exists = |source| !matches!(source, Source::Expert(at) if at >= experts.len());
+        assert!(directions.iter().all(|d| exists(d.arm) && d.reference.is_none_or(exists)), "an expert that there is");
+        let (now, factors) = (vec![0.0; directions.len()], vec![0.0; experts.len()]);
+        Self {
+            experts,
+            directions,
+            limits: Limits::default(),
+            weights,
+            now,
+            factors,
+            of_base: 1.0,
+            tilt: Tilt::default(),
+            n_prompt: 0,
+            gate: None,
+            n_gated: 0,
+            reads_all: false,
+            timing: Timing::default(),
+        }
     }
 
     /// The weights; a clone of them steers this guide from elsewhere.
@@ -96,22 +141,45 @@ impl Guide {
         self.weights = weights.clone();
     }
 
-    /// The ARMs, in order.
-    pub fn arms(&mut self) -> &mut [Arm] {
-        &mut self.arms
+    /// What is evaluated: the ARMs in order, but for those that are equal to others, then references that are no ARMs.
+    pub fn experts(&mut self) -> &mut [Arm] {
+        &mut self.experts
     }
 
-    /// Starts a text whose first `n_prompt` tokens are the base's prompt. `prompts` has one place an ARM: what it reads
+    /// What each weight multiplies.
+    pub fn directions(&self) -> &[Direction] {
+        &self.directions
+    }
+
+    /// The expert of the ARM at `index`; `None` where it is the base itself.
+    pub fn expert_of(&self, index: usize) -> Option<usize> {
+        match self.directions.get(index)?.arm {
+            Source::Base => None,
+            Source::Expert(at) => Some(at),
+        }
+    }
+
+    /// Bounds what guidance may do, from the next step on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Starts a text whose first `n_prompt` tokens are the base's prompt. `prompts` has one place per expert: what it reads
     /// instead, rendered through its own template, or `None` for the base's tokens.
     ///
     /// # Panics
     ///
-    /// When `prompts` has not one place an ARM.
+    /// When `prompts` has not one place per expert.
     pub fn begin(&mut self, n_prompt: usize, prompts: Vec<Option<Vec<Token>>>) {
-        assert_eq!(prompts.len(), self.arms.len(), "a prompt for each ARM");
+        assert_eq!(prompts.len(), self.experts.len(), "a prompt for each expert");
         self.n_prompt = n_prompt;
-        for (arm, prompt) in self.arms.iter_mut().zip(prompts) {
-            arm.prompt = prompt;
+        for (expert, prompt) in self.experts.iter_mut().zip(prompts) {
+            expert.prompt = prompt;
         }
     }
 
@@ -137,26 +205,32 @@ impl Guide {
 
     /// Keeps the rows of single steps, so that a draft which the ARMs helped to write is verified without reading it again.
     pub fn keep_rows(&mut self) {
-        for arm in &mut self.arms {
-            arm.rows.get_or_insert_default();
+        for expert in &mut self.experts {
+            expert.rows.get_or_insert_default();
         }
     }
 
-    /// Tokens by which a history of `len` tokens may grow before an ARM whose weight is not 0 is full.
-    pub fn room(&mut self, len: usize) -> usize {
+    /// Takes over the weights as they are now.
+    fn update(&mut self) {
         self.weights.copy_to(&mut self.now);
-        let weighted = self.arms.iter().zip(&self.now).filter(|(_, weight)| **weight != 0.0);
-        weighted.map(|(arm, _)| arm.room(len, self.n_prompt)).min().unwrap_or(usize::MAX)
+        self.of_base = factors(&self.directions, &self.now, &mut self.factors);
     }
 
-    /// The raw logits of the ARM at `index`, heard or not, after `history`: one row of its own vocabulary.
+    /// Tokens by which a history of `len` tokens may grow before an expert that is needed is full.
+    pub fn room(&mut self, len: usize) -> usize {
+        self.update();
+        let needed = self.experts.iter().zip(&self.factors).filter(|(_, factor)| **factor != 0.0);
+        needed.map(|(expert, _)| expert.room(len, self.n_prompt)).min().unwrap_or(usize::MAX)
+    }
+
+    /// The raw logits of the expert at `index`, needed or not, after `history`: one row of its own vocabulary.
     ///
     /// # Errors
     ///
     /// [`GuideError`] when it fails.
-    pub fn arm_row(&mut self, index: usize, history: &[Token]) -> Result<&[f32], GuideError> {
+    pub fn expert_row(&mut self, index: usize, history: &[Token]) -> Result<&[f32], GuideError> {
         let start = Instant::now();
-        let row = self.arms[index].advance(history, self.n_prompt, 1);
+        let row = self.experts[index].advance(history, self.n_prompt, 1);
         self.timing.arms += start.elapsed();
         row
     }
@@ -199,109 +273,183 @@ impl Guide {
             .try_for_each(|arm| arm.expert.read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
     }
 
-    /// The ARMs that the next step asks.
+    /// The experts that the next step needs.
     fn needed(&mut self) -> impl Iterator<Item = &mut Arm> {
-        self.weights.copy_to(&mut self.now);
+        self.update();
         let all = self.reads_all;
-        self.arms.iter_mut().zip(&self.now).filter(move |(_, weight)| all || **weight != 0.0).map(|(arm, _)| arm)
+        let Self { experts, factors, .. } = self;
+        experts.iter_mut().zip(&*factors).filter(move |(_, factor)| all || **factor != 0.0).map(|(expert, _)| expert)
     }
 
-    /// Brings every ARM whose weight is not 0 to `history`, then hands its last `k` rows to `each`.
+    /// Brings every expert whose factor is not 0 to `history`, then hands its last `k` rows to `each`, with that factor. The base's
+    /// own is [`base_factor`](Self::base_factor).
     ///
     /// # Errors
     ///
-    /// [`GuideError`] of the first ARM that fails; `each` has then seen none, so a step is guided by all ARMs or not at all.
+    /// [`GuideError`] of the first that fails; `each` has then seen none, so a step is guided by all ARMs or not at all.
     pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<(), GuideError> {
         self.advance(history, k)?;
         let advanced = Instant::now();
-        for (arm, &weight) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
-            let (n_vocab, padded) = (arm.expert.n_vocab(), arm.padded);
+        for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
+            let (n_vocab, padded) = (expert.expert.n_vocab(), expert.padded);
             // Costs nothing: the rows are there.
-            let rows = arm.advance(history, self.n_prompt, k)?;
-            each(Term { weight, rows, n_vocab, padded });
+            let rows = expert.advance(history, self.n_prompt, k)?;
+            each(Term { factor, rows, n_vocab, padded });
         }
         self.timing.combine += advanced.elapsed();
         Ok(())
     }
 
-    /// Brings every ARM whose weight is not 0 to `history`, with its last `k` rows: [`terms`](Self::terms) of any of these
+    /// What the base's own logits are multiplied by at this step, after [`advance`](Self::advance) or [`terms`](Self::terms): 1, less
+    /// the weights of all ARMs whose reference it is.
+    pub fn base_factor(&self) -> f32 {
+        self.of_base
+    }
+
+    /// Brings every expert whose factor is not 0 to `history`, with its last `k` rows: [`terms`](Self::terms) of any of these
     /// positions then decodes nothing.
     ///
     /// # Errors
     ///
-    /// [`GuideError`] of the first ARM that fails.
+    /// [`GuideError`] of the first that fails.
     pub fn advance(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
-        self.weights.copy_to(&mut self.now);
+        self.update();
         let start = Instant::now();
-        for (arm, _) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
-            arm.advance(history, self.n_prompt, k)?;
+        for (expert, _) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
+            expert.advance(history, self.n_prompt, k)?;
         }
         self.timing.arms += start.elapsed();
         Ok(())
     }
 
-    /// Adds Σ w·logit to the base's last `k` rows after `history`. Shape of `logits`: `k × n_vocab` of the base.
+    /// Guides the base's last `k` rows after `history`, as the sampler would. Shape of `logits`: `k × n_vocab` of the base.
     ///
     /// # Errors
     ///
-    /// As [`terms`](Self::terms), and where an ARM's logits are no numbers; `logits` are then as before.
+    /// As [`terms`](Self::terms), and where an expert's logits are no numbers; `logits` are then as before.
     pub fn add(&mut self, history: &[Token], k: usize, logits: &mut [f32]) -> Result<(), GuideError> {
         let n_vocab = logits.len() / k.max(1);
         self.check(history, k)?;
+        let before = (!self.limits.is_none()).then(|| logits.to_vec());
+        scaled(logits, self.of_base);
         self.terms(history, k, |term| {
             for (i, logits) in logits.chunks_exact_mut(n_vocab).enumerate() {
                 let (row, floor) = term.row(i);
-                add_weighted(logits, row, floor, term.weight);
+                add_weighted(logits, row, floor, term.factor);
             }
-        })
+        })?;
+        if let Some(before) = before {
+            let rows = before.chunks_exact(n_vocab).zip(logits.chunks_exact_mut(n_vocab));
+            rows.for_each(|(base, guided)| {
+                self.limit(base, guided);
+            });
+        }
+        Ok(())
     }
 
-    /// Refuses rows that are no numbers, or are none under their weights, of the ARMs whose weight is not 0.
+    /// Keeps a row of guided logits within the limits, given the base's: returns λ, the factor on all weights.
+    pub(super) fn limit(&mut self, base: &[f32], guided: &mut [f32]) -> f32 {
+        let Some(strength) = self.strength(base.iter().copied().zip(guided.iter().copied())) else { return 1.0 };
+        guided.iter_mut().zip(base).for_each(|(guided, base)| *guided = strength.apply(*base, *guided));
+        strength.lambda
+    }
+
+    /// How far a step may go whose tokens have these logits under the base and under guidance; `None` where there is no limit, or
+    /// all weights are 0.
+    pub(crate) fn strength(&mut self, rows: impl Iterator<Item = (f32, f32)> + Clone) -> Option<Strength> {
+        let limited = !self.limits.is_none() && self.now.iter().any(|weight| *weight != 0.0);
+        let start = Instant::now();
+        let strength = limited.then(|| self.tilt.strength(self.limits, rows));
+        self.timing.combine += start.elapsed();
+        strength
+    }
+
+    /// Refuses rows that are no numbers, or are none under their factors, of the experts whose factor is not 0.
     ///
     /// # Errors
     ///
-    /// [`GuideError`] of the first such ARM, and as [`terms`](Self::terms).
+    /// [`GuideError`] of the first such expert, and as [`terms`](Self::terms).
     ///
     /// # Cost
     ///
     /// A pass over each row: the sampler looks for faults in the pass that adds them, and comes here only when it has found one.
     pub(crate) fn check(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
         self.advance(history, k)?;
-        for (arm, &weight) in self.arms.iter_mut().zip(&self.now).filter(|(_, weight)| **weight != 0.0) {
-            let n_vocab = arm.expert.n_vocab();
-            let rows = arm.advance(history, self.n_prompt, k)?;
-            let overflows = |logit: &f32| *logit > f32::NEG_INFINITY && !(weight * logit).is_finite();
+        for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
+            let n_vocab = expert.expert.n_vocab();
+            let rows = expert.advance(history, self.n_prompt, k)?;
+            let overflows = |logit: &f32| *logit > f32::NEG_INFINITY && !(factor * logit).is_finite();
             let fault = rows.chunks_exact(n_vocab).find_map(|row| {
                 let token = || row.iter().position(overflows).map(|at| at as Token);
                 check_finite(row).err().or_else(|| Some(ExpertError::NotFinite { what: "+inf", token: token()? }))
             });
             if let Some(source) = fault {
-                return Err(GuideError { arm: arm.name.clone(), source });
+                return Err(GuideError { arm: expert.name.clone(), source });
             }
         }
         Ok(())
     }
 
-    /// The raw logits of every ARM after `history`, also of those with weight 0, over the base's `n_vocab` tokens.
+    /// The raw logits of every expert after `history`, also of those that are not needed, over the base's `n_vocab` tokens.
     ///
     /// # Errors
     ///
-    /// As [`terms`](Self::terms), and where an ARM's logits are no numbers.
-    pub fn all_logits(&mut self, history: &[Token], n_vocab: usize) -> Result<Vec<Vec<f32>>, GuideError> {
+    /// As [`terms`](Self::terms), and where an expert's logits are no numbers.
+    pub fn expert_logits(&mut self, history: &[Token], n_vocab: usize) -> Result<Vec<Vec<f32>>, GuideError> {
         let n_prompt = self.n_prompt;
-        let logits = |arm: &mut Arm| {
-            let mut row = arm.advance(history, n_prompt, 1)?.to_vec();
-            check_finite(&row).map_err(|source| GuideError { arm: arm.name.clone(), source })?;
+        let logits = |expert: &mut Arm| {
+            let mut row = expert.advance(history, n_prompt, 1)?.to_vec();
+            check_finite(&row).map_err(|source| GuideError { arm: expert.name.clone(), source })?;
             let floor = floor(&row);
             row.resize(n_vocab, floor);
             Ok(row)
         };
-        self.arms.iter_mut().map(logits).collect()
+        self.experts.iter_mut().map(logits).collect()
+    }
+
+    /// The raw logits of every ARM and its reference after `history`, also of ARMs with weight 0, given the base's row.
+    ///
+    /// # Errors
+    ///
+    /// As [`expert_logits`](Self::expert_logits).
+    pub fn all_logits(&mut self, history: &[Token], base: &[f32]) -> Result<Vec<ArmLogits>, GuideError> {
+        let rows = self.expert_logits(history, base.len())?;
+        let of = |source| match source {
+            Source::Base => base.to_vec(),
+            Source::Expert(at) => rows[at].clone(),
+        };
+        let both = |direction: &Direction| ArmLogits { arm: of(direction.arm), reference: direction.reference.map(of) };
+        Ok(self.directions.iter().map(both).collect())
+    }
+
+    /// The law on a row of the base's logits, given those of all ARMs; returns λ, the factor on all weights.
+    pub(super) fn combine(&mut self, base: &[f32], arms: &[ArmLogits], out: &mut Vec<f32>) -> f32 {
+        self.update();
+        out.clear();
+        out.extend_from_slice(base);
+        scaled(out, self.of_base);
+        let mut added = vec![false; self.experts.len()];
+        let mut add = |source, row: &[f32], out: &mut [f32]| {
+            // An expert counts once, with the sum of its factors.
+            if let Source::Expert(at) = source
+                && !std::mem::replace(&mut added[at], true)
+                && self.factors[at] != 0.0
+            {
+                add_weighted(out, row, 0.0, self.factors[at]);
+            }
+        };
+        for (direction, logits) in self.directions.iter().zip(arms) {
+            add(direction.arm, &logits.arm, out);
+            if let (Some(source), Some(row)) = (direction.reference, &logits.reference) {
+                add(source, row, out);
+            }
+        }
+        self.limit(base, out)
     }
 
     /// Whether any weight is not 0.
     pub fn is_active(&mut self) -> bool {
-        self.weights.copy_to(&mut self.now);
+        self.update();
         self.now.iter().any(|w| *w != 0.0)
     }
 
@@ -310,9 +458,9 @@ impl Guide {
         self.timing
     }
 
-    /// Tokens that all ARMs have decoded.
+    /// Tokens that all experts have decoded.
     pub fn n_decoded(&self) -> u64 {
-        self.arms.iter().map(|arm| arm.expert.n_decoded()).sum()
+        self.experts.iter().map(|expert| expert.expert.n_decoded()).sum()
     }
 }
 

@@ -43,7 +43,7 @@ fn an_arm_that_forgets_reads_again_what_was_kept_for_drafts() {
     guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
     guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
     assert_eq!(guide.n_decoded(), 3);
-    guide.arms()[0].forget();
+    guide.experts()[0].forget();
     guide.add(&[0, 1, 2], 1, &mut [0.0; 4]).unwrap();
     assert_eq!(guide.n_decoded(), 6);
 }

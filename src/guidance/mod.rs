@@ -7,23 +7,28 @@
 //! An ARM's raw logits differ from its log-probabilities by one constant a step, and constants cancel in the softmax: so
 //! raw logits are added as they are, and never divided by `1 + Σ w`. Logarithms are taken only where a probability is
 //! shown ([`StepReport`]).
+//!
+//! An ARM may have a reference, whose logits are subtracted from its own ([`Direction`]), and a step may be bounded ([`Limits`]).
 
 mod arm;
 mod combine;
 mod error;
 mod gate;
 mod guide;
+mod law;
 mod report;
 pub mod score;
+mod tilt;
 mod vocabulary;
 mod weights;
 
 pub use arm::Arm;
 pub use combine::add_weighted;
-pub(crate) use combine::{added as combine_one, floor};
+pub(crate) use combine::{added as combine_one, floor, scaled_one};
 pub use error::GuideError;
 pub use gate::Gate;
-pub use guide::{Guide, Timing};
+pub use guide::{ArmLogits, Guide, Timing};
+pub use law::{Direction, Limits, Source};
 pub use report::{ArmReward, StepReport, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};
 pub use weights::{WeightError, Weights};

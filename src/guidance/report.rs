@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::combine::add_weighted;
 use super::error::GuideError;
 use super::guide::Guide;
 use crate::expert::Token;
@@ -14,6 +13,9 @@ pub struct ArmReward {
     pub arm: String,
     /// Its log-probability of the token, natural: the token's reward, but for the factor β_r of its training.
     pub logprob: f32,
+    /// That of its reference, if it has one: then the token's reward is the difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<f32>,
 }
 
 /// One token of the guided distribution.
@@ -38,6 +40,9 @@ pub struct StepReport {
     pub chosen: TokenReport,
     /// KL(guided ‖ base) at temperature 1, in nats.
     pub kl: f32,
+    /// What all weights were multiplied by to keep to `max_kl`; `None` without that limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<f32>,
     /// Whether guidance changed the likeliest token.
     pub flipped: bool,
 }
@@ -61,22 +66,24 @@ impl StepReport {
         temp: f32,
         n_top: usize,
     ) -> Result<Self, GuideError> {
-        let arms = guide.all_logits(history, base.len())?;
-        let mut guided = base.to_vec();
-        for (row, weight) in arms.iter().zip(guide.weights().get()) {
-            if weight != 0.0 {
-                add_weighted(&mut guided, row, 0.0, weight);
-            }
-        }
+        let arms = guide.all_logits(history, base)?;
+        let mut guided = Vec::with_capacity(base.len());
+        let lambda = guide.combine(base, &arms, &mut guided);
         let log_base = log_softmax(base, 1.0);
-        let log_arms: Vec<_> = arms.iter().map(|row| log_softmax(row, 1.0)).collect();
+        let log_of = |row: &Vec<f32>| log_softmax(row, 1.0);
+        let log_arms: Vec<_> = arms.iter().map(|row| (log_of(&row.arm), row.reference.as_ref().map(log_of))).collect();
         let log_guided = log_softmax(&guided, if temp > 0.0 { temp } else { 1.0 });
         let names = guide.weights().names();
+        let reward = |name: &String, (arm, reference): &(Vec<f32>, Option<Vec<f32>>), id: usize| ArmReward {
+            arm: name.clone(),
+            logprob: arm[id],
+            reference: reference.as_ref().map(|row| row[id]),
+        };
         let report = |id: usize| TokenReport {
             token: id as Token,
             logprob: log_guided[id],
             base: log_base[id],
-            arms: names.iter().zip(&log_arms).map(|(n, row)| ArmReward { arm: n.clone(), logprob: row[id] }).collect(),
+            arms: names.iter().zip(&log_arms).map(|(name, rows)| reward(name, rows, id)).collect(),
         };
         let mut ids: Vec<_> = (0..guided.len()).collect();
         let n_top = n_top.min(ids.len());
@@ -90,6 +97,7 @@ impl StepReport {
             top: ids.into_iter().map(&report).collect(),
             chosen: report(usize::try_from(chosen).unwrap_or(0).min(guided.len().saturating_sub(1))),
             kl: kl_divergence(&log_softmax(&guided, 1.0), &log_base),
+            lambda: guide.limits().max_kl.map(|_| lambda),
             flipped: argmax(&guided) != argmax(base),
         })
     }

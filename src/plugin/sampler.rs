@@ -83,10 +83,12 @@ impl HostText {
         let mut pool = plugin.pool();
         let guide = pool.lease(self.id, before)?;
         let n_vocab =
-            plugin.n_vocab().unwrap_or_else(|| guide.arms().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
-        let rows = guide.all_logits(before, n_vocab)?;
+            plugin.n_vocab().unwrap_or_else(|| guide.experts().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
+        let rows = guide.expert_logits(before, n_vocab)?;
         let logprob = |row: &Vec<f32>| row.get(last as usize).map_or(f32::NEG_INFINITY, |x| x - log_sum_exp(row));
-        Ok((last, rows.iter().map(logprob).collect()))
+        // An ARM that is the base itself has no row here: the host has it.
+        let arms = (0..guide.directions().len()).map(|i| guide.expert_of(i).map_or(f32::NAN, |at| logprob(&rows[at])));
+        Ok((last, arms.collect()))
     }
 
     /// Adds the weighted logits after `history` to a row of logits, whatever the sampler has been told.

@@ -3,9 +3,10 @@
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::abi::llama_token_data;
 use super::vtable::{Candidates, CustomSampler};
 use crate::expert::{ExpertError, Token, is_number};
-use crate::guidance::{Guide, GuideError, combine_one};
+use crate::guidance::{Guide, GuideError, combine_one, scaled_one};
 
 /// What becomes of the text when an ARM fails: a sampler cannot answer with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ impl CustomSampler for Hook {
 ///
 /// [`GuideError`], also where logits are no numbers, the base's or an ARM's; the candidates' logits are then as before.
 pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), GuideError> {
+    guide.advance(history, 1)?;
+    let of_base = guide.base_factor();
     let (mut changed, mut sound) = (false, true);
     guide.terms(history, 1, |term| {
         let (row, floor) = term.row(0);
@@ -119,22 +122,42 @@ pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candi
             // Candidates mostly come in the order of their ids; then the reads run along the row.
             let term_logit = *(if id == i { row.get(i) } else { row.get(id) }).unwrap_or(&floor);
             if !changed {
-                // At the head of a chain `p` is not in use yet: it keeps what the logit was, in case an ARM turns out to be broken.
-                candidate.p = candidate.logit;
+                begin(candidate, of_base);
             }
-            candidate.logit = combine_one(candidate.logit, term_logit, term.weight);
+            candidate.logit = combine_one(candidate.logit, term_logit, term.factor);
             sound &= is_number(term_logit) & is_number(candidate.logit);
         }
         changed = true;
     })?;
+    if !changed && of_base != 1.0 {
+        for candidate in candidates.as_mut_slice() {
+            begin(candidate, of_base);
+            sound &= is_number(candidate.logit);
+        }
+        changed = true;
+    }
     if changed && !sound {
         candidates.as_mut_slice().iter_mut().for_each(|candidate| candidate.logit = candidate.p);
         return Err(fault(guide, history, candidates));
     }
     if changed {
+        let both = candidates.as_mut_slice().iter().map(|candidate| (candidate.p, candidate.logit));
+        if let Some(strength) = guide.strength(both) {
+            for candidate in candidates.as_mut_slice() {
+                candidate.logit = strength.apply(candidate.p, candidate.logit);
+            }
+        }
         candidates.clear_sorted();
     }
     Ok(())
+}
+
+/// At the head of a chain `p` is not in use yet: it keeps what the base's logit was, for the limits, and in case an expert turns out
+/// to be broken.
+#[inline(always)]
+fn begin(candidate: &mut llama_token_data, of_base: f32) {
+    candidate.p = candidate.logit;
+    candidate.logit = scaled_one(candidate.logit, of_base);
 }
 
 /// Whose logits are no numbers.

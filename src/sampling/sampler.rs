@@ -289,7 +289,7 @@ impl Guided for Sampler {
     fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
         let Some(hook) = &self.hook else { return Err(ChainFault::NoCandidate) };
         let start = Instant::now();
-        let result = hook.with_guide(|guide| guide.arm_row(index, history).map(each));
+        let result = hook.with_guide(|guide| guide.expert_row(index, history).map(each));
         self.elapsed += start.elapsed();
         Ok(result?)
     }

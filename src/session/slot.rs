@@ -62,7 +62,7 @@ impl Slot {
     /// Drops all that base and ARMs hold: a text then does not depend, by a rounding, on what was read before.
     pub fn forget(&mut self) {
         self.base.forget();
-        self.hook.with_guide(|guide| guide.arms().iter_mut().for_each(Arm::forget));
+        self.hook.with_guide(|guide| guide.experts().iter_mut().for_each(Arm::forget));
     }
 
     /// A sampler with these parameters, behind this slot's hook.

@@ -97,7 +97,7 @@ impl TextGenerator for SessionGenerator {
         let prompts = ScoredPrompts { base, arms };
         let hook = self.session.hook().clone();
         let expert = self.session.base();
-        let scored = hook.with_guide(|guide| score(expert, guide.arms(), prompts, response, weights));
+        let scored = hook.with_guide(|guide| score(expert, guide.experts(), prompts, response, weights));
         scored.map_err(|source| GenerateError { prompt, source: source.into() })
     }
 }

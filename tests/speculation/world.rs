@@ -142,7 +142,7 @@ impl Guided for TableChain {
     }
 
     fn arm_row(&mut self, index: usize, history: &[Token], each: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
-        Ok(self.guide.arm_row(index, history).map(each)?)
+        Ok(self.guide.expert_row(index, history).map(each)?)
     }
 }
 

@@ -281,7 +281,7 @@ impl RunningJob {
         let arms: Vec<_> = prompt.arms.iter().map(|own| own.as_deref().map(before)).collect();
         let prompts = score::ScoredPrompts { base: &base, arms: &arms };
         let (hook, weights) = (slot.hook().clone(), &self.job.weights);
-        let more = hook.with_guide(|guide| score::score(slot.base(), guide.arms(), prompts, chunk, weights))?;
+        let more = hook.with_guide(|guide| score::score(slot.base(), guide.experts(), prompts, chunk, weights))?;
         scores.extend(more);
         Ok(())
     }

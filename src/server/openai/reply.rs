@@ -153,11 +153,13 @@ pub fn token_text(vocab: &Vocab, token: crate::Token) -> (String, Vec<u8>) {
     (vocab.text(&[token], true), bytes)
 }
 
-/// What everybody says about a token, as `rewards` lists it.
+/// The log-probabilities of a token under all models, as `rewards` lists it.
 pub fn reward(head: &Head, piece: &Piece, report: &StepReport) -> Value {
     let arm = |a: &ArmReward| (a.arm.clone(), number(a.logprob).into());
     let arms: Map<String, Value> = report.chosen.arms.iter().map(arm).collect();
-    json!({
+    let reference = |a: &ArmReward| Some((a.arm.clone(), number(a.reference?).into()));
+    let references: Map<String, Value> = report.chosen.arms.iter().filter_map(reference).collect();
+    let reward = json!({
         "token": token_text(&head.vocab, piece.token).0,
         "id": piece.token,
         "bytes": piece.bytes,
@@ -166,7 +168,9 @@ pub fn reward(head: &Head, piece: &Piece, report: &StepReport) -> Value {
         "arms": arms,
         "kl": number(report.kl),
         "flipped": report.flipped,
-    })
+    });
+    let reward = with(reward, "references", (!references.is_empty()).then(|| references.into()));
+    with(reward, "lambda", report.lambda.map(Value::from))
 }
 
 /// The rewards of some tokens, if they are wanted.
