@@ -263,7 +263,7 @@ fn synthetic_arm(config: &Config, request: ModelRequest, path: PathBuf) -> ArmSp
         Size::Params(_) => spec.model = path,
         Size::Rank(_) => spec.lora = vec![LoraSpec { path, scale: 1.0 }],
     }
-    ArmSpec { name: request.name, spec, weight: 1.0, default_weight: 1.0, template: None, beta_r: None }
+    ArmSpec::new(request.name, spec, 1.0)
 }
 
 /// A text without meaning, other in each turn; ids from the middle of the vocabulary are ordinary tokens.

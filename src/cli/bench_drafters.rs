@@ -98,7 +98,8 @@ impl Way {
 /// Measures and prints.
 pub fn run(config: Config, plan: &DrafterRuns<'_>, json: bool) -> anyhow::Result<()> {
     let gate = config.guidance.gate;
-    let exact = Config { guidance: GuidanceSpec { gate: None }, ..config };
+    let guidance = GuidanceSpec { gate: None, ..config.guidance };
+    let exact = Config { guidance, ..config };
     let mut sessions = vec![open(exact.clone())?];
     let texts: Vec<String> = match plan.prompts {
         [] => PROMPTS.map(str::to_owned).to_vec(),
@@ -167,8 +168,8 @@ fn count_lost(
     tokens: &[Token],
 ) -> anyhow::Result<()> {
     let (hook, weights) = (session.hook().clone(), session.weights().get());
-    let prompts = ScoredPrompts { base: &prompt.base, arms: &prompt.arms };
-    let scores = hook.with_guide(|guide| score::score(session.base(), guide.experts(), prompts, tokens, &weights))?;
+    let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
+    let scores = hook.with_guide(|guide| score::score(session.base(), guide, prompts, tokens, &weights))?;
     for score in scores.iter().filter(|score| gate.passes(score.entropy, score.top_p)) {
         let lost = [1.0, f64::from(score.kl), f64::from(u8::from(score.flipped()))];
         way.lost.iter_mut().zip(lost).for_each(|(sum, lost)| *sum += lost);

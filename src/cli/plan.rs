@@ -52,14 +52,7 @@ fn config(files: &[PathBuf], args: &ConfigArgs) -> anyhow::Result<Config> {
             let lora = vec![LoraSpec { path: file.clone(), scale: 1.0 }];
             spec = ExpertSpec { lora, ..config.base.clone() };
         }
-        config.arms.push(ArmSpec {
-            name: model_name(file),
-            spec,
-            weight: 1.0,
-            default_weight: 1.0,
-            template: None,
-            beta_r: None,
-        });
+        config.arms.push(ArmSpec::new(model_name(file), spec, 1.0));
     }
     Ok(config)
 }

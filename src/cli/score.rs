@@ -191,9 +191,9 @@ fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<He
         if args.eos && !(tokens.last().is_some() && tokens.last() == eos.as_ref()) {
             tokens.extend(eos);
         }
-        let prompts = ScoredPrompts { base: &prompt.base, arms: &prompt.arms };
+        let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
         let hook = session.hook().clone();
-        let scores = hook.with_guide(|guide| score(session.base(), guide.experts(), prompts, &tokens, &weights))?;
+        let scores = hook.with_guide(|guide| score(session.base(), guide, prompts, &tokens, &weights))?;
         responses.push(response(session, title, &scores, &arms));
     }
     let prompt = match &item.prompt {

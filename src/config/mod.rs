@@ -5,6 +5,7 @@
 //! arms:
 //!   helpful:  {model: helpful.gguf, weight: 1.0}
 //!   harmless: {lora: [{path: harmless-lora.gguf}], weight: 0.5}   # no model: LoRA on the base's own
+//!   friendly: {system: "You are warm and encouraging."}           # a persona: the base under this prompt, less the base
 //! sampling: {temp: 0.7, top_p: 0.9}
 //! profiles:
 //!   careful: {harmless: 1.5}
@@ -36,15 +37,17 @@ mod short;
 mod types;
 pub mod wire;
 
-pub use crate::guidance::Gate;
+pub use crate::guidance::{Gate, Limits};
 pub use edit::set_weights;
 pub use error::{ConfigError, Place, Problem};
 pub(crate) use overrides::check_endpoint;
-pub use overrides::{ArmOverride, EngineOptions, Overrides, parse_arm, parse_weight};
+pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride, parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
 pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
-pub use types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
+pub use types::{
+    ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec, ReadingSpec, Reference, ReferenceSpec,
+};
 
 #[cfg(test)]
 mod tests;

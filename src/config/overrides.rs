@@ -21,6 +21,15 @@ pub struct Overrides {
     /// Weight of an ARM, negative to steer away from it; repeatable
     #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight, help_heading = "Models")]
     pub weights: Vec<(String, f32)>,
+    /// The base under another system prompt, as an ARM [weight: 1]: it pulls towards what that prompt changes; repeatable
+    #[arg(long = "persona", value_name = "NAME=TEXT", value_parser = parse_persona, help_heading = "Models")]
+    pub personas: Vec<PersonaOverride>,
+    /// Most nats by which guidance may leave the base at a step (KL), by scaling all weights down
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true, help_heading = "Models")]
+    pub max_kl: Option<f32>,
+    /// Keep only tokens that the base gives at least this share of its best token's probability, such as 0.1
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Models")]
+    pub plausible: Option<f32>,
     /// Set of weights from the file's `profiles:`
     #[arg(long, value_name = "NAME", help_heading = "Models")]
     pub profile: Option<String>,
@@ -169,6 +178,29 @@ pub fn parse_arm(s: &str) -> Result<ArmOverride, String> {
         return Err(format!("expected NAME=FILE[:WEIGHT], got \"{s}\" without a file"));
     }
     Ok(ArmOverride { name: name.to_owned(), model: file.into(), weight })
+}
+
+/// `--persona NAME=TEXT`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonaOverride {
+    /// The ARM's name.
+    pub name: String,
+    /// Its system prompt.
+    pub system: String,
+}
+
+/// Reads `NAME=TEXT`.
+///
+/// # Errors
+///
+/// One line that says what is expected.
+pub fn parse_persona(s: &str) -> Result<PersonaOverride, String> {
+    let (name, system) = s.split_once('=').ok_or_else(|| format!("expected NAME=TEXT, got \"{s}\""))?;
+    check_arm_name(name)?;
+    if system.trim().is_empty() {
+        return Err(format!("expected NAME=TEXT, got \"{s}\" without a text"));
+    }
+    Ok(PersonaOverride { name: name.to_owned(), system: system.to_owned() })
 }
 
 /// Reads `NAME=W`.

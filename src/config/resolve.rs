@@ -8,10 +8,12 @@ use indexmap::IndexMap;
 use super::error::{ConfigError, Place, Problem, Source};
 use super::overrides::{EngineOptions, Overrides, check_arm_name, check_endpoint};
 use super::settings::Speculate;
-use super::types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
-use super::wire::{ArmWire, BaseWire, ConfigWire, LoraWire};
+use super::types::{
+    ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec, ReadingSpec, Reference, ReferenceSpec,
+};
+use super::wire::{ArmWire, BaseWire, ConfigWire, LoraWire, ReferenceExpertWire, ReferenceWire};
 use crate::chat::template::TemplateRef;
-use crate::guidance::Gate;
+use crate::guidance::{Gate, Limits};
 use crate::nearest::suggestion;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 
@@ -197,15 +199,17 @@ impl Resolver<'_> {
                 known.spec.model = model;
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {
-                arms.push(ArmSpec {
-                    name: given.name.clone(),
-                    spec: ExpertSpec::new(model, Vec::new(), &self.overrides.engine.or(&base_engine)),
-                    weight: 0.0,
-                    default_weight: given.weight.unwrap_or(1.0),
-                    template: None,
-                    beta_r: None,
-                });
+                let spec = ExpertSpec::new(model, Vec::new(), &self.overrides.engine.or(&base_engine));
+                arms.push(ArmSpec::new(&given.name, spec, given.weight.unwrap_or(1.0)));
             }
+        }
+        for given in &self.overrides.personas {
+            if arms.iter().any(|arm| arm.name == given.name) {
+                let problem = format!("there is an ARM \"{}\" already; name the persona otherwise", given.name);
+                return Err(ConfigError::usage(Problem::Invalid { key: "--persona".to_owned(), problem }));
+            }
+            let reading = ReadingSpec { system: Some(given.system.clone()), ..ReadingSpec::default() };
+            arms.push(ArmSpec::persona(&given.name, base, reading, 1.0));
         }
         Ok(arms)
     }
@@ -226,9 +230,12 @@ impl Resolver<'_> {
         let lora = self.lora(&wire.lora, &path("lora"))?;
         let model = match &wire.model {
             Some(model) => self.file_path(model, &path("model"))?,
-            None if !lora.is_empty() => base.model.clone(),
+            None if !lora.is_empty() || wire.system.is_some() || wire.prefix.is_some() => base.model.clone(),
             None if self.overrides.arms.iter().any(|arm| arm.name == name) => PathBuf::new(),
-            None => return Err(self.wrong(&["arms", name], "names neither a `model` nor a `lora`, write one of them")),
+            None => {
+                let problem = "names neither a `model`, a `lora` nor a `system` prompt, write one of them";
+                return Err(self.wrong(&["arms", name], problem));
+            }
         };
         let weight = wire.weight.unwrap_or(1.0);
         self.finite(weight, &path("weight"))?;
@@ -238,20 +245,54 @@ impl Resolver<'_> {
             return Err(self.wrong(&path("beta_r"), format!("must be a finite number above 0, got {beta_r}")));
         }
         let engine = self.checked(wire.engine(), &["arms", name])?;
+        let template = self.file_template(wire.template.as_deref(), &path("template"))?;
+        let reading = ReadingSpec { template, system: wire.system.clone(), prefix: wire.prefix.clone() };
+        // A persona that names no model is the base with its adapters.
+        let lora =
+            if wire.model.is_none() && lora.is_empty() && reading.is_persona() { base.lora.clone() } else { lora };
+        let spec = self.expert(model, lora, &engine, base, base_engine);
+        let reference = match &wire.reference {
+            None if reading.is_persona() => Reference::Base,
+            None | Some(ReferenceWire::None) => Reference::None,
+            Some(ReferenceWire::Base) => Reference::Base,
+            Some(ReferenceWire::Expert(given)) => self.reference(name, given, base, base_engine)?,
+        };
+        let beta_r = wire.beta_r;
+        Ok(ArmSpec { reading, beta_r, reference, ..ArmSpec::new(name, spec, weight) })
+    }
+
+    /// An expert other than the base; what it leaves out is as for the base.
+    fn expert(
+        &self,
+        model: PathBuf,
+        lora: Vec<LoraSpec>,
+        engine: &EngineOptions,
+        base: &ExpertSpec,
+        base_engine: &EngineOptions,
+    ) -> ExpertSpec {
         let on_base = model == base.model;
-        let mut spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(&engine).or(base_engine));
-        if on_base {
-            // It shares the base's weights, wherever they are.
-            (spec.rpc, spec.rpc_timeout) = (base.rpc.clone(), base.rpc_timeout);
-        }
-        Ok(ArmSpec {
-            name: name.to_owned(),
-            spec,
-            weight: 0.0,
-            default_weight: weight,
-            template: self.file_template(wire.template.as_deref(), &path("template"))?,
-            beta_r: wire.beta_r,
-        })
+        let spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(engine).or(base_engine));
+        // On the base's model it shares the base's weights, wherever they are.
+        if on_base { ExpertSpec { rpc: base.rpc.clone(), rpc_timeout: base.rpc_timeout, ..spec } } else { spec }
+    }
+
+    fn reference(
+        &self,
+        arm: &str,
+        wire: &ReferenceExpertWire,
+        base: &ExpertSpec,
+        base_engine: &EngineOptions,
+    ) -> Result<Reference, ConfigError> {
+        let path = |key| ["arms", arm, "reference", key];
+        let model = match &wire.model {
+            Some(model) => self.file_path(model, &path("model"))?,
+            None => base.model.clone(),
+        };
+        let engine = self.checked(wire.engine(), &["arms", arm, "reference"])?;
+        let spec = self.expert(model, self.lora(&wire.lora, &path("lora"))?, &engine, base, base_engine);
+        let template = self.file_template(wire.template.as_deref(), &path("template"))?;
+        let reading = ReadingSpec { template, system: wire.system.clone(), prefix: wire.prefix.clone() };
+        Ok(Reference::Expert(Box::new(ReferenceSpec { spec, reading })))
     }
 
     /// Counts that llama.cpp would take for something else when they are 0.
@@ -359,9 +400,17 @@ impl Resolver<'_> {
                 ("entropy", format!("must be at least 0, got {x}"))
             }
             Some(Gate::TopP(x)) if !(0.0..=1.0).contains(&x) => ("top_p", format!("must be between 0 and 1, got {x}")),
-            _ => return Ok(GuidanceSpec { gate }),
+            _ => return Ok(GuidanceSpec { gate, limits: self.limits(wire)? }),
         };
         Err(self.wrong(&["guidance", "gate", key], problem))
+    }
+
+    fn limits(&self, wire: &ConfigWire) -> Result<Limits, ConfigError> {
+        let given = Limits { max_kl: wire.guidance.max_kl, plausible: wire.guidance.plausible };
+        given.check().map_err(|(key, problem)| self.wrong(&["guidance", key], problem))?;
+        let typed = Limits { max_kl: self.overrides.max_kl, plausible: self.overrides.plausible };
+        typed.check().map_err(|(key, problem)| typed_wrong(&flag(key), problem))?;
+        Ok(typed.or(given))
     }
 
     fn speculate(

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::error::{ConfigError, Problem};
 use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
-use crate::guidance::Gate;
+use crate::guidance::{Gate, Limits};
 use crate::nearest::suggestion;
 use crate::sampling::params::SamplingParams;
 
@@ -101,10 +101,76 @@ pub struct ArmSpec {
     pub weight: f32,
     /// The weight that `arms:` (or `--arm`) gives, to which a profile that does not name the ARM returns.
     pub default_weight: f32,
-    /// Chat template: a built-in name, inline Jinja, or the path of a file; `None` is the GGUF's own.
-    pub template: Option<String>,
+    /// What it reads where the base reads the prompt.
+    pub reading: ReadingSpec,
     /// The β_r of its training.
     pub beta_r: Option<f32>,
+    /// What is subtracted from its logits.
+    pub reference: Reference,
+    /// A persona that is yet to come: requests say what it reads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
+}
+
+/// What an expert reads where the base reads the prompt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ReadingSpec {
+    /// Chat template: a built-in name, inline Jinja, or the path of a file; `None` is the GGUF's own.
+    pub template: Option<String>,
+    /// System prompt that it reads in place of the conversation's.
+    pub system: Option<String>,
+    /// Text that it reads before a plain prompt; `None` is its system prompt and an empty line.
+    pub prefix: Option<String>,
+}
+
+/// What is subtracted from an ARM's logits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// Nothing: the paper's law.
+    #[default]
+    None,
+    /// The base. It costs no evaluation.
+    Base,
+    /// Another expert.
+    Expert(Box<ReferenceSpec>),
+}
+
+/// An expert that is only subtracted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReferenceSpec {
+    /// What to load.
+    pub spec: ExpertSpec,
+    /// What it reads; where nothing is said, as its ARM.
+    pub reading: ReadingSpec,
+}
+
+impl ArmSpec {
+    /// An ARM by the paper's law, which reads as its model's file says.
+    pub fn new(name: impl Into<String>, spec: ExpertSpec, weight: f32) -> Self {
+        Self {
+            name: name.into(),
+            spec,
+            weight,
+            default_weight: weight,
+            reading: ReadingSpec::default(),
+            beta_r: None,
+            reference: Reference::None,
+            spare: false,
+        }
+    }
+
+    /// The base under another prompt, less the base.
+    pub fn persona(name: impl Into<String>, base: &ExpertSpec, reading: ReadingSpec, weight: f32) -> Self {
+        Self { reading, reference: Reference::Base, ..Self::new(name, base.clone(), weight) }
+    }
+}
+
+impl ReadingSpec {
+    /// Whether it reads under another system prompt or after another text than the base: a persona.
+    pub fn is_persona(&self) -> bool {
+        self.system.is_some() || self.prefix.is_some()
+    }
 }
 
 /// How prompts are rendered for the base.
@@ -116,11 +182,13 @@ pub struct PromptSpec {
     pub system: Option<String>,
 }
 
-/// When the ARMs are evaluated.
+/// When the ARMs are evaluated, and how far they may go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct GuidanceSpec {
     /// Ask them only where the base is unsure; `None` asks always.
     pub gate: Option<Gate>,
+    /// Bounds on what they may do at a step.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -145,6 +213,17 @@ impl Config {
             weights[*arm] = *weight;
         }
         Ok(weights)
+    }
+
+    /// Adds room for `n` personas that come with requests.
+    pub fn with_spare_personas(mut self, n: usize) -> Self {
+        let names = (1..).map(|i| format!("persona {i}"));
+        let free = names.filter(|name| !self.arms.iter().any(|arm| arm.name == *name)).take(n).collect::<Vec<_>>();
+        for name in free {
+            let arm = ArmSpec::persona(name, &self.base, ReadingSpec::default(), 0.0);
+            self.arms.push(ArmSpec { spare: true, ..arm });
+        }
+        self
     }
 
     /// The index in `arms` of the ARM called `name`.

@@ -43,7 +43,7 @@ pub struct ConfigWire {
     pub draft_max: Option<u32>,
     /// Evaluate base and LoRA ARMs on the same weights as rows of one batch. Default: auto.
     pub share_batch: Option<Switch>,
-    /// When the ARMs are evaluated.
+    /// When the ARMs are evaluated, and how far they may go.
     pub guidance: GuidanceWire,
 }
 
@@ -161,8 +161,76 @@ expert_wire! {
         weight: Option<f32>,
         /// Chat template for this ARM: a built-in name, a file, or inline Jinja. Default: the one in its GGUF.
         template: Option<String>,
+        /// System prompt that this ARM reads in place of the conversation's. Without `model` and `lora` the ARM is the base itself under
+        /// this prompt: a persona.
+        system: Option<String>,
+        /// Text that this ARM reads before a plain prompt. Default: its `system` and an empty line.
+        prefix: Option<String>,
+        /// What is subtracted from the ARM's logits: `none` (the paper's law), `base`, or another expert: the path of a model, or a
+        /// mapping. Default: none; `base` where `system` or `prefix` is given.
+        reference: Option<ReferenceWire>,
         /// The β_r that the ARM was trained with; rewards are reported in its units.
         beta_r: Option<f32>,
+    }
+}
+
+expert_wire! {
+    /// An expert whose logits are subtracted from an ARM's. Settings that it leaves out are those of the base; what it reads is as for the
+    /// ARM.
+    ReferenceExpertWire {
+        /// Path of the GGUF. Without it: the base's.
+        model: Option<PathBuf>,
+        /// Chat template: a built-in name, a file, or inline Jinja.
+        template: Option<String>,
+        /// System prompt that it reads in place of the conversation's.
+        system: Option<String>,
+        /// Text that it reads before a plain prompt.
+        prefix: Option<String>,
+    }
+}
+
+/// What is subtracted from an ARM's logits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReferenceWire {
+    /// Nothing.
+    None,
+    /// The base.
+    Base,
+    /// Another expert.
+    Expert(Box<ReferenceExpertWire>),
+}
+
+impl<'de> Deserialize<'de> for ReferenceWire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        short::read(deserializer)
+    }
+}
+
+impl Short for ReferenceWire {
+    fn of_path(path: PathBuf) -> Self {
+        match path.to_str() {
+            Some("none") => Self::None,
+            Some("base") => Self::Base,
+            _ => Self::Expert(Box::new(ReferenceExpertWire::of_path(path))),
+        }
+    }
+
+    fn of_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <ReferenceExpertWire as Short>::of_map(deserializer).map(|expert| Self::Expert(Box::new(expert)))
+    }
+}
+
+impl JsonSchema for ReferenceWire {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reference".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        short::path_or::<ReferenceExpertWire>(generator)
     }
 }
 
@@ -208,10 +276,18 @@ pub struct PromptWire {
     pub system: Option<String>,
 }
 
-/// When the ARMs are evaluated.
+/// When the ARMs are evaluated, and how far they may go.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuidanceWire {
     /// Evaluate the ARMs only where the base is unsure: `{entropy: NATS}` or `{top_p: PROBABILITY}`. Default: always.
     pub gate: Option<Gate>,
+    /// Most nats by which a step may leave the base: KL(guided ‖ base) at temperature 1. All weights are multiplied by the largest
+    /// factor of at most 1 that keeps to it. Default: no limit.
+    #[schemars(range(min = 0.0))]
+    pub max_kl: Option<f32>,
+    /// Keep only the tokens whose probability under the base is at least this share of the best one's: 0.1, say. It tames negative
+    /// weights. Default: keep all.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub plausible: Option<f32>,
 }

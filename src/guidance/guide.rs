@@ -40,14 +40,6 @@ impl Term<'_> {
     }
 }
 
-/// The logits of one ARM at a step, over the base's vocabulary.
-pub struct ArmLogits {
-    /// Its raw logits.
-    pub arm: Vec<f32>,
-    /// Those of its reference, if it has one.
-    pub reference: Option<Vec<f32>>,
-}
-
 /// The ARMs that steer one text, with their weights.
 ///
 /// A direction is an ARM, less its reference; the experts are what is evaluated for them. Without references there is one expert per
@@ -407,42 +399,21 @@ impl Guide {
         self.experts.iter_mut().map(logits).collect()
     }
 
-    /// The raw logits of every ARM and its reference after `history`, also of ARMs with weight 0, given the base's row.
-    ///
-    /// # Errors
-    ///
-    /// As [`expert_logits`](Self::expert_logits).
-    pub fn all_logits(&mut self, history: &[Token], base: &[f32]) -> Result<Vec<ArmLogits>, GuideError> {
-        let rows = self.expert_logits(history, base.len())?;
-        let of = |source| match source {
-            Source::Base => base.to_vec(),
-            Source::Expert(at) => rows[at].clone(),
-        };
-        let both = |direction: &Direction| ArmLogits { arm: of(direction.arm), reference: direction.reference.map(of) };
-        Ok(self.directions.iter().map(both).collect())
+    /// Takes these weights for those of the step: returns the factor of the base, and those of all experts.
+    pub(super) fn factors_of(&mut self, weights: &[f32]) -> (f32, &[f32]) {
+        self.now.copy_from_slice(weights);
+        self.of_base = factors(&self.directions, &self.now, &mut self.factors);
+        (self.of_base, &self.factors)
     }
 
-    /// The law on a row of the base's logits, given those of all ARMs; returns λ, the factor on all weights.
-    pub(super) fn combine(&mut self, base: &[f32], arms: &[ArmLogits], out: &mut Vec<f32>) -> f32 {
+    /// The law on a row of the base's logits, given those of all experts; returns λ, the factor on all weights.
+    pub(super) fn combine(&mut self, base: &[f32], experts: &[Vec<f32>], out: &mut Vec<f32>) -> f32 {
         self.update();
         out.clear();
         out.extend_from_slice(base);
         scaled(out, self.of_base);
-        let mut added = vec![false; self.experts.len()];
-        let mut add = |source, row: &[f32], out: &mut [f32]| {
-            // An expert counts once, with the sum of its factors.
-            if let Source::Expert(at) = source
-                && !std::mem::replace(&mut added[at], true)
-                && self.factors[at] != 0.0
-            {
-                add_weighted(out, row, 0.0, self.factors[at]);
-            }
-        };
-        for (direction, logits) in self.directions.iter().zip(arms) {
-            add(direction.arm, &logits.arm, out);
-            if let (Some(source), Some(row)) = (direction.reference, &logits.reference) {
-                add(source, row, out);
-            }
+        for (row, &factor) in experts.iter().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
+            add_weighted(out, row, 0.0, factor);
         }
         self.limit(base, out)
     }

@@ -57,9 +57,7 @@ fn expected(case: &Case) -> Vec<f64> {
         }
     }
     let base = case.base.map(f64::from);
-    for v in 0..N {
-        allowed[v] &= case.base[v] > FORBIDDEN;
-    }
+    allowed.iter_mut().zip(case.base).for_each(|(allowed, base)| *allowed &= base > FORBIDDEN);
     if let Some(share) = case.limits.plausible.filter(|_| active) {
         let best = (0..N).filter(|v| allowed[*v]).map(|v| base[v]).fold(f64::NEG_INFINITY, f64::max);
         (0..N).for_each(|v| allowed[v] &= base[v] >= best + f64::from(share).ln() - 1e-6);

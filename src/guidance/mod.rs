@@ -27,7 +27,7 @@ pub use combine::add_weighted;
 pub(crate) use combine::{added as combine_one, floor, scaled_one};
 pub use error::GuideError;
 pub use gate::Gate;
-pub use guide::{ArmLogits, Guide, Timing};
+pub use guide::{Guide, Timing};
 pub use law::{Direction, Limits, Source};
 pub use report::{ArmReward, StepReport, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::error::GuideError;
 use super::guide::Guide;
+use super::law::{Direction, Source};
 use crate::expert::Token;
 
 /// An ARM's log-probability of a token.
@@ -66,24 +67,27 @@ impl StepReport {
         temp: f32,
         n_top: usize,
     ) -> Result<Self, GuideError> {
-        let arms = guide.all_logits(history, base)?;
+        let experts = guide.expert_logits(history, base.len())?;
         let mut guided = Vec::with_capacity(base.len());
-        let lambda = guide.combine(base, &arms, &mut guided);
+        let lambda = guide.combine(base, &experts, &mut guided);
         let log_base = log_softmax(base, 1.0);
-        let log_of = |row: &Vec<f32>| log_softmax(row, 1.0);
-        let log_arms: Vec<_> = arms.iter().map(|row| (log_of(&row.arm), row.reference.as_ref().map(log_of))).collect();
+        let log_experts: Vec<_> = experts.iter().map(|row| log_softmax(row, 1.0)).collect();
         let log_guided = log_softmax(&guided, if temp > 0.0 { temp } else { 1.0 });
-        let names = guide.weights().names();
-        let reward = |name: &String, (arm, reference): &(Vec<f32>, Option<Vec<f32>>), id: usize| ArmReward {
+        let log_of = |source, id: usize| match source {
+            Source::Base => log_base[id],
+            Source::Expert(at) => log_experts[at][id],
+        };
+        let named = guide.weights().names().iter().zip(guide.directions());
+        let reward = |id: usize, (name, direction): (&String, &Direction)| ArmReward {
             arm: name.clone(),
-            logprob: arm[id],
-            reference: reference.as_ref().map(|row| row[id]),
+            logprob: log_of(direction.arm, id),
+            reference: direction.reference.map(|source| log_of(source, id)),
         };
         let report = |id: usize| TokenReport {
             token: id as Token,
             logprob: log_guided[id],
             base: log_base[id],
-            arms: names.iter().zip(&log_arms).map(|(name, rows)| reward(name, rows, id)).collect(),
+            arms: named.clone().map(|of_arm| reward(id, of_arm)).collect(),
         };
         let mut ids: Vec<_> = (0..guided.len()).collect();
         let n_top = n_top.min(ids.len());

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Arm, GuideError, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
+use super::combine::scaled;
+use super::{Direction, Guide, GuideError, Source, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
 
 /// What each model gives one token of a response. Logarithms are natural, at temperature 1.
@@ -14,7 +15,7 @@ pub struct TokenScore {
     pub base: f32,
     /// Its log-probability under the guided distribution.
     pub guided: f32,
-    /// Its log-probability under each ARM: its reward, but for the factor β_r.
+    /// Its log-probability under each ARM, less that of the ARM's reference if it has one: its reward, but for the factor β_r.
     pub arms: Vec<f32>,
     /// KL(guided ‖ base) at this position, in nats.
     pub kl: f32,
@@ -72,14 +73,14 @@ impl Totals {
 pub struct ScoredPrompts<'a> {
     /// The base's tokens, at least one.
     pub base: &'a [Token],
-    /// For each ARM its own tokens; `None` reads the base's.
-    pub arms: &'a [Option<Vec<Token>>],
+    /// For each expert of the guide its own tokens; `None` reads the base's.
+    pub experts: &'a [Option<Vec<Token>>],
 }
 
 /// Positions read at once: enough for a full batch, and few rows of logits to hold.
 const CHUNK: usize = 64;
 
-/// Scores each token of `response` under the base and all `arms`, and under the guidance of `weights` (one an ARM).
+/// Scores each token of `response` under the base and all ARMs of `guide`, and under the guidance of `weights` (one per ARM).
 ///
 /// # Errors
 ///
@@ -90,7 +91,7 @@ const CHUNK: usize = 64;
 /// Each model reads prompt and response once, in batches; then some passes over the vocabulary with `exp` a token and model.
 pub fn score(
     base: &mut dyn Expert,
-    arms: &mut [Arm],
+    guide: &mut Guide,
     prompts: ScoredPrompts<'_>,
     response: &[Token],
     weights: &[f32],
@@ -98,10 +99,12 @@ pub fn score(
     let n_vocab = base.n_vocab();
     let mut scores = Vec::with_capacity(response.len());
     let mut histories: Vec<Vec<Token>> =
-        prompts.arms.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
+        prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
     let mut history = prompts.base.to_vec();
     let in_base = GuideError::of_base;
     let mut before: &[Token] = &[];
+    let (of_base, factors) = guide.factors_of(weights);
+    let factors = factors.to_vec();
     for chunk in response.chunks(CHUNK) {
         // The row after a token predicts the next one, so the last token of the chunk is not read yet.
         let new = [before, &chunk[..chunk.len() - 1]].concat();
@@ -109,27 +112,39 @@ pub fn score(
         let base_rows = base.advance(&history, chunk.len()).map_err(in_base)?;
         check_rows(base_rows, n_vocab).map_err(in_base)?;
         let mut guided = base_rows.to_vec();
-        let mut said = vec![Vec::with_capacity(arms.len()); chunk.len()];
-        for ((arm, own), &weight) in arms.iter_mut().zip(&mut histories).zip(weights) {
+        scaled(&mut guided, of_base);
+        // Of each expert the log-probabilities of the chunk's tokens.
+        let mut of_experts = Vec::with_capacity(factors.len());
+        for ((expert, own), &factor) in guide.experts().iter_mut().zip(&mut histories).zip(&factors) {
             own.extend_from_slice(&new);
-            let name = arm.name().to_owned();
-            let expert = arm.expert();
+            let name = expert.name().to_owned();
+            let expert = expert.expert();
             let width = expert.n_vocab();
             let fail = |source| GuideError { arm: name.clone(), source };
             let rows = expert.advance(own, chunk.len()).map_err(fail)?;
             check_rows(rows, width).map_err(fail)?;
-            for (i, (row, guided)) in rows.chunks_exact(width).zip(guided.chunks_exact_mut(n_vocab)).enumerate() {
+            let mut logprobs = Vec::with_capacity(chunk.len());
+            for ((row, guided), token) in rows.chunks_exact(width).zip(guided.chunks_exact_mut(n_vocab)).zip(chunk) {
                 let least = floor(row);
-                said[i].push(log_prob(row, chunk[i], least));
-                if weight != 0.0 {
-                    add_weighted(guided, row, least, weight);
+                logprobs.push(log_prob(row, *token, least));
+                if factor != 0.0 {
+                    add_weighted(guided, row, least, factor);
                 }
             }
+            of_experts.push(logprobs);
         }
-        let rows = base_rows.chunks_exact(n_vocab).zip(guided.chunks_exact(n_vocab));
-        scores.extend(
-            rows.zip(said).zip(chunk).map(|(((base, guided), arms), token)| token_score(*token, base, guided, arms)),
-        );
+        let rows = base_rows.chunks_exact(n_vocab).zip(guided.chunks_exact_mut(n_vocab));
+        for (i, ((base, guided), token)) in rows.zip(chunk).enumerate() {
+            guide.limit(base, guided);
+            let mut score = token_score(*token, base, guided);
+            let log_of = |source| match source {
+                Source::Base => score.base,
+                Source::Expert(at) => of_experts[at][i],
+            };
+            let reward = |d: &Direction| log_of(d.arm) - d.reference.map_or(0.0, log_of);
+            score.arms = guide.directions().iter().map(reward).collect();
+            scores.push(score);
+        }
         before = &chunk[chunk.len() - 1..];
     }
     Ok(scores)
@@ -160,14 +175,14 @@ fn check_rows(rows: &[f32], n_vocab: usize) -> Result<(), ExpertError> {
     rows.chunks_exact(n_vocab).try_for_each(check_finite)
 }
 
-fn token_score(token: Token, base: &[f32], guided: &[f32], arms: Vec<f32>) -> TokenScore {
+fn token_score(token: Token, base: &[f32], guided: &[f32]) -> TokenScore {
     let (log_base, log_guided) = (log_softmax(base, 1.0), log_softmax(guided, 1.0));
     let (id, base_best) = (token as usize, best(base));
     TokenScore {
         token,
         base: log_base[id],
         guided: log_guided[id],
-        arms,
+        arms: Vec::new(),
         kl: kl_divergence(&log_guided, &log_base),
         entropy: -log_base
             .iter()
@@ -192,7 +207,7 @@ fn best(row: &[f32]) -> Token {
 mod tests {
     use super::*;
     use crate::TableExpert;
-    use crate::guidance::{Contract, Tail};
+    use crate::guidance::{Arm, Contract, Tail, Weights};
 
     const BASE: [[f32; 3]; 3] = [[1.0, 0.5, 0.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 0.3]];
     const ARM: [[f32; 3]; 3] = [[0.0, 2.0, -1.0], [1.0, 1.0, 3.0], [0.2, 0.1, 0.0]];
@@ -201,13 +216,31 @@ mod tests {
         TableExpert::bigram(rows.map(|row| row.to_vec()).to_vec())
     }
 
-    fn arm() -> Vec<Arm> {
+    fn experts() -> Vec<Arm> {
         vec![Arm::new("a", Box::new(table(ARM)), Contract { n_common: 3, tail: Tail::None })]
+    }
+
+    fn arm() -> Guide {
+        Guide::new(experts(), Weights::new([("a".to_owned(), 0.0)]))
+    }
+
+    #[test]
+    fn a_reference_is_subtracted_from_the_law_and_from_the_reward() {
+        let direction = Direction { arm: Source::Expert(0), reference: Some(Source::Base) };
+        let mut guide = Guide::with_references(experts(), vec![direction], Weights::new([("a".to_owned(), 0.0)]));
+        let prompts = ScoredPrompts { base: &[0], experts: &[None] };
+        let scores = score(&mut table(BASE), &mut guide, prompts, &[1, 2], &[2.0]).unwrap();
+        for (score, [last, next]) in scores.iter().zip([[0, 1], [1, 2]]) {
+            let guided: Vec<_> = BASE[last].iter().zip(ARM[last]).map(|(b, a)| b + 2.0 * (a - b)).collect();
+            let reward = log_softmax(&ARM[last], 1.0)[next] - log_softmax(&BASE[last], 1.0)[next];
+            assert!((score.guided - log_softmax(&guided, 1.0)[next]).abs() < 1e-6);
+            assert!((score.arms[0] - reward).abs() < 1e-6);
+        }
     }
 
     #[test]
     fn every_token_is_scored_from_the_row_before_it() {
-        let prompts = ScoredPrompts { base: &[2, 0], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[2, 0], experts: &[None] };
         // Longer than a chunk, so that the seam is tested too.
         let response: Vec<Token> = (0..150).map(|i| (i * 7 % 5 % 3) as Token).collect();
         let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.5]).unwrap();
@@ -229,7 +262,7 @@ mod tests {
 
     #[test]
     fn without_a_weight_guidance_is_the_base() {
-        let prompts = ScoredPrompts { base: &[0], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[0], experts: &[None] };
         for score in score(&mut table(BASE), &mut arm(), prompts, &[1, 2, 1], &[0.0]).unwrap() {
             assert_eq!((score.guided, score.kl, score.flipped()), (score.base, 0.0, false));
         }
@@ -237,7 +270,7 @@ mod tests {
 
     #[test]
     fn an_arm_reads_its_own_prompt() {
-        let prompts = ScoredPrompts { base: &[0], arms: &[Some(vec![1, 1, 2])] };
+        let prompts = ScoredPrompts { base: &[0], experts: &[Some(vec![1, 1, 2])] };
         let scores = score(&mut table(BASE), &mut arm(), prompts, &[1], &[1.0]).unwrap();
         assert!((scores[0].arms[0] - log_softmax(&ARM[2], 1.0)[1]).abs() < 1e-6);
         assert!((scores[0].base - log_softmax(&BASE[0], 1.0)[1]).abs() < 1e-6);
@@ -246,7 +279,7 @@ mod tests {
     #[test]
     fn the_sum_of_one_model_is_that_of_the_scores() {
         let response: Vec<Token> = (0..130).map(|i| (i * 5 % 7 % 3) as Token).collect();
-        let prompts = ScoredPrompts { base: &[1], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[1], experts: &[None] };
         let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.0]).unwrap();
         let sum = log_prob_of(&mut table(ARM), &[1], &response).unwrap();
         assert!((sum - Totals::of(&scores, 1).arms[0]).abs() < 1e-6);
@@ -254,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_empty_response_has_no_scores_and_a_full_model_is_named() {
-        let prompts = ScoredPrompts { base: &[0], arms: &[None] };
+        let prompts = ScoredPrompts { base: &[0], experts: &[None] };
         assert_eq!(score(&mut table(BASE), &mut arm(), prompts, &[], &[1.0]).unwrap(), []);
         let full = score(&mut table(BASE).with_n_ctx(2), &mut arm(), prompts, &[1, 1, 1], &[1.0]).unwrap_err();
         assert_eq!(full.arm, "base");

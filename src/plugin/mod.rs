@@ -90,7 +90,7 @@ impl Plugin {
 
     fn load(config: Config, overrides: Overrides) -> Result<Arc<Self>, PluginError> {
         let models = Arc::new(ArmModels::open(&config, &mut |_, _| true)?);
-        for arm in config.arms.iter().filter(|arm| arm.template.is_some()) {
+        for arm in config.arms.iter().filter(|arm| arm.reading.template.is_some()) {
             tracing::warn!(
                 arm = arm.name,
                 "a host gives tokens only, so the ARM reads those: its template has no effect"

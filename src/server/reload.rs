@@ -92,7 +92,11 @@ fn read(server: &Server) -> anyhow::Result<(Config, PathBuf)> {
         names(&now).join(", ")
     );
     let models = |config: &Config| {
-        let arms = config.arms.iter().map(|arm| (arm.spec.clone(), arm.template.clone())).collect::<Vec<_>>();
+        let arms = config
+            .arms
+            .iter()
+            .map(|arm| (arm.spec.clone(), arm.reading.clone(), arm.reference.clone()))
+            .collect::<Vec<_>>();
         (config.base.clone(), config.prompt.clone(), arms)
     };
     if models(&new) != models(&now) {

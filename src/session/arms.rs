@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use super::SessionError;
+use super::experts::{ExpertSetup, Experts};
 use super::open::{Loading, Models, member};
 use super::{plan, share};
-use crate::config::{Config, ExpertSpec, Switch};
+use crate::config::{Config, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{LoadError, Model};
 use crate::expert::Token;
-use crate::guidance::{Arm, Contract, Guide, TokenKind, TokenTable, Weights, check_vocabulary};
+use crate::guidance::{Arm, Contract, Direction, Guide, Limits, TokenKind, TokenTable, Weights, check_vocabulary};
 
 /// The ARMs, loaded once; each text has sequences of its own on them.
 pub struct ArmModels {
     arms: Vec<LoadedArm>,
+    directions: Vec<Direction>,
+    limits: Limits,
     n_vocab: usize,
     /// Whether ARMs on the same weights share batches, as configured.
     share_batch: Switch,
@@ -23,8 +26,7 @@ pub struct ArmModels {
 }
 
 struct LoadedArm {
-    name: String,
-    spec: ExpertSpec,
+    setup: ExpertSetup,
     model: Arc<Model>,
     contract: Contract,
 }
@@ -42,17 +44,19 @@ impl ArmModels {
         let fail = |source| SessionError::Load { who: "base".into(), source: LoadError::Gguf(source) };
         let base = GgufFile::open_model(&config.base.model).map_err(fail)?;
         let mut models = Models::new(loading);
-        let mut arms = Vec::with_capacity(config.arms.len());
-        for arm in &config.arms {
-            let model = models.get(&format!("ARM \"{}\"", arm.name), &arm.spec)?;
+        let Experts { setups, directions } = Experts::of(config, false);
+        let mut arms = Vec::with_capacity(setups.len());
+        for setup in setups {
+            let model = models.get(&setup.who(), &setup.spec)?;
             let contract = check_vocabulary(&vocabulary(&base), &vocabulary(model.file())).map_err(|source| {
-                let (arm_path, base_path) = (arm.spec.model.clone(), config.base.model.clone());
-                SessionError::Vocabulary { arm: arm.name.clone(), arm_path, base_path, source }
+                let (arm_path, base_path) = (setup.spec.model.clone(), config.base.model.clone());
+                SessionError::Vocabulary { arm: setup.arm.clone(), arm_path, base_path, source }
             })?;
-            arms.push(LoadedArm { name: arm.name.clone(), spec: arm.spec.clone(), model, contract });
+            arms.push(LoadedArm { setup, model, contract });
         }
         let (share_batch, shared) = (config.share_batch, OnceLock::new());
-        Ok(Self { arms, n_vocab: vocabulary(&base).n_tokens(), share_batch, shared })
+        let limits = config.guidance.limits;
+        Ok(Self { arms, directions, limits, n_vocab: vocabulary(&base).n_tokens(), share_batch, shared })
     }
 
     /// Tokens of the base's vocabulary.
@@ -66,16 +70,22 @@ impl ArmModels {
     ///
     /// [`SessionError::Sequence`], as a rule for want of memory.
     pub fn guide(&self, weights: &Weights) -> Result<Guide, SessionError> {
-        let of_arm = |arm: &'_ LoadedArm| format!("ARM \"{}\"", arm.name);
-        let members = self.arms.iter().map(|arm| member(of_arm(arm), &arm.model, &arm.spec));
+        let members = self.arms.iter().map(|arm| member(arm.setup.who(), &arm.model, &arm.setup.spec));
         let members = members.collect::<Result<Vec<_>, _>>()?;
         // What did not work or did not pay the first time is not tried again for every text.
         let switch = if self.shared.get() == Some(&false) { Switch::Off } else { self.share_batch };
         let (sequences, report) = share::sequences(&members, switch, 1)?;
         let _ = self.shared.set(report.iter().any(|group| group.shared));
         let sequences = sequences.into_iter().flatten();
-        let arm = |(arm, sequence): (&LoadedArm, _)| Arm::new(&arm.name, Box::new(sequence), arm.contract);
-        Ok(Guide::new(self.arms.iter().zip(sequences).map(arm).collect(), weights.clone()))
+        let arm = |(arm, sequence): (&LoadedArm, _)| Arm::new(&arm.setup.arm, Box::new(sequence), arm.contract);
+        let experts: Vec<_> = self.arms.iter().zip(sequences).map(arm).collect();
+        let mut guide = Guide::with_references(experts, self.directions.clone(), weights.clone());
+        guide.set_limits(self.limits);
+        let prompts = self.arms.iter().map(LoadedArm::prefix).collect::<Result<Vec<_>, _>>()?;
+        // Where texts begin with a token for that, a persona's own text does too, and follows it alone.
+        let n_prompt = self.arms.first().map_or(0, |arm| usize::from(arm.model.vocab().adds_bos()));
+        guide.begin(n_prompt, prompts);
+        Ok(guide)
     }
 
     /// Every token that ends a text, as the ARMs know it.
@@ -97,14 +107,23 @@ impl ArmModels {
             let of_arm = vocabulary(arm.model.file());
             check_vocabulary(&Host { tokens: host, kinds: &of_arm }, &of_arm).map_err(|source| {
                 SessionError::Vocabulary {
-                    arm: arm.name.clone(),
-                    arm_path: arm.spec.model.clone(),
+                    arm: arm.setup.arm.clone(),
+                    arm_path: arm.setup.spec.model.clone(),
                     base_path: PathBuf::from("the host's model"),
                     source,
                 }
             })?;
         }
         Ok(())
+    }
+}
+
+impl LoadedArm {
+    /// What a persona reads before the host's tokens.
+    fn prefix(&self) -> Result<Option<Vec<Token>>, SessionError> {
+        let Some(prefix) = self.setup.reading.before_text() else { return Ok(None) };
+        let fail = |source| SessionError::Persona { who: self.setup.who(), source };
+        self.model.vocab().tokenize_prompt(&prefix, &[]).map(Some).map_err(fail)
     }
 }
 

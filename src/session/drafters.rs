@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::open::{Loading, member, model_params};
-use super::{ArmText, SessionError};
-use crate::config::{ArmSpec, Config, ExpertSpec, Speculate};
+use super::{ExpertText, ExpertTexts, SessionError};
+use crate::config::{Config, ExpertSpec, Speculate};
 use crate::decode::controller::{Controller, DRAFT_MAX, Prior};
 use crate::decode::draft::{ArmDrafter, BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
 use crate::decode::{Policy, Speculator};
@@ -28,7 +28,7 @@ const SMALL_BASE: f64 = 0.6;
 struct DrafterParts<'a> {
     config: &'a Config,
     base: &'a Arc<Model>,
-    arms: &'a [ArmText],
+    experts: &'a ExpertTexts,
     hook: &'a HookState,
 }
 
@@ -36,14 +36,14 @@ struct DrafterParts<'a> {
 pub(super) fn speculator(
     config: &Config,
     base: &Arc<Model>,
-    arms: &[ArmText],
+    experts: &ExpertTexts,
     hook: &HookState,
     loading: Loading<'_>,
 ) -> Result<Option<Speculator>, SessionError> {
     if config.speculate == Speculate::Off {
         return Ok(None);
     }
-    let parts = DrafterParts { config, base, arms, hook };
+    let parts = DrafterParts { config, base, experts, hook };
     if let Some(obstacle) = parts.obstacle() {
         return match &config.speculate {
             Speculate::Auto => Ok(None),
@@ -79,22 +79,27 @@ impl DrafterParts<'_> {
             return Some("mirostat has no distribution to verify a draft against; use --speculate off".into());
         }
         let recurrent = |model: &Arc<Model>| model.is_recurrent();
-        let arm = self.arms.iter().find(|arm| recurrent(arm.vocab.model())).map(|arm| format!("ARM \"{}\"", arm.name));
+        let arm = self.experts().find(|expert| recurrent(expert.vocab.model())).map(|expert| expert.who.clone());
         let who = if recurrent(self.base) { Some("the base".into()) } else { arm };
         who.map(|who| format!("{who} is a recurrent model, which cannot take back a draft; take --speculate off"))
     }
 
     fn needs_arms(&self, drafter: &str) -> Result<(), SessionError> {
-        match self.arms {
-            [] => Err(SessionError::Speculate(format!(
+        match self.experts().next() {
+            None => Err(SessionError::Speculate(format!(
                 "{drafter} needs an ARM, and there is none; use lookup or draft:FILE"
             ))),
-            _ => Ok(()),
+            Some(_) => Ok(()),
         }
     }
 
+    /// What is evaluated beside the base, but for personas that are yet to come.
+    fn experts(&self) -> impl Iterator<Item = &ExpertText> {
+        self.experts.experts.iter().filter(|expert| !expert.spare)
+    }
+
     fn arm_bytes(&self) -> f64 {
-        self.arms.iter().map(|arm| arm.vocab.model().n_bytes() as f64).sum()
+        self.experts().map(|expert| expert.vocab.model().n_bytes() as f64).sum()
     }
 
     /// A plain step reads this much.
@@ -104,7 +109,7 @@ impl DrafterParts<'_> {
 
     /// Whether the ARMs are so small beside the base that they help to draft.
     fn arms_are_cheap(&self) -> bool {
-        !self.arms.is_empty() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
+        self.experts().next().is_some() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
     }
 
     /// A drafter of a model, that adds the ARMs' logits where they are cheap.
@@ -124,16 +129,15 @@ impl DrafterParts<'_> {
         Ok(Box::new(ModelDrafter::new(name, Box::new(expert), guided)))
     }
 
-    /// The first ARM that is a LoRA on another model than the base, with the adapter off.
-    fn backbone_of(&self) -> Option<(&ArmSpec, &Arc<Model>)> {
-        let arms = self.config.arms.iter().zip(self.arms);
-        let mut arms = arms.map(|(spec, text)| (spec, text.vocab.model()));
-        arms.find(|(arm, model)| !arm.spec.lora.is_empty() && !Arc::ptr_eq(model, self.base))
+    /// The first expert that is a LoRA on another model than the base, with the adapter off.
+    fn backbone_of(&self) -> Option<(&ExpertSpec, &Arc<Model>)> {
+        let mut experts = self.experts().map(|expert| (&expert.spec, expert.vocab.model()));
+        experts.find(|(spec, model)| !spec.lora.is_empty() && !Arc::ptr_eq(model, self.base))
     }
 
     fn backbone(&self) -> Result<Option<Box<dyn Drafter>>, SessionError> {
         self.needs_arms("backbone")?;
-        self.backbone_of().map(|(arm, model)| self.model("backbone".into(), model, &arm.spec)).transpose()
+        self.backbone_of().map(|(spec, model)| self.model("backbone".into(), model, spec)).transpose()
     }
 
     fn draft(&self, file: &Path, loading: Loading<'_>) -> Result<Box<dyn Drafter>, SessionError> {
@@ -152,9 +156,13 @@ impl DrafterParts<'_> {
     fn arm(&self, name: Option<&str>) -> Result<Box<dyn Drafter>, SessionError> {
         self.needs_arms("arm")?;
         // The configuration has refused unknown names.
-        let index = self.arms.iter().position(|arm| name.is_none_or(|name| arm.name == name)).unwrap_or(0);
+        let index = self.config.arms.iter().position(|arm| name.is_none_or(|name| arm.name == name)).unwrap_or(0);
+        let arm = &self.config.arms[index].name;
+        let Some(expert) = self.experts.of_arms[index] else {
+            return Err(SessionError::Speculate(format!("ARM \"{arm}\" is the base itself; take base")));
+        };
         self.hook.with_guide(|guide| guide.keep_rows());
-        Ok(Box::new(ArmDrafter::new(index, &self.arms[index].name)))
+        Ok(Box::new(ArmDrafter::new(expert, arm)))
     }
 
     /// All drafters that may pay, with what is assumed of them until they are measured.

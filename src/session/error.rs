@@ -40,6 +40,14 @@ pub enum SessionError {
         /// The first differences.
         source: Mismatch,
     },
+    /// The text that a persona reads has no tokens.
+    #[error("{who}: {source}")]
+    Persona {
+        /// As above.
+        who: String,
+        /// Why.
+        source: TokenizeError,
+    },
     /// It would not fit.
     #[error("{0}")]
     Memory(Box<Shortage>),

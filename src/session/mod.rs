@@ -6,6 +6,7 @@ mod arms;
 mod detokenizer;
 mod drafters;
 mod error;
+mod experts;
 mod open;
 mod plan;
 mod prompt;
@@ -19,7 +20,7 @@ pub use detokenizer::{Detokenizer, TokenText};
 pub use error::{PromptError, SessionError, Shortage};
 pub use open::{Loading, context_params};
 pub use plan::{MemoryPlan, plan};
-pub use prompt::{Prompt, PromptRenderer};
+pub use prompt::{Personas, Prompt, PromptRenderer};
 pub use share::Shared;
 pub use slot::Slot;
 pub use text_generator::SessionGenerator;
@@ -27,7 +28,7 @@ pub use text_generator::SessionGenerator;
 use std::sync::Arc;
 
 use crate::chat::ChatTemplate;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ExpertSpec, ReadingSpec};
 use crate::decode::{self, DecodeError, Flow, Generated, Speculator, Step};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
@@ -47,13 +48,24 @@ pub struct Session {
     speculator: Option<Speculator>,
 }
 
-/// How an ARM reads prompts.
-pub(crate) struct ArmText {
-    name: String,
+/// How an expert reads prompts.
+pub(crate) struct ExpertText {
+    /// What messages call it.
+    who: String,
     vocab: Vocab,
+    spec: ExpertSpec,
     template: Option<ChatTemplate>,
     /// Whether the configuration names the template: then plain prompts go through it too.
     templated: bool,
+    reading: ReadingSpec,
+    /// Whether requests say what it reads.
+    spare: bool,
+}
+
+/// The experts' readings, and which of them each ARM is; `None` is the base itself.
+pub(crate) struct ExpertTexts {
+    experts: Vec<ExpertText>,
+    of_arms: Vec<Option<usize>>,
 }
 
 impl Session {
@@ -81,9 +93,11 @@ impl Session {
         let gate = config.guidance.gate;
         let slot = |(base, guide)| Slot::new(base, guide, gate, on_error.clone(), &vocab);
         let slots: Vec<_> = opened.slots.into_iter().map(slot).collect();
-        let (base_template, arms, shared) = (opened.base_template, opened.arms, opened.shared);
-        let speculator = drafters::speculator(&config, &opened.base, &arms, slots[0].hook(), loading)?;
-        let prompts = Arc::new(PromptRenderer::new(vocab.clone(), base_template, config.prompt.system.clone(), arms));
+        let (base_template, shared) = (opened.base_template, opened.shared);
+        let experts = ExpertTexts { experts: opened.experts, of_arms: opened.of_arms };
+        let speculator = drafters::speculator(&config, &opened.base, &experts, slots[0].hook(), loading)?;
+        let prompts =
+            Arc::new(PromptRenderer::new(vocab.clone(), base_template, config.prompt.system.clone(), experts));
         Ok(Self { config, vocab, slots, shared, prompts, speculator })
     }
 
@@ -176,7 +190,7 @@ impl Session {
     /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
     pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
         let config = Config { speculate: speculate.clone(), ..self.config.clone() };
-        drafters::speculator(&config, self.vocab.model(), self.prompts.arms(), self.hook(), &mut |_, _| true)
+        drafters::speculator(&config, self.vocab.model(), self.prompts.experts(), self.hook(), &mut |_, _| true)
     }
 
     /// Takes another speculator from now on, and gives back the one of before.

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::experts::{ExpertSetup, Experts};
 use super::share::{self, Member, Shared};
-use super::{ArmText, SessionError, plan, template};
+use super::{ExpertText, SessionError, plan, template};
 use crate::chat::ChatTemplate;
 use crate::config::{self, Config, ExpertSpec, GpuLayers, SplitMode, Switch};
 use crate::engine::Sequence;
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{self, CacheType, ContextParams, FlashAttention, Model, ModelParams};
 use crate::engine::memory::n_physical_cores;
-use crate::guidance::{Arm, Contract, Guide, Weights, check_vocabulary};
+use crate::guidance::{Arm, Contract, Direction, Guide, Source, Weights, check_vocabulary};
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
 pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
@@ -23,7 +24,9 @@ pub(super) struct Opened {
     pub base_template: Option<ChatTemplate>,
     /// The base's sequence and the ARMs' guide, of each slot.
     pub slots: Vec<(Sequence, Guide)>,
-    pub arms: Vec<ArmText>,
+    pub experts: Vec<ExpertText>,
+    /// The expert of each ARM; `None` is the base itself.
+    pub of_arms: Vec<Option<usize>>,
     pub shared: Vec<Shared>,
 }
 
@@ -34,13 +37,15 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     let base_template = template::of_base(config, base.file())?;
     let mut members = vec![member("base".into(), &base, &config.base)?];
     let (mut contracts, mut texts) = (Vec::new(), Vec::new());
-    for arm in &config.arms {
-        let who = format!("ARM \"{}\"", arm.name);
-        let model = models.get(&who, &arm.spec)?;
-        contracts.push(contract(config, arm, &base, &model)?);
-        let (template, templated) = template::of_arm(config, arm, model.file())?;
-        texts.push(ArmText { name: arm.name.clone(), vocab: model.vocab(), template, templated });
-        members.push(member(who, &model, &arm.spec)?);
+    let experts = Experts::of(config, true);
+    for setup in &experts.setups {
+        let model = models.get(&setup.who(), &setup.spec)?;
+        contracts.push(contract(config, setup, &base, &model)?);
+        let on_base = Arc::ptr_eq(&model, &base);
+        let (template, templated) = template::of_expert(config, setup, model.file(), on_base, base_template.as_ref())?;
+        let (who, spec, reading) = (setup.who(), setup.spec.clone(), setup.reading.clone());
+        texts.push(ExpertText { who, vocab: model.vocab(), template, templated, spec, reading, spare: setup.spare });
+        members.push(member(setup.who(), &model, &setup.spec)?);
     }
     let (sequences, shared) = share::sequences(&members, config.share_batch, n_slots)?;
     let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
@@ -48,27 +53,34 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     for _ in 0..n_slots {
         let mut row = sequences.iter_mut().flat_map(Iterator::next);
         let Some(base) = row.next() else { break };
-        let arm = |((arm, contract), expert): ((&config::ArmSpec, &Contract), _)| {
-            Arm::new(&arm.name, Box::new(expert), *contract)
+        let arm = |((setup, contract), expert): ((&ExpertSetup, &Contract), _)| {
+            Arm::new(&setup.arm, Box::new(expert), *contract)
         };
-        let arms: Vec<_> = config.arms.iter().zip(&contracts).zip(row).map(arm).collect();
+        let row = experts.setups.iter().zip(&contracts).zip(row).map(arm).collect();
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
-        slots.push((base, Guide::new(arms, weights)));
+        let mut guide = Guide::with_references(row, experts.directions.clone(), weights);
+        guide.set_limits(config.guidance.limits);
+        slots.push((base, guide));
     }
-    Ok(Opened { base, base_template, slots, arms: texts, shared })
+    let of_arm = |direction: &Direction| match direction.arm {
+        Source::Base => None,
+        Source::Expert(at) => Some(at),
+    };
+    let of_arms = experts.directions.iter().map(of_arm).collect();
+    Ok(Opened { base, base_template, slots, experts: texts, of_arms, shared })
 }
 
-/// What an ARM's vocabulary has to do with the base's.
+/// What an expert's vocabulary has to do with the base's.
 fn contract(
     config: &Config,
-    arm: &config::ArmSpec,
+    expert: &ExpertSetup,
     base: &Arc<Model>,
     model: &Arc<Model>,
 ) -> Result<Contract, SessionError> {
     match (base.file().vocabulary(), model.file().vocabulary()) {
         (Some(of_base), Some(of_arm)) => check_vocabulary(&of_base, &of_arm).map_err(|source| {
-            let (arm_path, base_path) = (arm.spec.model.clone(), config.base.model.clone());
-            SessionError::Vocabulary { arm: arm.name.clone(), arm_path, base_path, source }
+            let (arm_path, base_path) = (expert.spec.model.clone(), config.base.model.clone());
+            SessionError::Vocabulary { arm: expert.arm.clone(), arm_path, base_path, source }
         }),
         // `GgufFile::open_model` refuses a model without a vocabulary.
         _ => unreachable!("a model without a vocabulary was opened"),

@@ -7,13 +7,15 @@ use indicatif::HumanBytes;
 
 use super::SessionError;
 use super::error::Shortage;
+use super::experts::Experts;
 use super::open::context_params;
-use crate::config::{Config, ExpertSpec, GpuLayers, Speculate, SplitMode, Switch};
+use crate::config::{Config, ExpertSpec, GpuLayers, Reference, Speculate, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Device, devices, rpc};
 use crate::engine::memory::{
     Change, DeviceMemory, ExpertRequest, Layers, MemoryNeed, MemoryParts, Placement, available_memory, changes,
 };
+use crate::guidance::Source;
 
 /// A configuration's plan, and what to change where it does not fit.
 #[derive(Debug, Clone)]
@@ -50,9 +52,13 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
     if with_base {
         requests.push(request("base", &config.base, 0.0, &local, remote.len())?);
     }
-    for arm in &config.arms {
-        let n_remote = if arm.spec.rpc.is_empty() { 0 } else { remote.len() };
-        requests.push(request(&arm.name, &arm.spec, arm.weight, &local, n_remote)?);
+    for setup in &Experts::of(config, with_base).setups {
+        let n_remote = if setup.spec.rpc.is_empty() { 0 } else { remote.len() };
+        let weight = config.arms.iter().find(|arm| arm.name == setup.arm).map_or(0.0, |arm| arm.weight);
+        let request = request(&setup.who(), &setup.spec, weight, &local, n_remote)?;
+        // A reference is named by what it is; an ARM by its name, as everywhere.
+        let name = if setup.is_reference { setup.who() } else { setup.arm.clone() };
+        requests.push(ExpertRequest { name, ..request });
     }
     for request in &mut requests {
         request.n_sequences = u32::try_from(n_slots).unwrap_or(u32::MAX);
@@ -95,22 +101,39 @@ fn resolve_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<C
     let mut config = config.clone();
     // What cannot be read is reported, with its name, when it is loaded.
     let drafter = drafter(&config).filter(|_| with_base);
-    let mut experts = std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)).chain(&drafter);
-    if experts.any(|spec| GgufFile::open_model(&spec.model).is_err()) {
+    let experts = Experts::of(&config, with_base);
+    let mut specs = std::iter::once(&config.base).chain(experts.setups.iter().map(|setup| &setup.spec)).chain(&drafter);
+    if specs.any(|spec| GgufFile::open_model(&spec.model).is_err()) {
         return Ok(config);
     }
     let MemoryPlan { plan, changes } = plan_experts(&config, with_base, n_slots)?;
     if let Some(device) = plan.shortage() {
         return Err(shortage(&plan, device, &changes));
     }
-    let specs = std::iter::once(&mut config.base).chain(config.arms.iter_mut().map(|arm| &mut arm.spec));
-    for (spec, expert) in specs.skip(usize::from(!with_base)).zip(&plan.experts) {
-        if spec.n_gpu_layers == GpuLayers::Auto {
-            if (1..expert.n_layers).contains(&expert.n_gpu_layers) {
-                let (name, n, of) = (&expert.name, expert.n_gpu_layers, expert.n_layers);
-                tracing::warn!(expert = %name, layers = n, of, "not all layers fit on the device");
-            }
+    // The plan lists the base, if it is in it, then the experts: each ARM and reference goes where its expert does.
+    let first = usize::from(with_base);
+    let of_source = |source: Source| match source {
+        Source::Base => 0,
+        Source::Expert(at) => first + at,
+    };
+    let place = |spec: &mut ExpertSpec, at: usize| {
+        if let (GpuLayers::Auto, Some(expert)) = (spec.n_gpu_layers, plan.experts.get(at)) {
             spec.n_gpu_layers = GpuLayers::Count(expert.n_gpu_layers);
+        }
+    };
+    if with_base {
+        place(&mut config.base, 0);
+    }
+    for (arm, direction) in config.arms.iter_mut().zip(&experts.directions) {
+        place(&mut arm.spec, of_source(direction.arm));
+        if let (Reference::Expert(reference), Some(source)) = (&mut arm.reference, direction.reference) {
+            place(&mut reference.spec, of_source(source));
+        }
+    }
+    for expert in &plan.experts {
+        if (1..expert.n_layers).contains(&expert.n_gpu_layers) && !expert.shares_weights {
+            let (name, n, of) = (&expert.name, expert.n_gpu_layers, expert.n_layers);
+            tracing::warn!(expert = %name, layers = n, of, "not all layers fit on the device");
         }
     }
     Ok(config)
@@ -160,8 +183,8 @@ fn request(
     local: &[Device],
     n_remote: usize,
 ) -> Result<ExpertRequest, SessionError> {
-    let who = if name == "base" || name == DRAFTER { name.to_owned() } else { format!("ARM \"{name}\"") };
-    let file = GgufFile::open_model(&spec.model).map_err(|e| SessionError::Load { who, source: e.into() })?;
+    let fail = |e: crate::engine::gguf::GgufError| SessionError::Load { who: name.to_owned(), source: e.into() };
+    let file = GgufFile::open_model(&spec.model).map_err(fail)?;
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
     let mut devices: Vec<usize> = (1 + local.len()..1 + local.len() + n_remote).collect();
     match &spec.device {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{ArmText, PromptError, Session};
+use super::{ExpertText, ExpertTexts, PromptError, Session};
 use crate::chat::{ChatTemplate, Conversation, Message, Rendered, without_end};
+use crate::config::ReadingSpec;
 use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
 
@@ -15,8 +16,8 @@ use crate::expert::Token;
 pub struct Prompt {
     /// The base's tokens.
     pub base: Vec<Token>,
-    /// For each ARM its own tokens; `None` reads the base's.
-    pub arms: Vec<Option<Vec<Token>>>,
+    /// For each expert of the guide its own tokens; `None` reads the base's.
+    pub experts: Vec<Option<Vec<Token>>>,
 }
 
 /// How the models read what the user says. Shared, so that prompts can be read on other threads than the one that decodes.
@@ -24,7 +25,7 @@ pub struct PromptRenderer {
     vocab: Vocab,
     system: Option<String>,
     base_template: Option<ChatTemplate>,
-    arms: Vec<ArmText>,
+    experts: ExpertTexts,
 }
 
 impl Session {
@@ -66,14 +67,25 @@ impl PromptRenderer {
         vocab: Vocab,
         base_template: Option<ChatTemplate>,
         system: Option<String>,
-        arms: Vec<ArmText>,
+        experts: ExpertTexts,
     ) -> Self {
-        Self { vocab, system, base_template, arms }
+        Self { vocab, system, base_template, experts }
     }
 
-    /// How each ARM reads.
-    pub(super) fn arms(&self) -> &[ArmText] {
-        &self.arms
+    /// How each expert reads.
+    pub(super) fn experts(&self) -> &ExpertTexts {
+        &self.experts
+    }
+
+    /// The same for a request with personas of its own: the first of them takes the first place that was left for one.
+    #[must_use]
+    pub fn with_personas(&self, systems: &[&str]) -> Personas<'_> {
+        let mut systems = systems.iter().map(|system| (*system).to_owned());
+        let reading = |expert: &ExpertText| match expert.spare {
+            true => ReadingSpec { system: systems.next(), ..ReadingSpec::default() },
+            false => expert.reading.clone(),
+        };
+        Personas { renderer: self, readings: self.experts.experts.iter().map(reading).collect() }
     }
 
     /// The base's vocabulary.
@@ -89,22 +101,21 @@ impl PromptRenderer {
     /// Through which template a model reads conversations: the base (0), or an ARM (from 1), which reads the base's words where it
     /// has no template of its own.
     pub fn template(&self, model: usize) -> Option<&ChatTemplate> {
-        let of_arm = model.checked_sub(1).and_then(|arm| self.arms.get(arm)?.template.as_ref());
-        of_arm.or(self.base_template.as_ref())
+        let of_arm = || {
+            let expert = (*self.experts.of_arms.get(model.checked_sub(1)?)?)?;
+            self.experts.experts[expert].template.as_ref()
+        };
+        of_arm().or(self.base_template.as_ref())
     }
 
-    /// A plain text, which may spell control tokens. ARMs with a `template:` in the configuration read it as a user's message through that; the others read
-    /// the base's tokens.
+    /// A plain text, which may spell control tokens. ARMs with a `template:` in the configuration read it as a user's message through
+    /// that, personas read their own text before it, and the others read the base's tokens.
     ///
     /// # Errors
     ///
     /// [`PromptError`].
     pub fn text(&self, text: &str) -> Result<Prompt, PromptError> {
-        let base = self.vocab.tokenize_prompt(text, &[]).map_err(of_base)?;
-        let messages = self.as_message(text);
-        let read = |arm: &ArmText| if arm.templated { arm.read(&messages, "", &Map::new(), &base) } else { Ok(None) };
-        let arms = self.arms.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Prompt { base, arms })
+        self.with_personas(&[]).text(text)
     }
 
     /// A plain text as a user's message.
@@ -114,17 +125,13 @@ impl PromptRenderer {
         conversation.messages()
     }
 
-    /// Tokens, read by all.
+    /// Tokens, read by all; personas read their own text before them.
     ///
     /// # Errors
     ///
-    /// [`PromptError::Token`].
+    /// [`PromptError`].
     pub fn tokens(&self, tokens: Vec<Token>) -> Result<Prompt, PromptError> {
-        let n_vocab = self.vocab.n_tokens();
-        match tokens.iter().find(|t| usize::try_from(**t).map_or(true, |t| t >= n_vocab)) {
-            Some(&token) => Err(PromptError::Token { token, n_vocab }),
-            None => Ok(Prompt { base: tokens, arms: vec![None; self.arms.len()] }),
-        }
+        self.with_personas(&[]).tokens(tokens)
     }
 
     /// A plain text and a response to it: one text in tokens, cut where the response begins. The response spells no control
@@ -137,13 +144,17 @@ impl PromptRenderer {
         let (response, ended) = without_end(&self.vocab, text, response);
         let (base, mut tokens) = split(&Rendered::raw(text), &self.vocab, response).map_err(of_base)?;
         let messages = self.as_message(text);
-        let follow = |arm: &ArmText| match arm.templated {
-            true => arm.followed(&messages, response, &base, &tokens),
-            false => Ok(None),
+        let follow = |expert: &ExpertText| match (expert.templated, expert.reading.before_text()) {
+            (true, _) => expert.followed(&messages, response, &base, &tokens),
+            (false, Some(prefix)) => {
+                let rendered = Rendered::raw(format!("{prefix}{text}"));
+                expert.cut(&rendered, response, &base, &tokens)
+            }
+            (false, None) => Ok(None),
         };
-        let arms = self.arms.iter().map(follow).collect::<Result<_, _>>()?;
+        let experts = self.experts.experts.iter().map(follow).collect::<Result<_, _>>()?;
         tokens.extend(self.vocab.eos().filter(|_| ended));
-        Ok((Prompt { base, arms }, tokens))
+        Ok((Prompt { base, experts }, tokens))
     }
 
     /// A conversation, to be continued by the assistant, whose answer begins with `begun`: each model reads it through its own
@@ -167,12 +178,7 @@ impl PromptRenderer {
         begun: &str,
         variables: &Map<String, Value>,
     ) -> Result<Prompt, PromptError> {
-        let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
-        let rendered = write("base", &with(template, variables), &self.vocab, messages)?;
-        let base = rendered.followed_by(begun).tokens(&self.vocab).map_err(of_base)?;
-        let read = |arm: &ArmText| arm.read(messages, begun, variables, &base);
-        let arms = self.arms.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Prompt { base, arms })
+        self.with_personas(&[]).chat(messages, begun, variables)
     }
 
     /// A conversation and a response to it: one text in tokens, cut where the response begins.
@@ -184,23 +190,121 @@ impl PromptRenderer {
         let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
         let rendered = write("base", template, &self.vocab, messages)?;
         let (base, tokens) = split(&rendered, &self.vocab, response).map_err(of_base)?;
-        let follow = |arm: &ArmText| arm.followed(messages, response, &base, &tokens);
-        let arms = self.arms.iter().map(follow).collect::<Result<_, _>>()?;
-        Ok((Prompt { base, arms }, tokens))
+        let follow = |expert: &ExpertText| expert.followed(messages, response, &base, &tokens);
+        let experts = self.experts.experts.iter().map(follow).collect::<Result<_, _>>()?;
+        Ok((Prompt { base, experts }, tokens))
     }
 }
 
-impl ArmText {
-    /// The conversation in this ARM's words, where those are not the base's.
+/// A renderer with the personas of one request.
+pub struct Personas<'a> {
+    renderer: &'a PromptRenderer,
+    /// One per expert.
+    readings: Vec<ReadingSpec>,
+}
+
+impl Personas<'_> {
+    /// As [`PromptRenderer::text`].
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn text(&self, text: &str) -> Result<Prompt, PromptError> {
+        let base = self.renderer.vocab.tokenize_prompt(text, &[]).map_err(of_base)?;
+        let messages = self.renderer.as_message(text);
+        self.prompt(base, |expert, reading, base| match (expert.templated, reading.before_text()) {
+            (true, _) => expert.read(reading, &messages, "", &Map::new(), base),
+            (false, Some(prefix)) => {
+                let own = expert.vocab.tokenize_prompt(&format!("{prefix}{text}"), &[]);
+                own.map(Some).map_err(|e| expert.fail(e))
+            }
+            (false, None) => Ok(None),
+        })
+    }
+
+    /// As [`PromptRenderer::tokens`].
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn tokens(&self, tokens: Vec<Token>) -> Result<Prompt, PromptError> {
+        let n_vocab = self.renderer.vocab.n_tokens();
+        if let Some(&token) = tokens.iter().find(|t| usize::try_from(**t).map_or(true, |t| t >= n_vocab)) {
+            return Err(PromptError::Token { token, n_vocab });
+        }
+        self.prompt(tokens, |expert, reading, base| {
+            let Some(prefix) = reading.before_text() else { return Ok(None) };
+            let mut own = expert.vocab.tokenize_prompt(&prefix, &[]).map_err(|e| expert.fail(e))?;
+            let has_bos = base.first().is_some_and(|first| expert.vocab.bos() == Some(*first));
+            own.extend_from_slice(&base[usize::from(has_bos)..]);
+            Ok(Some(own))
+        })
+    }
+
+    /// As [`PromptRenderer::chat_given`].
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn chat(
+        &self,
+        messages: &[Message],
+        begun: &str,
+        variables: &Map<String, Value>,
+    ) -> Result<Prompt, PromptError> {
+        let PromptRenderer { base_template, vocab, .. } = self.renderer;
+        let template = base_template.as_ref().ok_or(PromptError::NoTemplate)?;
+        let rendered = write("base", &with(template, variables), vocab, messages)?;
+        let base = rendered.followed_by(begun).tokens(vocab).map_err(of_base)?;
+        self.prompt(base, |expert, reading, base| expert.read(reading, messages, begun, variables, base))
+    }
+
+    fn prompt(
+        &self,
+        base: Vec<Token>,
+        mut read: impl FnMut(&ExpertText, &ReadingSpec, &[Token]) -> Result<Option<Vec<Token>>, PromptError>,
+    ) -> Result<Prompt, PromptError> {
+        let experts = self.renderer.experts.experts.iter().zip(&self.readings);
+        // A place that was left for a persona and is free reads the base's tokens, at weight 0.
+        let own = experts.map(|(expert, reading)| match expert.spare && !reading.is_persona() {
+            true => Ok(None),
+            false => read(expert, reading, &base),
+        });
+        let experts = own.collect::<Result<_, _>>()?;
+        Ok(Prompt { base, experts })
+    }
+}
+
+impl ReadingSpec {
+    /// What a persona reads before a plain text.
+    pub(super) fn before_text(&self) -> Option<String> {
+        self.prefix.clone().or_else(|| self.system.as_ref().map(|system| format!("{system}\n\n")))
+    }
+
+    /// A conversation under the persona's system prompt.
+    fn messages<'a>(&self, messages: &'a [Message]) -> Cow<'a, [Message]> {
+        let Some(system) = &self.system else { return Cow::Borrowed(messages) };
+        let rest = match messages {
+            [first, rest @ ..] if first.role == "system" || first.role == "developer" => rest,
+            all => all,
+        };
+        let own = Some(system).filter(|text| !text.is_empty()).map(|text| Message::new("system", text));
+        own.into_iter().chain(rest.iter().cloned()).collect()
+    }
+}
+
+impl ExpertText {
+    /// The conversation in this expert's words, where those are not the base's.
     fn read(
         &self,
+        reading: &ReadingSpec,
         messages: &[Message],
         begun: &str,
         variables: &Map<String, Value>,
         base: &[Token],
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let rendered = write(&self.who(), &with(template, variables), &self.vocab, messages)?;
+        let rendered = write(&self.who, &with(template, variables), &self.vocab, &reading.messages(messages))?;
         let own = rendered.followed_by(begun).tokens(&self.vocab).map_err(|e| self.fail(e))?;
         Ok(Some(own).filter(|own| own != base))
     }
@@ -214,18 +318,24 @@ impl ArmText {
         tokens: &[Token],
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let rendered = write(&self.who(), template, &self.vocab, messages)?;
-        let (cut, rest) = split(&rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
+        let rendered = write(&self.who, template, &self.vocab, &self.reading.messages(messages))?;
+        self.cut(&rendered, response, base, tokens)
+    }
+
+    fn cut(
+        &self,
+        rendered: &Rendered,
+        response: &str,
+        base: &[Token],
+        tokens: &[Token],
+    ) -> Result<Option<Vec<Token>>, PromptError> {
+        let (cut, rest) = split(rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
         let own = if rest == tokens { cut } else { rendered.tokens(&self.vocab).map_err(|e| self.fail(e))? };
         Ok(Some(own).filter(|own| own != base))
     }
 
-    fn who(&self) -> String {
-        format!("ARM \"{}\"", self.name)
-    }
-
     fn fail(&self, source: TokenizeError) -> PromptError {
-        PromptError::Tokenize { who: self.who(), source }
+        PromptError::Tokenize { who: self.who.clone(), source }
     }
 }
 

@@ -94,7 +94,7 @@ impl Slot {
     /// Puts sampler and ARMs at the beginning of a text.
     pub fn rewind(&mut self, sampler: &mut Sampler, prompt: &Prompt) {
         sampler.reset();
-        self.hook.with_guide(|guide| guide.begin(prompt.base.len(), prompt.arms.clone()));
+        self.hook.with_guide(|guide| guide.begin(prompt.base.len(), prompt.experts.clone()));
     }
 
     /// Begins a text of up to `n_predict` tokens; [`Text::step`] continues it.

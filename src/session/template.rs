@@ -1,8 +1,9 @@
 //! Through which template each model reads conversations.
 
 use super::SessionError;
+use super::experts::ExpertSetup;
 use crate::chat::ChatTemplate;
-use crate::config::{ArmSpec, Config};
+use crate::config::Config;
 use crate::engine::gguf::GgufFile;
 
 /// Where `genarm train` records the template of the conversations that it rendered.
@@ -13,21 +14,30 @@ pub fn of_base(config: &Config, file: &GgufFile) -> Result<Option<ChatTemplate>,
     Ok(named("base", config.prompt.chat_template.as_deref())?.or_else(|| own(file)))
 }
 
-/// An ARM's template, and whether the configuration names it. Where it names none, the ARM reads what it was trained on: the template
-/// that its file records, else that of its model's file.
-pub fn of_arm(config: &Config, arm: &ArmSpec, model: &GgufFile) -> Result<(Option<ChatTemplate>, bool), SessionError> {
-    if let Some(template) = named(&format!("ARM \"{}\"", arm.name), arm.template.as_deref())? {
+/// An expert's template, and whether the configuration names it. Where it names none, the expert reads what it was trained on: the
+/// template that its file records, else that of its model's file. A persona on the base's model reads through the base's.
+pub fn of_expert(
+    config: &Config,
+    expert: &ExpertSetup,
+    model: &GgufFile,
+    on_base: bool,
+    of_base: Option<&ChatTemplate>,
+) -> Result<(Option<ChatTemplate>, bool), SessionError> {
+    if let Some(template) = named(&expert.who(), expert.reading.template.as_deref())? {
         return Ok((Some(template), true));
     }
     // A base that reads messages as they are has no conversations, so there are none for its ARMs.
     let raw = matches!(config.prompt.chat_template.as_deref(), Some("raw" | "none"));
-    let recorded = if raw { None } else { recorded(arm, model) };
+    let recorded = if raw { None } else { recorded(expert, model) };
+    if recorded.is_none() && on_base && (expert.spare || expert.reading.is_persona()) {
+        return Ok((of_base.cloned(), false));
+    }
     Ok((recorded.map(|record| ChatTemplate::of_training(&record)).or_else(|| own(model)), false))
 }
 
-fn recorded(arm: &ArmSpec, model: &GgufFile) -> Option<String> {
+fn recorded(expert: &ExpertSetup, model: &GgufFile) -> Option<String> {
     let record = |file: &GgufFile| file.str(TRAINED_WITH).map(str::to_owned);
-    match arm.spec.lora.as_slice() {
+    match expert.spec.lora.as_slice() {
         [] => record(model),
         // A missing file is reported where the adapter is loaded.
         adapters => adapters.iter().find_map(|adapter| record(&GgufFile::open(&adapter.path).ok()?)),

@@ -93,11 +93,11 @@ impl TextGenerator for SessionGenerator {
     }
 
     fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
-        let Prompt { base, arms } = &self.prompts[prompt];
-        let prompts = ScoredPrompts { base, arms };
+        let Prompt { base, experts } = &self.prompts[prompt];
+        let prompts = ScoredPrompts { base, experts };
         let hook = self.session.hook().clone();
         let expert = self.session.base();
-        let scored = hook.with_guide(|guide| score(expert, guide.experts(), prompts, response, weights));
+        let scored = hook.with_guide(|guide| score(expert, guide, prompts, response, weights));
         scored.map_err(|source| GenerateError { prompt, source: source.into() })
     }
 }

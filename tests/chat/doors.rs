@@ -92,7 +92,7 @@ fn chat_serve_score_train_and_accuracy_read_one_conversation_as_the_same_tokens(
     let line = json!({"prompt": messages, "chosen": CHOSEN, "rejected": REJECTED}).to_string();
     let [prompt, chosen, _] = pairs_of(&world.file("pairs.jsonl", &line), session.prompts());
     assert_eq!((&chat, &chat, &chat.base), (&serve, &score, &prompt));
-    assert_eq!(chat.arms, [None], "an ARM of the same template reads the base's tokens");
+    assert_eq!(chat.experts, [None], "an ARM of the same template reads the base's tokens");
     assert_eq!(chosen, [&response[..], &[2049]].concat(), "training adds the end");
     let control = |tokens: &[genarm::Token]| tokens.iter().filter(|token| **token >= 2048).count();
     assert_eq!((control(&chat.base), control(&response)), (5, 0), "two turns, and the beginning of a third");
@@ -214,9 +214,9 @@ fn an_arm_reads_conversations_through_the_template_that_it_was_trained_with() {
         let config = Config::parse(&yaml, Path::new("test.yaml"), &Overrides::default()).expect("a configuration");
         let session = Session::open(config, &mut |_, _| true).expect("a session");
         let prompt = session.prompts().chat(&[Message::new("user", "Hi")], "").expect("a prompt");
-        let plain = session.text_prompt("Hi").expect("a prompt").arms;
+        let plain = session.text_prompt("Hi").expect("a prompt").experts;
         let text = |tokens: Vec<genarm::Token>| session.vocab().text(&tokens, true);
-        (prompt.arms.into_iter().next().flatten().map(text), plain.into_iter().next().flatten().map(text))
+        (prompt.experts.into_iter().next().flatten().map(text), plain.into_iter().next().flatten().map(text))
     };
     let zephyr = "<|user|>\nHi<|im_end|>\n<|assistant|>\n".to_owned();
     assert_eq!(read(&of_messages, None, None), (Some(zephyr.clone()), None), "plain prompts stay plain");

@@ -6,7 +6,7 @@ use genarm::config::{Config, Overrides};
 use genarm::decode::DecodeError;
 use genarm::guidance::score::{ScoredPrompts, score};
 use genarm::session::Session;
-use genarm::{Expert, ExpertError};
+use genarm::{Expert, ExpertError, Guide, Weights};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -110,10 +110,11 @@ fn a_score_names_who_has_no_numbers() {
     assert!(of_base.contains("base: its logits hold +inf") && !of_base.contains("ARM"), "{of_base}");
 
     let (nan, base) = (support::load(&folder.path().join("nan.gguf")), support::load(&folder.path().join("base.gguf")));
-    let prompts = ScoredPrompts { base: &[1], arms: &[] };
-    let refused = score(&mut support::sequence(&nan), &mut [], prompts, &[2, 3], &[]).expect_err("no numbers");
+    let prompts = ScoredPrompts { base: &[1], experts: &[] };
+    let none = || Guide::new(Vec::new(), Weights::new([]));
+    let refused = score(&mut support::sequence(&nan), &mut none(), prompts, &[2, 3], &[]).expect_err("no numbers");
     assert!(refused.is_of_base() && matches!(refused.source, ExpertError::NotFinite { what: "NaN", .. }));
-    score(&mut support::sequence(&base), &mut [], prompts, &[2, 3], &[]).expect("numbers");
+    score(&mut support::sequence(&base), &mut none(), prompts, &[2, 3], &[]).expect("numbers");
 }
 
 #[test]

@@ -278,10 +278,10 @@ impl RunningJob {
         let chunk = &response[done..(done + n).min(response.len())];
         let before = |own: &[Token]| [own, &response[..done]].concat();
         let base = before(&prompt.base);
-        let arms: Vec<_> = prompt.arms.iter().map(|own| own.as_deref().map(before)).collect();
-        let prompts = score::ScoredPrompts { base: &base, arms: &arms };
+        let experts: Vec<_> = prompt.experts.iter().map(|own| own.as_deref().map(before)).collect();
+        let prompts = score::ScoredPrompts { base: &base, experts: &experts };
         let (hook, weights) = (slot.hook().clone(), &self.job.weights);
-        let more = hook.with_guide(|guide| score::score(slot.base(), guide.experts(), prompts, chunk, weights))?;
+        let more = hook.with_guide(|guide| score::score(slot.base(), guide, prompts, chunk, weights))?;
         scores.extend(more);
         Ok(())
     }
