@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo lint test snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test: ## Run all tests, those in the documentation too
 	@scripts/setup browser
 	@scripts/test-tools
 	OMP_WAIT_POLICY=passive GENARM_TEST_TOOLS=1 $(CARGO) test --release
+
+snapshots: ## Record anew what tests compare with: the texts of tests/cases
+	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has
 
 test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under genarm (builds them once)
 	@scripts/test-hosts

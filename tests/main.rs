@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: llama.cpp is linked once.
 
 mod capi;
+mod cases;
 mod chat;
 mod cli;
 mod config;

@@ -8,6 +8,7 @@ mod preload;
 #[cfg(target_os = "linux")]
 mod program;
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -29,8 +30,8 @@ fn demo() -> PathBuf {
     root().join("models/demo.yaml")
 }
 
-/// A folder with `libllama.so` (the stand-in), `program` and `tool`, compiled once.
-fn built() -> &'static Path {
+/// A folder with `libllama.so` (the stand-in), `program`, `tool` and the hosts of `tests/cases`, compiled once.
+pub fn built() -> &'static Path {
     static BUILT: OnceLock<TempDir> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -44,6 +45,9 @@ fn built() -> &'static Path {
         let sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
         let link = ["-L", &here, "-lllama", "-L", &libraries, "-lgenarm", "-lm", "-pthread"];
         compile(&[&sanitize[..], &[&source("program.c"), "-o", &at("program")], &link].concat());
+        let host = source("../cases/host.c");
+        compile(&[&host, "-o", &at("host"), "-L", &here, "-lllama"]);
+        compile(&[&["-DGUIDED", &host, "-o", &at("guided-host")], &link[..]].concat());
         folder
     });
     folder.path()
@@ -55,16 +59,31 @@ fn compile(args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A program of [`built`] under the libraries that it needs.
+/// Runs a program of [`built`] under the libraries that it needs.
 fn run(command: &mut Command) -> Output {
-    let path = format!("{}:{}", built().display(), libraries().display());
-    command.env("LD_LIBRARY_PATH", path).env_remove("GENARM_LOG").env_remove("GENARM_CONFIG");
-    command.output().expect("the program runs")
+    under_libraries(command).output().expect("the program runs")
 }
 
-/// The tokens of a model for the stand-in's `llama_model_load`, changed by `change`.
+fn under_libraries(command: &mut Command) -> &mut Command {
+    let path = format!("{}:{}", built().display(), libraries().display());
+    command.env("LD_LIBRARY_PATH", path).env_remove("GENARM_LOG").env_remove("GENARM_CONFIG")
+}
+
+/// A program under the libraries of [`built`].
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    under_libraries(&mut command);
+    command
+}
+
+/// The tokens of the demo base for the stand-in's `llama_model_load`, changed by `change`.
 fn tokens(folder: &Path, change: impl Fn(&mut Vec<(u32, Vec<u8>)>)) -> PathBuf {
-    let base = GgufFile::open_model(root().join("models/base.gguf")).expect("the demo base");
+    tokens_of(&root().join("models/base.gguf"), folder, change)
+}
+
+/// The same of another model.
+pub fn tokens_of(model: &Path, folder: &Path, change: impl Fn(&mut Vec<(u32, Vec<u8>)>)) -> PathBuf {
+    let base = GgufFile::open_model(model).expect("a base");
     let vocabulary = base.vocabulary().expect("a vocabulary");
     let mut tokens: Vec<_> = vocabulary.texts().map(|text| (4, text.to_vec())).collect();
     change(&mut tokens);

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::bytes::with;
-use super::doors::{CHAT, Door, LLAMA, TEXT};
-use super::{PROMPT, Serve, answer, client, text_of};
+use super::doors::{CHAT, LLAMA, TEXT};
+use super::{Serve, answer, client};
 
 const NUMBERS: &[&str] = &[
     "temperature",
@@ -195,31 +195,5 @@ fn a_parameter_out_of_its_range_is_named_as_the_request_names_it() {
         assert_eq!(status, 400, "{name}: {message}");
         assert!(param.starts_with(name) && message.contains(name), "{name}: {param}: {message}");
         assert!(message.len() < 600, "{name}: {} bytes", message.len());
-    }
-}
-
-#[test]
-fn the_same_text_comes_through_every_door() {
-    let server = Serve::demo(&["--parallel", "1", "--speculate", "off"]);
-    for (extra, words) in [
-        (json!({}), ""),
-        (json!({"max_tokens": 1}), ""),
-        (json!({"stop": "."}), ""),
-        (json!({"stop": [" was", "."]}), ""),
-        (json!({"seed": 5, "temperature": 1}), ""),
-        (json!({"seed": 5, "temperature": 1, "top_k": 3, "min_p": 0.1}), ""),
-        (json!({"preferences": {"talkative": 1.5}}), ""),
-        (json!({"profile": "happy"}), ""),
-        (json!({"profile": "happy", "preferences": {"plain": 0.5}}), ""),
-        (json!({"grammar": "root ::= \" yes\" | \" no\""}), " "),
-        (json!({"logit_bias": {"2": -100}, "ignore_eos": true}), ""),
-        (json!({"repeat_penalty": 1.5, "repeat_last_n": 32}), ""),
-    ] {
-        let body = with(json!({"prompt": PROMPT, "max_tokens": 20, "temperature": 0, "cache_prompt": false}), &extra);
-        let expected = text_of(&server.ok(TEXT, &body));
-        assert!(expected.contains(words), "{extra}: {expected}");
-        for door in Door::all() {
-            assert_eq!(door.ask(&server, &body).text, expected, "{door:?} {extra}");
-        }
     }
 }

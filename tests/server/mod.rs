@@ -7,7 +7,7 @@ mod bytes;
 mod clients;
 mod contract;
 mod counted;
-mod doors;
+pub mod doors;
 mod fields;
 mod grammars;
 mod isolation;

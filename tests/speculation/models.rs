@@ -104,49 +104,6 @@ fn a_grammar_is_followed_with_the_probabilities_of_the_plain_loop() {
     assert!(z < 4.5, "{z} deviations");
 }
 
-/// Every word of `--speculate` that the demo models can follow.
-fn words() -> [String; 7] {
-    let draft = format!("draft:{}", demo("small.gguf").display());
-    ["lookup", "base", "backbone", "arm", "arm:talkative", "auto", &draft].map(str::to_owned)
-}
-
-#[test]
-fn at_temperature_0_every_drafter_gives_the_plain_text_up_to_near_ties() {
-    // All three ARMs are heard: a LoRA on the base, a whole model, and a LoRA on the small backbone.
-    let yaml = |word: &str| format!("\nspeculate: \"{word}\"\n");
-    let text = |word: &str, n: usize| {
-        let mut session = session(&yaml(word));
-        session.weights().set_all(&[0.6, 0.3, 0.3]).expect("weights");
-        let params = SamplingParams { temp: 0.0, ..support::open_params() };
-        let mut sampler = session.sampler(&params).expect("a sampler");
-        let prompt = session.text_prompt(PROMPT).expect("a prompt");
-        let hook = session.hook().clone();
-        let mut gaps = Vec::new();
-        let generated = session.generate(&mut sampler, &prompt, n, &mut |step| {
-            // How far the second best token is behind.
-            let mut row = step.logits.to_vec();
-            hook.with_guide(|guide| guide.add(step.history, 1, &mut row)).expect("a row");
-            row.sort_unstable_by(|a, b| b.total_cmp(a));
-            gaps.push(row[0] - row[1]);
-            Flow::Continue
-        });
-        (generated.expect("a text"), gaps)
-    };
-    let (plain, gaps) = text("off", 60);
-    for word in words() {
-        let (found, _) = text(&word, 60);
-        let same = plain.tokens.iter().zip(&found.tokens).take_while(|(a, b)| a == b).count();
-        // Batches of other sizes round differently; where the best two are that near, either is right.
-        assert!(same == plain.tokens.len() || gaps[same] < 0.05, "{word}: token {same}, gap {}", gaps[same]);
-        assert!(same > 10, "{word}: {same} tokens alike");
-        if word != "auto" {
-            assert!(found.speculation.drafted > 0, "{word} drafted");
-            let count = &found.speculation.drafters[0];
-            assert_eq!(count.drafted, found.speculation.drafted);
-        }
-    }
-}
-
 #[test]
 fn a_stop_string_across_the_boundary_of_a_draft_ends_the_text_where_plain_decoding_does() {
     let open = |word: &str| {

@@ -19,6 +19,19 @@ pub fn libraries() -> &'static Path {
     FOLDER.get_or_init(|| std::env::current_exe().expect("this test").parent().expect("a folder").to_owned())
 }
 
+/// Whether `path` is there, which `make test` installs. Without it the test fails, unless `GENARM_WITHOUT` names it: a list with commas
+/// between, such as "numpy,nginx".
+pub fn tool(path: &Path, name: &str) -> bool {
+    let without = std::env::var("GENARM_WITHOUT").unwrap_or_default();
+    let left_out = without.split(',').any(|other| other == name);
+    assert!(
+        path.exists() || left_out,
+        "{name} is missing ({}); make test installs it, GENARM_WITHOUT={name} leaves it out",
+        path.display()
+    );
+    path.exists()
+}
+
 /// A base and two ARMs of one vocabulary, trained: see tests/models/README.md.
 pub struct Models {
     pub base: PathBuf,
