@@ -50,6 +50,8 @@ pub mod sampling;
 pub mod session;
 
 // The program and what serves it: used by the binary, the C library and the tests. No promise is made about them.
+#[doc(hidden)]
+pub mod bench;
 mod brief;
 #[doc(hidden)]
 pub mod capi;

@@ -9,12 +9,12 @@ use serde::Serialize;
 use super::Usage;
 use super::bench_drafters::DrafterRuns;
 use super::load::{ConfigArgs, catch_interrupts, open};
-use crate::config::{ArmSpec, Config, LoraSpec, Speculate, Switch};
-use crate::eval::inflate::{Inflated, inflate_adapter};
-use crate::eval::synthetic::{
+use crate::bench::inflate::{Inflated, inflate_adapter};
+use crate::bench::synthetic::{
     ModelRequest, Quantization, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
 };
-use crate::eval::timing::{Repeat, StepTimes, median, time_expert, time_guided};
+use crate::bench::timing::{Repeat, StepTimes, median, time_expert, time_guided};
+use crate::config::{ArmSpec, Config, LoraSpec, Speculate, Switch};
 use crate::expert::Token;
 use crate::session::{Session, with_known_seed};
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::load::open;
+use crate::bench::timing::{Batches, time_batches};
 use crate::config::{Config, GuidanceSpec, Speculate, Switch};
 use crate::decode::controller::DRAFT_MAX;
 use crate::decode::{Finish, Flow, Generated, Speculation, Speculator};
-use crate::eval::timing::{Batches, time_batches};
 use crate::expert::Token;
 use crate::guidance::Gate;
 use crate::guidance::score::{self, ScoredPrompts};

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::Usage;
 use super::load::{open_slots, progress};
 use super::measure::table;
+use crate::bench::noise::{Difference, Noise, Position, read};
 use crate::config::{Config, Switch};
-use crate::eval::noise::{Difference, Noise, Position, read};
 use crate::expert::{Expert, Token};
 use crate::session::{Session, Slot};
 

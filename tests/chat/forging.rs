@@ -1,8 +1,8 @@
 //! A message that spells control tokens is text.
 
+use genarm::bench::synthetic::SyntheticVocabulary;
 use genarm::chat::{ChatTemplate, Message};
 use genarm::engine::llama::Vocab;
-use genarm::eval::synthetic::SyntheticVocabulary;
 
 use super::{byte_pairs, open, template, tokens};
 

@@ -7,9 +7,9 @@ mod golden;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::chat::{ChatTemplate, Message};
 use genarm::engine::llama::{Model, Vocab};
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 
 use crate::support::{binary, load};
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::engine::llama::{Model, ModelParams};
 use genarm::engine::share::{Probe, apart, together};
 use genarm::engine::{Scaled, Sequence, stack};
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 

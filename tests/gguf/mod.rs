@@ -3,8 +3,8 @@
 mod split;
 mod synthetic;
 
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::engine::gguf::{GgufError, GgufFile, ModelKind};
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use proptest::prelude::*;
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

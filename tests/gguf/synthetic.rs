@@ -1,7 +1,7 @@
 //! Synthetic models, loaded and run by llama.cpp.
 
 use super::{shared_models, write_tiny};
-use genarm::eval::synthetic::{Quantization, SyntheticVocabulary};
+use genarm::bench::synthetic::{Quantization, SyntheticVocabulary};
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -48,8 +48,8 @@ fn a_copied_vocabulary_is_llama_cpps_own() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
     let vocabulary = SyntheticVocabulary::from_gguf(&shared.join("ggml-vocab-llama-spm.gguf")).expect("a vocabulary");
-    let shape = genarm::eval::synthetic::Shape::of_size(12_000_000, 32_000).expect("a shape");
-    let model = genarm::eval::synthetic::SyntheticModel {
+    let shape = genarm::bench::synthetic::Shape::of_size(12_000_000, 32_000).expect("a shape");
+    let model = genarm::bench::synthetic::SyntheticModel {
         name: "copied",
         shape,
         quantization: Quantization::Q4_0,

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Output;
 
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::engine::memory::MEMORY_LIMIT;
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 
 use crate::support::binary::{genarm, resident_in_chat};
 

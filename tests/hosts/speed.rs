@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use serde_json::json;
 
 use super::server::Server;

@@ -1,6 +1,6 @@
 //! A model whose tokens are single bytes, so that characters are spread over tokens, and requests that say what it writes.
 
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

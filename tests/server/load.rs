@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use eventsource_stream::Eventsource;
 use futures_util::StreamExt;
-use genarm::eval::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use serde_json::json;
 
 use super::Serve;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use genarm::Expert;
+use genarm::bench::inflate::{inflate_adapter, inflate_model};
 use genarm::engine::Sequence;
 use genarm::engine::llama::{Adapters, Lora};
-use genarm::eval::inflate::{inflate_adapter, inflate_model};
 use genarm::guidance::{kl_divergence, log_softmax};
 
 use crate::support;

@@ -21,7 +21,7 @@ fn parts(n_layer: usize) -> MemoryParts {
         .meta("llama.feed_forward_length", 1024u32)
         .meta("llama.attention.head_count", 16u32)
         .meta("llama.attention.head_count_kv", 8u32);
-    for (key, value) in crate::eval::synthetic::SyntheticVocabulary::byte_level(4096).metadata() {
+    for (key, value) in crate::bench::synthetic::SyntheticVocabulary::byte_level(4096).metadata() {
         writer = writer.meta(key, value.clone());
     }
     writer = tensor(writer, "token_embd.weight", 4);

@@ -55,7 +55,7 @@ pub enum RequestError {
 /// The first of [`RequestError`] that applies.
 ///
 /// ```
-/// # use genarm::eval::synthetic::{Size, parse_shapes};
+/// # use genarm::bench::synthetic::{Size, parse_shapes};
 /// let models = parse_shapes("base=1.2B,arm=180M,lora=r8")?;
 /// assert_eq!((models[1].name.as_str(), models[1].size), ("arm", Size::Params(180_000_000)));
 /// assert_eq!(models[2].size, Size::Rank(8));
