@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
-use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, progress};
 use super::measure::{beta_r, guard, need_arms, provenance, table, write_whole};
+use super::output::print;
 use crate::config::Config;
 use crate::eval::accuracy::{Bucket, PairScore, Reliability, accuracy, by_length, reliability};
 use crate::eval::plots::{ReliabilityChart, write};

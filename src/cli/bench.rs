@@ -165,7 +165,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         shared_batch,
     };
     let text = if args.json { serde_json::to_string_pretty(&results)? + "\n" } else { table(&results) };
-    super::generate::print(&text)
+    super::output::print(&text)
 }
 
 /// Two sessions whose experts are rows of one batch: as they are, and without their adapters.

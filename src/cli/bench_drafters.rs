@@ -156,7 +156,7 @@ pub fn run(config: Config, plan: &DrafterRuns<'_>, json: bool) -> anyhow::Result
         rows,
     };
     let text = if json { serde_json::to_string_pretty(&results)? + "\n" } else { table(&results) };
-    super::generate::print(&text)
+    super::output::print(&text)
 }
 
 /// What the gate has lost in a text: every step is compared with exact guidance, after the time has been taken.

@@ -110,7 +110,7 @@ pub fn run(config: &Config, text: &Path, n_tokens: usize, json: bool) -> anyhow:
         flash_attention,
     };
     let text = if json { serde_json::to_string_pretty(&results)? + "\n" } else { shown(&results) };
-    super::generate::print(&text)
+    super::output::print(&text)
 }
 
 /// A session of a way; `None` where the ARMs cannot share the base's batches.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
-use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, progress};
 use super::measure::{JudgeArgs, TextArgs, guard, need_arms, provenance, seeded, table, write_whole};
 use super::method::Method;
+use super::output::print;
 use crate::config::{Config, LoraSpec};
 use crate::eval::judges::{Case, Criterion, Verdict, compare};
 use crate::eval::scorers::{Item, Kind, ScorerSpec};

@@ -14,5 +14,5 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "genarm", &mut script);
-    super::generate::print(&String::from_utf8_lossy(&script))
+    super::output::print(&String::from_utf8_lossy(&script))
 }

@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let text = if args.json { serde_json::to_string_pretty(&found)? + "\n" } else { table(&found) };
-    super::generate::print(&text)
+    super::output::print(&text)
 }
 
 fn table(devices: &[Device]) -> String {

@@ -1,6 +1,5 @@
 //! `genarm generate`
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::input::{Source, refuse_second_text};
 use super::load::{ConfigArgs, catch_interrupts, open};
 use super::measure::read_prompt;
+use super::output::print;
 use super::stats::Stats;
 use super::{Interrupted, Usage};
 use crate::config::Speculate;
@@ -152,13 +152,6 @@ fn decode(
         Some(fault) => Err(fault),
         None => Ok((generated, steps)),
     }
-}
-
-/// Writes to stdout; a closed pipe is an error and no panic.
-pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }
 
 /// Turns tokens into text, up to a stop string, and prints it as it comes.

@@ -67,10 +67,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let files = args.files.iter().map(GgufFile::open).collect::<Result<Vec<_>, _>>()?;
     let inspections: Vec<_> = files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], i > 0, args)).collect();
     if args.json {
-        return super::generate::print(&format!("{}\n", serde_json::to_string_pretty(&inspections)?));
+        return super::output::print(&format!("{}\n", serde_json::to_string_pretty(&inspections)?));
     }
     let text: Vec<_> = inspections.iter().map(|inspection| describe(inspection, args.all)).collect();
-    super::generate::print(&text.join("\n"))
+    super::output::print(&text.join("\n"))
 }
 
 fn inspect(file: &GgufFile, first: &GgufFile, compare: bool, args: &Args) -> Inspection {

@@ -15,6 +15,7 @@ mod inspect;
 mod load;
 mod measure;
 mod method;
+mod output;
 mod plan;
 mod profile;
 mod rpc_server;

@@ -33,7 +33,7 @@ pub(super) fn run(files: &[PathBuf], args: &ConfigArgs, json: bool) -> anyhow::R
     } else {
         table(&planned)
     };
-    super::generate::print(&text)
+    super::output::print(&text)
 }
 
 /// The configuration, or one made of files: the base, then ARMs.

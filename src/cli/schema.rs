@@ -6,5 +6,5 @@ pub struct Args {}
 
 /// Prints it.
 pub fn run(_: &Args) -> anyhow::Result<()> {
-    super::generate::print(&format!("{}\n", crate::config::json_schema().trim_end()))
+    super::output::print(&format!("{}\n", crate::config::json_schema().trim_end()))
 }

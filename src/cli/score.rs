@@ -8,9 +8,9 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::Usage;
-use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, open, palette, progress};
 use super::measure::{beta_r, guard, need_arms, provenance, read_response, write_whole};
+use super::output::print;
 use crate::eval::heatmap::{ArmHead, Cell, Heatmap, Response, html, legend, svg, terminal};
 use crate::expert::Token;
 use crate::guidance::score::{ScoredPrompts, TokenScore, Totals, score};

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Usage;
-use super::generate::print;
 use super::load::{ConfigArgs, catch_interrupts, progress};
 use super::measure::{JudgeArgs, TextArgs, beta_r, guard, need_arms, provenance, table};
+use super::output::print;
 use super::profile::write_profile;
 use crate::config::Config;
 use crate::eval::grid::{Axis, points};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::generate::print;
 use super::load::colours;
+use super::output::print;
 
 /// Train an autoregressive reward model from preference pairs
 ///

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn show(config: &Config) -> anyhow::Result<()> {
     let lines = config.arms.iter().map(|arm| format!("{}={}\n", arm.name, arm.weight));
-    super::generate::print(&lines.collect::<String>())
+    super::output::print(&lines.collect::<String>())
 }
 
 fn set(file: &Path, weights: &[(String, f32)]) -> anyhow::Result<()> {

@@ -8,8 +8,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::wire::LoraWire;
-
 /// What a path can stand for.
 pub(super) trait Short: Sized {
     /// What it stands for.
@@ -42,29 +40,31 @@ impl<'de, T: Short> Visitor<'de> for PathOr<T> {
     }
 }
 
-/// Reads adapters: one, or a list.
-pub(super) fn adapters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<LoraWire>, D::Error> {
-    deserializer.deserialize_any(Adapters)
+/// Reads one, or a list.
+pub(super) fn list<'de, T: Short + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_any(OneOrList(PhantomData))
 }
 
-struct Adapters;
+struct OneOrList<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for Adapters {
-    type Value = Vec<LoraWire>;
+impl<'de, T: Short + Deserialize<'de>> Visitor<'de> for OneOrList<T> {
+    type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a path, a mapping (key: value), or a list of them")
     }
 
-    fn visit_str<E: Error>(self, path: &str) -> Result<Vec<LoraWire>, E> {
-        Ok(vec![LoraWire::of_path(path.into())])
+    fn visit_str<E: Error>(self, path: &str) -> Result<Vec<T>, E> {
+        Ok(vec![T::of_path(path.into())])
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<LoraWire>, A::Error> {
-        Ok(vec![LoraWire::of_map(MapAccessDeserializer::new(map))?])
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
+        Ok(vec![T::of_map(MapAccessDeserializer::new(map))?])
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<LoraWire>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<T>, A::Error> {
         Vec::deserialize(SeqAccessDeserializer::new(list))
     }
 }
@@ -81,9 +81,9 @@ pub(super) fn paths_or<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema
     json_schema!({ "type": "object", "additionalProperties": one })
 }
 
-/// The schema of adapters.
-pub(super) fn adapters_schema(generator: &mut SchemaGenerator) -> Schema {
-    let one = path_or::<LoraWire>(generator);
-    let mapping = generator.subschema_for::<LoraWire>();
+/// The schema of a path, a `T`, or a list of them.
+pub(super) fn list_schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let one = path_or::<T>(generator);
+    let mapping = generator.subschema_for::<T>();
     json_schema!({ "anyOf": [{ "type": "string" }, mapping, { "type": "array", "items": one }] })
 }

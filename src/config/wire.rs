@@ -57,8 +57,8 @@ macro_rules! expert_wire {
         pub struct $name {
             $($(#[$field_meta])* pub $field: $ty,)*
             /// LoRA adapters on the model: a path, a mapping, or a list of them.
-            #[serde(deserialize_with = "short::adapters")]
-            #[schemars(schema_with = "short::adapters_schema")]
+            #[serde(deserialize_with = "short::list")]
+            #[schemars(schema_with = "short::list_schema::<LoraWire>")]
             pub lora: Vec<LoraWire>,
             /// Context size in tokens; 0 takes the model's.
             pub n_ctx: Option<u32>,

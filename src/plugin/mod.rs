@@ -13,10 +13,12 @@
 pub mod directory;
 mod pool;
 mod sampler;
+mod text;
 mod watch;
 
 pub use pool::Pool;
-pub use sampler::{HostSampler, HostText, StepError};
+pub use sampler::HostSampler;
+pub use text::{HostText, StepError};
 pub use watch::Watch;
 
 use std::path::{Path, PathBuf};

@@ -2,20 +2,15 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use anyhow::Context;
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::error::ApiError;
 use super::options::Options;
-use super::state::Server;
 
 /// A client's address, as the listener saw it.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +73,21 @@ impl Access {
         !self.keys.is_empty()
     }
 
+    /// Whether a request for `path` may come in.
+    ///
+    /// # Errors
+    ///
+    /// The answer to one that may not.
+    pub fn check(&self, path: &str, headers: &HeaderMap, peer: Option<&Peer>) -> Result<(), ApiError> {
+        self.check_host(headers)?;
+        // The page holds no secrets and asks for the key itself; a check of the server's health needs none.
+        if matches!(path, "/" | "/page.css" | "/page.js" | "/favicon.svg" | "/health") {
+            return Ok(());
+        }
+        self.check_rate(peer)?;
+        self.check_key(headers)
+    }
+
     /// Compares with every key to its end, so that the time tells nothing about them but their lengths.
     fn knows(&self, given: &str) -> bool {
         let none = Choice::from(0);
@@ -135,26 +145,6 @@ fn is_local_name(host: &str) -> bool {
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Lets a request through, or answers it.
-pub async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
-    let access = &server.access;
-    if let Err(error) = access.check_host(request.headers()) {
-        return error.into_response();
-    }
-    // The page holds no secrets and asks for the key itself; whoever watches the server's health needs none.
-    let is_open = matches!(request.uri().path(), "/" | "/page.css" | "/page.js" | "/favicon.svg" | "/health");
-    let checked = match is_open {
-        true => Ok(()),
-        false => {
-            access.check_rate(request.extensions().get::<Peer>()).and_then(|()| access.check_key(request.headers()))
-        }
-    };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
 }
 
 #[cfg(test)]

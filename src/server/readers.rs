@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
-use super::state::Server;
 use crate::engine::llama::{Bound, bounded};
 
 /// Requests whose prompts are read at once. Each is bounded by the context.
@@ -47,6 +47,37 @@ impl Readers {
         let free = [&self.prompts, &self.tools, &self.grammars].map(|room| room.available_permits());
         free != [N_PROMPTS, N_TOOLS, N_GRAMMARS]
     }
+
+    /// Calls `read`, which tokenizes or compiles, on a thread of its own. It stops early where a text has more tokens than its purpose
+    /// allows (`n_ctx` for a prompt), when the caller drops this, and when `is_closed`.
+    ///
+    /// # Errors
+    ///
+    /// That of `read`; [`ApiError::queued_too_long`] where no place is free within `timeout`.
+    pub async fn off_thread<T: Send + 'static>(
+        &self,
+        purpose: Purpose,
+        n_ctx: usize,
+        timeout: Duration,
+        is_closed: impl Fn() -> bool + Send + Sync + 'static,
+        read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (room, max_tokens) = match purpose {
+            Purpose::Prompt => (&self.prompts, n_ctx),
+            Purpose::Answer => (&self.tools, usize::MAX),
+            Purpose::Grammar => (&self.grammars, usize::MAX),
+        };
+        let place = tokio::time::timeout(timeout, Arc::clone(room).acquire_owned()).await;
+        let place = place.map_err(|_| ApiError::queued_too_long())?.map_err(ApiError::internal)?;
+        let ended = Ended(Arc::default());
+        let has_ended = Arc::clone(&ended.0);
+        let cancelled = Box::new(move || has_ended.load(Ordering::Relaxed) || is_closed());
+        let result = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            bounded(Bound { max_tokens, cancelled }, read)
+        });
+        result.await.map_err(ApiError::internal)?
+    }
 }
 
 /// Says that a request has ended, also where its client has left before the answer.
@@ -55,35 +86,5 @@ struct Ended(Arc<AtomicBool>);
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Server {
-    /// Calls `read`, which tokenizes or compiles, on a thread of its own. It stops early where a text has more tokens than its purpose allows,
-    /// when the client leaves, and when the server goes down.
-    ///
-    /// # Errors
-    ///
-    /// That of `read`; [`ApiError::queued_too_long`] where no place is free in time.
-    pub(super) async fn off_thread<T: Send + 'static>(
-        &self,
-        purpose: Purpose,
-        read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let (room, max_tokens) = match purpose {
-            Purpose::Prompt => (&self.readers.prompts, self.n_ctx),
-            Purpose::Answer => (&self.readers.tools, usize::MAX),
-            Purpose::Grammar => (&self.readers.grammars, usize::MAX),
-        };
-        let place = tokio::time::timeout(self.limits.queue_timeout, Arc::clone(room).acquire_owned()).await;
-        let place = place.map_err(|_| ApiError::queued_too_long())?.map_err(ApiError::internal)?;
-        let ended = Ended(Arc::default());
-        let (has_ended, queue) = (Arc::clone(&ended.0), Arc::clone(&self.queue));
-        let cancelled = Box::new(move || has_ended.load(Ordering::Relaxed) || queue.is_closed());
-        let result = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            bounded(Bound { max_tokens, cancelled }, read)
-        });
-        result.await.map_err(ApiError::internal)?
     }
 }

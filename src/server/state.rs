@@ -10,7 +10,7 @@ use super::engine::{Engine, Event, Job, Queue, Refused};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::options::{Limits, Options};
-use super::readers::Readers;
+use super::readers::{Purpose, Readers};
 use crate::config::{Config, Overrides};
 use crate::session::{PromptRenderer, Session};
 
@@ -87,6 +87,21 @@ impl Server {
     /// Whether texts are still being read, on threads that llama.cpp has at work.
     pub fn is_reading(&self) -> bool {
         self.readers.are_busy()
+    }
+
+    /// Calls `read` on a thread of its own; see [`Readers::off_thread`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(super) async fn off_thread<T: Send + 'static>(
+        &self,
+        purpose: Purpose,
+        read: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let queue = Arc::clone(&self.queue);
+        let is_closed = move || queue.is_closed();
+        self.readers.off_thread(purpose, self.n_ctx, self.limits.queue_timeout, is_closed, read).await
     }
 
     /// What new requests start from.

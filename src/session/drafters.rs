@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::open::{Loading, member, model_params};
+use super::open::{Loading, member};
+use super::params::model_params;
 use super::{ExpertText, ExpertTexts, SessionError};
 use crate::config::{Config, ExpertSpec, Speculate};
 use crate::decode::controller::{Controller, DRAFT_MAX, Prior};

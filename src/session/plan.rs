@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use super::SessionError;
 use super::error::Shortage;
 use super::experts::Experts;
-use super::open::context_params;
+use super::params::context_params;
 use crate::config::{Config, ExpertSpec, GpuLayers, Reference, Speculate, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Device, devices, rpc};

@@ -20,6 +20,7 @@ pub mod rope;
 pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod shape;
 pub mod tokens;
 mod totals;
 mod weights;

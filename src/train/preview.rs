@@ -1,11 +1,11 @@
 //! What a run would read: the first examples as they were rendered, with their tokens and which of them are scored.
 
 use super::TrainError;
-use super::backbone::Shape;
 use super::outputs::Outputs;
 use super::pairs::Example;
 use super::run::Data;
 use super::settings::Settings;
+use super::shape::Shape;
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::Vocab;
 use std::fmt::Write as _;

@@ -205,7 +205,7 @@ impl RopeKeys<'_> {
     }
 
     fn number(&self, key: &str) -> Option<f64> {
-        super::backbone::number(self.file, key)
+        super::shape::number(self.file, key)
     }
 
     fn bad(&self, reason: String) -> TrainError {

@@ -1,7 +1,7 @@
 //! The weights of a GGUF file, of whatever types, as floats; and whether they are those of the graph that is trained.
 
 use super::TrainError;
-use super::backbone::Shape;
+use super::shape::Shape;
 use crate::engine::dequantize;
 use crate::engine::gguf::{GgufFile, TensorInfo};
 use candle_core::{Device, Tensor};

@@ -12,8 +12,9 @@ use commands::{Command, HELP};
 use input::{Input, Line};
 use seeds::Seeds;
 
-use super::generate::{Writer, print};
+use super::generate::Writer;
 use super::load::{ConfigArgs, catch_interrupts, open};
+use super::output::print;
 use crate::chat::Conversation;
 use crate::config::{Config, Speculate};
 use crate::decode::{DecodeError, Finish};

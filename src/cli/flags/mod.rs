@@ -50,7 +50,7 @@ impl Refusal {
             }
             Self::Version => {
                 // A closed pipe is no reason to panic.
-                let _ = crate::cli::generate::print(&super::version::text());
+                let _ = crate::cli::output::print(&super::version::text());
                 ExitCode::SUCCESS
             }
             Self::Help(error) => {

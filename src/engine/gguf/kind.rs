@@ -1,7 +1,6 @@
 //! What a GGUF file holds.
 
 use super::GgufFile;
-use super::split::is_split;
 use std::fmt;
 
 /// What a GGUF file holds.
@@ -76,7 +75,7 @@ impl ModelKind {
             "controlvector" | "imatrix" => ModelKind::Other,
             _ if IMAGES.contains(&architecture) => ModelKind::Image,
             // The first file of a split model may have no tensors of its own.
-            _ if file.tensors().is_empty() && !is_split(&file.parsed) => ModelKind::VocabOnly,
+            _ if file.tensors().is_empty() && !file.is_split() => ModelKind::VocabOnly,
             _ if ENCODERS.contains(&architecture) || pools || bidirectional => ModelKind::Embedding,
             _ => ModelKind::Model,
         }

@@ -106,6 +106,11 @@ impl GgufFile {
         }
     }
 
+    /// Whether it is one file of several.
+    fn is_split(&self) -> bool {
+        split::is_split(&self.parsed)
+    }
+
     /// Reads a file of `size` bytes from `source`; `path` is for messages.
     fn read(path: &Path, mut source: impl BufRead, size: u64) -> Result<(u32, Parsed), GgufError> {
         let version = match source.fill_buf() {

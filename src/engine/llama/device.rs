@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use llama_cpp_sys_2 as sys;
 use serde::Serialize;
 
-use super::model::{LoadError, ModelParams};
-use super::{backend, rpc};
+use super::backend;
+use super::load_error::LoadError;
 
 /// What sort of device it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,6 +85,16 @@ unsafe fn kind(dev: sys::ggml_backend_dev_t) -> DeviceKind {
     }
 }
 
+/// Whether it is the processor.
+///
+/// # Safety
+///
+/// As [`kind`].
+pub(super) unsafe fn is_processor(dev: sys::ggml_backend_dev_t) -> bool {
+    // SAFETY: by the contract above.
+    unsafe { kind(dev) == DeviceKind::Cpu }
+}
+
 fn all() -> Vec<sys::ggml_backend_dev_t> {
     backend::start();
     // SAFETY: no arguments, and every index is below the count.
@@ -106,28 +116,6 @@ pub(super) fn find(name: &str) -> Result<sys::ggml_backend_dev_t, LoadError> {
         Some(index) => Ok(all[index]),
         None => Err(LoadError::Device { name: name.to_owned(), known: names.join(", ") }),
     }
-}
-
-/// The devices for the layers of a model, ended by NULL as llama.cpp reads them; `None` where it shall choose.
-///
-/// The processor takes what is on no device, so naming it means an empty list.
-pub(super) fn list(params: &ModelParams) -> Result<Option<Vec<sys::ggml_backend_dev_t>>, LoadError> {
-    if params.device.is_none() && params.rpc.is_empty() {
-        return Ok(None);
-    }
-    let mut list = Vec::new();
-    for endpoint in &params.rpc {
-        list.extend(rpc::connect(endpoint)?);
-    }
-    for name in params.device.iter().flat_map(|names| names.split(',')).map(str::trim) {
-        let dev = if name.eq_ignore_ascii_case("none") { continue } else { find(name)? };
-        // SAFETY: `find` names a device of a started backend.
-        if unsafe { kind(dev) } != DeviceKind::Cpu {
-            list.push(dev);
-        }
-    }
-    list.push(std::ptr::null_mut());
-    Ok(Some(list))
 }
 
 /// Whether a model with this list of devices has some of its layers there.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
-use super::model::{LoadError, Model, c_path};
+use super::load_error::LoadError;
+use super::model::{Model, c_path};
 use crate::engine::gguf::{GgufError, GgufFile};
 
 /// Why an adapter was not loaded.

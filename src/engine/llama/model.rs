@@ -1,124 +1,18 @@
 //! A loaded model: weights and vocabulary.
 
 use std::ffi::{CString, c_void};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use llama_cpp_sys_2 as sys;
 
+use super::load_error::LoadError;
+use super::params::{ModelParams, SplitMode};
 use super::tokenize::Tokenizer;
-use super::vocab::Vocab;
-use super::{backend, device, rpc};
-use crate::engine::gguf::{GgufError, GgufFile};
-
-/// How to load a model (`llama_model_params`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ModelParams {
-    /// Layers on the GPU; `None` is as many as there are.
-    pub n_gpu_layers: Option<u32>,
-    /// Map the file into memory.
-    pub use_mmap: bool,
-    /// Keep the weights in RAM.
-    pub use_mlock: bool,
-    /// The devices that get the layers, as ggml names them, with commas between; `None` lets llama.cpp choose.
-    pub device: Option<String>,
-    /// How several devices share them.
-    pub split_mode: SplitMode,
-    /// The device that gets everything under [`SplitMode::None`], by its place in the list.
-    pub main_gpu: u32,
-    /// Shares of the devices; empty lets free memory decide.
-    pub tensor_split: TensorSplit,
-    /// Servers that get the layers, as `host:port`.
-    pub rpc: Vec<String>,
-}
-
-impl Default for ModelParams {
-    fn default() -> Self {
-        Self {
-            n_gpu_layers: None,
-            use_mmap: true,
-            use_mlock: false,
-            device: None,
-            split_mode: SplitMode::default(),
-            main_gpu: 0,
-            tensor_split: TensorSplit::default(),
-            rpc: Vec::new(),
-        }
-    }
-}
-
-/// How several devices share a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum SplitMode {
-    /// One device has all of it.
-    None,
-    /// Whole layers go to devices.
-    #[default]
-    Layer,
-    /// Rows of each matrix go to devices, where the backend can.
-    Row,
-}
-
-/// Shares of devices: finite numbers of at least 0.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TensorSplit(pub Vec<f32>);
-
-// Finite numbers equal themselves, and equal ones have equal bits but for the two zeros, which are told apart harmlessly.
-impl Eq for TensorSplit {}
-
-impl std::hash::Hash for TensorSplit {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.iter().for_each(|x| x.to_bits().hash(state));
-    }
-}
-
-/// Why a model was not loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The file is not a sound model.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// llama.cpp refused it.
-    #[error("{}: llama.cpp cannot load this model; run again with --verbose to see its reasons", path.display())]
-    Refused {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The model cannot generate.
-    #[error("{}: this model has no decoder that generates text; give a causal language model", path.display())]
-    NoDecoder {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No such device.
-    #[error("there is no device \"{name}\"; there is {known}")]
-    Device {
-        /// The name asked for.
-        name: String,
-        /// The names that there are.
-        known: String,
-    },
-    /// A server that cannot be used, or was lost while the weights were sent.
-    #[error("RPC server {endpoint}: {reason}")]
-    Server {
-        /// Its `host:port`.
-        endpoint: String,
-        /// What happened.
-        reason: String,
-    },
-    /// This program has no RPC.
-    #[error("rpc: this build of genarm has no RPC; build it with --features rpc")]
-    NoRpc,
-    /// A path that C cannot take.
-    #[error("{}: a path must not contain a NUL character", path.display())]
-    Path {
-        /// The path.
-        path: PathBuf,
-    },
-}
+use super::{backend, device, layers, rpc};
+use crate::engine::gguf::GgufFile;
 
 /// Loaded models that are on a device.
 static N_ON_DEVICE: AtomicUsize = AtomicUsize::new(0);
@@ -128,7 +22,6 @@ static N_ON_DEVICE: AtomicUsize = AtomicUsize::new(0);
 pub struct Model {
     raw: NonNull<sys::llama_model>,
     file: GgufFile,
-    has_bytes: bool,
     /// How its vocabulary reads texts, found out with the first one.
     tokenizer: OnceLock<Tokenizer>,
     /// Servers that hold a part of it.
@@ -171,7 +64,7 @@ impl Model {
             (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
-        let mut devices = device::list(params)?;
+        let mut devices = layers::list(params)?;
         if let Some(devices) = &mut devices {
             raw_params.devices = devices.as_mut_ptr();
         }
@@ -200,11 +93,10 @@ impl Model {
             return Err(LoadError::Server { endpoint, reason });
         }
         let raw = raw.ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
-        let has_bytes = file.vocabulary().is_some_and(|v| v.tokenizer_model() != "llama" || v.has_all_bytes());
         let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
         let (tokenizer, rpc) = (OnceLock::new(), params.rpc.clone());
         let (adapters, n_adapters, warned) = (RwLock::default(), AtomicUsize::new(0), AtomicBool::new(false));
-        let model = Model { raw, file, has_bytes, tokenizer, rpc, on_device, adapters, n_adapters, warned };
+        let model = Model { raw, file, tokenizer, rpc, on_device, adapters, n_adapters, warned };
         N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = unsafe {
@@ -259,15 +151,14 @@ impl Model {
         &self.file
     }
 
-    /// Its vocabulary.
-    pub fn vocab(self: &Arc<Self>) -> Vocab {
-        // SAFETY: `raw` is a loaded model; the vocabulary lives in it, and the `Arc` keeps it.
-        let raw = unsafe { sys::llama_model_get_vocab(self.as_ptr()) };
-        Vocab::new(raw, Arc::clone(self), self.has_bytes)
+    pub(super) fn raw_vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: `raw` is a loaded model.
+        unsafe { sys::llama_model_get_vocab(self.as_ptr()) }
     }
 
-    pub(super) fn tokenizer(&self, vocab: &Vocab) -> &Tokenizer {
-        self.tokenizer.get_or_init(|| Tokenizer::new(vocab))
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        // SAFETY: the vocabulary of this model, which lives as long as its tokenizer can be reached.
+        self.tokenizer.get_or_init(|| unsafe { Tokenizer::new(self.raw_vocab(), &self.file) })
     }
 
     /// Whether a part of a sequence cannot be dropped from its memory (RWKV, Mamba and hybrids).

@@ -1,4 +1,4 @@
-//! The settings of a context.
+//! The settings of a model and of a context.
 
 use llama_cpp_sys_2 as sys;
 
@@ -85,4 +85,65 @@ pub struct ContextParams {
     pub type_v: CacheType,
     /// Flash attention.
     pub flash_attention: FlashAttention,
+}
+
+/// How to load a model (`llama_model_params`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelParams {
+    /// Layers on the GPU; `None` is as many as there are.
+    pub n_gpu_layers: Option<u32>,
+    /// Map the file into memory.
+    pub use_mmap: bool,
+    /// Keep the weights in RAM.
+    pub use_mlock: bool,
+    /// The devices that get the layers, as ggml names them, with commas between; `None` lets llama.cpp choose.
+    pub device: Option<String>,
+    /// How several devices share them.
+    pub split_mode: SplitMode,
+    /// The device that gets everything under [`SplitMode::None`], by its place in the list.
+    pub main_gpu: u32,
+    /// Shares of the devices; empty lets free memory decide.
+    pub tensor_split: TensorSplit,
+    /// Servers that get the layers, as `host:port`.
+    pub rpc: Vec<String>,
+}
+
+impl Default for ModelParams {
+    fn default() -> Self {
+        Self {
+            n_gpu_layers: None,
+            use_mmap: true,
+            use_mlock: false,
+            device: None,
+            split_mode: SplitMode::default(),
+            main_gpu: 0,
+            tensor_split: TensorSplit::default(),
+            rpc: Vec::new(),
+        }
+    }
+}
+
+/// How several devices share a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SplitMode {
+    /// One device has all of it.
+    None,
+    /// Whole layers go to devices.
+    #[default]
+    Layer,
+    /// Rows of each matrix go to devices, where the backend can.
+    Row,
+}
+
+/// Shares of devices: finite numbers of at least 0.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TensorSplit(pub Vec<f32>);
+
+// Finite numbers equal themselves, and equal ones have equal bits but for the two zeros, which are told apart harmlessly.
+impl Eq for TensorSplit {}
+
+impl std::hash::Hash for TensorSplit {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|x| x.to_bits().hash(state));
+    }
 }

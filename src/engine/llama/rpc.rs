@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::model::LoadError;
+use super::load_error::LoadError;
 
 /// Servers of this release speak this version of ggml's protocol, and no other is accepted.
 pub const PROTOCOL: u32 = 7;

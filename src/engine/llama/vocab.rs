@@ -1,13 +1,12 @@
 //! Text to tokens and back.
 
-use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
 use super::model::Model;
-pub use super::tokenize::TokenizeError;
-use super::tokenize::Tokenizer;
+use super::tokenize::TokenizeError;
 use crate::expert::Token;
 
 /// A model's vocabulary. Cheap to clone.
@@ -15,8 +14,6 @@ use crate::expert::Token;
 pub struct Vocab {
     raw: *const sys::llama_vocab,
     model: Arc<Model>,
-    /// The characters that can be tokenized, where not all can.
-    characters: Option<Arc<HashSet<char>>>,
 }
 
 // SAFETY: a vocabulary is read-only once loaded, and `model` keeps it alive.
@@ -24,18 +21,14 @@ unsafe impl Send for Vocab {}
 // SAFETY: as above.
 unsafe impl Sync for Vocab {}
 
-impl Vocab {
-    pub(super) fn new(raw: *const sys::llama_vocab, model: Arc<Model>, has_bytes: bool) -> Self {
-        let characters = (!has_bytes).then(|| {
-            let single = |text: &[u8]| {
-                let mut characters = std::str::from_utf8(text).ok()?.chars();
-                characters.next().filter(|_| characters.next().is_none())
-            };
-            Arc::new(model.file().vocabulary().map(|v| v.texts().filter_map(single).collect()).unwrap_or_default())
-        });
-        Self { raw, model, characters }
+impl Model {
+    /// Its vocabulary.
+    pub fn vocab(self: &Arc<Self>) -> Vocab {
+        Vocab { raw: self.raw_vocab(), model: Arc::clone(self) }
     }
+}
 
+impl Vocab {
     pub(crate) fn as_ptr(&self) -> *const sys::llama_vocab {
         self.raw
     }
@@ -79,18 +72,34 @@ impl Vocab {
         (0..self.n_tokens() as Token).filter(|t| self.is_eog(*t))
     }
 
-    pub(super) fn tokenizer(&self) -> &Tokenizer {
-        self.model.tokenizer(self)
+    /// Splits a text into tokens. `add_special` begins it as the model wants (BOS); `parse_special` reads the names of
+    /// control tokens in the text as those tokens, as a rendered chat template needs, and text from outside must not.
+    ///
+    /// The tokens are those that `llama_tokenize` gives. Under [`bounded`](super::bounded) a text is read only as far as its tokens are
+    /// of use.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without byte
+    /// tokens lacks, so those are looked for first.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
+        self.model.tokenizer().tokenize(text, add_special, parse_special)
     }
 
-    pub(super) fn check_characters(&self, text: &str) -> Result<(), TokenizeError> {
-        let Some(known) = &self.characters else { return Ok(()) };
-        // Sentencepiece writes a space as this.
-        let has = |c: char| known.contains(&if c == ' ' { '\u{2581}' } else { c });
-        match text.chars().enumerate().find(|(_, c)| !has(*c)) {
-            Some((i, character)) => Err(TokenizeError::Character { character, position: i + 1 }),
-            None => Ok(()),
-        }
+    /// The tokens of a prompt, begun as the model wants it, but never with two BOS where the text brings its own. The names of
+    /// control tokens are read as those tokens, except where a byte of them lies in `literal`; that text has the tokens that it
+    /// would have if the vocabulary had no control tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize).
+    pub fn tokenize_prompt(&self, text: &str, literal: &[Range<usize>]) -> Result<Vec<Token>, TokenizeError> {
+        self.model.tokenizer().tokenize_prompt(text, literal)
+    }
+
+    /// Where a text names control tokens; the places may overlap.
+    pub fn control_tokens(&self, text: &str) -> Vec<Range<usize>> {
+        self.model.tokenizer().control_tokens(text)
     }
 
     /// Appends the bytes of a token to `out`. A token may end inside a character; `special` writes control tokens too.

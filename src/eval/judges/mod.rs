@@ -2,9 +2,11 @@
 
 mod client;
 mod criterion;
+mod error;
 
-pub use client::{Client, JudgeError};
+pub use client::Client;
 pub use criterion::{Criterion, scores};
+pub use error::JudgeError;
 
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};

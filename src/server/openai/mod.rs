@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod completion;
 pub mod foreign;
+pub mod format;
 pub mod reply;
 pub mod request;
 pub mod sampling;

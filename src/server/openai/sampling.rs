@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::request::ResponseFormat;
+use super::format::ResponseFormat;
 use crate::config::{SamplerOrder, SamplingOptions};
 use crate::sampling::params::{BiasKey, Mirostat, RANDOM_SEED, SamplerKind, SamplingParams};
 use crate::server::error::ApiError;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::sampling::grammar::{Compiled, GrammarError};
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
-use crate::server::openai::request::{ResponseFormat, SchemaSource};
+use crate::server::openai::format::{ResponseFormat, SchemaSource};
 use crate::server::openai::sampling::Sampling;
 use crate::server::options::MAX_GRAMMAR_BYTES;
 use crate::server::readers::Purpose;

@@ -23,7 +23,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::access::guard;
+use super::access::Peer;
 use super::error::ApiError;
 use super::metrics;
 use super::state::Server;
@@ -75,6 +75,15 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
             .allow_methods([axum::http::Method::GET, axum::http::Method::POST, axum::http::Method::PUT])
             .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
     })
+}
+
+/// Lets a request through, or answers it.
+async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    match server.access.check(request.uri().path(), request.headers(), peer) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
 }
 
 /// Counts answers under the route's pattern: a path from outside is no label.

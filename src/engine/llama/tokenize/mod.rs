@@ -9,6 +9,7 @@ mod pieces;
 mod specials;
 mod stack;
 
+use std::collections::HashSet;
 use std::ffi::{CStr, c_char};
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ pub use bound::{Bound, bounded};
 use self::bound::Count;
 use self::pieces::PreTokenizer;
 use self::specials::{Part, Special, Specials};
-use super::vocab::Vocab;
+use crate::engine::gguf::{GgufFile, Vocabulary};
 use crate::expert::Token;
 
 /// Why a text has no tokens.
@@ -90,6 +91,9 @@ unsafe extern "C" {
 /// How a vocabulary reads texts.
 #[derive(Debug)]
 pub(super) struct Tokenizer {
+    raw: *const sys::llama_vocab,
+    /// The characters that can be tokenized, where not all can.
+    characters: Option<HashSet<char>>,
     specials: Specials,
     pre: PreTokenizer,
     /// Bytes of the longest token, where each byte of a text is in a token.
@@ -99,11 +103,19 @@ pub(super) struct Tokenizer {
     end: Vec<Token>,
 }
 
+// SAFETY: a vocabulary is read-only once loaded.
+unsafe impl Send for Tokenizer {}
+// SAFETY: as above.
+unsafe impl Sync for Tokenizer {}
+
 impl Tokenizer {
-    pub fn new(vocab: &Vocab) -> Self {
-        let raw = vocab.as_ptr();
-        let n = vocab.n_tokens() as Token;
-        // SAFETY: a vocabulary that `vocab` keeps alive, and an id in it; the text is a C string that lives as long.
+    /// # Safety
+    ///
+    /// `raw` is the vocabulary of a model loaded from `file`, and lives for as long as the tokenizer is used.
+    pub unsafe fn new(raw: *const sys::llama_vocab, file: &GgufFile) -> Self {
+        // SAFETY: by the contract above.
+        let n = unsafe { sys::llama_vocab_n_tokens(raw) };
+        // SAFETY: by the contract above, and an id in the vocabulary; the text is a C string that lives as long.
         let text = |token| unsafe { CStr::from_ptr(sys::llama_vocab_get_text(raw, token)) };
         // SAFETY: as above.
         let attributes = |token| unsafe { sys::llama_vocab_get_attr(raw, token) };
@@ -121,16 +133,18 @@ impl Tokenizer {
             })
         };
         let specials = Specials::new((0..n).filter_map(special).collect());
-        let file = vocab.model().file().vocabulary();
-        let (model, pre) = file.map_or(("", None), |v| (v.tokenizer_model(), v.pre_tokenizer()));
+        let vocabulary = file.vocabulary();
+        let characters = vocabulary.as_ref().and_then(characters);
+        let (model, pre) = vocabulary.as_ref().map_or(("", None), |v| (v.tokenizer_model(), v.pre_tokenizer()));
         let keeps_bytes = match model {
             "llama" => true,
             "gpt2" => (0..n).filter(|token| text(*token).to_str().is_ok_and(is_byte)).count() == 256,
             _ => false,
         };
         let longest = (keeps_bytes && !specials.strip()).then(|| (0..n).map(|t| text(t).to_bytes().len()).max());
-        let (begin, end) = around(vocab);
-        Self { specials, pre: PreTokenizer::of(model, pre), longest: longest.flatten(), begin, end }
+        // SAFETY: by the contract above.
+        let (begin, end) = unsafe { around(raw) };
+        Self { raw, characters, specials, pre: PreTokenizer::of(model, pre), longest: longest.flatten(), begin, end }
     }
 }
 
@@ -141,46 +155,48 @@ fn is_byte(text: &str) -> bool {
     characters.next().is_some_and(byte) && characters.next().is_none()
 }
 
+/// The characters that a sentencepiece vocabulary without byte tokens can write; `None` where all can be written.
+fn characters(vocabulary: &Vocabulary<'_>) -> Option<HashSet<char>> {
+    let has_bytes = vocabulary.tokenizer_model() != "llama" || vocabulary.has_all_bytes();
+    let single = |text: &[u8]| {
+        let mut characters = std::str::from_utf8(text).ok()?.chars();
+        characters.next().filter(|_| characters.next().is_none())
+    };
+    (!has_bytes).then(|| vocabulary.texts().filter_map(single).collect())
+}
+
 /// The tokens that the model wants around a text: those of an empty one.
-fn around(vocab: &Vocab) -> (Vec<Token>, Vec<Token>) {
+///
+/// # Safety
+///
+/// `raw` is the vocabulary of a loaded model.
+unsafe fn around(raw: *const sys::llama_vocab) -> (Vec<Token>, Vec<Token>) {
     let mut tokens = [0; 4];
-    // SAFETY: an empty text, and room for as many tokens as said.
-    let n = unsafe { sys::llama_tokenize(vocab.as_ptr(), c"".as_ptr(), 0, tokens.as_mut_ptr(), 4, true, false) };
+    // SAFETY: by the contract above; an empty text, and room for as many tokens as said.
+    let n = unsafe { sys::llama_tokenize(raw, c"".as_ptr(), 0, tokens.as_mut_ptr(), 4, true, false) };
+    // SAFETY: by the contract above.
+    let adds_bos = unsafe { sys::llama_vocab_get_add_bos(raw) };
     let tokens = &tokens[..usize::try_from(n).unwrap_or(0)];
     match tokens {
-        [end] if !vocab.adds_bos() => (Vec::new(), vec![*end]),
+        [end] if !adds_bos => (Vec::new(), vec![*end]),
         [begin, end @ ..] => (vec![*begin], end.to_vec()),
         [] => (Vec::new(), Vec::new()),
     }
 }
 
-impl Vocab {
-    /// Splits a text into tokens. `add_special` begins it as the model wants (BOS); `parse_special` reads the names of
-    /// control tokens in the text as those tokens, as a rendered chat template needs, and text from outside must not.
-    ///
-    /// The tokens are those that `llama_tokenize` gives. Under [`bounded`] a text is read only as far as its tokens are of use.
-    ///
-    /// # Errors
-    ///
-    /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without byte
-    /// tokens lacks, so those are looked for first.
+impl Tokenizer {
+    /// What [`Vocab::tokenize`](super::Vocab::tokenize) gives.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
-        let (begin, end) = if add_special { self.around() } else { (&[][..], &[][..]) };
+        let (begin, end) = if add_special { (&self.begin[..], &self.end[..]) } else { (&[][..], &[][..]) };
         let mut tokens = begin.to_vec();
         self.append(text, parse_special.then_some(&[]), &mut tokens)?;
         tokens.extend_from_slice(end);
         Ok(tokens)
     }
 
-    /// The tokens of a prompt, begun as the model wants it, but never with two BOS where the text brings its own. The names of
-    /// control tokens are read as those tokens, except where a byte of them lies in `literal`; that text has the tokens that it
-    /// would have if the vocabulary had no control tokens.
-    ///
-    /// # Errors
-    ///
-    /// As [`tokenize`](Self::tokenize).
+    /// What [`Vocab::tokenize_prompt`](super::Vocab::tokenize_prompt) gives.
     pub fn tokenize_prompt(&self, text: &str, literal: &[Range<usize>]) -> Result<Vec<Token>, TokenizeError> {
-        let mut tokens = self.around().0.to_vec();
+        let mut tokens = self.begin.clone();
         let n = tokens.len();
         self.append(text, Some(literal), &mut tokens)?;
         let (begin, rest) = tokens.split_at(n);
@@ -192,19 +208,23 @@ impl Vocab {
 
     /// Whether a text names this token at its beginning.
     fn begins_with(&self, text: &str, literal: &[Range<usize>], token: Token) -> Result<bool, TokenizeError> {
-        let parts = self.tokenizer().specials.split(text, Some(literal), &mut Count::new())?;
+        let parts = self.specials.split(text, Some(literal), &mut Count::new())?;
         Ok(parts.first() == Some(&Part::Token(token)))
     }
 
     /// Where a text names control tokens; the places may overlap.
     pub fn control_tokens(&self, text: &str) -> Vec<Range<usize>> {
-        self.tokenizer().specials.control(text)
+        self.specials.control(text)
     }
 
-    /// What the model wants before and after a text.
-    fn around(&self) -> (&[Token], &[Token]) {
-        let tokenizer = self.tokenizer();
-        (&tokenizer.begin, &tokenizer.end)
+    fn check_characters(&self, text: &str) -> Result<(), TokenizeError> {
+        let Some(known) = &self.characters else { return Ok(()) };
+        // Sentencepiece writes a space as this.
+        let has = |c: char| known.contains(&if c == ' ' { '\u{2581}' } else { c });
+        match text.chars().enumerate().find(|(_, c)| !has(*c)) {
+            Some((i, character)) => Err(TokenizeError::Character { character, position: i + 1 }),
+            None => Ok(()),
+        }
     }
 
     /// Appends the tokens of a text; `literal` as in [`Specials::split`].
@@ -214,13 +234,12 @@ impl Vocab {
         literal: Option<&[Range<usize>]>,
         tokens: &mut Vec<Token>,
     ) -> Result<(), TokenizeError> {
-        let tokenizer = self.tokenizer();
         let mut count = Count::new();
-        if let Some(longest) = tokenizer.longest {
+        if let Some(longest) = self.longest {
             count.clone().add(text.len() / longest.max(1))?;
         }
         self.check_characters(text)?;
-        let parts = tokenizer.specials.split(text, literal, &mut count)?;
+        let parts = self.specials.split(text, literal, &mut count)?;
         let mut pieces = Vec::with_capacity(parts.len());
         let mut depth = 0;
         for part in parts {
@@ -228,8 +247,8 @@ impl Vocab {
                 Part::Token(_) => pieces.push(part),
                 Part::Text(text) => {
                     let mut cut = Vec::new();
-                    tokenizer.pre.cut(text, &mut cut)?;
-                    depth = cut.iter().map(|piece| tokenizer.pre.depth(piece)).fold(depth, usize::max);
+                    self.pre.cut(text, &mut cut)?;
+                    depth = cut.iter().map(|piece| self.pre.depth(piece)).fold(depth, usize::max);
                     pieces.extend(cut.into_iter().map(Part::Text));
                 }
             }
@@ -262,10 +281,10 @@ impl Vocab {
             tokens.resize(start + room, 0);
             let n_max = i32::try_from(room).map_err(|_| too_long())?;
             let mut n = 0;
-            // SAFETY: the vocabulary is alive; pointers and lengths are those of `text` and of the room behind `start`.
+            // SAFETY: the vocabulary is alive, by the contract of `new`; pointers and lengths are those of `text` and of the room behind `start`.
             let failed = unsafe {
                 let (text, to) = (text.as_ptr().cast(), tokens.as_mut_ptr().add(start));
-                genarm_guarded_tokenize(self.as_ptr(), text, n_bytes, to, n_max, &raw mut n)
+                genarm_guarded_tokenize(self.raw, text, n_bytes, to, n_max, &raw mut n)
             };
             if failed != 0 {
                 return Err(TokenizeError::Failed);

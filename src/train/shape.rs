@@ -1,0 +1,86 @@
+//! The shape of a transformer, from the header of its file.
+
+use super::TrainError;
+use crate::engine::gguf::{Array, GgufFile};
+
+/// The numbers of a GGUF header that shape the graph.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// `general.architecture`: llama, qwen2 or qwen3.
+    pub arch: String,
+    /// Transformer blocks.
+    pub n_layer: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Numbers in a head.
+    pub head_dim: usize,
+    /// Numbers in an embedding.
+    pub n_embd: usize,
+    /// Added to the mean square in every norm.
+    pub eps: f32,
+    /// Longest sequence the rope tables cover, in tokens.
+    pub n_ctx: usize,
+    /// Rows of the output matrix.
+    pub n_vocab: usize,
+}
+
+impl Shape {
+    /// What a checked header says of the graph; `n_ctx` bounds the length of a sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Architecture`] and [`TrainError::Gguf`].
+    pub fn read(file: &GgufFile, n_ctx: Option<usize>) -> Result<Self, TrainError> {
+        let path = file.path();
+        let bad = |reason: String| TrainError::Gguf { path: path.into(), reason };
+        let arch = file.architecture().unwrap_or_default().to_string();
+        let get = |key: &str| number(file, key);
+        if !["llama", "qwen2", "qwen3"].contains(&arch.as_str()) || get("expert_count").is_some_and(|n| n > 0.0) {
+            let arch = if get("expert_count").is_some() { format!("{arch} with experts") } else { arch };
+            return Err(TrainError::Architecture { path: path.into(), arch });
+        }
+        let need = |key: &str| {
+            get(key).map(|v| v as usize).ok_or_else(|| bad(format!("{arch}.{key} is missing; a whole model is needed")))
+        };
+        for key in ["attention.head_count", "attention.head_count_kv"] {
+            if file.hparam(key).is_some() && get(key).is_none() {
+                return Err(bad(format!("{arch}.{key} differs from layer to layer, which cannot be trained")));
+            }
+        }
+        let heads = need("attention.head_count")?;
+        let n_embd = need("embedding_length")?;
+        if heads == 0 || n_embd == 0 {
+            return Err(bad("head count or embedding length is 0".into()));
+        }
+        let n_vocab = file.tensor("token_embd.weight").and_then(|t| t.dims.get(1)).map(|n| *n as usize);
+        let trained = need("context_length")?;
+        Ok(Self {
+            n_layer: need("block_count")?,
+            heads,
+            kv_heads: get("attention.head_count_kv").map_or(heads, |v| v as usize).max(1),
+            head_dim: get("attention.key_length").map_or(n_embd / heads, |v| v as usize),
+            n_embd,
+            eps: get("attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
+            n_ctx: n_ctx.map_or(trained, |n| n.min(trained)),
+            n_vocab: n_vocab.ok_or_else(|| bad("no tensors; a whole model is needed, not a vocabulary".into()))?,
+            arch,
+        })
+    }
+}
+
+/// A hyper-parameter, whatever its integer or float type; of a list with a number per layer the one that all layers share.
+pub(super) fn number(file: &GgufFile, name: &str) -> Option<f64> {
+    let value = file.hparam(name)?;
+    let shared = || {
+        let numbers: Vec<i64> = match value.as_array()? {
+            Array::U32(list) => list.iter().map(|n| i64::from(*n)).collect(),
+            Array::I32(list) => list.iter().map(|n| i64::from(*n)).collect(),
+            _ => return None,
+        };
+        let first = *numbers.first()?;
+        numbers.iter().all(|n| *n == first && first >= 0).then_some(first as f64)
+    };
+    value.as_f64().or_else(|| value.as_u64().map(|v| v as f64)).or_else(shared)
+}
