@@ -1,6 +1,6 @@
 //! Prompts in chunks: a long one is read beside texts that are being generated, and stalls none of them.
 
-use super::{DecodeError, Guided, Text};
+use super::{ChainFault, DecodeError, Finish, Guided, Text};
 use crate::expert::{Expert, ExpertError};
 
 impl Text {
@@ -22,18 +22,24 @@ impl Text {
         arms_lack || base_lacks
     }
 
-    /// Reads what [`prepare_chunk`](Self::prepare_chunk) announced.
+    /// Reads what [`prepare_chunk`](Self::prepare_chunk) announced. An interruption ends the text with
+    /// [`Finish::Interrupted`], as in a [`step`](Self::step).
     ///
     /// # Errors
     ///
-    /// When a model fails. A model whose context is too small for the prompt says so at the first [`step`](Self::step).
-    pub fn read_chunk(&self, base: &mut dyn Expert, chain: &mut dyn Guided) -> Result<(), DecodeError> {
+    /// When a model fails. A model whose context is too small for the prompt is reported by the first [`step`](Self::step).
+    pub fn read_chunk(&mut self, base: &mut dyn Expert, chain: &mut dyn Guided) -> Result<(), DecodeError> {
         let read = base.read().map_err(DecodeError::Base).and_then(|()| chain.read().map_err(DecodeError::Chain));
-        match read {
-            // The next step ends the text as interrupted.
-            Err(DecodeError::Base(ExpertError::Interrupted)) => Ok(()),
-            other => other,
+        let source = match &read {
+            Err(DecodeError::Base(source)) => Some(source),
+            Err(DecodeError::Chain(ChainFault::Guide(fault))) => Some(&fault.source),
+            _ => None,
+        };
+        if source == Some(&ExpertError::Interrupted) {
+            self.finish = Some(Finish::Interrupted);
+            return Ok(());
         }
+        read
     }
 }
 
@@ -41,6 +47,7 @@ impl Text {
 mod tests {
     use super::*;
     use crate::decode::{Flow, Greedy, generate};
+    use crate::guidance::GuideError;
     use crate::{TableExpert, Token};
 
     fn expert() -> TableExpert {
@@ -80,5 +87,48 @@ mod tests {
         assert!(!text.prepare_chunk(&mut base, &mut Greedy, 4));
         base.forget();
         assert!(text.prepare_chunk(&mut base, &mut Greedy, 4));
+    }
+
+    /// ARMs that the user interrupts while they read.
+    struct InterruptedArms;
+
+    impl Guided for InterruptedArms {
+        fn prepare(&mut self, _: &[Token], _: usize) {}
+
+        fn start(&mut self) {}
+
+        fn prepare_chunk(&mut self, _: &[Token], _: usize) -> bool {
+            true
+        }
+
+        fn read(&mut self) -> Result<(), ChainFault> {
+            Err(GuideError { arm: "arm".into(), source: ExpertError::Interrupted }.into())
+        }
+
+        fn verify(&mut self, _: &[Token], _: &[f32], _: usize) -> Result<(), ChainFault> {
+            Ok(())
+        }
+
+        fn room(&mut self, _: usize) -> usize {
+            usize::MAX
+        }
+
+        fn guide(&mut self, _: &[Token], _: &mut [f32]) -> Result<(), ChainFault> {
+            Ok(())
+        }
+
+        fn arm_row(&mut self, _: usize, _: &[Token], _: &mut dyn FnMut(&[f32])) -> Result<(), ChainFault> {
+            Err(ChainFault::NoCandidate)
+        }
+    }
+
+    #[test]
+    fn an_interruption_ends_the_reading_of_a_prompt() {
+        let mut base = expert();
+        let mut text = Text::begin(&base, &mut Greedy, &PROMPT, 6).unwrap();
+        assert!(text.prepare_chunk(&mut base, &mut InterruptedArms, 4));
+        text.read_chunk(&mut base, &mut InterruptedArms).unwrap();
+        assert_eq!(text.finish(), Some(Finish::Interrupted));
+        assert!(!text.prepare_chunk(&mut base, &mut InterruptedArms, 4));
     }
 }

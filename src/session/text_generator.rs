@@ -1,8 +1,8 @@
 //! A session that makes many texts at once, and scores them.
 
-use super::{Prompt, Session, Slot};
+use super::{Prompt, Scheduler, Session, Slot, SlotText};
 use crate::decode::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest};
-use crate::decode::{self, Chain, ChainFault, Distribution, Finish, Flow, Guided};
+use crate::decode::{self, Chain, ChainFault, Distribution, Finish, Flow, Generated, Guided, Speculator};
 use crate::engine::llama::Vocab;
 use crate::expert::{ExpertError, Token, check_finite};
 use crate::guidance::score::{ScoredPrompts, TokenScore, score};
@@ -26,6 +26,9 @@ struct Running {
     place: usize,
     chain: TopK,
     text: decode::Text,
+    vocab: Vocab,
+    /// What ended it, other than its own end.
+    fault: Option<Fault>,
 }
 
 impl SessionGenerator {
@@ -39,7 +42,7 @@ impl SessionGenerator {
         &self.session
     }
 
-    /// Starts a text in a slot.
+    /// Begins the text of the request at `place` in a slot.
     fn begin(&mut self, slot: usize, place: usize, request: &TextRequest) -> Result<Running, Fault> {
         let slot = &mut self.session.slots[slot];
         slot.weights().set_all(&request.weights)?;
@@ -49,7 +52,7 @@ impl SessionGenerator {
         slot.rewind(&mut sampler, prompt);
         let mut chain = TopK { sampler, k: request.candidates, row: Vec::new() };
         let text = decode::Text::begin(slot.base(), &mut chain, &prompt.base, self.n_predict)?;
-        Ok(Running { place, chain, text })
+        Ok(Running { place, chain, text, vocab: self.session.vocab.clone(), fault: None })
     }
 }
 
@@ -59,35 +62,29 @@ impl TextGenerator for SessionGenerator {
         requests: &[TextRequest],
         each: &mut dyn FnMut(),
     ) -> Result<Vec<GeneratedText>, GenerateError> {
-        let vocab = self.session.vocab.clone();
         // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is left.
         self.session.slots.iter_mut().for_each(Slot::forget);
         let mut made: Vec<Option<GeneratedText>> = vec![None; requests.len()];
-        let mut running: Vec<Option<Running>> = self.session.slots.iter().map(|_| None).collect();
-        let mut next = 0;
+        let mut scheduler = Scheduler::new(self.session.slots.len());
+        let mut waiting = requests.iter().enumerate();
         loop {
-            for (slot, running_text) in running.iter_mut().enumerate() {
-                if running_text.is_none() && next < requests.len() {
-                    let request = &requests[next];
-                    let fail = |source| GenerateError { prompt: request.prompt, source };
-                    *running_text = Some(self.begin(slot, next, request).map_err(fail)?);
-                    next += 1;
-                }
+            for (place, request) in waiting.by_ref().take(scheduler.n_free()) {
+                let prompt = &self.prompts[request.prompt].base;
+                let Some(slot) = scheduler.choose(&mut self.session.slots, prompt) else {
+                    unreachable!("as many texts begin as slots are free")
+                };
+                let fail = |source| GenerateError { prompt: request.prompt, source };
+                scheduler.run(slot, self.begin(slot, place, request).map_err(fail)?);
             }
-            if running.iter().all(Option::is_none) {
+            if scheduler.n_running() == 0 {
                 return Ok(made.into_iter().flatten().collect());
             }
-            let slots = self.session.slots.iter_mut();
-            for (slot, Running { chain, text, .. }) in slots.zip(&mut running).filter_map(taken) {
-                text.prepare(slot.base(), chain);
-            }
-            for (slot, running_text) in self.session.slots.iter_mut().zip(&mut running) {
-                let Some(place) = running_text.as_ref().map(|running| running.place) else { continue };
+            scheduler.step(&mut self.session.slots, None);
+            for ended in scheduler.take(|running| running.is_over()) {
+                let place = ended.place;
                 let fail = |source| GenerateError { prompt: requests[place].prompt, source };
-                if let Some(text) = step(slot, running_text, &vocab).map_err(fail)? {
-                    made[place] = Some(text);
-                    each();
-                }
+                made[place] = Some(ended.into_generated().map_err(fail)?);
+                each();
             }
         }
     }
@@ -102,21 +99,50 @@ impl TextGenerator for SessionGenerator {
     }
 }
 
-fn taken<'a>((slot, running_text): (&'a mut Slot, &'a mut Option<Running>)) -> Option<(&'a mut Slot, &'a mut Running)> {
-    running_text.as_mut().map(|running| (slot, running))
+impl Running {
+    fn is_over(&self) -> bool {
+        self.fault.is_some() || self.text.finish().is_some()
+    }
+
+    /// The text, which is over.
+    fn into_generated(self) -> Result<GeneratedText, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let Generated { tokens, finish, .. } = self.text.into_generated();
+        if finish == Finish::Interrupted {
+            return Err(ExpertError::Interrupted.into());
+        }
+        Ok(GeneratedText { text: self.vocab.text(&tokens, false), tokens, finish })
+    }
 }
 
-/// Draws a token; ends the running text and returns it where that was the last.
-fn step(slot: &mut Slot, running_text: &mut Option<Running>, vocab: &Vocab) -> Result<Option<GeneratedText>, Fault> {
-    let Some(Running { chain, text, .. }) = running_text else { return Ok(None) };
-    text.step(slot.base(), chain, None, &|token| vocab.is_eog(token), &mut |_| Flow::Continue)?;
-    let Some(finish) = text.finish() else { return Ok(None) };
-    if finish == Finish::Interrupted {
-        return Err(ExpertError::Interrupted.into());
+impl SlotText for Running {
+    fn is_ready(&mut self) -> bool {
+        true
     }
-    let tokens = text.response().to_vec();
-    *running_text = None;
-    Ok(Some(GeneratedText { text: vocab.text(&tokens, false), tokens, finish }))
+
+    fn speculates(&self) -> bool {
+        false
+    }
+
+    fn prepare_chunk(&mut self, slot: &mut Slot, max: usize) -> bool {
+        self.text.prepare_chunk(slot.base(), &mut self.chain, max)
+    }
+
+    fn read_chunk(&mut self, slot: &mut Slot) {
+        self.fault = self.text.read_chunk(slot.base(), &mut self.chain).err().map(Into::into);
+    }
+
+    fn prepare(&mut self, slot: &mut Slot) {
+        self.text.prepare(slot.base(), &mut self.chain);
+    }
+
+    fn step(&mut self, slot: &mut Slot, speculator: Option<&mut Speculator>) {
+        let Self { text, chain, vocab, .. } = self;
+        let step = text.step(slot.base(), chain, speculator, &|token| vocab.is_eog(token), &mut |_| Flow::Continue);
+        self.fault = step.err().map(Into::into);
+    }
 }
 
 /// A sampler that is shown only the base's k likeliest tokens.
@@ -193,3 +219,7 @@ impl Guided for TopK {
         self.sampler.arm_row(index, history, each)
     }
 }
+
+#[cfg(test)]
+#[path = "text_generator_tests.rs"]
+mod tests;

@@ -15,7 +15,8 @@ use crate::guidance::{GuideError, StepReport};
 use crate::sampling::params::SamplingParams;
 use crate::sampling::{HookState, Sampler};
 use crate::server::error::ApiError;
-use crate::session::{Detokenizer, Slot, TokenText};
+use crate::server::metrics::Metrics;
+use crate::session::{Detokenizer, Slot, SlotText, TokenText};
 
 /// Tokens of a response that are scored in one step: few, because others wait meanwhile.
 const SCORE_CHUNK: usize = 16;
@@ -26,11 +27,13 @@ pub(super) struct RunningJob {
     text: Text,
     sampler: Sampler,
     work: Work,
-    /// Whether models are still reading the prompt.
-    pub reading: bool,
+    vocab: Vocab,
     n_cached: usize,
+    /// Time from the request after which the text ends as it is.
+    timeout: Duration,
     begun: Instant,
     first: Option<Instant>,
+    counted: Counted,
     /// What the client has not taken yet, and since when.
     unsent: VecDeque<Event>,
     stuck_since: Option<Instant>,
@@ -55,38 +58,36 @@ enum Work {
     },
 }
 
-/// What became of a running job in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum JobState {
-    /// It goes on.
-    Running,
-    /// Its last event has been made.
-    Done,
+/// What the metrics contain of a job.
+#[derive(Default)]
+struct Counted {
+    n_generated: usize,
+    n_drafted: u64,
+    n_accepted: u64,
+    /// Whether the prompt and the time to the first token are counted.
+    first: bool,
 }
 
 impl RunningJob {
-    /// Begins a job in a slot.
-    pub fn begin(job: Job, slot: &mut Slot, vocab: &Vocab) -> Result<Self, Box<(Job, ApiError)>> {
+    /// Begins a job in a slot. A text ends as it is when `timeout` has passed since its request.
+    pub fn begin(job: Job, slot: &mut Slot, vocab: &Vocab, timeout: Duration) -> Result<Self, Box<(Job, ApiError)>> {
         match Self::parts(&job, slot, vocab) {
-            Ok((text, sampler, work, n_cached)) => {
-                let begun = Instant::now();
-                let (unsent, stuck_since) = (VecDeque::new(), None);
-                let (first, reading, stopped_at_end, finished) = (None, true, false, false);
-                Ok(Self {
-                    job,
-                    text,
-                    sampler,
-                    work,
-                    reading,
-                    n_cached,
-                    begun,
-                    first,
-                    unsent,
-                    stuck_since,
-                    stopped_at_end,
-                    finished,
-                })
-            }
+            Ok((text, sampler, work, n_cached)) => Ok(Self {
+                job,
+                text,
+                sampler,
+                work,
+                vocab: vocab.clone(),
+                n_cached,
+                timeout,
+                begun: Instant::now(),
+                first: None,
+                counted: Counted::default(),
+                unsent: VecDeque::new(),
+                stuck_since: None,
+                stopped_at_end: false,
+                finished: false,
+            }),
             Err(error) => Err(Box::new((job, error))),
         }
     }
@@ -165,61 +166,23 @@ impl RunningJob {
         self.stuck_since
     }
 
-    /// Whether it can take a step: it has not ended, and its client has everything so far.
-    pub fn is_ready(&mut self) -> bool {
-        !self.finished && self.flush()
-    }
-
-    /// Whether its tokens may be drafted now.
-    pub fn speculates(&self) -> bool {
-        !self.finished && !self.reading && matches!(self.work, Work::Generate { speculates: true, .. })
-    }
-
-    /// Announces the next step. `chunk`: tokens of the prompt that may be read in it.
-    pub fn prepare(&mut self, slot: &mut Slot, chunk: usize) {
-        if self.finished {
-            return;
-        }
-        self.reading = self.text.prepare_chunk(slot.base(), &mut self.sampler, chunk);
-        if !self.reading && matches!(self.work, Work::Generate { .. }) {
-            self.text.prepare(slot.base(), &mut self.sampler);
-        }
-    }
-
-    /// Takes the step; with a speculator, of several tokens.
-    pub fn step(&mut self, slot: &mut Slot, vocab: &Vocab, speculator: Option<&mut Speculator>) -> JobState {
-        if self.finished {
-            return JobState::Done;
-        }
-        let result = if self.reading {
-            self.text.read_chunk(slot.base(), &mut self.sampler).map_err(|e| ApiError::of_decoding(&e))
-        } else {
-            match &mut self.work {
-                Work::Generate { .. } => self.draw(slot, vocab, speculator),
-                Work::Score { .. } => self.score(slot).map_err(|e| ApiError::of_guide(&e)),
-            }
-        };
+    /// Ends the job where a step did: with an error, with the text, or because its time is over.
+    fn settle(&mut self, result: Result<(), ApiError>) {
         if let Err(error) = result {
             return self.end(Event::Failed(error));
         }
-        match &mut self.work {
-            Work::Generate { .. } => match self.text.finish() {
-                Some(Finish::Interrupted) => self.cancel(),
-                Some(Finish::Eos) if self.stopped_at_end => self.conclude(Finish::Stop, false),
-                Some(finish) => self.conclude(finish, false),
-                None => JobState::Running,
-            },
-            Work::Score { response, scores } if scores.len() == response.len() && !self.reading => {
-                let (tokens, n_prompt) = (std::mem::take(scores), self.job.prompt.base.len());
-                self.end(Event::Scored(Scored { tokens, n_prompt }))
-            }
-            Work::Score { .. } => JobState::Running,
+        match (&mut self.work, self.text.finish()) {
+            (_, Some(Finish::Interrupted)) => self.cancel(),
+            (Work::Generate { .. }, Some(Finish::Eos)) if self.stopped_at_end => self.conclude(Finish::Stop, false),
+            (Work::Generate { .. }, Some(finish)) => self.conclude(finish, false),
+            _ if self.job.came.elapsed() > self.timeout => self.conclude(Finish::Length, true),
+            _ => {}
         }
     }
 
     /// Draws a token, or what is kept of a draft and one more.
-    fn draw(&mut self, slot: &mut Slot, vocab: &Vocab, speculator: Option<&mut Speculator>) -> Result<(), ApiError> {
-        let Self { text, sampler, work, .. } = self;
+    fn draw(&mut self, slot: &mut Slot, speculator: Option<&mut Speculator>) -> Result<(), ApiError> {
+        let Self { text, sampler, work, vocab, .. } = self;
         let Work::Generate { pieces, temp, n_top, reports, .. } = work else { return Ok(()) };
         let hook = slot.hook().clone();
         let mut fault = None;
@@ -269,9 +232,9 @@ impl RunningJob {
         }
     }
 
-    /// Scores the next tokens of the response.
-    fn score(&mut self, slot: &mut Slot) -> Result<(), GuideError> {
-        let Work::Score { response, scores } = &mut self.work else { return Ok(()) };
+    /// Scores the next tokens of the response. Returns the scores where these were the last.
+    fn score(&mut self, slot: &mut Slot) -> Result<Option<Scored>, GuideError> {
+        let Work::Score { response, scores } = &mut self.work else { return Ok(None) };
         let prompt = &self.job.prompt;
         let done = scores.len();
         let n = SCORE_CHUNK.min(slot.base().max_rows());
@@ -283,11 +246,14 @@ impl RunningJob {
         let (hook, weights) = (slot.hook().clone(), &self.job.weights);
         let more = hook.with_guide(|guide| score::score(slot.base(), guide, prompts, chunk, weights))?;
         scores.extend(more);
-        Ok(())
+        if scores.len() < response.len() {
+            return Ok(None);
+        }
+        Ok(Some(Scored { tokens: std::mem::take(scores), n_prompt: prompt.base.len() }))
     }
 
     /// Ends the text as it is.
-    pub fn conclude(&mut self, finish: Finish, timed_out: bool) -> JobState {
+    fn conclude(&mut self, finish: Finish, timed_out: bool) {
         let Work::Generate { pieces, .. } = &mut self.work else {
             return self.end(Event::Failed(ApiError::timed_out()));
         };
@@ -310,35 +276,77 @@ impl RunningJob {
                 generation: self.first.map_or(Duration::ZERO, |first| now - first),
             },
         };
-        self.end(Event::Ended(ended))
+        self.end(Event::Ended(ended));
     }
 
     /// Ends the job because the server ends.
-    pub fn cancel(&mut self) -> JobState {
-        self.end(Event::Failed(ApiError::shutting_down()))
+    pub fn cancel(&mut self) {
+        self.end(Event::Failed(ApiError::shutting_down()));
     }
 
     /// Makes the last event.
-    fn end(&mut self, event: Event) -> JobState {
+    fn end(&mut self, event: Event) {
         self.finished = true;
         self.unsent.push_back(event);
-        JobState::Done
     }
 
-    /// Tokens generated so far.
-    pub fn n_generated(&self) -> usize {
-        self.text.response().len()
+    /// Counts what the metrics do not contain of it yet.
+    pub fn count(&mut self, metrics: &Metrics) {
+        let [n_drafted, n_accepted] = self.drafts();
+        let now =
+            Counted { n_generated: self.text.response().len(), n_drafted, n_accepted, first: self.first.is_some() };
+        let before = std::mem::replace(&mut self.counted, now);
+        metrics.generated_tokens.inc_by((self.counted.n_generated - before.n_generated) as u64);
+        metrics.drafted_tokens.inc_by(n_drafted - before.n_drafted);
+        metrics.accepted_tokens.inc_by(n_accepted - before.n_accepted);
+        if let Some(first) = self.first.filter(|_| !before.first) {
+            metrics.prompt_tokens.inc_by(self.job.prompt.base.len() as u64);
+            metrics.first_token_seconds.observe((first - self.job.came).as_secs_f64());
+        }
     }
 
     /// Tokens drafted so far, and those of them that were kept.
-    pub fn drafts(&self) -> [u64; 2] {
+    fn drafts(&self) -> [u64; 2] {
         let done = self.text.speculation();
         [done.drafted, done.accepted]
     }
+}
 
-    /// Time from the request to the first token, if that is there.
-    pub fn to_first_token(&self) -> Option<Duration> {
-        self.first.map(|first| first - self.job.came)
+impl SlotText for RunningJob {
+    /// It has not ended, and its client has everything so far.
+    fn is_ready(&mut self) -> bool {
+        !self.finished && self.flush()
+    }
+
+    fn speculates(&self) -> bool {
+        matches!(self.work, Work::Generate { speculates: true, .. })
+    }
+
+    fn prepare_chunk(&mut self, slot: &mut Slot, max: usize) -> bool {
+        self.text.prepare_chunk(slot.base(), &mut self.sampler, max)
+    }
+
+    fn read_chunk(&mut self, slot: &mut Slot) {
+        let result = self.text.read_chunk(slot.base(), &mut self.sampler);
+        self.settle(result.map_err(|e| ApiError::of_decoding(&e)));
+    }
+
+    fn prepare(&mut self, slot: &mut Slot) {
+        if matches!(self.work, Work::Generate { .. }) {
+            self.text.prepare(slot.base(), &mut self.sampler);
+        }
+    }
+
+    fn step(&mut self, slot: &mut Slot, speculator: Option<&mut Speculator>) {
+        let result = match &self.work {
+            Work::Generate { .. } => self.draw(slot, speculator),
+            Work::Score { .. } => match self.score(slot) {
+                Ok(Some(scored)) => return self.end(Event::Scored(scored)),
+                Ok(None) => Ok(()),
+                Err(error) => Err(ApiError::of_guide(&error)),
+            },
+        };
+        self.settle(result);
     }
 }
 

@@ -1,0 +1,134 @@
+//! The one loop over texts in slots: choose a slot, read prompts in chunks, prepare all, step all.
+
+use std::cmp::Reverse;
+
+use super::Slot;
+use crate::decode::Speculator;
+use crate::expert::{Expert, Token};
+
+/// Tokens of prompts that are read in a step beside texts that are being generated: a step then takes a few times as long, no more.
+const CHUNK_BESIDE: usize = 64;
+/// The same when no text is being generated.
+const CHUNK_ALONE: usize = 512;
+
+/// A text in a slot.
+pub(crate) trait SlotText {
+    /// Whether it takes part in the next step.
+    fn is_ready(&mut self) -> bool;
+
+    /// Whether its tokens may be drafted while it is alone.
+    fn speculates(&self) -> bool;
+
+    /// Announces the next `max` tokens of the prompt to every model that lacks more than that. Returns whether any does:
+    /// [`read_chunk`](Self::read_chunk) is then the step, otherwise [`prepare`](Self::prepare) and [`step`](Self::step) are.
+    fn prepare_chunk(&mut self, slot: &mut Slot, max: usize) -> bool;
+
+    /// Reads what [`prepare_chunk`](Self::prepare_chunk) announced. A failure is kept: it ends the text.
+    fn read_chunk(&mut self, slot: &mut Slot);
+
+    /// Announces the step.
+    fn prepare(&mut self, slot: &mut Slot);
+
+    /// Takes the step; with a speculator, of several tokens. A failure is kept: it ends the text.
+    fn step(&mut self, slot: &mut Slot, speculator: Option<&mut Speculator>);
+}
+
+/// The texts that run in the slots of a session, at most one per slot.
+pub(crate) struct Scheduler<T> {
+    /// One per slot.
+    places: Vec<Option<Place<T>>>,
+    /// When each slot was last given away.
+    used: Vec<u64>,
+    n_given: u64,
+}
+
+struct Place<T> {
+    text: T,
+    /// Whether models still read the prompt.
+    reading: bool,
+}
+
+impl<T> Scheduler<T> {
+    /// For a session with `n_slots` slots, all free.
+    pub fn new(n_slots: usize) -> Self {
+        Self { places: (0..n_slots).map(|_| None).collect(), used: vec![0; n_slots], n_given: 0 }
+    }
+
+    /// The number of running texts.
+    pub fn n_running(&self) -> usize {
+        self.places.iter().flatten().count()
+    }
+
+    /// The number of free slots.
+    pub fn n_free(&self) -> usize {
+        self.places.len() - self.n_running()
+    }
+
+    /// The running texts.
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().flatten().map(|place| &mut place.text)
+    }
+
+    /// Chooses the free slot whose base has most of the prompt cached; of equal ones, the one that was given away longest ago.
+    /// `None` where no slot is free.
+    pub fn choose(&mut self, slots: &mut [Slot], prompt: &[Token]) -> Option<usize> {
+        let free = (0..self.places.len()).filter(|at| self.places[*at].is_none());
+        let best = free.max_by_key(|at| (slots[*at].base().n_cached(prompt), Reverse(self.used[*at])))?;
+        self.n_given += 1;
+        self.used[best] = self.n_given;
+        Some(best)
+    }
+
+    /// Runs a text, begun in the slot that [`choose`](Self::choose) returned.
+    pub fn run(&mut self, at: usize, text: T) {
+        self.places[at] = Some(Place { text, reading: true });
+    }
+
+    /// Frees the slots of the texts for which `is_over` is true, and returns these texts.
+    pub fn take(&mut self, mut is_over: impl FnMut(&mut T) -> bool) -> Vec<T> {
+        let over = self.places.iter_mut().filter_map(|place| place.take_if(|place| is_over(&mut place.text)));
+        over.map(|place| place.text).collect()
+    }
+}
+
+impl<T: SlotText> Scheduler<T> {
+    /// One step of every text that is ready. All are prepared before the first is read, so that one batch serves all. With a
+    /// speculator, a text that is alone may draft: where several are read in one batch, drafts would only make it longer.
+    ///
+    /// Returns whether any text was ready.
+    pub fn step(&mut self, slots: &mut [Slot], speculator: Option<&mut Speculator>) -> bool {
+        let ready = |place: &mut Option<Place<T>>| place.as_mut().is_some_and(|place| place.text.is_ready());
+        let places = self.places.iter_mut().zip(slots);
+        let mut active: Vec<_> = places
+            .filter_map(|(place, slot)| if ready(place) { Some((place.as_mut()?, slot)) } else { None })
+            .collect();
+        if let ([(place, slot)], Some(speculator)) = (&mut active[..], speculator)
+            && !place.reading
+            && place.text.speculates()
+        {
+            place.text.step(slot, Some(speculator));
+            return true;
+        }
+        let n_reading = active.iter().filter(|(place, _)| place.reading).count();
+        let chunk = chunk(n_reading, active.len() - n_reading);
+        for (place, slot) in &mut active {
+            place.reading = place.text.prepare_chunk(slot, chunk);
+            if !place.reading {
+                place.text.prepare(slot);
+            }
+        }
+        for (place, slot) in &mut active {
+            match place.reading {
+                true => place.text.read_chunk(slot),
+                false => place.text.step(slot, None),
+            }
+        }
+        !active.is_empty()
+    }
+}
+
+/// Tokens that each text reads of its prompt in a step, where `n_reading` texts do and `n_generating` others are being generated.
+fn chunk(n_reading: usize, n_generating: usize) -> usize {
+    let budget = if n_generating == 0 { CHUNK_ALONE } else { CHUNK_BESIDE };
+    (budget / n_reading.max(1)).max(1)
+}
