@@ -184,3 +184,37 @@ fn sampling_takes_the_names_of_the_command_line() {
     let sampling = Config::parse(text, Path::new("p.yaml"), &flags(&[])).unwrap().sampling;
     assert_eq!((sampling.temp, sampling.penalty_last_n, sampling.typ_p), (0.3, 5, 0.5));
 }
+
+#[test]
+fn a_system_prompt_makes_a_persona_of_the_base_with_the_base_as_its_reference() {
+    let file = "base: {model: base.gguf, lora: style.gguf, n_ctx: 512}\n\
+        arms:\n  kind: {system: Be kind.}\n  other: {model: chat.gguf, system: Be kind.}\n  bare: {system: Be brief., reference: none}\n";
+    let config = Config::parse(file, Path::new("prefs.yaml"), &flags(&["--persona", "merry=Laugh."])).unwrap();
+    let [kind, other, bare, merry] = &config.arms[..] else { panic!("four ARMs") };
+    assert_eq!((&kind.spec, &bare.spec, &merry.spec), (&config.base, &config.base, &config.base));
+    assert_eq!((&kind.reference, &other.reference), (&Reference::Base, &Reference::Base));
+    assert_eq!((&bare.reference, &merry.reference), (&Reference::None, &Reference::Base));
+    assert_eq!((merry.reading.system.as_deref(), merry.weight), (Some("Laugh."), 1.0));
+    assert_eq!(other.spec.lora, [], "another model has no adapter of the base's");
+}
+
+#[test]
+fn personas_are_refused_without_a_name_or_a_text() {
+    let typed =
+        |value: &str| Flags::try_parse_from(["test", "--persona", value]).map(|_| ()).map_err(|e| e.to_string());
+    for (value, problem) in
+        [("merry", "expected NAME=TEXT"), ("merry= ", "without a text"), ("=Laugh.", "cannot name an ARM")]
+    {
+        assert!(typed(value).unwrap_err().contains(problem), "{value}");
+    }
+    let twice = parse(&["--persona", "kind=Be kind."]).unwrap_err().to_string();
+    assert!(twice.contains("--persona") && twice.contains("\"kind\" already"), "{twice}");
+}
+
+#[test]
+fn limits_on_the_command_line_beat_those_of_the_file() {
+    let file = "base: base.gguf\nguidance: {max_kl: 0.5, plausible: 0.1}\n";
+    let limits = |args: &[&str]| Config::parse(file, Path::new("prefs.yaml"), &flags(args)).map(|c| c.guidance.limits);
+    assert_eq!(limits(&["--max-kl", "2"]).unwrap(), Limits { max_kl: Some(2.0), plausible: Some(0.1) });
+    assert!(limits(&["--plausible", "0"]).unwrap_err().to_string().contains("--plausible: must be above 0"));
+}

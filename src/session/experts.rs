@@ -78,3 +78,58 @@ fn setup(arm: &ArmSpec) -> ExpertSetup {
     let (spec, reading) = (arm.spec.clone(), arm.reading.clone());
     ExpertSetup { arm: arm.name.clone(), is_reference: false, spec, reading, spare: arm.spare }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Overrides;
+
+    fn experts(arms: &str, with_base: bool) -> Experts {
+        let file = format!("base: {{model: base.gguf, n_ctx: 64}}\narms: {{{arms}}}\n");
+        let config = Config::parse(&file, Path::new("prefs.yaml"), &Overrides::default()).expect("a configuration");
+        Experts::of(&config, with_base)
+    }
+
+    fn direction(arm: Source, reference: Option<Source>) -> Direction {
+        Direction { arm, reference }
+    }
+
+    #[test]
+    fn without_references_expert_i_is_arm_i() {
+        let Experts { setups, directions } = experts("a: {model: a.gguf}, b: {lora: b.gguf}", true);
+        assert_eq!(setups.iter().map(ExpertSetup::who).collect::<Vec<_>>(), ["ARM \"a\"", "ARM \"b\""]);
+        assert_eq!(directions, [Direction::of_arm(0), Direction::of_arm(1)]);
+    }
+
+    #[test]
+    fn equal_experts_are_one() {
+        let [a, b] = [Source::Expert(0), Source::Expert(1)];
+        let found =
+            experts("a: {model: a.gguf, reference: b.gguf}, b: {model: b.gguf, reference: {model: a.gguf}}", true);
+        assert_eq!(found.directions, [direction(a, Some(b)), direction(b, Some(a))]);
+        assert_eq!(found.setups.len(), 2);
+        let personas = experts("a: {system: Be kind.}, b: {system: Be kind., weight: 2}, c: {system: Be brief.}", true);
+        let base = Some(Source::Base);
+        assert_eq!(personas.directions, [direction(a, base), direction(a, base), direction(b, base)]);
+    }
+
+    #[test]
+    fn what_equals_the_base_is_the_base_unless_a_host_runs_it() {
+        let arms = "itself: {model: base.gguf}, a: {model: a.gguf, reference: {model: base.gguf}}";
+        let (a, base) = (Source::Expert(0), Source::Base);
+        assert_eq!(experts(arms, true).directions, [direction(base, None), direction(a, Some(base))]);
+        assert_eq!(experts(arms, false).setups.len(), 2, "the host's base may be another");
+        let smaller = experts("itself: {model: base.gguf, n_ctx: 32}", true);
+        assert_eq!(smaller.directions, [Direction::of_arm(0)], "a context of another size is another expert");
+    }
+
+    #[test]
+    fn a_reference_reads_as_its_arm_unless_it_says_otherwise() {
+        let found = experts("a: {model: a.gguf, system: Be kind., reference: {model: b.gguf}}", true);
+        assert_eq!(found.setups[1].reading.system.as_deref(), Some("Be kind."));
+        let other = experts("a: {model: a.gguf, template: chatml, reference: {model: a.gguf, system: Be grim.}}", true);
+        assert_eq!((other.setups[1].reading.template.as_deref(), other.setups.len()), (None, 2));
+    }
+}

@@ -146,10 +146,7 @@ impl PromptRenderer {
         let messages = self.as_message(text);
         let follow = |expert: &ExpertText| match (expert.templated, expert.reading.before_text()) {
             (true, _) => expert.followed(&messages, response, &base, &tokens),
-            (false, Some(prefix)) => {
-                let rendered = Rendered::raw(format!("{prefix}{text}"));
-                expert.cut(&rendered, response, &base, &tokens)
-            }
+            (false, Some(prefix)) => expert.after(&prefix, &base).map(Some),
             (false, None) => Ok(None),
         };
         let experts = self.experts.experts.iter().map(follow).collect::<Result<_, _>>()?;
@@ -214,10 +211,7 @@ impl Personas<'_> {
         let messages = self.renderer.as_message(text);
         self.prompt(base, |expert, reading, base| match (expert.templated, reading.before_text()) {
             (true, _) => expert.read(reading, &messages, "", &Map::new(), base),
-            (false, Some(prefix)) => {
-                let own = expert.vocab.tokenize_prompt(&format!("{prefix}{text}"), &[]);
-                own.map(Some).map_err(|e| expert.fail(e))
-            }
+            (false, Some(prefix)) => expert.after(&prefix, base).map(Some),
             (false, None) => Ok(None),
         })
     }
@@ -233,11 +227,7 @@ impl Personas<'_> {
             return Err(PromptError::Token { token, n_vocab });
         }
         self.prompt(tokens, |expert, reading, base| {
-            let Some(prefix) = reading.before_text() else { return Ok(None) };
-            let mut own = expert.vocab.tokenize_prompt(&prefix, &[]).map_err(|e| expert.fail(e))?;
-            let has_bos = base.first().is_some_and(|first| expert.vocab.bos() == Some(*first));
-            own.extend_from_slice(&base[usize::from(has_bos)..]);
-            Ok(Some(own))
+            reading.before_text().map(|prefix| expert.after(&prefix, base)).transpose()
         })
     }
 
@@ -319,19 +309,17 @@ impl ExpertText {
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
         let rendered = write(&self.who, template, &self.vocab, &self.reading.messages(messages))?;
-        self.cut(&rendered, response, base, tokens)
-    }
-
-    fn cut(
-        &self,
-        rendered: &Rendered,
-        response: &str,
-        base: &[Token],
-        tokens: &[Token],
-    ) -> Result<Option<Vec<Token>>, PromptError> {
-        let (cut, rest) = split(rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
+        let (cut, rest) = split(&rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
         let own = if rest == tokens { cut } else { rendered.tokens(&self.vocab).map_err(|e| self.fail(e))? };
         Ok(Some(own).filter(|own| own != base))
+    }
+
+    /// A text, then the base's tokens as they are, in a host too; the token that begins a text is there once.
+    fn after(&self, prefix: &str, base: &[Token]) -> Result<Vec<Token>, PromptError> {
+        let mut own = self.vocab.tokenize_prompt(prefix, &[]).map_err(|e| self.fail(e))?;
+        let begins = self.vocab.adds_bos() && base.first().copied() == self.vocab.bos();
+        own.extend_from_slice(&base[usize::from(begins)..]);
+        Ok(own)
     }
 
     fn fail(&self, source: TokenizeError) -> PromptError {

@@ -167,6 +167,8 @@ impl Drop for RawHook {
 pub fn hook(case: &Case, noises: &[Option<u64>]) -> Vec<Outcome> {
     let mut session = open(case, &json!({"speculate": "off", "share_batch": "off"})).expect("a session");
     let mut ask = |noise: &Option<u64>| {
+        let prompt = prompt(case, &session);
+        session.hook().with_guide(|guide| guide.begin(prompt.base.len(), prompt.experts));
         let mut hook = RawHook::new(session.hook().clone(), *noise);
         host(case, &mut session, &mut hook)
     };
