@@ -7,13 +7,17 @@
 
 pub mod abi;
 mod chain;
+mod dry;
+mod error;
 pub mod grammar;
 mod hook;
+mod owned;
 pub mod params;
 mod sampler;
 pub mod vtable;
 
-pub use chain::ChainError;
+pub use dry::Dry;
+pub use error::ChainError;
 pub use hook::{FailurePolicy, Hook, HookState};
 pub(crate) use hook::{end_text, steer};
 pub use sampler::Sampler;

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use llama_cpp_sys_2 as sys;
 
-use super::chain::{ChainError, Owned, draft_truncation, selector, truncation};
+use super::chain::{draft_truncation, selector, truncation};
+use super::dry::Dry;
+use super::error::ChainError;
 use super::grammar::{Compiled, Grammar, TooMuchWork};
 use super::hook::{Hook, HookState};
+use super::owned::Owned;
 use super::params::{Mirostat, SamplingParams};
 use crate::decode::{Chain, ChainFault, Distribution, Guided};
 use crate::engine::llama::Vocab;
@@ -54,10 +57,11 @@ impl Sampler {
         hook: Option<HookState>,
     ) -> Result<Self, ChainError> {
         let grammar = Compiled::of(params, vocab)?;
-        Self::constrained(params, vocab, n_ctx, hook, grammar)
+        Self::constrained(params, vocab, n_ctx, hook, grammar, None)
     }
 
-    /// The same with a grammar that was compiled before, in place of that of the parameters.
+    /// The same with a grammar that was compiled before, in place of that of the parameters, and with a copy of a [`Dry`] that was
+    /// made before for these parameters.
     ///
     /// # Errors
     ///
@@ -68,11 +72,12 @@ impl Sampler {
         n_ctx: usize,
         hook: Option<HookState>,
         grammar: Option<Arc<Compiled>>,
+        dry: Option<&Dry>,
     ) -> Result<Self, ChainError> {
         let grammar = grammar.map(Grammar::new);
         let selector = selector(params, vocab)?;
         let first = hook.clone().map(|state| Owned::of(Hook::new(state)).ok_or(ChainError::Memory)).transpose()?;
-        let chain = truncation(params, vocab, n_ctx, first)?;
+        let chain = truncation(params, vocab, n_ctx, first, dry)?;
         let draft = draft_truncation(params, vocab, n_ctx)?;
         let blank = sys::llama_token_data { id: 0, logit: 0.0, p: 0.0 };
         let candidates = vec![blank; vocab.n_tokens()];

@@ -13,7 +13,7 @@ use crate::engine::llama::{Bound, bounded};
 const N_PROMPTS: usize = 16;
 /// Requests for tokens themselves that are answered at once: these are bounded by nothing but the body of a request.
 const N_TOOLS: usize = 4;
-/// Grammars that are compiled at once: the other processors stay with the texts.
+/// Grammars, and lists of sequence breakers, that are compiled at once: the other processors stay with the texts.
 const N_GRAMMARS: usize = 2;
 
 /// Room for requests whose texts are read.
@@ -30,7 +30,7 @@ pub enum Purpose {
     Prompt,
     /// The client gets them.
     Answer,
-    /// A grammar is compiled for the vocabulary.
+    /// A grammar is compiled for the vocabulary, or the sequence breakers of DRY are found in it.
     Grammar,
 }
 

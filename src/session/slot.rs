@@ -11,7 +11,7 @@ use crate::expert::Expert;
 use crate::guidance::{Arm, Guide, Weights};
 use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
-use crate::sampling::{ChainError, FailurePolicy, HookState, Sampler};
+use crate::sampling::{ChainError, Dry, FailurePolicy, HookState, Sampler};
 
 /// Room for one text in a [`Session`](super::Session).
 pub struct Slot {
@@ -74,7 +74,8 @@ impl Slot {
         Sampler::new(params, &self.vocab, self.n_ctx(), self.active_hook())
     }
 
-    /// The same with a grammar that was compiled before, in place of that of the parameters.
+    /// The same with a grammar that was compiled before, in place of that of the parameters, and with a copy of a [`Dry`] that was
+    /// made before for these parameters.
     ///
     /// # Errors
     ///
@@ -83,8 +84,9 @@ impl Slot {
         &self,
         params: &SamplingParams,
         grammar: Option<Arc<Compiled>>,
+        dry: Option<&Dry>,
     ) -> Result<Sampler, ChainError> {
-        Sampler::constrained(params, &self.vocab, self.n_ctx(), self.active_hook(), grammar)
+        Sampler::constrained(params, &self.vocab, self.n_ctx(), self.active_hook(), grammar, dry)
     }
 
     fn active_hook(&self) -> Option<HookState> {

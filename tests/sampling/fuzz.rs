@@ -139,7 +139,7 @@ impl Case {
             }
         };
         let params = SamplingParams { temp: 1.0, seed: rng.random(), ..support::open_params() };
-        let mut sampler = Sampler::constrained(&params, vocab, 256, None, Some(compiled)).expect("a sampler");
+        let mut sampler = Sampler::constrained(&params, vocab, 256, None, Some(compiled), None).expect("a sampler");
         let mut logits = vec![0.0; vocab.n_tokens()];
         for _ in 0..TOKENS {
             logits.iter_mut().for_each(|logit| *logit = rng.random_range(-4.0..4.0));

@@ -97,6 +97,16 @@ fn a_text_that_waits_too_long_is_given_up() {
 }
 
 #[test]
+fn the_breakers_of_dry_are_looked_up_before_a_text_has_a_slot() {
+    let server = serve(&["--parallel", "1", "--queue-timeout", "1", "--idle-timeout", "60"]);
+    let _busy = occupy(&server, 1);
+    let mut body = long(1);
+    (body["dry_multiplier"], body["dry_sequence_breakers"]) = (json!(0.8), json!(["a\u{0}b"]));
+    let (status, answer) = server.post("/v1/completions", &body);
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("dry_sequence_breakers")), "{answer}");
+}
+
+#[test]
 fn a_client_that_goes_away_frees_its_lane() {
     let server = serve(&["--parallel", "2", "--metrics"]);
     for stream in [true, false] {

@@ -9,6 +9,7 @@ use crate::decode::Finish;
 use crate::expert::Token;
 use crate::guidance::StepReport;
 use crate::guidance::score::TokenScore;
+use crate::sampling::Dry;
 use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
@@ -47,6 +48,8 @@ pub struct Generate {
     pub params: SamplingParams,
     /// What the text must look like.
     pub grammar: Option<Arc<Compiled>>,
+    /// DRY with these parameters, where it acts.
+    pub dry: Option<Arc<Dry>>,
     /// Max tokens.
     pub n_predict: usize,
     /// Strings that end the text.

@@ -95,11 +95,13 @@ impl RunningJob {
     fn parts(job: &Job, slot: &mut Slot, vocab: &Vocab) -> Result<(Text, Sampler, Work, usize), ApiError> {
         slot.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
         let greedy = SamplingParams { temp: 0.0, ..SamplingParams::default() };
-        let (params, grammar, n_predict, explained) = match &job.task {
-            Task::Generate(task) => (&task.params, task.grammar.clone(), task.n_predict, task.n_top.is_some()),
-            Task::Score(_) => (&greedy, None, 1, true),
+        let (params, grammar, dry, n_predict, explained) = match &job.task {
+            Task::Generate(task) => {
+                (&task.params, task.grammar.clone(), task.dry.as_deref(), task.n_predict, task.n_top.is_some())
+            }
+            Task::Score(_) => (&greedy, None, None, 1, true),
         };
-        let mut sampler = slot.constrained_sampler(params, grammar).map_err(|e| ApiError::of_chain(&e))?;
+        let mut sampler = slot.constrained_sampler(params, grammar, dry).map_err(|e| ApiError::of_chain(&e))?;
         slot.hook().with_guide(|guide| guide.read_all(explained));
         if job.fresh {
             slot.forget();

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
-use super::constraint::constraint;
+use super::constraint::{constraint, dry};
 use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Event, Generate, Job, Task};
 use crate::server::error::ApiError;
@@ -55,6 +55,7 @@ pub async fn respond(
     // Who drafts how many tokens depends on measured times, and on who else is served: not where a seed is to give the same text again.
     let speculates = !is_seeded;
     let grammar = constraint(server, &asked.sampling, format_of, &mut params).await?;
+    let dry = dry(server, &params).await?;
     let head = Head {
         id: new_id(id),
         created: now(),
@@ -71,7 +72,8 @@ pub async fn respond(
     let readers = Arc::clone(&server.prompts);
     let prompts = server.off_thread(Purpose::Prompt, move || read(&readers)).await?;
     let n = check_n(asked.n as i64, prompts.len())?;
-    let generate = Generate { params, grammar, n_predict: asked.n_predict, stop: asked.stop, n_top, speculates };
+    let (n_predict, stop) = (asked.n_predict, asked.stop);
+    let generate = Generate { params, grammar, dry, n_predict, stop, n_top, speculates };
     let fresh = server.reads_anew(is_seeded, asked.cache_prompt);
     answer(server, Wanted { prompts, n, generate, weights, stream: asked.stream, fresh }, head, format).await
 }

@@ -1,7 +1,8 @@
-//! The grammar or the schema of a request, compiled before the engine sees it.
+//! What of a request takes a pass over the vocabulary: its grammar or schema, and DRY. Made before the engine sees it.
 
 use std::sync::Arc;
 
+use crate::sampling::Dry;
 use crate::sampling::grammar::{Compiled, GrammarError};
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
@@ -53,4 +54,19 @@ pub async fn constraint(
     };
     let compile = move || compile().map_err(|error: GrammarError| ApiError::of_grammar(&error));
     server.off_thread(Purpose::Grammar, compile).await
+}
+
+/// Makes the DRY sampler of `params`, away from the threads that serve connections and decode.
+///
+/// # Errors
+///
+/// A 400 about `dry_sequence_breakers`.
+pub async fn dry(server: &Server, params: &SamplingParams) -> Result<Option<Arc<Dry>>, ApiError> {
+    // A request without DRY does not wait for those that have one.
+    if !Dry::acts(params) {
+        return Ok(None);
+    }
+    let (params, vocab, n_ctx) = (params.clone(), server.prompts.vocab().clone(), server.n_ctx);
+    let make = move || Dry::of(&params, &vocab, n_ctx).map_err(|error| ApiError::of_chain(&error));
+    server.off_thread(Purpose::Grammar, make).await
 }
