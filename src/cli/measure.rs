@@ -66,18 +66,7 @@ impl JudgeArgs {
 impl TextArgs {
     /// The prompts, at least one.
     pub fn read(&self) -> anyhow::Result<Vec<String>> {
-        let path = &self.prompts;
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let text = crate::chat::source::plain(&text);
-        let n = self.n_prompts.map_or(usize::MAX, |n| n as usize);
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(n);
-        let prompts: Vec<String> = lines
-            .map(|(i, line)| prompt(line).with_context(|| format!("{}:{}", path.display(), i + 1)))
-            .collect::<anyhow::Result<_>>()?;
-        if prompts.is_empty() {
-            anyhow::bail!("{}: contains no prompts; write one per line", path.display());
-        }
-        Ok(prompts)
+        read_prompts(&self.prompts, self.n_prompts.map_or(usize::MAX, |n| n as usize))
     }
 
     /// Opens the models with room for the texts at once.
@@ -98,10 +87,13 @@ impl TextArgs {
     /// would multiply. A byte is a token at most; templates take some more.
     fn fit(&self, config: &mut Config, prompts: &[String]) {
         let longest = prompts.iter().map(String::len).max().unwrap_or(0);
-        let system = config.prompt.system.as_ref().map_or(0, String::len);
+        let persona =
+            |arm: &ArmSpec| [&arm.reading.system, &arm.reading.prefix].into_iter().flatten().map(String::len).max();
+        let personas = config.arms.iter().filter_map(persona);
+        let system = config.prompt.system.as_ref().map(String::len).into_iter().chain(personas).max().unwrap_or(0);
         let needed =
             u32::try_from(longest + system).unwrap_or(u32::MAX).saturating_add(self.n_predict).saturating_add(256);
-        for spec in std::iter::once(&mut config.base).chain(config.arms.iter_mut().map(|arm| &mut arm.spec)) {
+        for spec in config.specs_mut() {
             if spec.n_ctx.is_none() {
                 let trained = GgufFile::open_model(&spec.model).ok().and_then(|file| file.n_ctx_train());
                 spec.n_ctx = Some(needed.min(trained.map_or(4096, |n| u32::try_from(n).unwrap_or(u32::MAX)).max(1)));
@@ -117,6 +109,20 @@ impl TextArgs {
             "n_predict": self.n_predict, "parallel": self.parallel, "chat": self.chat,
         })
     }
+}
+
+/// The first `n` prompts of a file, at least one.
+pub fn read_prompts(path: &Path, n: usize) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = crate::chat::source::plain(&text);
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).take(n);
+    let prompts: Vec<String> = lines
+        .map(|(i, line)| prompt(line).with_context(|| format!("{}:{}", path.display(), i + 1)))
+        .collect::<anyhow::Result<_>>()?;
+    if prompts.is_empty() {
+        anyhow::bail!("{}: contains no prompts; write one per line", path.display());
+    }
+    Ok(prompts)
 }
 
 /// A prompt, as the models of a session read it.

@@ -4,6 +4,7 @@ mod accuracy;
 mod bench;
 mod bench_drafters;
 mod bench_noise;
+mod calibrate;
 mod chat;
 mod compare;
 mod completions;
@@ -63,6 +64,7 @@ enum Command {
     Accuracy(Box<accuracy::Args>),
     Sweep(Box<sweep::Args>),
     Compare(Box<compare::Args>),
+    Calibrate(Box<calibrate::Args>),
     Bench(Box<bench::Args>),
     Train(Box<train::Args>),
     Run(run::Args),
@@ -123,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Accuracy(args) => accuracy::run(*args),
         Command::Sweep(args) => sweep::run(*args),
         Command::Compare(args) => compare::run(*args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Bench(args) => bench::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Run(args) => run::run(args),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use crate::config::{Config, Overrides, parse_weight, set_weights};
+use crate::config::{Config, ConfigError, Overrides, parse_weight, set_weights};
 
 /// Show the weights of a configuration, or change them in the file
 ///
@@ -49,10 +49,15 @@ fn show(config: &Config) -> anyhow::Result<()> {
 }
 
 fn set(file: &Path, weights: &[(String, f32)]) -> anyhow::Result<()> {
+    rewrite(file, |text| set_weights(text, file, weights))
+}
+
+/// Replaces a file by what `change` makes of its text: as a whole, or not at all.
+pub(super) fn rewrite(file: &Path, change: impl FnOnce(&str) -> Result<String, ConfigError>) -> anyhow::Result<()> {
     // Through a link, so that the link stays and its file changes.
     let target = fs::canonicalize(file).with_context(|| file.display().to_string())?;
     let text = fs::read_to_string(&target).with_context(|| file.display().to_string())?;
-    let text = set_weights(&text, file, weights)?;
+    let text = change(&text)?;
     let folder = target.parent().unwrap_or(Path::new("."));
     let write = || {
         let mut new = NamedTempFile::new_in(folder)?;

@@ -1,4 +1,4 @@
-//! Changing weights in a file, with its comments and its order.
+//! Changing weights and ranges in a file, with its comments and its order.
 
 use std::path::Path;
 
@@ -19,42 +19,71 @@ pub fn set_weights(text: &str, file: &Path, weights: &[(String, f32)]) -> Result
     for (name, weight) in weights {
         let arm = before.arm_index(name)?;
         // Each change is made on the text of the last one, whose positions are read anew.
-        text = set_weight(&Source::parse(&text, file)?, &text, name, *weight);
+        text = set_key(&Source::parse(&text, file)?, &text, name, "weight", &format!("{weight:?}"));
         expected.arms[arm].weight = *weight;
         expected.arms[arm].default_weight = *weight;
     }
+    let names = weights.iter().map(|(name, _)| name.as_str());
+    checked(text, file, &expected, "weight", names)
+}
+
+/// The text of a configuration with these ranges in `arms:`; everything else stays as it is written.
+///
+/// # Errors
+///
+/// As [`set_weights`].
+pub fn set_ranges(text: &str, file: &Path, ranges: &[(String, [f32; 2])]) -> Result<String, ConfigError> {
+    let before = Config::parse(text, file, &Overrides::default())?;
+    let (mut text, mut expected) = (text.to_owned(), before.clone());
+    for (name, range) in ranges {
+        let arm = before.arm_index(name)?;
+        text = set_key(&Source::parse(&text, file)?, &text, name, "range", &format!("{range:?}"));
+        expected.arms[arm].range = Some(*range);
+    }
+    checked(text, file, &expected, "range", ranges.iter().map(|(name, _)| name.as_str()))
+}
+
+/// The new text, where it means what was asked for.
+fn checked<'a>(
+    text: String,
+    file: &Path,
+    expected: &Config,
+    key: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<String, ConfigError> {
     // YAML has more ways to write a number than are dealt with here: so the new text is read, and must mean what was asked for.
     match Config::parse(&text, file, &Overrides::default()) {
-        Ok(after) if after == expected => Ok(text),
+        Ok(after) if after == *expected => Ok(text),
         _ => {
-            let names: Vec<_> = weights.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<_> = names.collect();
             let problem = "is written in a way that cannot be changed in place; edit the file by hand".to_owned();
-            Err(ConfigError::usage(Problem::Invalid { key: format!("weight of {}", names.join(", ")), problem }))
+            Err(ConfigError::usage(Problem::Invalid { key: format!("{key} of {}", names.join(", ")), problem }))
         }
     }
 }
 
-fn set_weight(source: &Source<'_>, text: &str, name: &str, weight: f32) -> String {
+fn set_key(source: &Source<'_>, text: &str, name: &str, key: &str, new: &str) -> String {
     let arm = source.root.position_of(&["arms", name]);
-    let value = source.root.position_of(&["arms", name, "weight"]);
-    // Without a weight, the position is that of the ARM's mapping.
+    let value = source.root.position_of(&["arms", name, key]);
+    // Without the key, the position is that of the ARM's mapping.
     if value != arm {
         let start = offset(text, value);
-        return format!("{}{weight:?}{}", &text[..start], &text[start + scalar_len(&text[start..])..]);
+        return format!("{}{new}{}", &text[..start], &text[start + scalar_len(&text[start..])..]);
     }
     let start = offset(text, arm);
     if let Some(inside) = text[start..].strip_prefix('{') {
-        return format!("{}{{weight: {weight:?}, {}", &text[..start], inside.trim_start());
+        return format!("{}{{{key}: {new}, {}", &text[..start], inside.trim_start());
     }
     // A block: a line of its own before the first key, as far in as that.
     let indent = &text[text[..start].rfind('\n').map_or(0, |newline| newline + 1)..start];
     let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
-    format!("{}weight: {weight:?}{newline}{indent}{}", &text[..start], &text[start..])
+    format!("{}{key}: {new}{newline}{indent}{}", &text[..start], &text[start..])
 }
 
-/// Where a plain or quoted number ends.
+/// Where a plain or quoted number ends, or a list in brackets.
 fn scalar_len(text: &str) -> usize {
     match text.chars().next() {
+        Some('[') => text.find(']').map_or(text.len(), |end| end + 1),
         Some(quote @ ('"' | '\'')) => text[1..].find(quote).map_or(text.len(), |end| end + 2),
         _ => text.find([',', '}', '#', '\n', '\r', ' ', '\t']).unwrap_or(text.len()),
     }

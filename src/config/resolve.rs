@@ -257,8 +257,14 @@ impl Resolver<'_> {
             Some(ReferenceWire::Base) => Reference::Base,
             Some(ReferenceWire::Expert(given)) => self.reference(name, given, base, base_engine)?,
         };
-        let beta_r = wire.beta_r;
-        Ok(ArmSpec { reading, beta_r, reference, ..ArmSpec::new(name, spec, weight) })
+        if let Some([low, high]) = wire.range
+            && !(low.is_finite() && high.is_finite() && low < high)
+        {
+            let problem = format!("must be two finite numbers, the lower one first, got [{low}, {high}]");
+            return Err(self.wrong(&path("range"), problem));
+        }
+        let (beta_r, range) = (wire.beta_r, wire.range);
+        Ok(ArmSpec { reading, beta_r, reference, range, ..ArmSpec::new(name, spec, weight) })
     }
 
     /// An expert other than the base; what it leaves out is as for the base.

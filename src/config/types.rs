@@ -107,6 +107,9 @@ pub struct ArmSpec {
     pub beta_r: Option<f32>,
     /// What is subtracted from its logits.
     pub reference: Reference,
+    /// The weights between which it steers without breaking the text, lowest first: what `genarm calibrate` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f32; 2]>,
     /// A persona that is yet to come: requests say what it reads.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub spare: bool,
@@ -156,6 +159,7 @@ impl ArmSpec {
             reading: ReadingSpec::default(),
             beta_r: None,
             reference: Reference::None,
+            range: None,
             spare: false,
         }
     }
@@ -213,6 +217,18 @@ impl Config {
             weights[*arm] = *weight;
         }
         Ok(weights)
+    }
+
+    /// Everything that is to be loaded: the base, the ARMs, their references.
+    pub fn specs_mut(&mut self) -> impl Iterator<Item = &mut ExpertSpec> {
+        let of_arms = self.arms.iter_mut().flat_map(|arm| {
+            let reference = match &mut arm.reference {
+                Reference::Expert(reference) => Some(&mut reference.spec),
+                Reference::None | Reference::Base => None,
+            };
+            std::iter::once(&mut arm.spec).chain(reference)
+        });
+        std::iter::once(&mut self.base).chain(of_arms)
     }
 
     /// Adds room for `n` personas that come with requests.

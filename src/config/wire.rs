@@ -166,6 +166,9 @@ expert_wire! {
         system: Option<String>,
         /// Text that this ARM reads before a plain prompt. Default: its `system` and an empty line.
         prefix: Option<String>,
+        /// The weights between which the ARM steers without breaking the text, such as [-2, 3]; `genarm calibrate` finds them. Sliders end
+        /// there.
+        range: Option<[f32; 2]>,
         /// What is subtracted from the ARM's logits: `none` (the paper's law), `base`, or another expert: the path of a model, or a
         /// mapping. Default: none; `base` where `system` or `prefix` is given.
         reference: Option<ReferenceWire>,

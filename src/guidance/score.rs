@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::combine::scaled;
+use super::tilt::add_divergences;
 use super::{Direction, Guide, GuideError, Source, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
 
@@ -148,6 +149,67 @@ pub fn score(
         before = &chunk[chunk.len() - 1..];
     }
     Ok(scores)
+}
+
+/// Σ KL(guided ‖ base) over the positions of `response`, in nats, for each ARM of `guide` alone at each of `weights`:
+/// `sums[arm][weight]`. The text stays the same, so this is the divergence at its positions, and not of a text that guidance writes.
+///
+/// # Errors
+///
+/// As [`score`].
+pub fn divergences(
+    base: &mut dyn Expert,
+    guide: &mut Guide,
+    prompts: ScoredPrompts<'_>,
+    response: &[Token],
+    weights: &[f32],
+) -> Result<Vec<Vec<f64>>, GuideError> {
+    let n_vocab = base.n_vocab();
+    let directions = guide.directions().to_vec();
+    let mut sums = vec![vec![0.0; weights.len()]; directions.len()];
+    let read = |expert: &mut dyn Expert, own: &[Token]| -> Result<Vec<f32>, ExpertError> {
+        let history = [own, &response[..response.len() - 1]].concat();
+        let width = expert.n_vocab();
+        let rows = expert.advance(&history, response.len())?;
+        check_rows(rows, width)?;
+        Ok(rows.to_vec())
+    };
+    if response.is_empty() {
+        return Ok(sums);
+    }
+    let of_base = read(base, prompts.base).map_err(GuideError::of_base)?;
+    let mut of_experts = Vec::with_capacity(prompts.experts.len());
+    for (expert, own) in guide.experts().iter_mut().zip(prompts.experts) {
+        let fail = |name: &str, source| GuideError { arm: name.to_owned(), source };
+        let name = expert.name().to_owned();
+        let width = expert.expert().n_vocab();
+        let rows = read(expert.expert(), own.as_deref().unwrap_or(prompts.base)).map_err(|e| fail(&name, e))?;
+        of_experts.push((rows, width));
+    }
+    let mut shift = vec![0.0; n_vocab];
+    for at in 0..response.len() {
+        let base = &of_base[at * n_vocab..][..n_vocab];
+        let row = |source| match source {
+            Source::Base => base,
+            Source::Expert(expert) => {
+                let (rows, width): &(Vec<f32>, usize) = &of_experts[expert];
+                &rows[at * width..][..*width]
+            }
+        };
+        for (direction, sums) in directions.iter().zip(&mut sums) {
+            shift.fill(0.0);
+            let mut add = |row: &[f32], factor| add_weighted(&mut shift, row, floor(row), factor);
+            add(row(direction.arm), 1.0);
+            direction.reference.into_iter().for_each(|reference| add(row(reference), -1.0));
+            let mut allowed = base.to_vec();
+            for (allowed, shift) in allowed.iter_mut().zip(&mut shift).filter(|(_, shift)| **shift == f32::NEG_INFINITY)
+            {
+                (*allowed, *shift) = (f32::NEG_INFINITY, 0.0);
+            }
+            add_divergences(&allowed, &shift, weights, sums);
+        }
+    }
+    Ok(sums)
 }
 
 /// Σ log π of `response` after `prompt` (at least one token) under one model, in nats.

@@ -124,6 +124,17 @@ fn largest(base: &[f32], shift: &[f32], max_kl: f64) -> f64 {
     low
 }
 
+/// KL(p_λ ‖ p_0) in nats at each of `lambdas`, which may be negative or above 1: added to `out`. Shapes: `base` and `shift` are
+/// `n_vocab`, `lambdas` and `out` are equally long.
+pub(super) fn add_divergences(base: &[f32], shift: &[f32], lambdas: &[f32], out: &mut [f64]) {
+    let start = sums(base, shift, 0.0, 0.0);
+    let centre = start.mean as f32;
+    for (lambda, out) in lambdas.iter().zip(out) {
+        let sums = sums(base, shift, centre, *lambda);
+        *out += (f64::from(*lambda) * sums.mean - (sums.log_z - start.log_z)).max(0.0);
+    }
+}
+
 /// Tokens that are added up in f32 before their sum goes into f64: few enough to lose no digits that matter, and in cache.
 const BLOCK: usize = 1024;
 /// Sums side by side, so that the loop is vectorised.

@@ -63,6 +63,19 @@ proptest! {
 }
 
 #[test]
+fn divergences_are_those_of_the_definition_under_every_sign() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let (base, shift) = (row(&mut rng, 2000, 5.0), row(&mut rng, 2000, 3.0));
+    let lambdas = [-4.0, -0.5, 0.0, 0.25, 1.0, 8.0];
+    let mut found = [1.0; 6];
+    add_divergences(&base, &shift, &lambdas, &mut found);
+    for (lambda, found) in lambdas.into_iter().zip(found) {
+        let expected = 1.0 + kl(&base, &shift, f64::from(lambda));
+        assert!((found - expected).abs() < 1e-3 * expected, "{lambda}: {found} {expected}");
+    }
+}
+
+#[test]
 fn no_limit_is_needed_where_guidance_stays_within_it() {
     let (base, shift) = ([1.0, 0.5, 0.0], [0.1, 0.0, -0.1]);
     assert_eq!(largest(&base, &shift, 0.5), 1.0);

@@ -296,7 +296,7 @@ impl ExpertText {
         let Some(template) = &self.template else { return Ok(None) };
         let rendered = write(&self.who, &with(template, variables), &self.vocab, &reading.messages(messages))?;
         let own = rendered.followed_by(begun).tokens(&self.vocab).map_err(|e| self.fail(e))?;
-        Ok(Some(own).filter(|own| own != base))
+        self.own(reading, own, base)
     }
 
     /// The same up to a response, whose tokens are given: where a token stands across the cut, the prompt ends before it.
@@ -311,6 +311,16 @@ impl ExpertText {
         let rendered = write(&self.who, template, &self.vocab, &self.reading.messages(messages))?;
         let (cut, rest) = split(&rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
         let own = if rest == tokens { cut } else { rendered.tokens(&self.vocab).map_err(|e| self.fail(e))? };
+        self.own(&self.reading, own, base)
+    }
+
+    /// A rendered conversation, after the text that a persona without a system prompt reads before everything; `None` where that is
+    /// what the base reads.
+    fn own(&self, reading: &ReadingSpec, own: Vec<Token>, base: &[Token]) -> Result<Option<Vec<Token>>, PromptError> {
+        let own = match (&reading.prefix, &reading.system) {
+            (Some(prefix), None) => self.after(prefix, &own)?,
+            _ => own,
+        };
         Ok(Some(own).filter(|own| own != base))
     }
 

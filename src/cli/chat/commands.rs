@@ -1,11 +1,12 @@
 //! The commands of a chat: what a line that begins with a slash asks for.
 
-use crate::config::parse_weight;
+use crate::config::{check_arm_name, parse_weight};
 use crate::nearest::nearest;
 
 /// What /help says.
 pub const HELP: &str = "\
 /weight NAME=W   set an ARM's weight, from the next token on (/weight shows them)
+/persona NAME TEXT  steer towards what the base says under this system prompt; without a text, remove it (/persona lists them)
 /profile NAME    take the weights of a profile (/profile lists them)
 /retry           answer the last message again, from another seed
 /seed [N]        the next answer comes from seed N; without N, from a new random one
@@ -17,12 +18,14 @@ pub const HELP: &str = "\
 /load FILE       continue a saved conversation
 /help            show this
 /quit            leave (or Ctrl-D); Ctrl-C ends an answer
+During an answer Tab chooses an ARM, and ↑ and ↓ change its weight from the next token on.
 A line that ends in \\ goes on in the next one; so does a text between \"\"\" and \"\"\".
 ";
 
 /// All names, for completion.
-pub const COMMANDS: &[&str] =
-    &["weight", "profile", "retry", "seed", "undo", "drop", "clear", "system", "save", "load", "help", "quit"];
+pub const COMMANDS: &[&str] = &[
+    "weight", "persona", "profile", "retry", "seed", "undo", "drop", "clear", "system", "save", "load", "help", "quit",
+];
 
 /// A command with what it needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +34,9 @@ pub enum Command {
     Quit,
     ShowWeights,
     SetWeight(String, f32),
+    ListPersonas,
+    /// Without a text it goes.
+    Persona(String, Option<String>),
     ListProfiles,
     Profile(String),
     Retry,
@@ -63,6 +69,12 @@ impl Command {
                 let (arm, weight) = weight(rest)?;
                 Self::SetWeight(arm, weight)
             }
+            "persona" | "personas" if rest.is_empty() => Self::ListPersonas,
+            "persona" | "personas" => {
+                let (name, text) = persona(rest);
+                check_arm_name(name)?;
+                Self::Persona(name.to_owned(), text.map(str::to_owned))
+            }
             "profile" | "profiles" => given.map_or(Self::ListProfiles, Self::Profile),
             "retry" => Self::Retry,
             "seed" if rest.is_empty() => Self::Seed(None),
@@ -90,6 +102,16 @@ impl Command {
     }
 }
 
+/// `NAME TEXT`, or `NAME=TEXT` as on the command line.
+fn persona(text: &str) -> (&str, Option<&str>) {
+    let end = text.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let rest = rest.trim_start_matches(|c: char| c == '=' || c.is_whitespace()).trim_end();
+    // Quotes are the shell's habit.
+    let rest = rest.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(rest);
+    (name, Some(rest).filter(|rest| !rest.is_empty()))
+}
+
 /// `NAME=W`, or `NAME W` as it is said.
 fn weight(text: &str) -> Result<(String, f32), String> {
     match text.rsplit_once(char::is_whitespace) {
@@ -115,6 +137,12 @@ mod tests {
         assert_eq!(Command::parse("seed 7"), Ok(Command::Seed(Some(7))));
         assert_eq!(Command::parse("drop 2"), Ok(Command::Drop(Some(2))));
         assert_eq!(Command::parse("system Be kind."), Ok(Command::System(Some("Be kind.".into()))));
+        let persona = |text: Option<&str>| Ok(Command::Persona("merry".into(), text.map(str::to_owned)));
+        for said in ["persona merry Laugh a lot.", "persona merry=Laugh a lot.", "personas merry = \"Laugh a lot.\""] {
+            assert_eq!(Command::parse(said), persona(Some("Laugh a lot.")), "{said}");
+        }
+        assert_eq!(Command::parse("persona merry"), persona(None));
+        assert_eq!(Command::parse("persona"), Ok(Command::ListPersonas));
         assert!(COMMANDS.iter().all(|name| Command::parse(&format!("{name} 1")).is_ok() || *name == "weight"));
     }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod input;
+mod keys;
 mod seeds;
 
 use std::io::IsTerminal;
@@ -10,13 +11,14 @@ use std::sync::atomic::Ordering;
 
 use commands::{Command, HELP};
 use input::{Input, Line};
+use keys::Keys;
 use seeds::Seeds;
 
 use super::generate::Writer;
 use super::load::{ConfigArgs, catch_interrupts, open};
 use super::output::print;
 use crate::chat::Conversation;
-use crate::config::{Config, Speculate};
+use crate::config::{ArmSpec, Config, ReadingSpec, Speculate};
 use crate::decode::{DecodeError, Finish};
 use crate::engine::llama::{LoadError, interrupt_flag};
 use crate::expert::ExpertError;
@@ -151,6 +153,8 @@ impl Chat {
                 self.session()?.weights().set(&name, weight)?;
                 eprintln!("{}", self.weights()?);
             }
+            Command::ListPersonas => eprintln!("{}", self.personas()),
+            Command::Persona(name, text) => self.set_persona(&name, text)?,
             Command::ListProfiles => eprintln!("{}", self.profiles()),
             Command::Profile(name) => {
                 let weights = self.config.profile(&name)?;
@@ -180,6 +184,50 @@ impl Chat {
             Command::Load(file) => self.load(Path::new(&file))?,
         }
         Ok(true)
+    }
+
+    /// Adds a persona, changes its text, or removes it. The models are opened again for it, with their weights.
+    fn set_persona(&mut self, name: &str, text: Option<String>) -> anyhow::Result<()> {
+        let at = self.config.arms.iter().position(|arm| arm.name == name);
+        if let Some(at) = at
+            && !self.config.arms[at].reading.is_persona()
+        {
+            anyhow::bail!("\"{name}\" is an ARM with a model of its own; name the persona otherwise");
+        }
+        let before = self.config.clone();
+        self.drop_models();
+        match (at, text) {
+            (None, None) => anyhow::bail!("there is no persona \"{name}\"; {}", self.personas()),
+            (Some(at), None) => {
+                self.config.arms.remove(at);
+            }
+            (Some(at), Some(text)) => self.config.arms[at].reading.system = Some(text),
+            (None, Some(text)) => {
+                let reading = ReadingSpec { system: Some(text), ..ReadingSpec::default() };
+                let arm = ArmSpec::persona(name, &self.config.base, reading, 1.0);
+                self.config.arms.push(arm);
+            }
+        }
+        let names: Vec<_> = self.config.arms.iter().map(|arm| arm.name.clone()).collect();
+        // Profiles name ARMs by their place.
+        let place = |old: &usize| names.iter().position(|name| *name == before.arms[*old].name);
+        for weights in self.config.profiles.values_mut() {
+            *weights = weights.iter().filter_map(|(old, weight)| Some((place(old)?, *weight))).collect();
+        }
+        match self.weights() {
+            Ok(weights) => eprintln!("{weights}"),
+            Err(error) => {
+                self.config = before;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn personas(&self) -> String {
+        let text = |arm: &ArmSpec| Some(format!("{}: {}", arm.name, arm.reading.system.as_ref()?));
+        let all: Vec<_> = self.config.arms.iter().filter_map(text).collect();
+        if all.is_empty() { "no personas; /persona NAME TEXT makes one".to_owned() } else { all.join("\n") }
     }
 
     /// The next answer comes from this seed, or from a new random one.
@@ -245,12 +293,15 @@ impl Chat {
             }
             let mut writer = Writer::new(session.vocab().clone(), Vec::new(), true);
             let mut fault = None;
+            let mut keys = Keys::watch(session.weights().clone());
             let generated = session.generate(&mut sampler, &prompt, n_predict, &mut |step| {
+                keys.take();
                 writer.push(step.token).unwrap_or_else(|error| {
                     fault = Some(error);
                     crate::decode::Flow::Stop
                 })
             })?;
+            drop(keys);
             writer.finish()?;
             let full = prompt.base.len() + generated.tokens.len() >= session.n_ctx();
             fault.map_or(Ok((writer.text, generated.finish, full)), Err)
