@@ -51,7 +51,7 @@ pub struct Args {
     plot: Option<PathBuf>,
     /// Largest KL to the base, in nats, for the recommended point
     #[arg(long, value_name = "NATS", default_value_t = f64::INFINITY, hide_default_value = true)]
-    max_kl: f64,
+    budget: f64,
     /// Write the recommended weights into the configuration, as a profile of this name
     #[arg(long, value_name = "NAME")]
     write_profile: Option<String>,
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let summaries = summarise(&points, &records);
     let arm =
         |objective: &str| names.iter().position(|name| name == objective.strip_prefix("arm:").unwrap_or(objective));
-    let front = front(&summaries, &objectives, &arm, args.max_kl);
+    let front = front(&summaries, &objectives, &arm, args.budget);
     report(&args, &config, &names, &summaries, &front, &about)
 }
 
@@ -203,7 +203,7 @@ fn report(
             eprintln!("wrote profile \"{name}\" into {}", path.display());
         }
         (Some(name), ..) => {
-            anyhow::bail!("no point is within --max-kl {}, so no profile \"{name}\" was written", args.max_kl)
+            anyhow::bail!("no point is within --budget {} nats, so no profile \"{name}\" was written", args.budget)
         }
         _ => {}
     }

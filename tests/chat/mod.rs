@@ -3,6 +3,7 @@
 mod doors;
 mod forging;
 mod golden;
+mod personas;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

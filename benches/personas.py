@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Personas of a chat model against the model itself and against their system prompts, by scorers that no ARM was trained on.
+
+    pip install vaderSentiment textstat
+    benches/personas.py --base chat.gguf --prompts FILE [--n-prompts 100] [--n-predict 40]
+
+FILE has a prompt per line. For each persona `genarm sweep` writes texts at weights 0 (the model itself), 0.5, 1 and 2, and one more
+sweep writes them under the system prompt alone. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1),
+words, Flesch reading ease, and KL to the model in nats per text; then texts of one prompt in each way.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+PERSONAS = {
+    "cheerful": "You are extremely cheerful, enthusiastic and encouraging.",
+    "terse": "You answer in one short sentence of a few words.",
+    "plain": "You explain everything to a small child, in very short words and simple sentences.",
+}
+WEIGHTS = [0, 0.5, 1, 2]
+
+
+def sweep(args, folder, name, extra, grid):
+    out = folder / f"{name}.jsonl"
+    command = [args.genarm, "sweep", "--base", args.base, "--chat", "--prompts", args.prompts, "--no-profiles",
+               "--n-prompts", str(args.n_prompts), "-n", str(args.n_predict), "--parallel", str(args.parallel), "--seed", "1",
+               "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--scorer", "length", "--out", str(out), *extra, *grid]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [json.loads(line) for line in out.open()]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--n-prompts", type=int, default=100)
+    parser.add_argument("--n-predict", type=int, default=40)
+    parser.add_argument("--parallel", type=int, default=16)
+    parser.add_argument("--show", type=int, default=2, help="prompts whose texts are printed")
+    parser.add_argument("--genarm", default="target/release/genarm")
+    args = parser.parse_args()
+
+    import textstat
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    vader = SentimentIntensityAnalyzer()
+    scorers = {
+        "VADER": lambda text: vader.polarity_scores(text)["compound"],
+        "words": lambda text: len(text.split()),
+        "Flesch": lambda text: textstat.flesch_reading_ease(text) if text.split() else float("nan"),
+    }
+
+    def mean(values):
+        values = [value for value in values if value == value]
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0
+        return f"{statistics.mean(values):.2f} ± {error:.2f}"
+
+    rows, shown = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for name, system in PERSONAS.items():
+            persona = ["--persona", f"{name}={system}"]
+            grid = ["--grid", f"{name}={','.join(map(str, WEIGHTS))}"]
+            ways = {f"{name} {w:g}" if w else "the model itself": texts(lines, w, name)
+                    for lines in [sweep(args, folder, name, persona, grid)] for w in WEIGHTS}
+            prompt = sweep(args, folder, f"{name}-system", [*persona, "--system", system], ["--grid", f"{name}=0"])
+            ways[f"system prompt \"{name}\""] = texts(prompt, 0, name)
+            for way, found in ways.items():
+                if way == "the model itself" and rows:
+                    continue
+                cells = [mean([score(text) for text, _ in found]) for score in scorers.values()]
+                rows.append([way, *cells, mean([kl for _, kl in found]) if "system" not in way else "–"])
+                shown.append((way, [text for text, _ in found[: args.show]]))
+    print("| way | " + " | ".join(scorers) + " | KL, nats |\n|---|" + "---|" * (len(scorers) + 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    for way, found in shown:
+        for text in found:
+            print(f"\n**{way}**: {' '.join(text.split())}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
