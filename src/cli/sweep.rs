@@ -31,6 +31,9 @@ pub struct Args {
     /// Weights of an ARM: NAME=FROM:TO:STEP, or NAME=W,W,…; repeatable, all combinations are made
     #[arg(long = "grid", value_name = "NAME=RANGE", required = true)]
     grid: Vec<Axis>,
+    /// Leave out the combinations of --grid in which several ARMs have a weight
+    #[arg(long)]
+    alone: bool,
     /// Rate the texts: cheerful, talkative, plain, NAME=cmd:COMMAND or NAME=judge:URL; repeatable
     #[arg(long = "scorer", value_name = "SCORER")]
     scorers: Vec<ScorerSpec>,
@@ -124,7 +127,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 /// The grid, the profiles and the baselines.
 fn all_points(args: &Args, config: &Config) -> anyhow::Result<Vec<Point>> {
     let start = vec![0.0; config.arms.len()];
-    let grid = points(&args.grid, &start, |name| config.arm_index(name))?;
+    let mut grid = points(&args.grid, &start, |name| config.arm_index(name))?;
+    if args.alone {
+        grid.retain(|weights| weights.iter().filter(|weight| **weight != 0.0).count() <= 1);
+    }
     let mut all: Vec<Point> = Vec::new();
     // The base is what everything is measured by.
     if !grid.contains(&start) {
