@@ -42,8 +42,8 @@ test: ## Run all tests, those in the documentation too
 	@scripts/test-tools
 	OMP_WAIT_POLICY=passive GENARM_TEST_TOOLS=1 $(CARGO) test --release
 
-snapshots: ## Record anew what tests compare with: the texts of tests/cases
-	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has
+snapshots: ## Record anew what tests compare with: the texts of tests/cases, the help texts
+	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has cli::help
 
 test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under genarm (builds them once)
 	@scripts/test-hosts

@@ -120,10 +120,7 @@ fn chat_takes_commands_and_answers() {
 }
 
 #[test]
-fn help_schema_and_completions_are_printed() {
-    for command in ["generate", "chat", "inspect", "bench", "train", "schema", "completions"] {
-        assert!(stdout(&[command, "--help"]).contains("Usage: genarm"), "{command}");
-    }
+fn schema_and_completions_are_printed() {
     let schema: serde_json::Value = serde_json::from_str(&stdout(&["schema"])).expect("JSON");
     assert!(schema["properties"]["arms"].is_object());
     assert!(stdout(&["completions", "bash"]).contains("genarm"));

@@ -6,6 +6,7 @@ mod context;
 mod examples;
 mod flags;
 mod generate;
+mod help;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 mod share;
