@@ -11,7 +11,6 @@ pub mod doors;
 mod fields;
 mod grammars;
 mod isolation;
-mod load;
 mod offsets;
 mod operation;
 mod packaging;
