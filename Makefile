@@ -40,7 +40,7 @@ lint: setup ## Check format, workflows, clippy and documentation; any warning is
 test: ## Run all tests, those in the documentation too
 	@scripts/setup browser
 	@scripts/test-tools
-	OMP_WAIT_POLICY=passive GENARM_TEST_TOOLS=1 $(CARGO) test --release
+	OMP_WAIT_POLICY=passive GENARM_WITHOUT="$${GENARM_WITHOUT-$$(scripts/test-tools --lacking)}" $(CARGO) test --release
 
 snapshots: ## Record anew what tests compare with: the texts of tests/cases, the help texts
 	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has cli::help

@@ -295,7 +295,7 @@ fn every_case_comes_through_the_preload_in_a_tool_that_knows_nothing_of_it() {
 fn every_case_comes_through_the_python_package() {
     let numpy = root().join("target/test-tools/python/numpy");
     let python = root().join("target/test-tools/python/bin/python");
-    if crate::support::tool(&numpy, "numpy") {
+    if crate::support::tool(&numpy, "numpy").is_some() {
         through(|case| in_hosts(case, |case| hosts::python(case, &python), "python"));
     }
 }

@@ -4,23 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{demo, file, stdout};
+use crate::support::program;
 
-/// Chromium, if this machine has one; `make test` installs it on Debian.
+/// Chromium: that of `GENARM_CHROMIUM`, or one on the path; `make test` installs it on Debian.
 fn chromium() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("GENARM_CHROMIUM") {
-        return Some(named.into());
-    }
-    let folders = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&folders).flat_map(|f| names.map(|n| f.join(n))).find(|path| path.is_file())
+    let named = std::env::var_os("GENARM_CHROMIUM").map(PathBuf::from);
+    named.or_else(|| program(&["chromium", "chromium-browser", "google-chrome"], &[], "chromium"))
 }
 
 /// The document after its scripts have run, and what the browser's console said.
 fn render(page: &Path) -> Option<(String, String)> {
-    let Some(chromium) = chromium() else {
-        eprintln!("skipped: there is no Chromium; install one, or name it in GENARM_CHROMIUM");
-        return None;
-    };
+    let chromium = chromium()?;
     let profile = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(chromium);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]);

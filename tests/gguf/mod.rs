@@ -4,17 +4,15 @@ mod split;
 mod synthetic;
 
 use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
-use genarm::engine::gguf::{GgufError, GgufFile, ModelKind};
+use genarm::engine::gguf::{GgufError, GgufFile, GgufWriter, ModelKind, Strings};
 use proptest::prelude::*;
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The folder with the models that are shared but not part of the repository, if this machine has it.
-fn shared_models() -> Option<PathBuf> {
-    let shared = std::env::var_os("GENARM_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    Some(shared.join("models")).filter(|folder| folder.is_dir())
+/// A file of the repository.
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// Writes a tiny synthetic model.
@@ -24,62 +22,68 @@ fn write_tiny(path: &Path, quantization: Quantization, vocabulary: &SyntheticVoc
     model.write(path).expect("the model is written");
 }
 
-/// A copy of a trained model in `folder`, or a synthetic one where there is none.
+/// A copy of a trained model in `folder`.
 fn some_model(folder: &Path) -> PathBuf {
     let path = folder.join("model.gguf");
-    match shared_models() {
-        Some(shared) => {
-            let bytes = fs::read(shared.join("stories260K.gguf")).expect("the shared base");
-            fs::write(&path, bytes).expect("a copy");
-        }
-        None => write_tiny(&path, Quantization::Q4_0, &SyntheticVocabulary::byte_level(512)),
-    }
+    fs::copy(file("tests/models/stories260K.gguf"), &path).expect("a copy");
     path
+}
+
+/// Writes a vocabulary without weights.
+fn write_vocabulary(path: &Path, vocabulary: &SyntheticVocabulary) {
+    let writer = GgufWriter::new(path).meta("general.architecture", "llama");
+    let add = |writer: GgufWriter<'static>, (key, value): &(String, _)| writer.meta(key, Clone::clone(value));
+    vocabulary.metadata().iter().fold(writer, add).finish().expect("the vocabulary is written");
 }
 
 #[test]
 fn real_files_are_read_as_what_they_are() {
-    let Some(shared) = shared_models() else { return };
     for (name, kind, n_tokens) in [
-        ("stories260K.gguf", ModelKind::Model, 512),
-        ("arm-cheerful.gguf", ModelKind::Model, 512),
-        ("arm-dialogue.gguf", ModelKind::Model, 512),
-        ("babyllama-char105.gguf", ModelKind::Model, 105),
-        ("ggml-vocab-llama-spm.gguf", ModelKind::VocabOnly, 32_000),
-        ("ggml-vocab-phi-3.gguf", ModelKind::VocabOnly, 32_064),
-        ("ggml-vocab-llama-bpe.gguf", ModelKind::VocabOnly, 128_256),
+        ("tests/models/stories260K.gguf", ModelKind::Model, Some(512)),
+        ("tests/models/arm-dialogue.gguf", ModelKind::Model, Some(512)),
+        ("models/base.gguf", ModelKind::Model, Some(2048)),
+        ("models/arm-talkative.gguf", ModelKind::Model, Some(2048)),
+        ("models/arm-cheerful.gguf", ModelKind::Adapter, None),
     ] {
-        let file = GgufFile::open(shared.join(name)).expect("a sound file");
-        assert_eq!((file.kind(), file.vocabulary().map(|v| v.n_tokens())), (kind, Some(n_tokens)), "{name}");
-        assert!(file.architecture().is_some(), "{name}");
+        let read = GgufFile::open(file(name)).expect("a sound file");
+        assert_eq!((read.kind(), read.vocabulary().map(|v| v.n_tokens())), (kind, n_tokens), "{name}");
+        assert!(read.architecture().is_some(), "{name}");
     }
-    let bytes = |name| GgufFile::open(shared.join(name)).expect("a file").vocabulary().map(|v| v.has_all_bytes());
-    assert_eq!((bytes("stories260K.gguf"), bytes("babyllama-char105.gguf")), (Some(true), Some(false)));
-
-    let vocabulary_only = GgufFile::open_model(shared.join("ggml-vocab-phi-3.gguf")).expect_err("no weights");
-    assert!(vocabulary_only.to_string().contains("give the file that has the weights"), "{vocabulary_only}");
-    let adapter = GgufFile::open_adapter(shared.join("stories260K.gguf")).expect_err("a model");
+    let base = GgufFile::open(file("tests/models/stories260K.gguf")).expect("a file");
+    assert_eq!(base.vocabulary().map(|v| v.has_all_bytes()), Some(true));
+    let adapter = GgufFile::open_adapter(file("tests/models/stories260K.gguf")).expect_err("a model");
     assert!(adapter.to_string().contains("a language model, not a LoRA adapter"), "{adapter}");
 }
 
 #[test]
-fn a_vocabulary_of_128_thousand_tokens_is_read_whole() {
+fn a_vocabulary_of_128_thousand_tokens_is_read_whole_and_is_no_model() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = match shared_models() {
-        Some(shared) => shared.join("ggml-vocab-llama-bpe.gguf"),
-        None => {
-            let path = folder.path().join("vocabulary.gguf");
-            let writer = genarm::engine::gguf::GgufWriter::new(&path).meta("general.architecture", "llama");
-            let vocabulary = SyntheticVocabulary::byte_level(128_256);
-            let add = |writer: genarm::engine::gguf::GgufWriter<'static>, (key, value): &(String, _)| {
-                writer.meta(key, Clone::clone(value))
-            };
-            vocabulary.metadata().iter().fold(writer, add).finish().expect("the vocabulary is written");
-            path
-        }
+    let path = folder.path().join("vocabulary.gguf");
+    write_vocabulary(&path, &SyntheticVocabulary::byte_level(128_256));
+    let read = GgufFile::open(&path).expect("a sound file");
+    assert_eq!((read.kind(), read.vocabulary().map(|v| v.n_tokens())), (ModelKind::VocabOnly, Some(128_256)));
+    let refused = GgufFile::open_model(&path).expect_err("no weights");
+    assert!(refused.to_string().contains("give the file that has the weights"), "{refused}");
+}
+
+#[test]
+fn a_vocabulary_that_lacks_a_byte_is_known_by_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("vocabulary.gguf");
+    let sound = GgufFile::open(file("tests/models/stories260K.gguf")).expect("a file");
+    let write = |tokens: Vec<String>| {
+        let writer = GgufWriter::new(&path).meta("general.architecture", "llama").meta("tokenizer.ggml.model", "llama");
+        writer
+            .meta("tokenizer.ggml.tokens", tokens.into_iter().collect::<Strings>())
+            .finish()
+            .expect("the vocabulary is written");
+        GgufFile::open(&path).expect("a file").vocabulary().map(|v| v.has_all_bytes())
     };
-    let file = GgufFile::open(&path).expect("a sound file");
-    assert_eq!(file.vocabulary().map(|v| v.n_tokens()), Some(128_256));
+    let texts = sound.vocabulary().expect("a vocabulary");
+    let mut tokens: Vec<_> = texts.texts().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    assert_eq!(write(tokens.clone()), Some(true));
+    tokens.retain(|token| token != "<0xF0>");
+    assert_eq!(write(tokens), Some(false));
 }
 
 #[test]

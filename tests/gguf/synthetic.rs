@@ -1,6 +1,6 @@
 //! Synthetic models, loaded and run by llama.cpp.
 
-use super::{shared_models, write_tiny};
+use super::{file, write_tiny};
 use genarm::bench::synthetic::{Quantization, SyntheticVocabulary};
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -44,11 +44,10 @@ fn llama_cpp_runs_a_synthetic_model_to_finite_logits() {
 
 #[test]
 fn a_copied_vocabulary_is_llama_cpps_own() {
-    let Some(shared) = shared_models() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
-    let vocabulary = SyntheticVocabulary::from_gguf(&shared.join("ggml-vocab-llama-spm.gguf")).expect("a vocabulary");
-    let shape = genarm::bench::synthetic::Shape::of_size(12_000_000, 32_000).expect("a shape");
+    let vocabulary = SyntheticVocabulary::from_gguf(&file("tests/models/stories260K.gguf")).expect("a vocabulary");
+    let shape = genarm::bench::synthetic::Shape::of_size(2_000_000, 512).expect("a shape");
     let model = genarm::bench::synthetic::SyntheticModel {
         name: "copied",
         shape,
@@ -59,6 +58,9 @@ fn a_copied_vocabulary_is_llama_cpps_own() {
     };
     model.write(&path).expect("the model is written");
     let model = LlamaModel::load_from_file(backend(), &path, &LlamaModelParams::default()).expect("it loads");
-    let tokens = model.vocab().tokenize(b"Hello world", true, false);
-    assert_eq!(tokens, [1, 15043, 3186].map(LlamaToken), "as Llama 2 encodes it");
+    let from =
+        LlamaModel::load_from_file(backend(), file("tests/models/stories260K.gguf"), &LlamaModelParams::default());
+    let tokens = |model: &LlamaModel| model.vocab().tokenize("Once upon a time – é".as_bytes(), true, false);
+    assert_eq!(tokens(&model), tokens(&from.expect("it loads")));
+    assert!(tokens(&model).len() > 8);
 }

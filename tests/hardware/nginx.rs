@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::model;
-use crate::server::{Serve, answer, client, root, tool};
+use crate::server::{Serve, answer, client, root};
+use crate::support::program;
 
 /// nginx with the given configuration on a port of its own; ended when it is dropped.
 struct Nginx {
@@ -100,12 +101,8 @@ fn replica(folder: &Path, name: &str) -> Serve {
 }
 
 fn nginx() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let tools = root().join("target/test-tools/nginx/usr/sbin");
     // Where Debian has it is on the path of root alone.
-    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), tools]);
-    let found = folders.map(|folder| folder.join("nginx")).find(|file| file.exists());
-    tool(&found.unwrap_or_else(|| "nginx".into()), "nginx")
+    program(&["nginx"], &["/usr/sbin".into(), root().join("target/test-tools/nginx/usr/sbin")], "nginx")
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Serve, root, tool};
+use super::{Serve, root};
+use crate::support::tool;
 
 /// Runs a script against a server with a key; its output on failure.
 fn run(program: PathBuf, script: &str, folder: &str) {
@@ -24,7 +25,7 @@ fn run(program: PathBuf, script: &str, folder: &str) {
 
 #[test]
 fn the_python_client_works_unchanged() {
-    let Some(python) = tool(&root().join("target/test-tools/python/bin/python"), "Python's openai package") else {
+    let Some(python) = tool(&root().join("target/test-tools/python/bin/python"), "openai") else {
         return;
     };
     run(python, "openai_client.py", "target/test-tools");
@@ -33,10 +34,7 @@ fn the_python_client_works_unchanged() {
 #[test]
 fn the_javascript_client_works_unchanged() {
     let package = root().join("target/test-tools/node_modules/openai");
-    // Node is not everywhere, and make test does not install it.
-    if Command::new("node").arg("--version").output().is_err() || !package.exists() {
-        eprintln!("skipped: Node or its openai package is not installed (scripts/test-tools)");
-        return;
+    if tool(&package, "node").is_some() {
+        run("node".into(), "openai_client.mjs", "target/test-tools");
     }
-    run("node".into(), "openai_client.mjs", "target/test-tools");
 }

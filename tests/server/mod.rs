@@ -22,7 +22,7 @@ mod stops;
 mod stream;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -171,15 +171,4 @@ pub fn answer(request: reqwest::blocking::RequestBuilder) -> (u16, Value) {
 
 pub fn text_of(completion: &Value) -> String {
     completion["choices"][0]["text"].as_str().unwrap_or_else(|| panic!("a text: {completion}")).to_owned()
-}
-
-/// A program that `make test` installs, or the reason to skip: where `make test` can install it, it must be there.
-pub fn tool(path: &Path, what: &str) -> Option<PathBuf> {
-    if path.exists() {
-        return Some(path.to_owned());
-    }
-    let installs = std::env::var_os("GENARM_TEST_TOOLS").is_some() && Path::new("/usr/bin/apt-get").exists();
-    assert!(!installs, "{what} is missing ({})", path.display());
-    eprintln!("skipped: {what} is not installed; make test installs it");
-    None
 }

@@ -10,7 +10,8 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 
 use super::stream::runtime;
-use super::{PROMPT, Serve, root, tool};
+use super::{PROMPT, Serve, root};
+use crate::support::program;
 
 /// A chromedriver; it ends when it goes out of scope.
 struct Driver(Child, String);
@@ -100,10 +101,7 @@ async fn screenshot(browser: &Client, name: &str) {
 
 /// chromedriver, where it is installed.
 fn driver() -> Option<Driver> {
-    let path =
-        ["/usr/bin/chromedriver", "/usr/local/bin/chromedriver", "/opt/homebrew/bin/chromedriver"].map(Path::new);
-    let found = path.into_iter().find(|path| path.exists()).unwrap_or(path[0]);
-    tool(found, "chromedriver").map(|path| Driver::start(&path))
+    program(&["chromedriver"], &[], "chromium").map(|path| Driver::start(&path))
 }
 
 const IDLE: &str = "!document.querySelector('.streaming') && document.querySelector('.answer')";

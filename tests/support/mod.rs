@@ -19,9 +19,9 @@ pub fn libraries() -> &'static Path {
     FOLDER.get_or_init(|| std::env::current_exe().expect("this test").parent().expect("a folder").to_owned())
 }
 
-/// Whether `path` is there, which `make test` installs. Without it the test fails, unless `GENARM_WITHOUT` names it: a list with commas
-/// between, such as "numpy,nginx".
-pub fn tool(path: &Path, name: &str) -> bool {
+/// A file that `make test` installs. Without it the test fails, unless `GENARM_WITHOUT` names it: a list with commas between, such as
+/// "numpy,nginx".
+pub fn tool(path: &Path, name: &str) -> Option<PathBuf> {
     let without = std::env::var("GENARM_WITHOUT").unwrap_or_default();
     let left_out = without.split(',').any(|other| other == name);
     assert!(
@@ -29,7 +29,15 @@ pub fn tool(path: &Path, name: &str) -> bool {
         "{name} is missing ({}); make test installs it, GENARM_WITHOUT={name} leaves it out",
         path.display()
     );
-    path.exists()
+    path.exists().then(|| path.to_owned())
+}
+
+/// A program on the path, or in one of `further` folders; as [`tool`].
+pub fn program(names: &[&str], further: &[PathBuf], name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).chain(further.iter().cloned()).collect();
+    let mut files = folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));
+    tool(&files.find(|file| file.is_file()).unwrap_or_else(|| names[0].into()), name)
 }
 
 /// A base and two ARMs of one vocabulary, trained: see tests/models/README.md.
