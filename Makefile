@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint test snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo lint features test snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: setup ## Check format, workflows, clippy and documentation; any warning is
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
 	@scripts/public-api
+
+features: setup ## Check that the library compiles with no cargo feature, with each alone, and with all
+	@scripts/features
 
 # Tests run side by side: threads that wait for each other must not spin on the cores that others need.
 test: ## Run all tests, those in the documentation too

@@ -58,9 +58,24 @@ pub(crate) fn message(text: &str, max: usize) -> Cow<'_, str> {
     out.into()
 }
 
+/// A number of bytes in words, such as "1.50 GiB".
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    match n.checked_ilog2().unwrap_or(0) as usize / 10 {
+        0 => format!("{n} B"),
+        at => format!("{:.2} {}", n as f64 / 1024_f64.powi(at as i32), UNITS[at - 1]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_the_largest_unit_that_fits() {
+        let words = [0, 1023, 1024, 1536 << 10, 7 << 30, u64::MAX].map(bytes);
+        assert_eq!(words, ["0 B", "1023 B", "1.00 KiB", "1.50 MiB", "7.00 GiB", "16.00 EiB"]);
+    }
 
     #[test]
     fn a_long_text_is_cut_and_control_characters_are_escaped() {

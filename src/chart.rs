@@ -55,6 +55,7 @@ pub fn svg(chart: &impl Draw, size: (u32, u32)) -> Result<String, ChartError> {
 /// # Errors
 ///
 /// As [`Draw::draw`], and when the file cannot be written.
+#[cfg(feature = "eval")]
 pub fn png(chart: &impl Draw, size: (u32, u32), path: &std::path::Path) -> Result<(), ChartError> {
     fonts();
     let canvas = BitMapBackend::new(path, size).into_drawing_area();

@@ -38,39 +38,48 @@
 //! 4. [`decode`]: the loop, drafts and the rule that accepts them, over the trait [`Expert`].
 //! 5. [`sampling`]: llama.cpp's samplers, and the hook that puts guidance first in a chain.
 //!
+//! Without the default features the library has these alone; `server`, `train`, `eval` and `cli` add what the program needs.
+//!
 //! `examples/generate.rs`, `examples/live_weights.rs` and `examples/custom_expert.rs` are whole programs. The architecture, with a
 //! glossary, is in `docs/architecture.md`; the C API is `include/genarm.h`.
 
 pub mod config;
 pub mod decode;
 pub mod expert;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // each feature uses some of it
 mod files;
 pub mod guidance;
 pub mod sampling;
 pub mod session;
 
 // The program and what serves it: used by the binary, the C library and the tests. No promise is made about them.
+#[cfg(feature = "eval")]
 #[doc(hidden)]
 pub mod bench;
 mod brief;
 #[doc(hidden)]
 pub mod capi;
+#[cfg(any(feature = "train", feature = "eval"))]
 mod chart;
 #[doc(hidden)]
 pub mod chat;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 #[doc(hidden)]
 pub mod engine;
+#[cfg(feature = "eval")]
 #[doc(hidden)]
 pub mod eval;
 mod logits_cache;
 mod nearest;
 #[doc(hidden)]
 pub mod plugin;
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod server;
 mod table_expert;
+#[cfg(feature = "train")]
 #[doc(hidden)]
 pub mod train;
 

@@ -2,120 +2,132 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-
 use super::sampling::SamplingOptions;
 use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
 
 /// Everything that the command line may say about experts, weights and sampling
 ///
 /// A subcommand flattens this into its arguments. What is absent keeps the file's value.
-#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Overrides {
     /// Base model, a GGUF file
-    #[arg(long, value_name = "FILE", help_heading = "Models")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "Models"))]
     pub base: Option<PathBuf>,
     /// Autoregressive reward model, a GGUF file, with its weight [default: 1]; repeatable
-    #[arg(long = "arm", value_name = "NAME=FILE[:WEIGHT]", value_parser = parse_arm, help_heading = "Models")]
+    #[cfg_attr(feature = "clap", arg(long = "arm", value_name = "NAME=FILE[:WEIGHT]", value_parser = parse_arm, help_heading = "Models"))]
     pub arms: Vec<ArmOverride>,
     /// Weight of an ARM, negative to steer away from it; repeatable
-    #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight, help_heading = "Models")]
+    #[cfg_attr(feature = "clap", arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight, help_heading = "Models"))]
     pub weights: Vec<(String, f32)>,
     /// The base under another system prompt, as an ARM [weight: 1]: it pulls towards what that prompt changes; repeatable
-    #[arg(long = "persona", value_name = "NAME=TEXT", value_parser = parse_persona, help_heading = "Models")]
+    #[cfg_attr(feature = "clap", arg(long = "persona", value_name = "NAME=TEXT", value_parser = parse_persona, help_heading = "Models"))]
     pub personas: Vec<PersonaOverride>,
     /// Most nats by which guidance may leave the base at a step (KL), by scaling all weights down
-    #[arg(long, value_name = "NATS", allow_negative_numbers = true, help_heading = "Models")]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "NATS", allow_negative_numbers = true, help_heading = "Models")
+    )]
     pub max_kl: Option<f32>,
     /// Keep only tokens that the base gives at least this share of its best token's probability, such as 0.1
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Models")]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = "Models")
+    )]
     pub plausible: Option<f32>,
     /// Set of weights from the file's `profiles:`
-    #[arg(long, value_name = "NAME", help_heading = "Models")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME", help_heading = "Models"))]
     pub profile: Option<String>,
     /// System prompt
-    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", help_heading = "Prompt"))]
     pub system: Option<String>,
     /// Chat template of the base: auto (the file's own), a built-in name, a file, or inline Jinja
-    #[arg(long, value_name = "TEMPLATE", help_heading = "Prompt")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEMPLATE", help_heading = "Prompt"))]
     pub chat_template: Option<String>,
     /// What to do when an ARM fails during a text [default: base]
-    #[arg(long, value_name = "WHAT", help_heading = "Engine")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WHAT", help_heading = "Engine"))]
     pub on_error: Option<OnError>,
     /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default: auto;
     /// with a seed auto drafts nothing, as the text would depend on measured times]
-    #[arg(long, value_name = "DRAFTER", help_heading = "Engine")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DRAFTER", help_heading = "Engine"))]
     pub speculate: Option<Speculate>,
     /// Largest number of tokens drafted at once
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine"))]
     pub draft_max: Option<u32>,
     /// Decode base and LoRA ARMs in one batch [default: auto]
-    #[arg(long, value_name = "WHEN", help_heading = "Engine")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WHEN", help_heading = "Engine"))]
     pub share_batch: Option<Switch>,
     /// ggml RPC servers that take the base's layers
-    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', help_heading = "Engine")]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', help_heading = "Engine")
+    )]
     pub rpc: Vec<String>,
     /// Seconds that an RPC server may be silent before it counts as lost [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Engine"))]
     pub rpc_timeout: Option<u32>,
     /// Settings of every model's context.
-    #[command(flatten)]
+    #[cfg_attr(feature = "clap", command(flatten))]
     pub engine: EngineOptions,
     /// Sampling parameters.
-    #[command(flatten)]
+    #[cfg_attr(feature = "clap", command(flatten))]
     pub sampling: SamplingOptions,
 }
 
 /// Settings of a llama.cpp context, as far as they are given
 ///
 /// From the command line they hold for the base and for every ARM.
-#[derive(Debug, Clone, Default, PartialEq, Args)]
-#[command(next_help_heading = "Engine")]
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", command(next_help_heading = "Engine"))]
 pub struct EngineOptions {
     /// Context size in tokens, 0 for the model's own [default: the model's own, at most 4096]
-    #[arg(long = "n-ctx", short = 'c', visible_alias = "ctx-size", value_name = "N")]
+    #[cfg_attr(feature = "clap", arg(long = "n-ctx", short = 'c', visible_alias = "ctx-size", value_name = "N"))]
     pub n_ctx: Option<u32>,
     /// Layers on the GPU: a number, auto or all [default: auto]
-    #[arg(long, visible_alias = "ngl", alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, visible_alias = "ngl", alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)
+    )]
     pub n_gpu_layers: Option<GpuLayers>,
     /// Threads that generate [default: the physical cores]
-    #[arg(long, short = 't', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[cfg_attr(feature = "clap", arg(long, short = 't', value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub threads: Option<u32>,
     /// Threads that read prompts [default: as --threads]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub threads_batch: Option<u32>,
     /// Largest logical batch, in tokens
-    #[arg(long, alias = "batch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[cfg_attr(feature = "clap", arg(long, alias = "batch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub n_batch: Option<u32>,
     /// Largest physical batch, in tokens
-    #[arg(long, alias = "ubatch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[cfg_attr(feature = "clap", arg(long, alias = "ubatch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub n_ubatch: Option<u32>,
     /// Type of the K cache [default: f16]
-    #[arg(long, value_name = "TYPE")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE"))]
     pub cache_type_k: Option<CacheType>,
     /// Type of the V cache [default: f16]
-    #[arg(long, value_name = "TYPE")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE"))]
     pub cache_type_v: Option<CacheType>,
     /// Flash attention [default: auto]
-    #[arg(long, value_name = "WHEN")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WHEN"))]
     pub flash_attn: Option<Switch>,
     /// Map the files into memory instead of reading them [default: true]
-    #[arg(long = "mmap", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[cfg_attr(feature = "clap", arg(long = "mmap", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub use_mmap: Option<bool>,
     /// Keep the models in RAM, never swapped [default: false]
-    #[arg(long = "mlock", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[cfg_attr(feature = "clap", arg(long = "mlock", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub use_mlock: Option<bool>,
     /// Device to run on, as `genarm devices` names it; separate several with commas; cpu or none: no device
-    #[arg(long, value_name = "NAME")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
     pub device: Option<String>,
     /// How several devices share a model [default: layer]
-    #[arg(long, value_name = "HOW")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "HOW"))]
     pub split_mode: Option<SplitMode>,
     /// Device for --split-mode none: its index in the list [default: 0]
-    #[arg(long, value_name = "I")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "I"))]
     pub main_gpu: Option<u32>,
     /// Shares of the devices, such as 3,1 [default: by free memory]
-    #[arg(long, value_name = "SHARES", value_parser = parse_shares)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SHARES", value_parser = parse_shares))]
     pub tensor_split: Option<Shares>,
 }
 
@@ -194,6 +206,7 @@ pub struct PersonaOverride {
 /// # Errors
 ///
 /// One line that says what is expected.
+#[cfg(feature = "clap")]
 pub fn parse_persona(s: &str) -> Result<PersonaOverride, String> {
     let (name, system) = s.split_once('=').ok_or_else(|| format!("expected NAME=TEXT, got \"{s}\""))?;
     check_arm_name(name)?;
@@ -230,6 +243,7 @@ pub type Shares = Vec<f32>;
 /// # Errors
 ///
 /// One line that says what is expected.
+#[cfg(feature = "clap")]
 pub fn parse_shares(s: &str) -> Result<Shares, String> {
     let share = |part: &str| part.trim().parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
     let shares: Option<Shares> = s.split(',').map(share).collect();

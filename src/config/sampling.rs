@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use clap::Args;
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Deserializer;
@@ -13,125 +12,126 @@ use crate::sampling::params::{BiasKey, Mirostat, RANDOM_SEED, SamplerKind, Sampl
 /// Sampling parameters, each with llama.cpp's name and default
 ///
 /// The same struct reads the YAML's `sampling:`, the command line and requests; what is absent keeps its value.
-#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields, default)]
-#[command(next_help_heading = "Sampling")]
+#[cfg_attr(feature = "clap", command(next_help_heading = "Sampling"))]
 pub struct SamplingOptions {
     /// Seed of the random draws, -1 for a random one [default: -1]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=0xFFFF_FFFF))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..=0xFFFF_FFFF)))]
     #[schemars(range(min = -1, max = 4_294_967_295_i64))]
     pub seed: Option<i64>,
     /// Temperature, 0 for greedy [default: 0.8]
-    #[arg(long, value_name = "T", alias = "temperature")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "T", alias = "temperature"))]
     #[schemars(range(min = 0))]
     #[serde(alias = "temperature")]
     pub temp: Option<f32>,
     /// Half width of the dynamic temperature range, 0 for off [default: 0]
-    #[arg(long, value_name = "T")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "T"))]
     #[schemars(range(min = 0))]
     pub dynatemp_range: Option<f32>,
     /// Exponent from entropy to dynamic temperature [default: 1]
-    #[arg(long, value_name = "X", alias = "dynatemp-exp")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X", alias = "dynatemp-exp"))]
     #[schemars(range(min = 0))]
     #[serde(alias = "dynatemp_exp")]
     pub dynatemp_exponent: Option<f32>,
     /// Keep the N most probable tokens, 0 for all [default: 40]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", allow_negative_numbers = true))]
     pub top_k: Option<i32>,
     /// Keep the smallest set of tokens of at least this probability, 1 for off [default: 0.95]
-    #[arg(long, value_name = "P")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
     pub top_p: Option<f32>,
     /// Drop tokens below this fraction of the best one's probability, 0 for off [default: 0.05]
-    #[arg(long, value_name = "P")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]
     #[schemars(range(min = 0, max = 1))]
     pub min_p: Option<f32>,
     /// Chance that XTC removes the top choices at a step, 0 for off [default: 0]
-    #[arg(long, value_name = "P")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]
     #[schemars(range(min = 0, max = 1))]
     pub xtc_probability: Option<f32>,
     /// Probability from which a token is a top choice for XTC, above 0.5 for off [default: 0.1]
-    #[arg(long, value_name = "P")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]
     #[schemars(range(min = 0, max = 1))]
     pub xtc_threshold: Option<f32>,
     /// Locally typical mass to keep, 1 for off [default: 1]
-    #[arg(long, value_name = "P", aliases = ["typical", "typical-p"])]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "P", aliases = ["typical", "typical-p"]))]
     #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
     #[serde(alias = "typical", alias = "typical_p")]
     pub typ_p: Option<f32>,
     /// Keep logits within N standard deviations of the largest, negative for off [default: -1]
-    #[arg(long, value_name = "N", alias = "top-nsigma", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", alias = "top-nsigma", allow_negative_numbers = true))]
     #[serde(alias = "top_nsigma")]
     pub top_n_sigma: Option<f32>,
     /// Tokens that the penalties look back on, 0 for off, -1 for all [default: 64]
-    #[arg(long, value_name = "N", alias = "repeat-last-n", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", alias = "repeat-last-n", allow_negative_numbers = true))]
     #[schemars(range(min = -1))]
     #[serde(alias = "repeat_last_n")]
     pub penalty_last_n: Option<i32>,
     /// Divide the logits of repeated tokens, 1 for off [default: 1]
-    #[arg(long, value_name = "X")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X"))]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub repeat_penalty: Option<f32>,
     /// Subtract from a token's logit at each occurrence, 0 for off [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X", allow_negative_numbers = true))]
     pub frequency_penalty: Option<f32>,
     /// Subtract once from the logit of a token that occurred, 0 for off [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X", allow_negative_numbers = true))]
     pub presence_penalty: Option<f32>,
     /// Strength of the DRY repetition penalty, 0 for off [default: 0]
-    #[arg(long, value_name = "X")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X"))]
     #[schemars(range(min = 0))]
     pub dry_multiplier: Option<f32>,
     /// Base of DRY's exponential growth, 0 for off [default: 1.75]
-    #[arg(long, value_name = "X")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X"))]
     #[schemars(range(min = 0))]
     pub dry_base: Option<f32>,
     /// Longest repetition, in tokens, that DRY lets pass [default: 2]
-    #[arg(long, value_name = "N")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     #[schemars(range(min = 0))]
     pub dry_allowed_length: Option<i32>,
     /// Tokens that DRY scans, 0 for off, -1 for all [default: 64]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N", allow_negative_numbers = true))]
     #[schemars(range(min = -1))]
     pub dry_penalty_last_n: Option<i32>,
     /// Text at which DRY breaks a sequence; repeatable [default: newline : " *]
-    #[arg(long = "dry-sequence-breaker", value_name = "TEXT", allow_hyphen_values = true)]
+    #[cfg_attr(feature = "clap", arg(long = "dry-sequence-breaker", value_name = "TEXT", allow_hyphen_values = true))]
     pub dry_sequence_breakers: Option<Vec<String>>,
     /// Mirostat instead of the truncating samplers: 0 for off, 1 or 2 [default: 0]
-    #[arg(long, value_name = "N")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     #[schemars(with = "Option<u8>", range(max = 2))]
     pub mirostat: Option<Mirostat>,
     /// Mirostat's target surprise, in bits [default: 5]
-    #[arg(long, value_name = "X", alias = "mirostat-ent")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X", alias = "mirostat-ent"))]
     #[schemars(range(min = 0))]
     #[serde(alias = "mirostat_ent")]
     pub mirostat_tau: Option<f32>,
     /// Mirostat's learning rate [default: 0.1]
-    #[arg(long, value_name = "X", alias = "mirostat-lr")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "X", alias = "mirostat-lr"))]
     #[schemars(range(min = 0))]
     #[serde(alias = "mirostat_lr")]
     pub mirostat_eta: Option<f32>,
     /// Fewest tokens that a truncating sampler keeps [default: 0]
-    #[arg(long, value_name = "N")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
     pub min_keep: Option<u32>,
     /// Ignore end-of-generation tokens [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub ignore_eos: Option<bool>,
     /// Add to the logit of a token, given by id or by text (-inf forbids it); repeatable
-    #[arg(long, value_name = "TOKEN=BIAS", value_parser = parse_logit_bias, allow_hyphen_values = true)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TOKEN=BIAS", value_parser = parse_logit_bias, allow_hyphen_values = true))]
     #[serde(deserialize_with = "ordered_pairs")]
     #[schemars(schema_with = "logit_bias_schema")]
     pub logit_bias: Vec<(BiasKey, f32)>,
     /// GBNF grammar that the text must follow
-    #[arg(long, value_name = "GBNF")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "GBNF"))]
     pub grammar: Option<String>,
     /// JSON Schema that the text must follow
-    #[arg(long, value_name = "JSON", value_parser = parse_json)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "JSON", value_parser = parse_json))]
     #[serde(deserialize_with = "schema_or_its_text")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub json_schema: Option<serde_json::Value>,
     /// Samplers in the order they act, such as "temperature;top_k;top_p" [default: llama.cpp's order]
-    #[arg(long, value_name = "NAMES")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NAMES"))]
     pub samplers: Option<SamplerOrder>,
 }
 
@@ -190,6 +190,7 @@ impl JsonSchema for SamplerOrder {
 }
 
 /// Reads `TOKEN=BIAS`, and llama.cpp's `TOKEN_ID(+/-)BIAS`.
+#[cfg(feature = "clap")]
 fn parse_logit_bias(s: &str) -> Result<(BiasKey, f32), String> {
     let split = s.rsplit_once('=').or_else(|| {
         let sign = s.find(['+', '-']).filter(|at| s[..*at].parse::<i32>().is_ok())?;

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Type of the K or V cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 #[allow(missing_docs, non_camel_case_types)] // The names of the ggml types say it all.
@@ -19,22 +19,23 @@ pub enum CacheType {
     #[default]
     F16,
     BF16,
-    #[value(name = "q8_0")]
+    #[cfg_attr(feature = "clap", value(name = "q8_0"))]
     Q8_0,
-    #[value(name = "q4_0")]
+    #[cfg_attr(feature = "clap", value(name = "q4_0"))]
     Q4_0,
-    #[value(name = "q4_1")]
+    #[cfg_attr(feature = "clap", value(name = "q4_1"))]
     Q4_1,
-    #[value(name = "iq4_nl")]
+    #[cfg_attr(feature = "clap", value(name = "iq4_nl"))]
     IQ4_NL,
-    #[value(name = "q5_0")]
+    #[cfg_attr(feature = "clap", value(name = "q5_0"))]
     Q5_0,
-    #[value(name = "q5_1")]
+    #[cfg_attr(feature = "clap", value(name = "q5_1"))]
     Q5_1,
 }
 
 /// A setting that the engine may choose for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum Switch {
@@ -48,7 +49,8 @@ pub enum Switch {
 }
 
 /// How several devices share a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum SplitMode {
@@ -62,7 +64,8 @@ pub enum SplitMode {
 }
 
 /// What generation does when an ARM fails in the middle of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum OnError {

@@ -1,10 +1,12 @@
 //! llama.cpp behind [`Expert`](crate::Expert).
 
 mod contract;
+#[cfg(feature = "train")]
 pub mod dequantize;
 pub mod gguf;
 pub mod llama;
 pub mod memory;
+#[cfg(feature = "train")]
 pub mod quantize;
 mod sequence;
 pub mod share;

@@ -48,7 +48,8 @@ impl Default for Lexicon {
 }
 
 /// The rewards by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Gold {
     /// Positive less negative opinion words
     Cheerful,

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::HumanBytes;
-
 use super::SessionError;
 use super::error::Shortage;
 use super::experts::Experts;
 use super::params::context_params;
+use crate::brief;
 use crate::config::{Config, ExpertSpec, GpuLayers, Reference, Speculate, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Device, devices, rpc};
@@ -140,7 +139,7 @@ fn resolve_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<C
 }
 
 fn shortage(plan: &Placement, device: usize, changes: &[Change]) -> SessionError {
-    let words = |bytes| HumanBytes(bytes).to_string();
+    let words = brief::bytes;
     let need = plan.need(device);
     let MemoryNeed { weights, kv, compute } = need;
     let advice = match changes {
