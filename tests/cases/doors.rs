@@ -222,11 +222,7 @@ pub fn server(case: &Case) -> Vec<(String, Outcome)> {
         Some(messages) => body["messages"] = json!(messages),
         None => body["prompt"] = json!(case.prompt),
     }
-    // A persona has other words before a conversation than before a plain text.
-    let config = case.yaml(&json!({}));
-    let arms = config["arms"].as_object().into_iter().flatten();
-    let has_persona = arms.into_iter().any(|(_, arm)| arm.get("prefix").or(arm.get("system")).is_some());
-    let is_raw = config["prompt"]["chat_template"] == "raw" && !has_persona;
+    let is_raw = case.yaml(&json!({}))["prompt"]["chat_template"] == "raw";
     let has_words = |door: &Door| match case.messages {
         Some(_) => door.path == CHAT,
         // The template "raw" continues a message as it is.
