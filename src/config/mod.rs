@@ -41,9 +41,8 @@ pub use crate::guidance::{Gate, Limits};
 pub use edit::{set_ranges, set_weights};
 pub use error::{ConfigError, Place, Problem};
 #[cfg(feature = "cli")]
-pub(crate) use overrides::check_endpoint;
-pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride, parse_arm, parse_weight};
 pub(crate) use overrides::{check_arm_name, check_endpoint};
+pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride, parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
 pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
