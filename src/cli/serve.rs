@@ -33,6 +33,9 @@ pub struct Args {
     /// Refuse requests with a grammar or a JSON Schema of their own
     #[arg(long, help_heading = "Server")]
     no_grammar: bool,
+    /// Personas that a request may bring; each takes a KV cache of the base per text
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=16), help_heading = "Server")]
+    max_personas: u8,
     /// Serve /metrics for Prometheus
     #[arg(long, help_heading = "Server")]
     metrics: bool,
@@ -96,6 +99,7 @@ const STUCK: u8 = 75;
 /// Serves until it is told to end.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let (config, options) = (args.config.resolve_to_draft()?, args.options());
+    let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
     let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;
     let ended = serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"));

@@ -40,8 +40,10 @@ pub mod wire;
 pub use crate::guidance::{Gate, Limits};
 pub use edit::{set_ranges, set_weights};
 pub use error::{ConfigError, Place, Problem};
+#[cfg(feature = "server")]
+pub(crate) use overrides::check_arm_name;
 #[cfg(feature = "cli")]
-pub(crate) use overrides::{check_arm_name, check_endpoint};
+pub(crate) use overrides::check_endpoint;
 pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride, parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;

@@ -182,10 +182,16 @@ impl Run<'_> {
         Ok(judged.finish)
     }
 
-    /// Tokens that may be drafted: as many as base, ARMs and the wanted length leave room for, with one more of the target's own.
+    /// Tokens that may be drafted: as many as base, ARMs and the wanted length leave room for, up to a pause, with one more of the target's own.
     fn room(&mut self, len: usize) -> usize {
         let room = self.base.n_ctx().saturating_sub(len).min(self.chain.room(len));
-        room.min(self.text.n_predict - self.text.response().len() - 1)
+        let n = self.text.response().len();
+        let end = self
+            .text
+            .pause
+            .filter(|pause| *pause > n)
+            .map_or(self.text.n_predict, |pause| pause.min(self.text.n_predict));
+        room.min(end - n - 1)
     }
 
     fn count(&mut self, plan: Option<DraftPlan>, emitted: usize, kept: usize, times: [Duration; 4]) {

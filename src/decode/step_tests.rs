@@ -10,7 +10,12 @@ use crate::guidance::{Arm, Contract, Guide, Tail, Weights};
 
 /// After token t comes t + 1, round 5.
 fn counter() -> TableExpert {
-    TableExpert::new(5, 12, |history, logits| {
+    counter_of(12)
+}
+
+/// The same in a context of this size.
+fn counter_of(n_ctx: usize) -> TableExpert {
+    TableExpert::new(5, n_ctx, |history, logits| {
         logits.fill(0.0);
         logits[(history[history.len() - 1] as usize + 1) % 5] = 1.0;
     })
@@ -207,5 +212,23 @@ fn devices_start_before_anything_waits_with_and_without_drafts() {
             let found = order_of_work(base, arm, speculates);
             assert_eq!(found[..order.len()], order, "base on a device: {base}, ARM: {arm}, drafts: {speculates}");
         }
+    }
+}
+
+#[test]
+fn no_step_crosses_a_pause_and_one_ends_there() {
+    for pause in 2..9 {
+        let guide = Guide::new(Vec::new(), Weights::new([]));
+        let (mut base, mut chain) = (counter_of(64), Steered(guide));
+        let mut speculator = Speculator::new(vec![Box::new(LookupDrafter)], Policy::Fixed(5));
+        let mut text = Text::begin(&base, &mut chain, &[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0], 30).unwrap();
+        text.pause_at(Some(pause));
+        let mut ends = Vec::new();
+        while text.finish().is_none() {
+            text.step(&mut base, &mut chain, Some(&mut speculator), &|_| false, &mut |_| Flow::Continue).unwrap();
+            ends.push(text.response().len());
+        }
+        assert!(ends.contains(&pause), "{pause}: {ends:?}");
+        assert!(ends.len() < 12, "drafts go on behind it: {ends:?}");
     }
 }

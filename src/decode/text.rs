@@ -85,6 +85,7 @@ pub struct Text {
     pub(super) history: Vec<Token>,
     pub(super) n_prompt: usize,
     pub(super) n_predict: usize,
+    pub(super) pause: Option<usize>,
     pub(super) finish: Option<Finish>,
     pub(super) prompt: Duration,
     pub(super) base: Duration,
@@ -110,7 +111,13 @@ impl Text {
         history.extend_from_slice(prompt);
         let finish = (n_predict == 0).then_some(Finish::Length);
         let (prompt, base, speculation) = (Duration::ZERO, Duration::ZERO, Speculation::default());
-        Ok(Self { history, n_prompt, n_predict, finish, prompt, base, speculation })
+        Ok(Self { history, n_prompt, n_predict, pause: None, finish, prompt, base, speculation })
+    }
+
+    /// Lets no step go beyond `n` tokens of the response: one of the next steps ends there exactly. `None` lets drafts be as long as
+    /// they may.
+    pub fn pause_at(&mut self, n: Option<usize>) {
+        self.pause = n;
     }
 
     /// What speculation has done for it.

@@ -76,6 +76,10 @@ pub struct Guide {
     n_gated: u64,
     /// Whether ARMs with weight 0 are to be at hand too.
     reads_all: bool,
+    /// The first so many ARMs are in use.
+    n_used: usize,
+    /// Which experts they need.
+    used: Vec<bool>,
     timing: Timing,
 }
 
@@ -101,6 +105,7 @@ impl Guide {
         let exists = |source| !matches!(source, Source::Expert(at) if at >= experts.len());
         assert!(directions.iter().all(|d| exists(d.arm) && d.reference.is_none_or(exists)), "an expert that there is");
         let (now, factors) = (vec![0.0; directions.len()], vec![0.0; experts.len()]);
+        let (n_used, used) = (directions.len(), vec![true; experts.len()]);
         Self {
             experts,
             directions,
@@ -114,6 +119,8 @@ impl Guide {
             gate: None,
             n_gated: 0,
             reads_all: false,
+            n_used,
+            used,
             timing: Timing::default(),
         }
     }
@@ -232,6 +239,30 @@ impl Guide {
         self.reads_all = all;
     }
 
+    /// Leaves out the ARMs from the `n`-th on: they are neither read along nor reported. Their weights must be 0.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
+    pub(crate) fn use_first(&mut self, n: usize) {
+        self.n_used = n.min(self.directions.len());
+        self.used.fill(false);
+        for direction in &self.directions[..self.n_used] {
+            for source in std::iter::once(direction.arm).chain(direction.reference) {
+                if let Source::Expert(at) = source {
+                    self.used[at] = true;
+                }
+            }
+        }
+    }
+
+    /// The names and directions of the ARMs in use.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (&String, &Direction)> + Clone {
+        self.weights.names().iter().zip(&self.directions[..self.n_used])
+    }
+
+    /// Which experts the ARMs in use need.
+    pub(super) fn used_experts(&self) -> &[bool] {
+        &self.used
+    }
+
     /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the base are
     /// decoded along with it.
     pub fn prepare(&mut self, history: &[Token], k: usize) {
@@ -269,8 +300,9 @@ impl Guide {
     fn needed(&mut self) -> impl Iterator<Item = &mut Arm> {
         self.update();
         let all = self.reads_all;
-        let Self { experts, factors, .. } = self;
-        experts.iter_mut().zip(&*factors).filter(move |(_, factor)| all || **factor != 0.0).map(|(expert, _)| expert)
+        let Self { experts, factors, used, .. } = self;
+        let needs = experts.iter_mut().zip(factors.iter().zip(&*used));
+        needs.filter(move |(_, (factor, used))| (all && **used) || **factor != 0.0).map(|(expert, _)| expert)
     }
 
     /// Brings every expert whose factor is not 0 to `history`, then hands its last `k` rows to `each`, with that factor. The base's
@@ -382,21 +414,25 @@ impl Guide {
         Ok(())
     }
 
-    /// The raw logits of every expert after `history`, also of those that are not needed, over the base's `n_vocab` tokens.
+    /// The raw logits of every expert in use after `history`, also of those that are not needed, over the base's `n_vocab` tokens.
+    /// Those of the others are empty.
     ///
     /// # Errors
     ///
     /// As [`terms`](Self::terms), and where an expert's logits are no numbers.
     pub fn expert_logits(&mut self, history: &[Token], n_vocab: usize) -> Result<Vec<Vec<f32>>, GuideError> {
         let n_prompt = self.n_prompt;
-        let logits = |expert: &mut Arm| {
+        let logits = |(expert, used): (&mut Arm, &bool)| {
+            if !used {
+                return Ok(Vec::new());
+            }
             let mut row = expert.advance(history, n_prompt, 1)?.to_vec();
             check_finite(&row).map_err(|source| GuideError { arm: expert.name.clone(), source })?;
             let floor = floor(&row);
             row.resize(n_vocab, floor);
             Ok(row)
         };
-        self.experts.iter_mut().map(logits).collect()
+        self.experts.iter_mut().zip(&self.used).map(logits).collect()
     }
 
     /// Takes these weights for those of the step: returns the factor of the base, and those of all experts.

@@ -77,7 +77,7 @@ impl StepReport {
             Source::Base => log_base[id],
             Source::Expert(at) => log_experts[at][id],
         };
-        let named = guide.weights().names().iter().zip(guide.directions());
+        let named = guide.in_use();
         let reward = |id: usize, (name, direction): (&String, &Direction)| ArmReward {
             arm: name.clone(),
             logprob: log_of(direction.arm, id),

@@ -106,6 +106,7 @@ pub fn score(
     let mut before: &[Token] = &[];
     let (of_base, factors) = guide.factors_of(weights);
     let factors = factors.to_vec();
+    let used = guide.used_experts().to_vec();
     for chunk in response.chunks(CHUNK) {
         // The row after a token predicts the next one, so the last token of the chunk is not read yet.
         let new = [before, &chunk[..chunk.len() - 1]].concat();
@@ -116,7 +117,12 @@ pub fn score(
         scaled(&mut guided, of_base);
         // Of each expert the log-probabilities of the chunk's tokens.
         let mut of_experts = Vec::with_capacity(factors.len());
-        for ((expert, own), &factor) in guide.experts().iter_mut().zip(&mut histories).zip(&factors) {
+        for (((expert, own), &factor), used) in guide.experts().iter_mut().zip(&mut histories).zip(&factors).zip(&used)
+        {
+            if !used {
+                of_experts.push(Vec::new());
+                continue;
+            }
             own.extend_from_slice(&new);
             let name = expert.name().to_owned();
             let expert = expert.expert();
@@ -143,7 +149,7 @@ pub fn score(
                 Source::Expert(at) => of_experts[at][i],
             };
             let reward = |d: &Direction| log_of(d.arm) - d.reference.map_or(0.0, log_of);
-            score.arms = guide.directions().iter().map(reward).collect();
+            score.arms = guide.in_use().map(|(_, direction)| reward(direction)).collect();
             scores.push(score);
         }
         before = &chunk[chunk.len() - 1..];

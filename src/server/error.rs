@@ -81,6 +81,12 @@ impl ApiError {
         Self { code: Some("not_found"), ..Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message) }
     }
 
+    /// No answer with this id is being written.
+    pub fn not_running(id: &str) -> Self {
+        let message = format!("no answer with the id {} is being written", brief::Short(id));
+        Self { code: Some("not_found"), ..Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message) }
+    }
+
     /// The route has another method.
     pub fn method(method: &str, path: &str) -> Self {
         let message = format!("{} does not take {}", brief::Short(path), brief::Short(method));

@@ -20,6 +20,7 @@ mod options;
 mod readers;
 mod reload;
 mod routes;
+mod running;
 mod signals;
 mod state;
 mod stream;

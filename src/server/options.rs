@@ -64,6 +64,12 @@ impl Default for Limits {
     }
 }
 
+/// Personas that `--max-personas` may allow.
+pub const MAX_PERSONAS: usize = 16;
+/// Bytes of a persona's system prompt.
+pub const MAX_PERSONA_BYTES: usize = 16 << 10;
+/// Changes of weights that a request may replay.
+pub const MAX_WEIGHT_CHANGES: usize = 4096;
 /// Texts that one request may ask for.
 pub const MAX_CHOICES: usize = 16;
 /// Stop strings of a request.

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::metrics::Metrics;
 use super::options::{Limits, Options};
 use super::readers::{Purpose, Readers};
+use super::running::RunningAnswers;
 use crate::config::{Config, Overrides};
 use crate::session::{PromptRenderer, Session};
 
@@ -33,6 +34,10 @@ pub struct Server {
     pub(super) created: u64,
     /// Weights, profiles and sampling that new requests start from.
     defaults: RwLock<Arc<Config>>,
+    /// Personas that a request may bring.
+    pub(super) n_personas: usize,
+    /// The answers that are being written.
+    pub(super) running: RunningAnswers,
     /// What the command line says, for reloads.
     pub(super) overrides: Overrides,
     /// Who may come in.
@@ -63,7 +68,11 @@ impl Server {
         let access = Access::new(options)?;
         let metrics = Metrics::default();
         let opened = |session: &mut Session| (Arc::clone(session.prompts()), session.n_ctx(), session.config().clone());
-        let (engine, (prompts, n_ctx, config)) = Engine::start(open, opened, &options.limits, metrics.clone())?;
+        let (engine, (prompts, n_ctx, mut config)) = Engine::start(open, opened, &options.limits, metrics.clone())?;
+        // Places that wait for a request's persona are no ARMs to the outside.
+        let n_arms = config.arms.len();
+        config.arms.retain(|arm| !arm.spare);
+        let n_personas = n_arms - config.arms.len();
         let model = crate::files::model_name(&config.base.model);
         let server = Self {
             queue: Arc::clone(engine.queue()),
@@ -73,6 +82,8 @@ impl Server {
             model,
             created: now(),
             defaults: RwLock::new(Arc::new(config)),
+            n_personas,
+            running: RunningAnswers::default(),
             overrides,
             access,
             refuses_grammars: options.no_grammar,

@@ -14,6 +14,7 @@ use tokio_stream::Stream;
 
 use super::engine::{Ended, Event};
 use super::openai::reply::{Format, Head};
+use super::running::Registered;
 
 /// How often a silent stream says that it is alive: proxies close connections on which nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -25,6 +26,7 @@ pub fn answer(
     n_choices: usize,
     first: (usize, Event),
     events: mpsc::Receiver<(usize, Event)>,
+    registered: Registered,
 ) -> Response {
     let chunks = Chunks {
         format: Box::new(format),
@@ -34,6 +36,7 @@ pub fn answer(
         done: false,
         head,
         events,
+        _registered: registered,
     };
     Sse::new(chunks.after(first)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
@@ -46,6 +49,8 @@ struct Chunks {
     ended: Vec<Ended>,
     out: VecDeque<sse::Event>,
     done: bool,
+    /// Removes the answer's id when the stream is done or dropped.
+    _registered: Registered,
 }
 
 impl Chunks {

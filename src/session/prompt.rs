@@ -141,17 +141,7 @@ impl PromptRenderer {
     ///
     /// [`PromptError`].
     pub fn text_response(&self, text: &str, response: &str) -> Result<(Prompt, Vec<Token>), PromptError> {
-        let (response, ended) = without_end(&self.vocab, text, response);
-        let (base, mut tokens) = split(&Rendered::raw(text), &self.vocab, response).map_err(of_base)?;
-        let messages = self.as_message(text);
-        let follow = |expert: &ExpertText| match (expert.templated, expert.reading.before_text()) {
-            (true, _) => expert.followed(&messages, response, &base, &tokens),
-            (false, Some(prefix)) => expert.after(&prefix, &base).map(Some),
-            (false, None) => Ok(None),
-        };
-        let experts = self.experts.experts.iter().map(follow).collect::<Result<_, _>>()?;
-        tokens.extend(self.vocab.eos().filter(|_| ended));
-        Ok((Prompt { base, experts }, tokens))
+        self.with_personas(&[]).text_response(text, response)
     }
 
     /// A conversation, to be continued by the assistant, whose answer begins with `begun`: each model reads it through its own
@@ -184,12 +174,7 @@ impl PromptRenderer {
     ///
     /// [`PromptError`].
     pub fn chat_response(&self, messages: &[Message], response: &str) -> Result<(Prompt, Vec<Token>), PromptError> {
-        let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
-        let rendered = write("base", template, &self.vocab, messages)?;
-        let (base, tokens) = split(&rendered, &self.vocab, response).map_err(of_base)?;
-        let follow = |expert: &ExpertText| expert.followed(messages, response, &base, &tokens);
-        let experts = self.experts.experts.iter().map(follow).collect::<Result<_, _>>()?;
-        Ok((Prompt { base, experts }, tokens))
+        self.with_personas(&[]).chat_response(messages, response)
     }
 }
 
@@ -249,6 +234,42 @@ impl Personas<'_> {
         self.prompt(base, |expert, reading, base| expert.read(reading, messages, begun, variables, base))
     }
 
+    /// As [`PromptRenderer::text_response`].
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn text_response(&self, text: &str, response: &str) -> Result<(Prompt, Vec<Token>), PromptError> {
+        let vocab = &self.renderer.vocab;
+        let (response, ended) = without_end(vocab, text, response);
+        let (base, mut tokens) = split(&Rendered::raw(text), vocab, response).map_err(of_base)?;
+        let messages = self.renderer.as_message(text);
+        let prompt = self.prompt(base, |expert, reading, base| match (expert.templated, reading.before_text()) {
+            (true, _) => expert.followed(reading, &messages, response, base, &tokens),
+            (false, Some(prefix)) => expert.after(&prefix, base).map(Some),
+            (false, None) => Ok(None),
+        })?;
+        tokens.extend(vocab.eos().filter(|_| ended));
+        Ok((prompt, tokens))
+    }
+
+    /// As [`PromptRenderer::chat_response`].
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn chat_response(&self, messages: &[Message], response: &str) -> Result<(Prompt, Vec<Token>), PromptError> {
+        let PromptRenderer { base_template, vocab, .. } = self.renderer;
+        let template = base_template.as_ref().ok_or(PromptError::NoTemplate)?;
+        let rendered = write("base", template, vocab, messages)?;
+        let (base, tokens) = split(&rendered, vocab, response).map_err(of_base)?;
+        let follow = |expert: &ExpertText, reading: &ReadingSpec, base: &[Token]| {
+            expert.followed(reading, messages, response, base, &tokens)
+        };
+        let prompt = self.prompt(base, follow)?;
+        Ok((prompt, tokens))
+    }
+
     fn prompt(
         &self,
         base: Vec<Token>,
@@ -302,16 +323,17 @@ impl ExpertText {
     /// The same up to a response, whose tokens are given: where a token stands across the cut, the prompt ends before it.
     fn followed(
         &self,
+        reading: &ReadingSpec,
         messages: &[Message],
         response: &str,
         base: &[Token],
         tokens: &[Token],
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let rendered = write(&self.who, template, &self.vocab, &self.reading.messages(messages))?;
+        let rendered = write(&self.who, template, &self.vocab, &reading.messages(messages))?;
         let (cut, rest) = split(&rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
         let own = if rest == tokens { cut } else { rendered.tokens(&self.vocab).map_err(|e| self.fail(e))? };
-        self.own(&self.reading, own, base)
+        self.own(reading, own, base)
     }
 
     /// A rendered conversation, after the text that a persona without a system prompt reads before everything; `None` where that is

@@ -9,6 +9,7 @@ mod contract;
 mod counted;
 pub mod doors;
 mod fields;
+mod generations;
 mod grammars;
 mod isolation;
 mod offsets;
@@ -18,6 +19,7 @@ mod page;
 mod rewards;
 mod soak;
 mod speculate;
+mod steering;
 mod stops;
 mod stream;
 

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::{LiveChoice, WeightChange};
 use crate::decode::Finish;
 use crate::expert::Token;
-use crate::guidance::StepReport;
 use crate::guidance::score::TokenScore;
+use crate::guidance::{Limits, StepReport};
 use crate::sampling::Dry;
 use crate::sampling::grammar::Compiled;
 use crate::sampling::params::SamplingParams;
@@ -21,10 +22,14 @@ pub struct Job {
     pub choice: usize,
     /// What is to be done.
     pub task: Task,
+    /// Changes of its weights while it runs.
+    pub live: Option<LiveChoice>,
     /// What comes before.
     pub prompt: Arc<Prompt>,
-    /// The weights, one an ARM.
+    /// The weights, one per ARM in use; ARMs beyond them are left out.
     pub weights: Vec<f32>,
+    /// Bounds on what guidance may do.
+    pub limits: Limits,
     /// Where answers go. Closed by the other side, it ends the job.
     pub events: mpsc::Sender<(usize, Event)>,
     /// Whether the prompt is read anew, not from what a slot has in memory.
@@ -56,6 +61,8 @@ pub struct Generate {
     pub stop: Vec<String>,
     /// Whether every token is explained, with how many of the likeliest ones.
     pub n_top: Option<usize>,
+    /// Changes of the weights at tokens to come, in order.
+    pub changes: Vec<WeightChange>,
     /// Whether tokens may be drafted where that pays. Who drafts how many follows measured times, so not where a seed is to give the
     /// same text again.
     pub speculates: bool,
@@ -107,6 +114,8 @@ pub struct Ended {
     pub n_drafted: u64,
     /// Of them, those that were kept.
     pub n_accepted: u64,
+    /// The weights from token 0 on and their changes; empty where nothing has changed.
+    pub weights_log: Vec<WeightChange>,
     /// Where the time went.
     pub timings: Timings,
 }

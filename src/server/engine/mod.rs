@@ -4,11 +4,14 @@
 //! that speak HTTP.
 
 mod job;
+mod live;
 mod queue;
 mod running_job;
+mod steps;
 mod worker;
 
 pub use job::{Ended, Event, Generate, Job, Piece, Scored, Task, Timings};
+pub use live::{LiveChoice, LiveWeights, WeightChange};
 pub use queue::{Queue, Refused};
 
 use std::sync::Arc;

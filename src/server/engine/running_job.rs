@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::steps::{WeightSteps, set_first};
 use super::{Ended, Event, Job, Piece, Scored, Task, Timings};
 use crate::decode::{DecodeError, Finish, Flow, Speculator, Step, Text};
 use crate::engine::llama::Vocab;
@@ -26,6 +27,7 @@ pub(super) struct RunningJob {
     pub job: Job,
     text: Text,
     sampler: Sampler,
+    weights: WeightSteps,
     work: Work,
     vocab: Vocab,
     n_cached: usize,
@@ -70,9 +72,15 @@ struct Counted {
 
 impl RunningJob {
     /// Begins a job in a slot. A text ends as it is when `timeout` has passed since its request.
-    pub fn begin(job: Job, slot: &mut Slot, vocab: &Vocab, timeout: Duration) -> Result<Self, Box<(Job, ApiError)>> {
+    pub fn begin(
+        mut job: Job,
+        slot: &mut Slot,
+        vocab: &Vocab,
+        timeout: Duration,
+    ) -> Result<Self, Box<(Job, ApiError)>> {
         match Self::parts(&job, slot, vocab) {
             Ok((text, sampler, work, n_cached)) => Ok(Self {
+                weights: WeightSteps::new(&mut job, slot.weights().clone()),
                 job,
                 text,
                 sampler,
@@ -93,7 +101,7 @@ impl RunningJob {
     }
 
     fn parts(job: &Job, slot: &mut Slot, vocab: &Vocab) -> Result<(Text, Sampler, Work, usize), ApiError> {
-        slot.weights().set_all(&job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
+        set_first(slot.weights(), &job.weights).map_err(|e| ApiError::invalid("preferences", e))?;
         let greedy = SamplingParams { temp: 0.0, ..SamplingParams::default() };
         let (params, grammar, dry, n_predict, explained) = match &job.task {
             Task::Generate(task) => {
@@ -102,7 +110,11 @@ impl RunningJob {
             Task::Score(_) => (&greedy, None, None, 1, true),
         };
         let mut sampler = slot.constrained_sampler(params, grammar, dry).map_err(|e| ApiError::of_chain(&e))?;
-        slot.hook().with_guide(|guide| guide.read_all(explained));
+        slot.hook().with_guide(|guide| {
+            guide.use_first(job.weights.len());
+            guide.set_limits(job.limits);
+            guide.read_all(explained);
+        });
         if job.fresh {
             slot.forget();
         }
@@ -245,8 +257,8 @@ impl RunningJob {
         let base = before(&prompt.base);
         let experts: Vec<_> = prompt.experts.iter().map(|own| own.as_deref().map(before)).collect();
         let prompts = score::ScoredPrompts { base: &base, experts: &experts };
-        let (hook, weights) = (slot.hook().clone(), &self.job.weights);
-        let more = hook.with_guide(|guide| score::score(slot.base(), guide, prompts, chunk, weights))?;
+        let (hook, weights) = (slot.hook().clone(), slot.weights().get());
+        let more = hook.with_guide(|guide| score::score(slot.base(), guide, prompts, chunk, &weights))?;
         scores.extend(more);
         if scores.len() < response.len() {
             return Ok(None);
@@ -272,6 +284,7 @@ impl RunningJob {
             n_generated: self.text.response().len(),
             n_drafted,
             n_accepted,
+            weights_log: self.weights.take_log(),
             timings: Timings {
                 queue: self.begun - self.job.came,
                 prompt: self.first.unwrap_or(now) - self.begun,
@@ -289,6 +302,8 @@ impl RunningJob {
     /// Makes the last event.
     fn end(&mut self, event: Event) {
         self.finished = true;
+        // Before the answer: a client that has it may ask for the weights at once.
+        self.weights.end();
         self.unsent.push_back(event);
     }
 
@@ -317,7 +332,13 @@ impl RunningJob {
 impl SlotText for RunningJob {
     /// It has not ended, and its client has everything so far.
     fn is_ready(&mut self) -> bool {
-        !self.finished && self.flush()
+        let is_ready = !self.finished && self.flush();
+        if is_ready {
+            // The step begins: weights change here and nowhere else.
+            let n = self.text.response().len();
+            self.text.pause_at(self.weights.begin_step(n));
+        }
+        is_ready
     }
 
     fn speculates(&self) -> bool {
@@ -331,6 +352,7 @@ impl SlotText for RunningJob {
     fn read_chunk(&mut self, slot: &mut Slot) {
         let result = self.text.read_chunk(slot.base(), &mut self.sampler);
         self.settle(result.map_err(|e| ApiError::of_decoding(&e)));
+        self.weights.end_step(self.text.response().len());
     }
 
     fn prepare(&mut self, slot: &mut Slot) {
@@ -349,6 +371,7 @@ impl SlotText for RunningJob {
             },
         };
         self.settle(result);
+        self.weights.end_step(self.text.response().len());
     }
 }
 

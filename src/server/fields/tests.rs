@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::server::openai::chat::ChatRequest;
 use crate::server::openai::completion::CompletionRequest;
-use crate::server::openai::request::Steering;
+use crate::server::openai::steering::Steering;
 use crate::server::routes::requests::{DetokenizeRequest, LlamaRequest, ScoreRequest, TokenizeRequest};
 
 /// Words that mean something to a Rust programmer only.

@@ -7,3 +7,4 @@ pub mod format;
 pub mod reply;
 pub mod request;
 pub mod sampling;
+pub mod steering;

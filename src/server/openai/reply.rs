@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::decode::Finish;
 use crate::engine::llama::Vocab;
 use crate::guidance::{ArmReward, StepReport};
-use crate::server::engine::{Ended, Piece};
+use crate::server::engine::{Ended, Piece, WeightChange};
 
 /// What every part of an answer repeats.
 pub struct Head {
@@ -16,7 +16,7 @@ pub struct Head {
     pub created: u64,
     /// The base's name.
     pub model: String,
-    /// The weights that the texts are made with.
+    /// The weights that the texts begin with, of ARMs and personas.
     pub weights: IndexMap<String, f32>,
     /// The profile that they come from, if one was asked for.
     pub profile: Option<String>,
@@ -88,7 +88,11 @@ pub fn usage_chunk(head: &Head, object: &str, ended: &[Ended]) -> Option<Value> 
 
 /// The whole answer, with each choice as `one` writes it.
 pub fn whole(head: &Head, object: &str, choices: &[Choice], one: impl Fn(&Choice) -> Value) -> Value {
-    let one = |choice: &Choice| with(one(choice), "rewards", rewards(head, choice.pieces.iter()));
+    let several = choices.len() > 1;
+    let one = |choice: &Choice| {
+        let object = with(one(choice), "rewards", rewards(head, choice.pieces.iter()));
+        with(object, "weights_log", weights_log(head, &choice.ended.weights_log).filter(|_| several))
+    };
     let answer = frame(head, object, choices.iter().map(one).collect());
     let answer = with(answer, "usage", Some(usage(choices.iter().map(|choice| &choice.ended))));
     with(answer, "genarm", Some(additions(head, choices.first().map(|choice| &choice.ended))))
@@ -127,6 +131,9 @@ pub fn additions(head: &Head, ended: Option<&Ended>) -> Value {
         // The first token is the prompt's work.
         let per_second = if seconds > 0.0 { (ended.n_generated.saturating_sub(1)) as f64 / seconds } else { 0.0 };
         added.insert("timed_out".into(), ended.timed_out.into());
+        if let Some(log) = weights_log(head, &ended.weights_log) {
+            added.insert("weights_log".into(), log);
+        }
         let timings = json!({
             "queue_ms": ms(ended.timings.queue),
             "prompt_ms": ms(ended.timings.prompt),
@@ -139,6 +146,13 @@ pub fn additions(head: &Head, ended: Option<&Ended>) -> Value {
         added.insert("timings".into(), with(timings, "acceptance", acceptance));
     }
     added
+}
+
+/// The weights of a text and their changes, where there were any.
+fn weights_log(head: &Head, changes: &[WeightChange]) -> Option<Value> {
+    let named = |weights: &[f32]| head.weights.keys().cloned().zip(weights.iter().copied()).collect::<IndexMap<_, _>>();
+    let list = changes.iter().map(|change| json!({ "token": change.token, "weights": named(&change.weights) }));
+    (!changes.is_empty()).then(|| list.collect())
 }
 
 /// A log-probability for JSON, which knows no infinity: OpenAI's figure for what is out of reach.
@@ -155,10 +169,11 @@ pub fn token_text(vocab: &Vocab, token: crate::Token) -> (String, Vec<u8>) {
 
 /// The log-probabilities of a token under all models, as `rewards` lists it.
 pub fn reward(head: &Head, piece: &Piece, report: &StepReport) -> Value {
-    let arm = |a: &ArmReward| (a.arm.clone(), number(a.logprob).into());
-    let arms: Map<String, Value> = report.chosen.arms.iter().map(arm).collect();
-    let reference = |a: &ArmReward| Some((a.arm.clone(), number(a.reference?).into()));
-    let references: Map<String, Value> = report.chosen.arms.iter().filter_map(reference).collect();
+    // A persona's place has a name of its own: to the outside it has the request's.
+    let named = || head.weights.keys().cloned().zip(&report.chosen.arms);
+    let arms: Map<String, Value> = named().map(|(name, a)| (name, number(a.logprob).into())).collect();
+    let reference = |(name, a): (String, &ArmReward)| Some((name, number(a.reference?).into()));
+    let references: Map<String, Value> = named().filter_map(reference).collect();
     let reward = json!({
         "token": token_text(&head.vocab, piece.token).0,
         "id": piece.token,

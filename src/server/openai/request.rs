@@ -1,20 +1,21 @@
 //! What all requests for a text have in common.
 
-use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::format::ResponseFormat;
 use super::sampling::Sampling;
-use crate::config::Config;
+use super::steering::{Guidance, WeightsLog};
 use crate::server::error::ApiError;
-use crate::server::fields::{Field, Fields, FromFields, items, shown, wrong};
-use crate::server::options::{MAX_CHOICES, MAX_STOP, MAX_STOP_BYTES, MAX_TOP_LOGPROBS, MAX_WEIGHT};
+use crate::server::fields::{Field, Fields, FromFields, items, wrong};
+use crate::server::options::{MAX_CHOICES, MAX_STOP, MAX_STOP_BYTES, MAX_TOP_LOGPROBS};
 
 /// What a request asks of its texts, whatever they continue.
 #[derive(Debug)]
 pub struct Asked {
-    /// The weights.
-    pub steering: Steering,
+    /// Weights, personas and limits.
+    pub guidance: Guidance,
+    /// Changes of the weights at given tokens.
+    pub weights_log: WeightsLog,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Text or JSON.
@@ -47,7 +48,8 @@ impl Asked {
         // Any model is answered by the one that is loaded.
         fields.ignore::<String>(&["model"])?;
         Ok(Self {
-            steering: Steering::read(fields)?,
+            guidance: Guidance::read(fields)?,
+            weights_log: fields.take("weights_log")?.unwrap_or_default(),
             sampling: Sampling::read(fields)?,
             format: None,
             stop: fields.take::<StopTexts>("stop")?.map_or_else(Vec::new, |stop| stop.0),
@@ -161,44 +163,5 @@ impl Field for StreamOptions {
         let options = Self { include_usage: fields.flag("include_usage")? };
         fields.finish()?;
         Ok(options)
-    }
-}
-
-/// The weights that a request asks for.
-#[derive(Debug)]
-pub struct Steering {
-    /// Weights by ARM.
-    preferences: IndexMap<String, f32>,
-    /// The profile under them.
-    pub profile: Option<String>,
-}
-
-impl FromFields for Steering {
-    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        Ok(Self { preferences: fields.take("preferences")?.unwrap_or_default(), profile: fields.take("profile")? })
-    }
-}
-
-impl Steering {
-    /// The weights, one an ARM: the defaults, or the profile, under the preferences.
-    ///
-    /// # Errors
-    ///
-    /// A 400 about `profile` or `preferences`.
-    pub fn weights(&self, config: &Config) -> Result<Vec<f32>, ApiError> {
-        let mut weights = match &self.profile {
-            Some(name) => config.profile(&shown(name)).map_err(|e| ApiError::invalid("profile", e))?,
-            None => config.weights(),
-        };
-        for (name, weight) in &self.preferences {
-            let param = format!("preferences.{}", shown(name));
-            let at = config.arm_index(&shown(name)).map_err(|e| ApiError::invalid(&param, e))?;
-            if weight.is_nan() || weight.abs() > MAX_WEIGHT {
-                let message = format!("{param} must be between -{MAX_WEIGHT} and {MAX_WEIGHT}, got {weight}");
-                return Err(ApiError::invalid(&param, message));
-            }
-            weights[at] = *weight;
-        }
-        Ok(weights)
     }
 }

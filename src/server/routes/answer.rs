@@ -8,15 +8,18 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
 use super::constraint::{constraint, dry};
+use crate::config::{Config, Limits};
 use crate::sampling::params::SamplingParams;
-use crate::server::engine::{Event, Generate, Job, Task};
+use crate::server::engine::{Event, Generate, Job, LiveWeights, Task};
 use crate::server::error::ApiError;
 use crate::server::openai::reply::{Choice, Format, Head};
 use crate::server::openai::request::{Asked, check_n};
+use crate::server::openai::steering::Steered;
 use crate::server::readers::Purpose;
+use crate::server::running::Running;
 use crate::server::state::{Server, now};
 use crate::server::stream;
-use crate::session::{Prompt, PromptRenderer};
+use crate::session::{Personas, Prompt};
 
 /// A request, understood.
 struct Wanted {
@@ -26,8 +29,12 @@ struct Wanted {
     n: usize,
     /// How.
     generate: Generate,
-    /// The weights, one an ARM.
+    /// The weights, one per ARM.
     weights: Vec<f32>,
+    /// Bounds on what guidance may do.
+    limits: Limits,
+    /// What may change the weights while the texts run.
+    config: Arc<Config>,
     /// Whether to answer in chunks.
     stream: bool,
     /// Whether the prompt is read anew.
@@ -44,10 +51,10 @@ pub async fn respond(
     asked: Asked,
     id: &str,
     format: impl Format,
-    read: impl FnOnce(&PromptRenderer) -> Result<Vec<Prompt>, ApiError> + Send + 'static,
+    read: impl FnOnce(&Personas<'_>) -> Result<Vec<Prompt>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let config = server.defaults();
-    let weights = asked.steering.weights(&config)?;
+    let Steered { config, mut weights, limits, systems } = asked.guidance.over(server.defaults(), server.n_personas)?;
+    let changes = asked.weights_log.changes(&config, &mut weights)?;
     let format_of = asked.format.as_ref();
     let mut params = asked.sampling.params(&config.sampling, format_of, server.n_ctx)?;
     let n_top = if asked.rewards { Some(asked.logprobs.unwrap_or(0)) } else { asked.logprobs };
@@ -61,7 +68,7 @@ pub async fn respond(
         created: now(),
         model: server.model.clone(),
         weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
-        profile: asked.steering.profile,
+        profile: asked.guidance.steering.profile,
         seed: params.seed,
         warnings: grammar.as_ref().map(|grammar| grammar.warnings().to_vec()).unwrap_or_default(),
         vocab: server.prompts.vocab().clone(),
@@ -70,12 +77,17 @@ pub async fn respond(
         include_usage: asked.include_usage,
     };
     let readers = Arc::clone(&server.prompts);
-    let prompts = server.off_thread(Purpose::Prompt, move || read(&readers)).await?;
+    let read = move || {
+        let systems: Vec<_> = systems.iter().map(String::as_str).collect();
+        read(&readers.with_personas(&systems))
+    };
+    let prompts = server.off_thread(Purpose::Prompt, read).await?;
     let n = check_n(asked.n as i64, prompts.len())?;
     let (n_predict, stop) = (asked.n_predict, asked.stop);
-    let generate = Generate { params, grammar, dry, n_predict, stop, n_top, speculates };
+    let generate = Generate { params, grammar, dry, n_predict, stop, n_top, changes, speculates };
     let fresh = server.reads_anew(is_seeded, asked.cache_prompt);
-    answer(server, Wanted { prompts, n, generate, weights, stream: asked.stream, fresh }, head, format).await
+    let wanted = Wanted { prompts, n, generate, weights, limits, config, stream: asked.stream, fresh };
+    answer(server, wanted, head, format).await
 }
 
 /// Hands the texts of a request to the engine and answers with what comes.
@@ -84,8 +96,12 @@ pub async fn respond(
 ///
 /// [`ApiError`]: that of the queue, or the first of any text before its first token.
 async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Format) -> Result<Response, ApiError> {
-    let Wanted { prompts, n, generate, weights, stream, fresh } = wanted;
+    let Wanted { prompts, n, generate, weights, limits, config, stream, fresh } = wanted;
     let n_choices = prompts.len() * n;
+    let live = Arc::new(LiveWeights::new(weights.clone(), n_choices));
+    let running = Running { live: Arc::clone(&live), config, replays: !generate.changes.is_empty() };
+    // Removes the id when the answer is done or dropped.
+    let registered = server.running.add(head.id.clone(), running);
     let came = Instant::now();
     let mut events = server.submit(|sender| {
         let prompts = prompts.into_iter().flat_map(|prompt| {
@@ -96,7 +112,8 @@ async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Format
             let seed = generate.params.seed.wrapping_add(i as u32);
             let params = SamplingParams { seed, ..generate.params.clone() };
             let task = Task::Generate(Box::new(Generate { params, ..generate.clone() }));
-            Job { choice, task, prompt, weights: weights.clone(), events: sender.clone(), fresh, came }
+            let (live, weights, events) = (Some(live.choice(choice)), weights.clone(), sender.clone());
+            Job { choice, task, live, prompt, weights, limits, events, fresh, came }
         };
         prompts.enumerate().map(job).collect()
     })?;
@@ -107,7 +124,7 @@ async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Format
         None => return Err(ApiError::shutting_down()),
     };
     if stream {
-        return Ok(stream::answer(head, format, n_choices, first, events));
+        return Ok(stream::answer(head, format, n_choices, first, events, registered));
     }
     let choices = collect(n_choices, first, events).await?;
     Ok(Json(format.whole(&head, &choices)).into_response())

@@ -21,7 +21,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<ChatRequest>
             PromptError::Template { source: TemplateError::Variable(_), .. } => "chat_template_kwargs",
             _ => "messages",
         };
-        let prompt = prompts.chat_given(&messages, &begun, &variables);
+        let prompt = prompts.chat(&messages, &begun, &variables);
         Ok(vec![prompt.map_err(|error| ApiError::of_prompt(field(&error), &error))?])
     })
     .await

@@ -10,7 +10,7 @@ use super::body::Body;
 use crate::server::error::ApiError;
 use crate::server::openai::completion::{CompletionFormat, CompletionRequest, PromptInput};
 use crate::server::state::Server;
-use crate::session::{Prompt, PromptError, PromptRenderer};
+use crate::session::{Personas, Prompt, PromptError};
 
 /// Continues prompts.
 pub async fn complete(State(server): State<Arc<Server>>, body: Body<CompletionRequest>) -> Result<Response, ApiError> {
@@ -23,7 +23,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Body<CompletionRe
 /// # Errors
 ///
 /// A 400 about `prompt`.
-pub(super) fn prompts(readers: &PromptRenderer, input: PromptInput) -> Result<Vec<Prompt>, ApiError> {
+pub(super) fn prompts(readers: &Personas<'_>, input: PromptInput) -> Result<Vec<Prompt>, ApiError> {
     let fail = |error: PromptError| ApiError::of_prompt("prompt", &error);
     let prompts = match input {
         PromptInput::Text(text) => vec![readers.text(&text).map_err(fail)?],

@@ -60,8 +60,8 @@ impl Format for LlamaFormat {
         None
     }
 
-    fn piece(&self, _: &Head, index: usize, piece: &Piece) -> Value {
-        json!({ "index": index, "content": piece.text, "tokens": [piece.token], "stop": false })
+    fn piece(&self, head: &Head, index: usize, piece: &Piece) -> Value {
+        json!({ "id": head.id, "index": index, "content": piece.text, "tokens": [piece.token], "stop": false })
     }
 
     fn ended(&self, head: &Head, index: usize, ended: &Ended) -> Value {
@@ -72,7 +72,7 @@ impl Format for LlamaFormat {
         };
         let ms = |d: std::time::Duration| d.as_secs_f64() * 1e3;
         json!({
-            "index": index, "content": ended.text, "stop": true, "stop_type": kind, "model": head.model,
+            "id": head.id, "index": index, "content": ended.text, "stop": true, "stop_type": kind, "model": head.model,
             "tokens_predicted": ended.n_generated, "tokens_evaluated": ended.n_prompt, "tokens_cached": ended.n_cached,
             "timings": { "prompt_ms": ms(ended.timings.prompt), "predicted_ms": ms(ended.timings.generation) },
             "genarm": additions(head, Some(ended)),

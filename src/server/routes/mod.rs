@@ -5,6 +5,7 @@ mod body;
 mod chat;
 mod completions;
 mod constraint;
+mod generations;
 mod health;
 mod llama;
 mod models;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -44,6 +45,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .route("/v1/completions", post(completions::complete))
         .route("/v1/score", post(score::score))
         .route("/v1/preferences", get(preferences::get).put(preferences::put))
+        .route("/v1/generations/{id}", patch(generations::change))
         .route("/completion", post(llama::completion))
         .route("/tokenize", post(llama::tokenize))
         .route("/detokenize", post(llama::detokenize))
@@ -72,7 +74,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     (!origins.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
-            .allow_methods([axum::http::Method::GET, axum::http::Method::POST, axum::http::Method::PUT])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH])
             .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
     })
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::body::Body;
 use crate::config::Config;
 use crate::server::error::ApiError;
-use crate::server::openai::request::Steering;
+use crate::server::openai::steering::Steering;
 use crate::server::options::MAX_WEIGHT;
 use crate::server::state::Server;
 

@@ -16,16 +16,16 @@ use crate::server::error::ApiError;
 use crate::server::fields::{Fields, FromFields};
 use crate::server::openai::chat::ChatMessage;
 use crate::server::openai::reply::{number, token_text};
-use crate::server::openai::request::Steering;
+use crate::server::openai::steering::{Guidance, Steered};
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
-use crate::session::{PromptError, PromptRenderer};
+use crate::session::{Personas, PromptError};
 
 /// A prompt or a conversation, and the response to it.
 pub struct ScoreRequest {
     context: Context,
     response: String,
-    steering: Steering,
+    guidance: Guidance,
 }
 
 /// What a response follows.
@@ -37,7 +37,7 @@ enum Context {
 impl FromFields for ScoreRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         fields.ignore::<String>(&["model", "user"])?;
-        let steering = Steering::read(fields)?;
+        let guidance = Guidance::read(fields)?;
         let prompt: Option<String> = fields.take("prompt")?;
         let messages: Option<Vec<ChatMessage>> = fields.take("messages")?;
         let response: String = fields.need_last("response")?;
@@ -52,18 +52,19 @@ impl FromFields for ScoreRequest {
                 return Err(ApiError::invalid("messages", "messages and prompt are both given; give one of them"));
             }
         };
-        Ok(Self { context, response, steering })
+        Ok(Self { context, response, guidance })
     }
 }
 
 /// Scores a response.
 pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) -> Result<Json<Value>, ApiError> {
-    let config = server.defaults();
-    let ScoreRequest { context, response, steering } = body.0;
-    let weights = steering.weights(&config)?;
+    let ScoreRequest { context, response, guidance } = body.0;
+    let Steered { config, weights, limits, systems } = guidance.over(server.defaults(), server.n_personas)?;
     let prompts = Arc::clone(&server.prompts);
     let (prompt, response) = server
         .off_thread(Purpose::Prompt, move || {
+            let systems: Vec<_> = systems.iter().map(String::as_str).collect();
+            let prompts = prompts.with_personas(&systems);
             let (prompt, response) = match &context {
                 Context::Prompt(text) => prompts.text_response(text, &response),
                 Context::Messages(messages) => prompts.chat_response(messages, &response),
@@ -78,7 +79,7 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
     let (prompt, given, came) = (Arc::new(prompt), weights.clone(), Instant::now());
     let mut events = server.submit(|sender| {
         let (task, events) = (Task::Score(response), sender.clone());
-        vec![Job { choice: 0, task, prompt, weights, events, fresh: false, came }]
+        vec![Job { choice: 0, task, live: None, prompt, weights, limits, events, fresh: false, came }]
     })?;
     match events.recv().await {
         Some((_, Event::Scored(scored))) => Ok(Json(report(&server, &config, &given, &scored))),
@@ -88,10 +89,10 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
 }
 
 /// The error under the field that it is about: what cannot be read without the response is not the response's fault.
-fn of_field(prompts: &PromptRenderer, context: &Context, error: &PromptError) -> ApiError {
+fn of_field(prompts: &Personas<'_>, context: &Context, error: &PromptError) -> ApiError {
     let (field, alone) = match context {
         Context::Prompt(text) => ("prompt", prompts.text(text)),
-        Context::Messages(messages) => ("messages", prompts.chat(messages, "")),
+        Context::Messages(messages) => ("messages", prompts.chat(messages, "", &Map::new())),
     };
     match alone {
         Ok(_) => ApiError::of_prompt("response", error),
