@@ -190,6 +190,47 @@ fn a_slider_a_message_colours_a_stop_and_the_base_beside_it() {
 }
 
 #[test]
+fn a_slider_that_moves_during_an_answer_marks_the_token_from_which_its_weight_holds() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&["--parallel", "2"]);
+    runtime().block_on(async {
+        let page = browser(&driver, 1280, 860, false).await;
+        page.goto(&server.url("/")).await.expect("the page");
+        until(&page, "document.querySelectorAll('.slider input[type=range]').length === 3").await;
+        set(&page, "#seed", "11").await;
+        set(&page, "#max", "470").await;
+        // The page itself moves the slider, at the first token: a fast machine would be through before this test is.
+        let observe = "window.moved = false; new MutationObserver(() => { \
+             if (window.moved || !document.querySelector('.streaming .token')) return; \
+             window.moved = true; const e = document.querySelector('[data-arm=talkative]'); e.value = 1.5; \
+             e.dispatchEvent(new Event('input', {bubbles: true})); \
+             }).observe(document.body, {childList: true, subtree: true})";
+        js(&page, observe).await;
+        for _ in 0..20 {
+            send(&page, PROMPT).await;
+            until(&page, "window.moved").await;
+            until(&page, IDLE).await;
+            if js(&page, "return document.querySelectorAll('.token.changed').length").await == json!(1) {
+                break;
+            }
+            // The text was over before the change came.
+            js(&page, "document.getElementById('clear').click(); window.moved = false; state.arms.find(arm => arm.name === 'talkative').weight = 0; showSliders()").await;
+        }
+        let marked = "[...document.querySelectorAll('.token')].findIndex(t => t.classList.contains('changed'))";
+        let at = js(&page, &format!("return {marked}")).await;
+        let log = js(&page, "return state.turns.at(-1).guided.meta.weights_log").await;
+        assert_eq!((log.as_array().map(Vec::len), &log[1]["token"]), (Some(2), &at), "{log}");
+        assert_eq!((&log[0]["weights"]["talkative"], &log[1]["weights"]["talkative"]), (&json!(0), &json!(1.5)));
+        let tip = format!("document.querySelectorAll('.token')[{at}].dispatchEvent(new MouseEvent('mouseover', {{bubbles: true}})); return document.getElementById('tip').innerText");
+        assert!(js(&page, &tip).await.as_str().is_some_and(|tip| tip.contains("talkative 1.5")));
+        let shown = js(&page, "return document.querySelector('.answer h3').innerText").await;
+        assert!(shown.as_str().is_some_and(|shown| shown.contains("talkative 1.5")), "{shown}");
+        screenshot(&page, "page-changed.png").await;
+        page.close().await.expect("closed");
+    });
+}
+
+#[test]
 fn the_page_fits_a_phone_in_the_dark() {
     let Some(driver) = driver() else { return };
     let server = Serve::demo(&["--parallel", "2"]);

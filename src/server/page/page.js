@@ -8,6 +8,7 @@ const state = {
   profiles: {},      // name → {ARM: weight}
   turns: [],         // {user} or {guided, base?}: answers, see newAnswer
   running: null,     // AbortController of what is being generated
+  steered: null,     // the guided answer while it is being generated: sliders change its weights
   key: sessionStorage.getItem("genarm-key") || "",
 };
 
@@ -78,6 +79,7 @@ function showSliders() {
       if (from !== range) range.value = arm.weight;
       if (from !== number) number.value = round(arm.weight);
       showProfiles();
+      steer();
     };
     range.addEventListener("input", () => set(range.valueAsNumber, range));
     number.addEventListener("input", () => set(number.valueAsNumber, number));
@@ -95,6 +97,7 @@ function showProfiles() {
       state.arms.forEach((arm) => { arm.weight = profile[arm.name] ?? arm.weight; });
       showSliders();
       showProfiles();
+      steer();
     });
     return button;
   }));
@@ -108,8 +111,11 @@ const named = (w) => Object.entries(w).map(([name, x]) => `${name} ${round(x)}`)
 // ---------------------------------------------------------------- answers
 
 function newAnswer(kind, used) {
-  return { kind, weights: used, text: "", tokens: [], cut: null, meta: null, error: null, element: null };
+  return { kind, weights: used, text: "", tokens: [], changes: [], begun: 0, id: null, cut: null, meta: null, error: null, element: null };
 }
+
+/** The weights that an answer has at its end. */
+const weightsOf = (answer) => (answer.changes.at(-1) ?? answer).weights;
 
 /** The conversation as messages, up to a turn. */
 function messages(end) {
@@ -157,7 +163,11 @@ async function stream(answer, body, signal) {
 
 function take(answer, chunk, bytes) {
   if (chunk.error) { answer.error = chunk.error.message; return; }
+  if (chunk.id) answer.id = chunk.id;
   if (chunk.genarm) answer.meta = chunk.genarm;
+  if (chunk.genarm?.weights_log) {
+    for (const change of chunk.genarm.weights_log.slice(1)) markChange(answer, answer.begun + change.token, change.weights);
+  }
   if (chunk.usage) answer.usage = chunk.usage;
   const choice = chunk.choices?.[0];
   for (const token of choice?.rewards ?? []) {
@@ -169,10 +179,57 @@ function take(answer, chunk, bytes) {
   }
 }
 
+// ---------------------------------------------------------------- steering
+
+const STEER_AFTER = 80; // milliseconds without another movement
+let steerTimer;
+let steering = false;
+
+/** Sends the sliders' weights to the answer that is being written, soon. */
+function steer() {
+  clearTimeout(steerTimer);
+  if (state.steered) steerTimer = setTimeout(() => change(state.steered), STEER_AFTER);
+}
+
+async function change(answer) {
+  if (!answer || answer !== state.steered) return;
+  // Changes go out one after the other.
+  if (!answer.id || steering) return steer();
+  const used = weights();
+  steering = true;
+  try {
+    const response = await api(`/v1/generations/${answer.id}`, { method: "PATCH", body: JSON.stringify({ preferences: used }) });
+    const told = await response.json();
+    for (const choice of told.choices) markChange(answer, answer.begun + choice.token, told.weights);
+  } catch (error) {
+    // The answer may have ended meanwhile.
+    if (answer === state.steered) $("status").textContent = error.message;
+  } finally {
+    steering = false;
+  }
+}
+
+/** Remembers that the weights change before a token, and marks it where it is there already. */
+function markChange(answer, at, used) {
+  const before = answer.changes.filter((change) => change.at < at).at(-1) ?? answer;
+  if (named(before.weights) === named(used)) return;
+  answer.changes = [...answer.changes.filter((change) => change.at !== at), { at, weights: used }].sort((a, b) => a.at - b.at);
+  const span = answer.element?.querySelector(".tokens").children[at];
+  if (span) showChange(span, used);
+}
+
+function showChange(span, used) {
+  span.classList.add("changed");
+  span.changed = used;
+}
+
 async function generate(turn, list, begun, seed) {
   if (state.running) return;
   const control = new AbortController();
   state.running = control;
+  state.steered = turn.guided;
+  turn.guided.id = null;
+  turn.guided.begun = turn.guided.tokens.length;
   showTalk();
   $("stop").hidden = false;
   $("send").disabled = true;
@@ -180,8 +237,9 @@ async function generate(turn, list, begun, seed) {
   const answers = [turn.guided, turn.base].filter(Boolean);
   answers.forEach((answer) => answer.element.classList.add("streaming"));
   const known = seed >= 0 ? seed : Math.floor(Math.random() * 2 ** 31);
-  await Promise.all(answers.map((answer) => stream(answer, request(list, answer.weights, known, begun), control.signal)));
+  await Promise.all(answers.map((answer) => stream(answer, request(list, weightsOf(answer), known, begun), control.signal)));
   state.running = null;
+  state.steered = null;
   $("stop").hidden = true;
   $("send").disabled = false;
   const speed = turn.guided.meta?.timings?.tokens_per_second;
@@ -211,7 +269,8 @@ function continueAnswer(turn) {
     answer.text = answer.tokens.map((token) => token.text).join("");
     answer.cut = null;
   }
-  answer.weights = weights();
+  answer.changes = answer.changes.filter((change) => change.at < answer.tokens.length);
+  markChange(answer, answer.tokens.length, weights());
   answer.error = null;
   delete turn.base;
   const list = messages(state.turns.indexOf(turn));
@@ -243,7 +302,7 @@ function showAnswer(answer, turn, last) {
   const title = answer.kind === "base" ? make("b", { textContent: "base alone" }) : make("b", { textContent: "guided" });
   const tokens = make("div", { className: "tokens", tabIndex: 0, role: "group", ariaLabel: `${answer.kind} answer; arrow keys walk its tokens` });
   const element = make("article", { className: `answer ${answer.kind}` },
-    make("h3", {}, title, answer.kind === "base" ? "" : make("span", { textContent: named(answer.weights) })), tokens);
+    make("h3", {}, title, answer.kind === "base" ? "" : make("span", { textContent: named(weightsOf(answer)) })), tokens);
   answer.element = element;
   answer.tokens.forEach((token) => appendToken(answer, token));
   if (answer.cut !== null) tokens.children[answer.cut]?.classList.add("cut", "current");
@@ -279,6 +338,8 @@ function appendToken(answer, token) {
   const span = make("span", { className: "token", textContent: token.text });
   span.token = token;
   if (token.flipped && answer.kind === "guided") span.classList.add("flipped");
+  const changed = answer.changes.find((change) => change.at === tokens.children.length);
+  if (changed) showChange(span, changed.weights);
   colour(span);
   const follow = atBottom();
   tokens.append(span);
@@ -312,6 +373,7 @@ function tip(span) {
   const row = (name, value) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value.toFixed(3) }));
   const table = make("table", {}, row("guided", token.guided), row("base", token.base), ...Object.entries(token.arms).map(([name, value]) => row(name, value)), row("KL to the base", token.kl));
   const changed = token.flipped ? [make("div", { textContent: "guidance changed the likeliest token" })] : [];
+  if (span.changed) changed.push(make("div", { textContent: `from here on: ${named(span.changed)}` }));
   $("tip").replaceChildren(make("b", { textContent: JSON.stringify(token.token) }), table, ...changed);
   $("tip").hidden = false;
   const box = span.getBoundingClientRect(), size = $("tip").getBoundingClientRect();
