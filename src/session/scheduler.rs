@@ -65,6 +65,7 @@ impl<T> Scheduler<T> {
     }
 
     /// The running texts.
+    #[cfg(feature = "server")]
     pub fn texts(&mut self) -> impl Iterator<Item = &mut T> {
         self.places.iter_mut().flatten().map(|place| &mut place.text)
     }
