@@ -35,7 +35,7 @@
 //! 1. [`config`]: YAML and [`Overrides`] become one [`Config`].
 //! 2. [`session`]: a [`Session`] is a configuration with its models open; it reads prompts and writes texts.
 //! 3. [`guidance`]: the law itself, in pure Rust: [`Weights`], [`Guide`], [`Arm`](guidance::Arm).
-//! 4. [`decode`]: the loop, drafts and the rule that accepts them, over the trait [`Expert`].
+//! 4. [`decode`]: the loop, and speculation in it, over the trait [`Expert`].
 //! 5. [`sampling`]: llama.cpp's samplers, and the hook that puts guidance first in a chain.
 //!
 //! Without the default features the library has these alone; `server`, `train`, `eval` and `cli` add what the program needs.

@@ -11,7 +11,7 @@
 //!   careful: {harmless: 1.5}
 //! ```
 //!
-//! The text becomes a [`wire::ConfigWire`], whose keys are checked; [`Config::load`] lays the [`Overrides`] of the command line
+//! The text becomes a `ConfigWire`, whose keys are checked; [`Config::load`] lays the [`Overrides`] of the command line
 //! over it and resolves both. Three rules decide who wins:
 //!
 //! - Weights: `--weight` beats the chosen profile, which beats `arms:`. A profile sets the weights that it names and
@@ -35,16 +35,19 @@ mod schema;
 mod settings;
 mod short;
 mod types;
-pub mod wire;
+pub(crate) mod wire;
 
 pub use crate::guidance::{Gate, Limits};
+#[doc(hidden)]
 pub use edit::{set_ranges, set_weights};
 pub use error::{ConfigError, Place, Problem};
 #[cfg(feature = "server")]
 pub(crate) use overrides::check_arm_name;
 #[cfg(feature = "cli")]
 pub(crate) use overrides::check_endpoint;
-pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride, parse_arm, parse_weight};
+pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride};
+#[doc(hidden)]
+pub use overrides::{parse_arm, parse_weight};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
 pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};

@@ -1,8 +1,11 @@
 //! The decoding loop, over [`Expert`](crate::Expert)s and a [`GuidedChain`] alone: it runs in tests without a GGUF.
 
+#[doc(hidden)]
 pub mod accept;
+#[doc(hidden)]
 pub mod controller;
 mod distribution;
+#[doc(hidden)]
 pub mod draft;
 mod prefill;
 mod speculator;
@@ -10,12 +13,17 @@ mod step;
 mod stop;
 mod stream;
 mod text;
+#[doc(hidden)]
 pub mod text_generator;
 
 pub use distribution::Distribution;
 pub use speculator::{DrafterCount, Policy, Speculation, Speculator};
-pub use step::{generate, read_rows};
+pub use step::generate;
+#[doc(hidden)]
+pub use step::read_rows;
+#[doc(hidden)]
 pub use stop::{Settled, StopStrings};
+#[doc(hidden)]
 pub use stream::TextStream;
 pub use text::{DecodeError, Finish, Flow, Generated, Step, Text};
 

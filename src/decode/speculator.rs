@@ -23,6 +23,7 @@ pub enum Policy {
 
 /// What speculation did for a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Speculation {
     /// Batches that the experts read after the prompt; a plain step is one.
     pub cycles: u64,
@@ -48,6 +49,7 @@ pub struct Speculation {
 
 /// The work of one drafter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DrafterCount {
     /// Its name.
     pub name: String,

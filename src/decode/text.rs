@@ -29,6 +29,7 @@ pub enum Flow {
 }
 
 /// A token, just drawn.
+#[non_exhaustive]
 pub struct Step<'a> {
     /// The token.
     pub token: Token,
@@ -40,6 +41,7 @@ pub struct Step<'a> {
 
 /// What was generated.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Generated {
     /// The tokens, without the end-of-generation token.
     pub tokens: Vec<Token>,

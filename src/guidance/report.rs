@@ -9,6 +9,7 @@ use crate::expert::Token;
 
 /// An ARM's log-probability of a token.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ArmReward {
     /// The ARM's name.
     pub arm: String,
@@ -21,6 +22,7 @@ pub struct ArmReward {
 
 /// One token of the guided distribution.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TokenReport {
     /// Its id.
     pub token: Token,
@@ -34,6 +36,7 @@ pub struct TokenReport {
 
 /// What guidance did at one step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StepReport {
     /// The likeliest tokens under guidance, likeliest first.
     pub top: Vec<TokenReport>,

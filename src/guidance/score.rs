@@ -9,6 +9,7 @@ use crate::expert::{Expert, ExpertError, Token, check_finite};
 
 /// What each model gives one token of a response. Logarithms are natural, at temperature 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TokenScore {
     /// The token.
     pub token: Token,
@@ -39,6 +40,7 @@ impl TokenScore {
 
 /// The sums over a response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Totals {
     /// Tokens of the response.
     pub n_tokens: usize,

@@ -5,17 +5,21 @@
 //! ```
 #![allow(unsafe_code)]
 
+#[doc(hidden)]
 pub mod abi;
 mod chain;
 mod dry;
 mod error;
+#[doc(hidden)]
 pub mod grammar;
 mod hook;
 mod owned;
 pub mod params;
 mod sampler;
+#[doc(hidden)]
 pub mod vtable;
 
+#[doc(hidden)]
 pub use dry::Dry;
 pub use error::ChainError;
 pub use hook::{FailurePolicy, Hook, HookState};

@@ -26,6 +26,7 @@ pub struct Detokenizer {
 
 /// A token of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TokenText {
     /// The token.
     pub token: Token,

@@ -17,16 +17,24 @@ mod slot;
 mod template;
 mod text_generator;
 
+#[doc(hidden)]
 pub use arms::{ArmModels, HostTokens};
 pub use detokenizer::{Detokenizer, TokenText};
 pub use error::{PromptError, SessionError, Shortage};
 pub use open::Loading;
+#[doc(hidden)]
 pub use params::context_params;
+#[doc(hidden)]
 pub use plan::{MemoryPlan, plan};
-pub use prompt::{Personas, Prompt, PromptRenderer};
+pub use prompt::Prompt;
+#[doc(hidden)]
+pub use prompt::{Personas, PromptRenderer};
 pub(crate) use scheduler::{Scheduler, SlotText};
+#[doc(hidden)]
 pub use share::Shared;
+#[doc(hidden)]
 pub use slot::Slot;
+#[doc(hidden)]
 pub use text_generator::SessionGenerator;
 
 use std::sync::Arc;
