@@ -71,7 +71,10 @@ function showSliders() {
   }
   $("sliders").replaceChildren(...state.arms.map((arm, i) => {
     const reach = Math.max(2, Math.ceil(Math.abs(arm.weight) * 1.5));
-    const range = make("input", { id: `arm-${i}`, type: "range", min: -reach, max: reach, step: 0.05, value: arm.weight, dataset: { arm: arm.name } });
+    // Where `genarm calibrate` has found out how far the ARM may go, the slider ends there.
+    const [least, most] = arm.range ?? [-reach, reach];
+    const [min, max] = [Math.min(least, arm.weight), Math.max(most, arm.weight)];
+    const range = make("input", { id: `arm-${i}`, type: "range", min, max, step: 0.05, value: arm.weight, dataset: { arm: arm.name } });
     const number = make("input", { type: "number", min: -100, max: 100, step: 0.05, value: round(arm.weight), ariaLabel: `${arm.name}, exact weight` });
     const set = (value, from) => {
       if (!Number.isFinite(value)) return;

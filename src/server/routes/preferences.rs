@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::body::Body;
 use crate::config::Config;
 use crate::server::error::ApiError;
+use crate::server::openai::reply::with;
 use crate::server::openai::steering::Steering;
 use crate::server::options::MAX_WEIGHT;
 use crate::server::state::Server;
@@ -34,7 +35,10 @@ pub async fn put(State(server): State<Arc<Server>>, body: Body<Steering>) -> Res
 }
 
 fn describe(server: &Server, config: &Config) -> Value {
-    let arm = |arm: &crate::config::ArmSpec| json!({ "name": arm.name, "weight": arm.weight, "beta_r": arm.beta_r });
+    let arm = |arm: &crate::config::ArmSpec| {
+        let known = json!({ "name": arm.name, "weight": arm.weight, "beta_r": arm.beta_r });
+        with(known, "range", arm.range.map(|range| json!(range)))
+    };
     let profile = |name: &String| {
         let weights = config.profile(name).unwrap_or_default();
         let named: IndexMap<_, _> = config.arms.iter().map(|arm| arm.name.clone()).zip(weights).collect();
