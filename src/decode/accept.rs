@@ -62,6 +62,30 @@ mod tests {
         (0..n).map(|t| kept(t) + if total > 0.0 { rejected * surplus(t) / total } else { 0.0 }).collect()
     }
 
+    #[test]
+    fn a_judgement_leaves_nothing_to_the_next_one() {
+        let of = |weights: &[(Token, f64)]| {
+            let mut d = Distribution::default();
+            d.set(weights.iter().copied());
+            d
+        };
+        let (mut rule, mut rng, mut draft) = (Exact::default(), ChaCha8Rng::seed_from_u64(1), Draft::default());
+        let mut judge = |p: &Distribution, q: Distribution| {
+            draft.clear();
+            let token = q.entries()[0].0;
+            draft.push(token).clone_from(&q);
+            rule.judge(p, &draft, 0, &mut rng)
+        };
+        let p = of(&[(0, 1.0), (2, 1.0)]);
+        let mut drawn = [0; 3];
+        for _ in 0..64 {
+            // q of the first has all of token 0, that of the second nothing.
+            judge(&p, of(&[(0, 1.0)]));
+            drawn[judge(&p, of(&[(1, 1.0)])).expect("p does not have the drafted token") as usize] += 1;
+        }
+        assert!(drawn[0] > 16 && drawn[1] == 0 && drawn[2] > 16, "{drawn:?}");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]

@@ -232,3 +232,27 @@ fn no_step_crosses_a_pause_and_one_ends_there() {
         assert!(ends.len() < 12, "drafts go on behind it: {ends:?}");
     }
 }
+
+#[test]
+fn a_text_that_has_ended_takes_no_further_step() {
+    let mut expert = counter();
+    let mut text = Text::begin(&expert, &mut Greedy, &[0], 1).unwrap();
+    let mut n_seen = 0;
+    for _ in 0..3 {
+        let mut each = |_: Step<'_>| {
+            n_seen += 1;
+            Flow::Continue
+        };
+        text.step(&mut expert, &mut Greedy, None, &|_| false, &mut each).unwrap();
+    }
+    assert_eq!((n_seen, text.response(), text.finish()), (1, &[1][..], Some(Finish::Length)));
+}
+
+#[test]
+fn a_text_that_was_left_before_its_end_counts_as_interrupted() {
+    let mut expert = counter();
+    let mut text = Text::begin(&expert, &mut Greedy, &[0], 5).unwrap();
+    text.step(&mut expert, &mut Greedy, None, &|_| false, &mut |_| Flow::Continue).unwrap();
+    let generated = text.into_generated();
+    assert_eq!((generated.tokens, generated.finish), (vec![1], Finish::Interrupted));
+}

@@ -142,6 +142,25 @@ mod tests {
         assert_eq!(shown(&["<|end|>"], &[("a<|e", true), ("nd|>", true)]), ("a".to_owned(), true));
     }
 
+    #[test]
+    fn an_empty_string_stops_nothing() {
+        assert_eq!(shown(&["", "x"], &[("ab", true)]), ("ab".to_owned(), false));
+    }
+
+    #[test]
+    fn of_two_stop_strings_the_first_in_the_text_counts() {
+        let pieces = [("a", true), ("<|end|>", false), ("b", true)];
+        assert_eq!(shown(&["ab", "<|end|>b"], &pieces), (String::new(), true));
+        assert_eq!(shown(&["b", "a<|end|>b"], &pieces), (String::new(), true));
+    }
+
+    #[test]
+    fn after_its_end_another_text_can_begin() {
+        let mut stop = StopStrings::new(vec!["<|end|>!".into(), "b".into()]);
+        assert_eq!((stop.push(b"<|end|>", false), stop.finish()), (Settled { n: 0, stopped: false }, 7));
+        assert_eq!(stop.push(b"ab", true), Settled { n: 1, stopped: true });
+    }
+
     proptest! {
         #[test]
         fn pieces_give_what_the_whole_text_gives(text in "[abé|]{0,20}", cuts in prop::collection::vec(0usize..30, 0..5)) {

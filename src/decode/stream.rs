@@ -55,6 +55,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn bytes_that_begin_a_character_in_vain_are_one_replacement() {
+        let mut stream = TextStream::default();
+        assert_eq!(stream.push(&[0xE2, 0x82]), "");
+        assert!(stream.is_within());
+        assert_eq!(stream.push(b"x"), "\u{FFFD}x");
+        assert!(!stream.is_within());
+    }
+
     proptest! {
         #[test]
         fn a_text_cut_anywhere_comes_out_whole(text in "\\PC{0,30}", cut in 0usize..120) {

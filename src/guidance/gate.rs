@@ -62,6 +62,12 @@ mod tests {
     }
 
     #[test]
+    fn at_its_bound_a_probability_is_sure_and_an_entropy_is_not() {
+        assert!(Gate::TopP(0.5).passes(0.7, 0.5));
+        assert!(!Gate::Entropy(0.7).passes(0.7, 0.5));
+    }
+
+    #[test]
     fn forbidden_tokens_count_for_nothing_and_no_token_makes_nobody_sure() {
         let forbidden = f32::NEG_INFINITY;
         assert!(Gate::TopP(0.999).is_sure([1.0, forbidden, forbidden]));

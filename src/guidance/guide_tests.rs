@@ -140,3 +140,50 @@ fn the_base_is_called_the_base() {
     let error = GuideError::of_base(ExpertError::Interrupted);
     assert_eq!((error.to_string().as_str(), error.is_of_base()), ("base: interrupted", true));
 }
+
+#[test]
+fn tokens_that_an_arm_does_not_have_get_its_smallest_logit() {
+    let expert = TableExpert::new(2, 100, |_, logits| logits.copy_from_slice(&[-3.0, 1.0]));
+    let arm = Arm::new("arm0", Box::new(expert), Contract { n_common: 2, tail: Tail::Base(1) });
+    let mut guide = Guide::new(vec![arm], Weights::new([("arm0".to_owned(), 2.0)]));
+    let mut logits = [0.0; 3];
+    guide.add(&[0], 1, &mut logits).unwrap();
+    assert_eq!(logits, [-6.0, 2.0, -6.0]);
+    assert_eq!(guide.expert_logits(&[0], 3).unwrap(), [[-3.0, 1.0, -3.0]]);
+}
+
+#[test]
+fn the_room_of_a_text_is_that_of_the_fullest_arm_with_a_weight() {
+    let arms = [("arm0", 10), ("arm1", 6)].map(|(name, n_ctx)| counting_arm(name, n_ctx));
+    let weights = Weights::new([("arm0".to_owned(), 1.0), ("arm1".to_owned(), 1.0)]);
+    let mut guide = Guide::new(arms.into(), weights.clone());
+    assert_eq!(guide.room(4), 2);
+    weights.set("arm1", 0.0).unwrap();
+    assert_eq!(guide.room(4), 6);
+    weights.set("arm0", 0.0).unwrap();
+    assert_eq!(guide.room(4), usize::MAX, "no ARM bounds the text of the base alone");
+}
+
+#[test]
+fn the_room_of_an_arm_with_a_prompt_of_its_own_counts_that_and_the_response() {
+    let mut guide = Guide::new(vec![counting_arm("arm0", 10)], Weights::new([("arm0".to_owned(), 1.0)]));
+    guide.begin(5, vec![Some(vec![0, 1, 2])]);
+    assert_eq!(guide.room(7), 10 - 3 - 2);
+}
+
+#[test]
+fn a_chunk_is_announced_where_the_first_of_two_arms_lacks_more_than_the_second() {
+    let mut guide = guide(&[1.0, 1.0]);
+    let history = [0, 1, 2, 3, 0, 1];
+    guide.expert_row(1, &history).unwrap();
+    assert!(guide.prepare_chunk(&history, 2), "the first ARM has read nothing");
+    guide.expert_row(0, &history).unwrap();
+    assert!(!guide.prepare_chunk(&history, 2));
+}
+
+#[test]
+fn only_steps_that_the_gate_left_to_the_base_are_counted() {
+    let mut guide = guide(&[1.0]);
+    [true, false, true].into_iter().for_each(|sure| guide.count_gated(sure));
+    assert_eq!(guide.n_gated(), 2);
+}

@@ -125,6 +125,14 @@ mod tests {
     }
 
     #[test]
+    fn limits_that_are_left_out_are_those_of_the_other() {
+        let (one, other) =
+            (Limits { max_kl: Some(1.0), plausible: None }, Limits { max_kl: Some(2.0), plausible: Some(0.1) });
+        assert_eq!(one.or(other), Limits { max_kl: Some(1.0), plausible: Some(0.1) });
+        assert_eq!(Limits::default().or(other), other);
+    }
+
+    #[test]
     fn limits_out_of_range_are_named() {
         let max_kl = |nats| Limits { max_kl: Some(nats), plausible: None };
         let plausible = |share| Limits { max_kl: None, plausible: Some(share) };
