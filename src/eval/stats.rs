@@ -48,7 +48,7 @@ impl Proportion {
     /// wins and losses of the same share, so the interval is then wider than it must be, never narrower.
     ///
     /// ```
-    /// let share = genarm::eval::stats::Share::of(8.0, 10);
+    /// let share = genarm::eval::stats::Proportion::of(8.0, 10);
     /// assert!((share.low - 0.490).abs() < 1e-3 && (share.high - 0.943).abs() < 1e-3);
     /// ```
     pub fn of(successes: f64, n: usize) -> Self {
