@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Personas of a chat model against the model itself and against their system prompts, by scorers that no ARM was trained on.
 
-    pip install vaderSentiment textstat
+    pip install vaderSentiment pyphen
     benches/personas.py --base chat.gguf --prompts FILE [--n-prompts 100] [--n-predict 40]
 
 FILE has a prompt per line. For each persona `genarm sweep` writes texts at weights 0 (the model itself), 0.5, 1 and 2, and one more
@@ -12,6 +12,7 @@ words, Flesch reading ease, and KL to the model in nats per text; then texts of 
 import argparse
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -29,9 +30,16 @@ def sweep(args, folder, name, extra, grid):
     out = folder / f"{name}.jsonl"
     command = [args.genarm, "sweep", "--base", args.base, "--chat", "--prompts", args.prompts, "--no-profiles",
                "--n-prompts", str(args.n_prompts), "-n", str(args.n_predict), "--parallel", str(args.parallel), "--seed", "1",
-               "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--scorer", "length", "--out", str(out), *extra, *grid]
+               "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--out", str(out), *extra, *grid]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return [json.loads(line) for line in out.open()]
+
+
+def texts(lines, weight):
+    """The texts at a weight of the only ARM, each with its KL."""
+    points, records = lines[0]["points"], lines[1:]
+    at = {i for i, point in enumerate(points) if abs(point["weights"][0] - weight) < 1e-6}
+    return [(record["text"], record["kl"]) for record in records if record["point"] in at]
 
 
 def main():
@@ -45,14 +53,24 @@ def main():
     parser.add_argument("--genarm", default="target/release/genarm")
     args = parser.parse_args()
 
-    import textstat
+    import pyphen
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     vader = SentimentIntensityAnalyzer()
+    hyphens = pyphen.Pyphen(lang="en_US")
+
+    def flesch(text):
+        words = re.findall(r"[A-Za-z']+", text)
+        if not words:
+            return float("nan")
+        sentences = max(1, len(re.findall(r"[.!?]+", text)))
+        syllables = sum(len(hyphens.positions(word)) + 1 for word in words)
+        return 206.835 - 1.015 * len(words) / sentences - 84.6 * syllables / len(words)
+
     scorers = {
         "VADER": lambda text: vader.polarity_scores(text)["compound"],
         "words": lambda text: len(text.split()),
-        "Flesch": lambda text: textstat.flesch_reading_ease(text) if text.split() else float("nan"),
+        "Flesch": flesch,
     }
 
     def mean(values):
@@ -66,10 +84,10 @@ def main():
         for name, system in PERSONAS.items():
             persona = ["--persona", f"{name}={system}"]
             grid = ["--grid", f"{name}={','.join(map(str, WEIGHTS))}"]
-            ways = {f"{name} {w:g}" if w else "the model itself": texts(lines, w, name)
+            ways = {f"{name} {w:g}" if w else "the model itself": texts(lines, w)
                     for lines in [sweep(args, folder, name, persona, grid)] for w in WEIGHTS}
             prompt = sweep(args, folder, f"{name}-system", [*persona, "--system", system], ["--grid", f"{name}=0"])
-            ways[f"system prompt \"{name}\""] = texts(prompt, 0, name)
+            ways[f"system prompt \"{name}\""] = texts(prompt, 0)
             for way, found in ways.items():
                 if way == "the model itself" and rows:
                     continue
