@@ -1,5 +1,6 @@
-//! Binds the sampler structs of `vendor/llama-sampler-abi`, for `src/sampling/abi.rs`; compiles the preload of `genarm run`
-//! and, with the feature `rpc`, ggml's RPC backend, which llama-cpp-sys-2 packs and leaves out of its build.
+//! Binds the sampler structs of `vendor/llama-sampler-abi`, for `src/sampling/abi.rs`; compiles the preload of
+//! `genarm run` and, with the feature `rpc`, ggml's RPC backend, which llama-cpp-sys-2 packs and leaves out of its
+//! build.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -41,15 +42,16 @@ fn guarded() {
     cc::Build::new().cpp(true).std("c++17").opt_level(2).file(SOURCE).compile("genarm_guarded");
 }
 
-/// Tells `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built, and lays llama.cpp's
-/// own libraries where a binary looks for them: beside itself.
+/// Passes to `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built,
+/// and lays llama.cpp's own libraries where a binary looks for them: beside itself.
 fn backends(profile: &Path) {
     let Some(folder) = env::var_os("DEP_LLAMA_BACKENDS_DIR").filter(|_| cfg!(feature = "dynamic-backends")) else {
         return;
     };
     println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={}", Path::new(&folder).display());
     println!(
-        "cargo:warning=dynamic-backends: this build is for the binary; its libgenarm refuses to open a guidance (docs/plugin.md)"
+        "cargo:warning=dynamic-backends: this build is for the binary; \
+         its libgenarm refuses to open a guidance (docs/plugin.md)"
     );
     if env::var_os("CARGO_CFG_UNIX").is_none() {
         return;
@@ -62,7 +64,8 @@ fn backends(profile: &Path) {
     let libraries = ["lib", "lib64"].into_iter().filter_map(|name| std::fs::read_dir(root.join(name)).ok()).flatten();
     for file in libraries.map(|entry| entry.expect("a readable folder").path()) {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // The names that programs ask for, of the form libllama.so.0; llama-cpp-sys-2 lays links to them there, libllama.so.
+        // The names that programs ask for, of the form libllama.so.0; llama-cpp-sys-2 lays links to them there,
+        // libllama.so.
         if file.is_symlink() && (name.contains(".so.") || name.ends_with(".dylib")) {
             lay(&file, &profile.join(name));
         }

@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release --example custom_expert
 //!
-//! This one is not a model. It prefers tokens that the text does not have yet, so with a positive weight the base repeats
-//! itself less.
+//! This one is not a model. It prefers tokens that the text does not have yet, so with a positive weight the base
+//! repeats itself less.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -86,7 +86,8 @@ fn prompts(path: &Path, n: usize) -> anyhow::Result<Vec<String>> {
     text.lines().take(n).map(prompt).collect()
 }
 
-/// A column a weight: the text, then the rewards. The first text of a column continues the prompt, the others are the batch.
+/// One column per weight: the text, then the rewards. The first text of a column continues the prompt, the others are
+/// the batch.
 fn table(args: &Args, columns: &[Vec<String>]) -> Table {
     let lexicon = Lexicon::default();
     let width = terminal_size::terminal_size().map_or(100, |(width, _)| width.0);

@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release --example live_weights
 //!
-//! [`Weights`](genarm::Weights) is a handle: its clones share the numbers, and any thread may set them. A change holds from the next
-//! token on, and reads nothing again.
+//! [`Weights`](genarm::Weights) is a handle: its clones share the numbers, and any thread may set them. A change
+//! holds from the next token on, and reads nothing again.
 
 use std::path::Path;
 

@@ -24,6 +24,8 @@ pub struct Timing {
 pub struct Term<'a> {
     /// Its factor in the law, not 0: the weight of its ARM, less the weights of those whose reference it is.
     pub factor: f32,
+    /// That of the base's own logits in the same step: 1, less the weights of all ARMs whose reference it is.
+    pub base_factor: f32,
     /// `k` rows of `n_vocab` raw logits, oldest first.
     pub rows: &'a [f32],
     /// Length of a row: of the ARM's vocabulary, which may differ from the base's by an unused tail.
@@ -70,6 +72,8 @@ pub struct Guide {
     factors: Vec<f32>,
     of_base: f32,
     tilt: Tilt,
+    /// The base's rows before they were guided, where there are limits.
+    before: Vec<f32>,
     /// Tokens of the base's prompt, which ARMs with a prompt of their own do not read.
     n_prompt: usize,
     gate: Option<Gate>,
@@ -115,6 +119,7 @@ impl Guide {
             factors,
             of_base: 1.0,
             tilt: Tilt::default(),
+            before: Vec::new(),
             n_prompt: 0,
             gate: None,
             n_gated: 0,
@@ -305,29 +310,23 @@ impl Guide {
         needs.filter(move |(_, (factor, used))| (all && **used) || **factor != 0.0).map(|(expert, _)| expert)
     }
 
-    /// Brings every expert whose factor is not 0 to `history`, then hands its last `k` rows to `each`, with that factor. The base's
-    /// own is [`base_factor`](Self::base_factor).
+    /// Brings every expert whose factor is not 0 to `history`, then hands its last `k` rows to `each`, with that factor. Returns the
+    /// base's own, for the case that there is no such expert. All factors are of the same weights, whoever changes them meanwhile.
     ///
     /// # Errors
     ///
     /// [`GuideError`] of the first that fails; `each` has then seen none, so a step is guided by all ARMs or not at all.
-    pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<(), GuideError> {
+    pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<f32, GuideError> {
         self.advance(history, k)?;
-        let advanced = Instant::now();
+        let (advanced, base_factor) = (Instant::now(), self.of_base);
         for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
             let (n_vocab, padded) = (expert.expert.n_vocab(), expert.padded);
             // Costs nothing: the rows are there.
             let rows = expert.advance(history, self.n_prompt, k)?;
-            each(Term { factor, rows, n_vocab, padded });
+            each(Term { factor, base_factor, rows, n_vocab, padded });
         }
         self.timing.combine += advanced.elapsed();
-        Ok(())
-    }
-
-    /// What the base's own logits are multiplied by at this step, after [`advance`](Self::advance) or [`terms`](Self::terms): 1, less
-    /// the weights of all ARMs whose reference it is.
-    pub fn base_factor(&self) -> f32 {
-        self.of_base
+        Ok(base_factor)
     }
 
     /// Brings every expert whose factor is not 0 to `history`, with its last `k` rows: [`terms`](Self::terms) of any of these
@@ -354,20 +353,28 @@ impl Guide {
     pub fn add(&mut self, history: &[Token], k: usize, logits: &mut [f32]) -> Result<(), GuideError> {
         let n_vocab = logits.len() / k.max(1);
         self.check(history, k)?;
-        let before = (!self.limits.is_none()).then(|| logits.to_vec());
-        scaled(logits, self.of_base);
-        self.terms(history, k, |term| {
+        let mut before = std::mem::take(&mut self.before);
+        before.clear();
+        if !self.limits.is_none() {
+            before.extend_from_slice(logits);
+        }
+        let mut is_first = true;
+        let of_base = self.terms(history, k, |term| {
+            if std::mem::take(&mut is_first) {
+                scaled(logits, term.base_factor);
+            }
             for (i, logits) in logits.chunks_exact_mut(n_vocab).enumerate() {
                 let (row, floor) = term.row(i);
                 add_weighted(logits, row, floor, term.factor);
             }
         })?;
-        if let Some(before) = before {
-            let rows = before.chunks_exact(n_vocab).zip(logits.chunks_exact_mut(n_vocab));
-            rows.for_each(|(base, guided)| {
-                self.limit(base, guided);
-            });
+        if is_first {
+            scaled(logits, of_base);
         }
+        for (base, guided) in before.chunks_exact(n_vocab).zip(logits.chunks_exact_mut(n_vocab)) {
+            self.limit(base, guided);
+        }
+        self.before = before;
         Ok(())
     }
 
@@ -435,21 +442,22 @@ impl Guide {
         self.experts.iter_mut().zip(&self.used).map(logits).collect()
     }
 
-    /// Takes these weights for those of the step: returns the factor of the base, and those of all experts.
-    pub(super) fn factors_of(&mut self, weights: &[f32]) -> (f32, &[f32]) {
+    /// The law under `weights` on a row of the base's logits, given rows of all experts; returns λ, the factor on all weights.
+    pub(super) fn combine(
+        &mut self,
+        weights: &[f32],
+        base: &[f32],
+        experts: &[impl AsRef<[f32]>],
+        out: &mut Vec<f32>,
+    ) -> f32 {
         self.now.copy_from_slice(weights);
         self.of_base = factors(&self.directions, &self.now, &mut self.factors);
-        (self.of_base, &self.factors)
-    }
-
-    /// The law on a row of the base's logits, given those of all experts; returns λ, the factor on all weights.
-    pub(super) fn combine(&mut self, base: &[f32], experts: &[Vec<f32>], out: &mut Vec<f32>) -> f32 {
-        self.update();
         out.clear();
         out.extend_from_slice(base);
         scaled(out, self.of_base);
         for (row, &factor) in experts.iter().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
-            add_weighted(out, row, 0.0, factor);
+            let row = row.as_ref();
+            add_weighted(out, row, floor(row), factor);
         }
         self.limit(base, out)
     }

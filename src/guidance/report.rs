@@ -72,7 +72,8 @@ impl StepReport {
     ) -> Result<Self, GuideError> {
         let experts = guide.expert_logits(history, base.len())?;
         let mut guided = Vec::with_capacity(base.len());
-        let lambda = guide.combine(base, &experts, &mut guided);
+        let weights = guide.weights().get();
+        let lambda = guide.combine(&weights, base, &experts, &mut guided);
         let log_base = log_softmax(base, 1.0);
         let log_experts: Vec<_> = experts.iter().map(|row| log_softmax(row, 1.0)).collect();
         let log_guided = log_softmax(&guided, if temp > 0.0 { temp } else { 1.0 });

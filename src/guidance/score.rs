@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::combine::scaled;
 use super::tilt::add_divergences;
 use super::{Direction, Guide, GuideError, Source, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
@@ -99,63 +98,19 @@ pub fn score(
     response: &[Token],
     weights: &[f32],
 ) -> Result<Vec<TokenScore>, GuideError> {
-    let n_vocab = base.n_vocab();
     let mut scores = Vec::with_capacity(response.len());
-    let mut histories: Vec<Vec<Token>> =
-        prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
-    let mut history = prompts.base.to_vec();
-    let in_base = GuideError::of_base;
-    let mut before: &[Token] = &[];
-    let (of_base, factors) = guide.factors_of(weights);
-    let factors = factors.to_vec();
-    let used = guide.used_experts().to_vec();
-    for chunk in response.chunks(CHUNK) {
-        // The row after a token predicts the next one, so the last token of the chunk is not read yet.
-        let new = [before, &chunk[..chunk.len() - 1]].concat();
-        history.extend_from_slice(&new);
-        let base_rows = base.advance(&history, chunk.len()).map_err(in_base)?;
-        check_rows(base_rows, n_vocab).map_err(in_base)?;
-        let mut guided = base_rows.to_vec();
-        scaled(&mut guided, of_base);
-        // Of each expert the log-probabilities of the chunk's tokens.
-        let mut of_experts = Vec::with_capacity(factors.len());
-        for (((expert, own), &factor), used) in guide.experts().iter_mut().zip(&mut histories).zip(&factors).zip(&used)
-        {
-            if !used {
-                of_experts.push(Vec::new());
-                continue;
-            }
-            own.extend_from_slice(&new);
-            let name = expert.name().to_owned();
-            let expert = expert.expert();
-            let width = expert.n_vocab();
-            let fail = |source| GuideError { arm: name.clone(), source };
-            let rows = expert.advance(own, chunk.len()).map_err(fail)?;
-            check_rows(rows, width).map_err(fail)?;
-            let mut logprobs = Vec::with_capacity(chunk.len());
-            for ((row, guided), token) in rows.chunks_exact(width).zip(guided.chunks_exact_mut(n_vocab)).zip(chunk) {
-                let least = floor(row);
-                logprobs.push(log_prob(row, *token, least));
-                if factor != 0.0 {
-                    add_weighted(guided, row, least, factor);
-                }
-            }
-            of_experts.push(logprobs);
-        }
-        let rows = base_rows.chunks_exact(n_vocab).zip(guided.chunks_exact_mut(n_vocab));
-        for (i, ((base, guided), token)) in rows.zip(chunk).enumerate() {
-            guide.limit(base, guided);
-            let mut score = token_score(*token, base, guided);
-            let log_of = |source| match source {
-                Source::Base => score.base,
-                Source::Expert(at) => of_experts[at][i],
-            };
-            let reward = |d: &Direction| log_of(d.arm) - d.reference.map_or(0.0, log_of);
-            score.arms = guide.in_use().map(|(_, direction)| reward(direction)).collect();
-            scores.push(score);
-        }
-        before = &chunk[chunk.len() - 1..];
-    }
+    let mut guided = Vec::new();
+    at_positions(base, guide, prompts, response, |guide, token, base, experts| {
+        guide.combine(weights, base, experts, &mut guided);
+        let mut score = token_score(token, base, &guided);
+        let log_of = |source| match source {
+            Source::Base => score.base,
+            Source::Expert(at) => log_prob(experts[at], token, floor(experts[at])),
+        };
+        let reward = |d: &Direction| log_of(d.arm) - d.reference.map_or(0.0, log_of);
+        score.arms = guide.in_use().map(|(_, direction)| reward(direction)).collect();
+        scores.push(score);
+    })?;
     Ok(scores)
 }
 
@@ -172,52 +127,72 @@ pub fn divergences(
     response: &[Token],
     weights: &[f32],
 ) -> Result<Vec<Vec<f64>>, GuideError> {
-    let n_vocab = base.n_vocab();
     let directions = guide.directions().to_vec();
     let mut sums = vec![vec![0.0; weights.len()]; directions.len()];
-    let read = |expert: &mut dyn Expert, own: &[Token]| -> Result<Vec<f32>, ExpertError> {
-        let history = [own, &response[..response.len() - 1]].concat();
-        let width = expert.n_vocab();
-        let rows = expert.advance(&history, response.len())?;
-        check_rows(rows, width)?;
-        Ok(rows.to_vec())
-    };
-    if response.is_empty() {
-        return Ok(sums);
-    }
-    let of_base = read(base, prompts.base).map_err(GuideError::of_base)?;
-    let mut of_experts = Vec::with_capacity(prompts.experts.len());
-    for (expert, own) in guide.experts().iter_mut().zip(prompts.experts) {
-        let fail = |name: &str, source| GuideError { arm: name.to_owned(), source };
-        let name = expert.name().to_owned();
-        let width = expert.expert().n_vocab();
-        let rows = read(expert.expert(), own.as_deref().unwrap_or(prompts.base)).map_err(|e| fail(&name, e))?;
-        of_experts.push((rows, width));
-    }
-    let mut shift = vec![0.0; n_vocab];
-    for at in 0..response.len() {
-        let base = &of_base[at * n_vocab..][..n_vocab];
+    let (mut shift, mut allowed) = (Vec::new(), Vec::new());
+    at_positions(base, guide, prompts, response, |_, _, base, experts| {
         let row = |source| match source {
             Source::Base => base,
-            Source::Expert(expert) => {
-                let (rows, width): &(Vec<f32>, usize) = &of_experts[expert];
-                &rows[at * width..][..*width]
-            }
+            Source::Expert(expert) => experts[expert],
         };
         for (direction, sums) in directions.iter().zip(&mut sums) {
-            shift.fill(0.0);
+            shift.clear();
+            shift.resize(base.len(), 0.0);
             let mut add = |row: &[f32], factor| add_weighted(&mut shift, row, floor(row), factor);
             add(row(direction.arm), 1.0);
             direction.reference.into_iter().for_each(|reference| add(row(reference), -1.0));
-            let mut allowed = base.to_vec();
+            // What an ARM forbids takes no part.
+            allowed.clear();
+            allowed.extend_from_slice(base);
             for (allowed, shift) in allowed.iter_mut().zip(&mut shift).filter(|(_, shift)| **shift == f32::NEG_INFINITY)
             {
                 (*allowed, *shift) = (f32::NEG_INFINITY, 0.0);
             }
             add_divergences(&allowed, &shift, weights, sums);
         }
-    }
+    })?;
     Ok(sums)
+}
+
+/// Reads prompt and response, and hands the rows before each token of the response to `each`: the base's, and those of all experts in
+/// use, each of its own vocabulary (empty for the others).
+fn at_positions(
+    base: &mut dyn Expert,
+    guide: &mut Guide,
+    prompts: ScoredPrompts<'_>,
+    response: &[Token],
+    mut each: impl FnMut(&mut Guide, Token, &[f32], &[&[f32]]),
+) -> Result<(), GuideError> {
+    let n_vocab = base.n_vocab();
+    let mut histories: Vec<Vec<Token>> =
+        prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
+    let mut history = prompts.base.to_vec();
+    let mut before: &[Token] = &[];
+    let used = guide.used_experts().to_vec();
+    for chunk in response.chunks(CHUNK) {
+        // The row after a token predicts the next one, so the last token of the chunk is not read yet.
+        let new = [before, &chunk[..chunk.len() - 1]].concat();
+        history.extend_from_slice(&new);
+        let base_rows = base.advance(&history, chunk.len()).map_err(GuideError::of_base)?;
+        check_rows(base_rows, n_vocab).map_err(GuideError::of_base)?;
+        let mut of_experts: Vec<(Vec<f32>, usize)> = Vec::with_capacity(used.len());
+        for ((expert, own), used) in guide.experts().iter_mut().zip(&mut histories).zip(&used) {
+            own.extend_from_slice(&new);
+            let name = expert.name().to_owned();
+            let expert = expert.expert();
+            let width = expert.n_vocab();
+            let rows = if *used { expert.advance(own, chunk.len()) } else { Ok(&[][..]) };
+            let rows = rows.and_then(|rows| check_rows(rows, width).map(|()| rows.to_vec()));
+            of_experts.push((rows.map_err(|source| GuideError { arm: name, source })?, width));
+        }
+        for (i, (base, token)) in base_rows.chunks_exact(n_vocab).zip(chunk).enumerate() {
+            let rows = of_experts.iter().map(|(rows, width)| rows.get(i * width..(i + 1) * width).unwrap_or_default());
+            let experts: Vec<_> = rows.collect();
+            each(guide, *token, base, &experts);
+        }
+        before = &chunk[chunk.len() - 1..];
+    }
+    Ok(())
 }
 
 /// Σ log π of `response` after `prompt` (at least one token) under one model, in nats.

@@ -112,17 +112,15 @@ impl CustomSampler for Hook {
 ///
 /// [`GuideError`], also where logits are no numbers, the base's or an ARM's; the candidates' logits are then as before.
 pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), GuideError> {
-    guide.advance(history, 1)?;
-    let of_base = guide.base_factor();
     let (mut changed, mut sound) = (false, true);
-    guide.terms(history, 1, |term| {
+    let of_base = guide.terms(history, 1, |term| {
         let (row, floor) = term.row(0);
         for (i, candidate) in candidates.as_mut_slice().iter_mut().enumerate() {
             let id = candidate.id as usize;
             // Candidates mostly come in the order of their ids; then the reads run along the row.
             let term_logit = *(if id == i { row.get(i) } else { row.get(id) }).unwrap_or(&floor);
             if !changed {
-                begin(candidate, of_base);
+                begin(candidate, term.base_factor);
             }
             candidate.logit = combine_one(candidate.logit, term_logit, term.factor);
             sound &= is_number(term_logit) & is_number(candidate.logit);

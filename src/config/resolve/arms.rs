@@ -1,0 +1,185 @@
+//! The ARMs: those of the file, their references, those of the command line, and the weights of all.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+
+use super::{Resolver, at_home, typed_wrong};
+use crate::config::error::{ConfigError, Problem};
+use crate::config::overrides::{EngineOptions, check_arm_name};
+use crate::config::types::{ArmSpec, ExpertSpec, LoraSpec, ReadingSpec, Reference, ReferenceSpec};
+use crate::config::wire::{ArmWire, ConfigWire, ReferenceExpertWire, ReferenceWire};
+use crate::nearest::suggestion;
+
+impl Resolver<'_> {
+    /// The ARMs of the file, then those that only the command line names.
+    pub(super) fn arms(&self, wire: &ConfigWire, base: &ExpertSpec) -> Result<Vec<ArmSpec>, ConfigError> {
+        let base_engine = wire.base.as_ref().map(|base| base.engine()).unwrap_or_default();
+        let mut arms = Vec::with_capacity(wire.arms.len());
+        for (name, arm) in &wire.arms {
+            arms.push(self.arm(name, arm, base, &base_engine)?);
+        }
+        for (at, given) in self.overrides.arms.iter().enumerate() {
+            if self.overrides.arms[..at].iter().any(|earlier| earlier.name == given.name) {
+                let problem = format!("ARM \"{}\" is given twice", given.name);
+                return Err(ConfigError::usage(Problem::Invalid { key: "--arm".to_owned(), problem }));
+            }
+            // The shell replaces no ~ in the middle of a word.
+            let model = at_home(&given.model).map_err(|problem| typed_wrong("--arm", problem))?;
+            if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
+                known.spec.model = model;
+                known.default_weight = given.weight.unwrap_or(known.default_weight);
+            } else {
+                let spec = ExpertSpec::new(model, Vec::new(), &self.overrides.engine.or(&base_engine));
+                arms.push(ArmSpec::new(&given.name, spec, given.weight.unwrap_or(1.0)));
+            }
+        }
+        for given in &self.overrides.personas {
+            if arms.iter().any(|arm| arm.name == given.name) {
+                let problem = format!("there is an ARM \"{}\" already; name the persona otherwise", given.name);
+                return Err(ConfigError::usage(Problem::Invalid { key: "--persona".to_owned(), problem }));
+            }
+            let reading = ReadingSpec { system: Some(given.system.clone()), ..ReadingSpec::default() };
+            arms.push(ArmSpec::persona(&given.name, base, reading, 1.0));
+        }
+        Ok(arms)
+    }
+
+    fn arm(
+        &self,
+        name: &str,
+        wire: &ArmWire,
+        base: &ExpertSpec,
+        base_engine: &EngineOptions,
+    ) -> Result<ArmSpec, ConfigError> {
+        let path = |key| ["arms", name, key];
+        check_arm_name(name).map_err(|problem| {
+            let problem = Problem::Invalid { key: "arms".to_owned(), problem };
+            self.source
+                .map_or_else(|| ConfigError::usage(problem.clone()), |s| s.at_key(&["arms", name], problem.clone()))
+        })?;
+        let lora = self.lora(&wire.lora, &path("lora"))?;
+        let model = match &wire.model {
+            Some(model) => self.file_path(model, &path("model"))?,
+            None if !lora.is_empty() || wire.system.is_some() || wire.prefix.is_some() => base.model.clone(),
+            None if self.overrides.arms.iter().any(|arm| arm.name == name) => PathBuf::new(),
+            None => {
+                let problem = "names neither a `model`, a `lora` nor a `system` prompt, write one of them";
+                return Err(self.wrong(&["arms", name], problem));
+            }
+        };
+        let weight = wire.weight.unwrap_or(1.0);
+        self.finite(weight, &path("weight"))?;
+        if let Some(beta_r) = wire.beta_r
+            && !(beta_r.is_finite() && beta_r > 0.0)
+        {
+            return Err(self.wrong(&path("beta_r"), format!("must be a finite number above 0, got {beta_r}")));
+        }
+        let engine = self.checked(wire.engine(), &["arms", name])?;
+        let template = self.file_template(wire.template.as_deref(), &path("template"))?;
+        let reading = ReadingSpec { template, system: wire.system.clone(), prefix: wire.prefix.clone() };
+        // A persona that names no model is the base with its adapters.
+        let lora =
+            if wire.model.is_none() && lora.is_empty() && reading.is_persona() { base.lora.clone() } else { lora };
+        let spec = self.expert(model, lora, &engine, base, base_engine);
+        let reference = match &wire.reference {
+            None if reading.is_persona() => Reference::Base,
+            None | Some(ReferenceWire::None) => Reference::None,
+            Some(ReferenceWire::Base) => Reference::Base,
+            Some(ReferenceWire::Expert(given)) => self.reference(name, given, base, base_engine)?,
+        };
+        if let Some([low, high]) = wire.range
+            && !(low.is_finite() && high.is_finite() && low < high)
+        {
+            let problem = format!("must be two finite numbers, the lower one first, got [{low}, {high}]");
+            return Err(self.wrong(&path("range"), problem));
+        }
+        let (beta_r, range) = (wire.beta_r, wire.range);
+        Ok(ArmSpec { reading, beta_r, reference, range, ..ArmSpec::new(name, spec, weight) })
+    }
+
+    /// An expert other than the base; what it leaves out is as for the base.
+    fn expert(
+        &self,
+        model: PathBuf,
+        lora: Vec<LoraSpec>,
+        engine: &EngineOptions,
+        base: &ExpertSpec,
+        base_engine: &EngineOptions,
+    ) -> ExpertSpec {
+        let on_base = model == base.model;
+        let spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(engine).or(base_engine));
+        // On the base's model it shares the base's weights, wherever they are.
+        if on_base { ExpertSpec { rpc: base.rpc.clone(), rpc_timeout: base.rpc_timeout, ..spec } } else { spec }
+    }
+
+    fn reference(
+        &self,
+        arm: &str,
+        wire: &ReferenceExpertWire,
+        base: &ExpertSpec,
+        base_engine: &EngineOptions,
+    ) -> Result<Reference, ConfigError> {
+        let path = |key| ["arms", arm, "reference", key];
+        let model = match &wire.model {
+            Some(model) => self.file_path(model, &path("model"))?,
+            None => base.model.clone(),
+        };
+        let engine = self.checked(wire.engine(), &["arms", arm, "reference"])?;
+        let spec = self.expert(model, self.lora(&wire.lora, &path("lora"))?, &engine, base, base_engine);
+        let template = self.file_template(wire.template.as_deref(), &path("template"))?;
+        let reading = ReadingSpec { template, system: wire.system.clone(), prefix: wire.prefix.clone() };
+        Ok(Reference::Expert(Box::new(ReferenceSpec { spec, reading })))
+    }
+
+    pub(super) fn profiles(
+        &self,
+        wire: &ConfigWire,
+        arms: &[ArmSpec],
+    ) -> Result<IndexMap<String, Vec<(usize, f32)>>, ConfigError> {
+        let mut profiles = IndexMap::new();
+        for (profile, named) in &wire.profiles {
+            let mut weights = Vec::with_capacity(named.len());
+            for (name, weight) in named {
+                let arm = arms.iter().position(|arm| arm.name == *name).ok_or_else(|| {
+                    let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
+                    self.unknown(&["profiles", profile, name], "ARM", name, near)
+                })?;
+                self.finite(*weight, &["profiles", profile, name])?;
+                weights.push((arm, *weight));
+            }
+            profiles.insert(profile.clone(), weights);
+        }
+        Ok(profiles)
+    }
+
+    /// `--weight` beats the profile, which beats `arms:`.
+    pub(super) fn set_weights(
+        &self,
+        arms: &mut [ArmSpec],
+        profiles: &IndexMap<String, Vec<(usize, f32)>>,
+    ) -> Result<(), ConfigError> {
+        let unknown = |key: &str, what, name: &str, suggestion| {
+            ConfigError::usage(Problem::UnknownName { key: key.to_owned(), what, name: name.to_owned(), suggestion })
+        };
+        for arm in arms.iter_mut() {
+            arm.weight = arm.default_weight;
+        }
+        if let Some(name) = &self.overrides.profile {
+            let profile = profiles.get(name).ok_or_else(|| {
+                unknown("--profile", "profile", name, suggestion(name, profiles.keys().map(String::as_str)))
+            })?;
+            for (arm, weight) in profile {
+                arms[*arm].weight = *weight;
+            }
+        }
+        for (name, weight) in &self.overrides.weights {
+            let Some(arm) = arms.iter().position(|arm| arm.name == *name) else {
+                let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
+                return Err(unknown("--weight", "ARM", name, near));
+            };
+            arms[arm].weight = *weight;
+        }
+        Ok(())
+    }
+}
