@@ -21,6 +21,11 @@ pub trait Expert {
     /// The longest history, in tokens, that [`advance`](Self::advance) accepts.
     fn n_ctx(&self) -> usize;
 
+    /// The most rows that [`advance`](Self::advance) gives at once: a batch of llama.cpp, for one.
+    fn max_rows(&self) -> usize {
+        usize::MAX
+    }
+
     /// Brings the sequence to `history` and returns the logits that follow each of its last `k` tokens.
     ///
     /// The result has `k` rows of [`n_vocab`](Self::n_vocab) raw logits, oldest first; row `k - 1`

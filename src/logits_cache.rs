@@ -94,6 +94,10 @@ impl Expert for CachedExpert<'_> {
         self.expert.n_ctx()
     }
 
+    fn max_rows(&self) -> usize {
+        self.expert.max_rows()
+    }
+
     fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError> {
         self.store.advance(self.expert, history, k)
     }

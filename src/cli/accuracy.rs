@@ -10,7 +10,7 @@ use serde_json::json;
 use super::load::{ConfigArgs, catch_interrupts, open, progress};
 use super::measure::{beta_r, guard, need_arms, provenance, table, write_whole};
 use super::output::print;
-use crate::config::Config;
+use crate::config::{ArmSpec, Config, Reference};
 use crate::eval::accuracy::{Bucket, PairScore, Reliability, accuracy, by_length, reliability};
 use crate::eval::plots::{ReliabilityChart, write};
 use crate::eval::stats::Proportion;
@@ -96,6 +96,11 @@ struct Scored {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve()?;
     need_arms(&config)?;
+    let combined = |arm: &&ArmSpec| arm.reading.is_persona() || arm.reference != Reference::None;
+    if let Some(arm) = config.arms.iter().find(combined) {
+        let problem = "has a reference or a prompt of its own, and accuracy measures models alone; use genarm score";
+        return Err(super::Usage(format!("ARM \"{}\" {problem}", arm.name)).into());
+    }
     let mut about = provenance(
         "accuracy",
         &[&config],
@@ -171,7 +176,8 @@ fn score_model(session: &mut Session, config: &Config, model: usize, args: &Args
             let arm = &config.arms[i];
             let Some(at) = hook.with_guide(|guide| guide.expert_of(i)) else {
                 // The ARM is the base itself.
-                return score_model(session, config, 0, args);
+                let (examples, counts) = examples(config, &prompts, model, session.base().n_ctx(), args)?;
+                return score_pairs(&arm.name, session.base(), &examples, counts);
             };
             hook.with_guide(|guide| {
                 let expert = guide.experts()[at].expert();

@@ -211,6 +211,7 @@ fn response(session: &Session, title: &str, scores: &[TokenScore], arms: &[ArmHe
         base: s.base,
         guided: s.guided,
         arms: s.arms.clone(),
+        against: s.references.iter().map(|reference| reference.unwrap_or(s.base)).collect(),
         kl: s.kl,
         flipped: s.flipped(),
         base_best: text(s.base_best),

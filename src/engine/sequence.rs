@@ -60,12 +60,6 @@ impl Sequence {
     pub fn on_progress(&mut self, progress: Option<Progress>) {
         self.lock().on_progress(self.row, progress);
     }
-
-    /// Rows that one call can ask for at most.
-    pub fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
     /// Batches that its context has decoded, for this sequence and the others.
     pub fn n_batches(&self) -> u64 {
         self.lock().n_batches()
@@ -83,6 +77,10 @@ impl Sequence {
 }
 
 impl Expert for Sequence {
+    fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
     fn n_vocab(&self) -> usize {
         self.n_vocab
     }

@@ -170,6 +170,7 @@ mod tests {
                 token,
                 base: -1.0,
                 guided: -1.0,
+                references: vec![None; arms.len()],
                 arms,
                 kl: 0.5,
                 entropy: 1.0,

@@ -36,6 +36,7 @@ impl TextGenerator for Fake {
             base: -2.0,
             guided: -1.0,
             arms: weights.iter().map(|w| -1.0 / (1.0 + w)).collect(),
+            references: vec![None; weights.len()],
             kl: weights[0],
             entropy: 1.0,
             top_p: 0.5,

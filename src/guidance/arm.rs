@@ -5,6 +5,13 @@ use super::vocabulary::{Contract, Tail};
 use crate::expert::{Expert, Token};
 use crate::logits_cache::LogitsCache;
 
+/// What an ARM reads before a text that is given in tokens.
+struct Prefix {
+    tokens: Vec<Token>,
+    /// The token that begins a text.
+    bos: Option<Token>,
+}
+
 /// An autoregressive reward model: an expert with a name.
 pub struct Arm {
     pub(super) name: String,
@@ -13,6 +20,8 @@ pub struct Arm {
     pub(super) padded: bool,
     /// The ARM's own rendering of the prompt; `None` reads the base's tokens.
     pub(super) prompt: Option<Vec<Token>>,
+    /// What it reads before the base's tokens where it has no rendering of its own.
+    prefix: Option<Prefix>,
     /// Prompt and response as the ARM reads them; kept to be reused.
     history: Vec<Token>,
     /// Rows of single steps, where a drafter goes step by step.
@@ -23,7 +32,13 @@ impl Arm {
     /// An ARM whose vocabulary has been [checked](super::check_vocabulary) against the base's.
     pub fn new(name: impl Into<String>, expert: Box<dyn Expert + Send>, contract: Contract) -> Self {
         let padded = matches!(contract.tail, Tail::Base(_));
-        Self { name: name.into(), expert, padded, prompt: None, history: Vec::new(), rows: None }
+        Self { name: name.into(), expert, padded, prompt: None, prefix: None, history: Vec::new(), rows: None }
+    }
+
+    /// Lets it read `tokens` before the base's: after `bos`, where a text begins with that.
+    #[must_use]
+    pub fn with_prefix(self, tokens: Vec<Token>, bos: Option<Token>) -> Self {
+        Self { prefix: Some(Prefix { tokens, bos }), ..self }
     }
 
     /// Its name.
@@ -46,7 +61,7 @@ impl Arm {
     }
 
     pub(super) fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
-        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let wanted = own_history(self.prompt.as_deref(), self.prefix.as_ref(), &mut self.history, history, n_prompt);
         let fail = |source| GuideError { arm: self.name.clone(), source };
         match &mut self.rows {
             Some(rows) => rows.advance(&mut *self.expert, wanted, k).map_err(fail),
@@ -55,7 +70,7 @@ impl Arm {
     }
 
     pub(super) fn prepare(&mut self, history: &[Token], n_prompt: usize, k: usize) {
-        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let wanted = own_history(self.prompt.as_deref(), self.prefix.as_ref(), &mut self.history, history, n_prompt);
         match &mut self.rows {
             Some(rows) => rows.prepare(&mut *self.expert, wanted, k),
             None => self.expert.prepare(wanted, k),
@@ -64,13 +79,14 @@ impl Arm {
 
     /// Tokens by which a history of `len` base tokens may grow before the ARM is full.
     pub(super) fn room(&self, len: usize, n_prompt: usize) -> usize {
-        let own = self.prompt.as_ref().map_or(len, |prompt| prompt.len() + len.saturating_sub(n_prompt));
+        let before = self.prefix.as_ref().map_or(0, |prefix| prefix.tokens.len());
+        let own = self.prompt.as_ref().map_or(before + len, |prompt| prompt.len() + len.saturating_sub(n_prompt));
         self.expert.n_ctx().saturating_sub(own)
     }
 
     /// Announces the next `max` tokens, if the ARM lacks more than that. False where it does not.
     pub(super) fn prepare_chunk(&mut self, history: &[Token], n_prompt: usize, max: usize) -> bool {
-        let wanted = own_history(self.prompt.as_deref(), &mut self.history, history, n_prompt);
+        let wanted = own_history(self.prompt.as_deref(), self.prefix.as_ref(), &mut self.history, history, n_prompt);
         let end = self.expert.n_cached(wanted) + max;
         // A prompt that does not fit is refused by the step itself.
         let lacks_more = end < wanted.len() && wanted.len() <= self.expert.n_ctx();
@@ -84,13 +100,21 @@ impl Arm {
 /// What an ARM reads where the base reads `history`: its own prompt, if it has one, and the common response.
 fn own_history<'a>(
     prompt: Option<&[Token]>,
+    prefix: Option<&Prefix>,
     buffer: &'a mut Vec<Token>,
     history: &'a [Token],
     n_prompt: usize,
 ) -> &'a [Token] {
-    let Some(prompt) = prompt else { return history };
+    let (begin, own, rest) = match (prompt, prefix) {
+        (Some(prompt), _) => (&[][..], prompt, history.get(n_prompt..).unwrap_or_default()),
+        (None, Some(Prefix { tokens, bos })) => {
+            let (begin, rest) =
+                history.split_at(usize::from(history.first().is_some_and(|first| Some(*first) == *bos)));
+            (begin, &tokens[..], rest)
+        }
+        (None, None) => return history,
+    };
     buffer.clear();
-    buffer.extend_from_slice(prompt);
-    buffer.extend_from_slice(history.get(n_prompt..).unwrap_or_default());
+    [begin, own, rest].into_iter().for_each(|part| buffer.extend_from_slice(part));
     buffer
 }

@@ -50,6 +50,11 @@ pub(crate) fn floor(row: &[f32]) -> f32 {
     if least.is_finite() { least } else { 0.0 }
 }
 
+/// The same where a token of `n_vocab` may be missing in the row; a row that has all of them needs none.
+pub(super) fn floor_within(row: &[f32], n_vocab: usize) -> f32 {
+    if row.len() < n_vocab { floor(row) } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arm::Arm;
-use super::combine::{add_weighted, floor, scaled};
+use super::combine::{add_weighted, floor, floor_within, scaled};
 use super::error::GuideError;
 use super::gate::Gate;
 use super::law::{Direction, Limits, Source, factors};
@@ -44,8 +44,8 @@ impl Term<'_> {
 
 /// The ARMs that steer one text, with their weights.
 ///
-/// A direction is an ARM, less its reference; the experts are what is evaluated for them. Without references there is one expert per
-/// ARM, in the same order.
+/// A direction is an ARM, less its reference; the experts are what is evaluated for them: one per ARM,
+/// but for ARMs that equal each other or the base.
 ///
 /// ```
 /// use genarm::guidance::{Arm, Contract, Guide, Tail, Weights};
@@ -145,9 +145,16 @@ impl Guide {
         self.weights = weights.clone();
     }
 
-    /// What is evaluated: the ARMs in order, but for those that are equal to others, then references that are no ARMs.
+    /// What is evaluated: the ARMs in order, but for those that equal others or the base, then references that are no ARMs. So the
+    /// place of an ARM's expert is [`expert_of`](Self::expert_of), and not that of its weight.
     pub fn experts(&mut self) -> &mut [Arm] {
         &mut self.experts
+    }
+
+    /// What each expert's logits are multiplied by under the weights as they are now; 0 where it is not needed.
+    pub fn factors(&mut self) -> &[f32] {
+        self.update();
+        &self.factors
     }
 
     /// What each weight multiplies.
@@ -157,10 +164,7 @@ impl Guide {
 
     /// The expert of the ARM at `index`; `None` where it is the base itself.
     pub fn expert_of(&self, index: usize) -> Option<usize> {
-        match self.directions.get(index)?.arm {
-            Source::Base => None,
-            Source::Expert(at) => Some(at),
-        }
+        self.directions.get(index)?.arm.expert()
     }
 
     /// Bounds what guidance may do, from the next step on.
@@ -202,7 +206,7 @@ impl Guide {
         self.n_gated
     }
 
-    /// Is told of a step at which the gate was asked, and whether it left the step to the base.
+    /// Counts a step at which the gate was asked, where it left the step to the base.
     pub(crate) fn count_gated(&mut self, sure: bool) {
         self.n_gated += u64::from(sure);
     }
@@ -250,11 +254,8 @@ impl Guide {
         self.n_used = n.min(self.directions.len());
         self.used.fill(false);
         for direction in &self.directions[..self.n_used] {
-            for source in std::iter::once(direction.arm).chain(direction.reference) {
-                if let Source::Expert(at) = source {
-                    self.used[at] = true;
-                }
-            }
+            let sources = std::iter::once(direction.arm).chain(direction.reference);
+            sources.filter_map(Source::expert).for_each(|at| self.used[at] = true);
         }
     }
 
@@ -381,18 +382,27 @@ impl Guide {
     /// Keeps a row of guided logits within the limits, given the base's: returns λ, the factor on all weights.
     pub(super) fn limit(&mut self, base: &[f32], guided: &mut [f32]) -> f32 {
         let Some(strength) = self.strength(base.iter().copied().zip(guided.iter().copied())) else { return 1.0 };
-        guided.iter_mut().zip(base).for_each(|(guided, base)| *guided = strength.apply(*base, *guided));
+        if strength.acts() {
+            guided.iter_mut().zip(base).for_each(|(guided, base)| *guided = strength.apply(*base, *guided));
+        }
         strength.lambda
+    }
+
+    /// Whether limits act on the step: there are some, and a weight is not 0.
+    pub(crate) fn is_limited(&self) -> bool {
+        !self.limits.is_none() && self.now.iter().any(|weight| *weight != 0.0)
     }
 
     /// How far a step may go whose tokens have these logits under the base and under guidance; `None` where there is no limit, or
     /// all weights are 0.
     pub(crate) fn strength(&mut self, rows: impl Iterator<Item = (f32, f32)> + Clone) -> Option<Strength> {
-        let limited = !self.limits.is_none() && self.now.iter().any(|weight| *weight != 0.0);
+        if !self.is_limited() {
+            return None;
+        }
         let start = Instant::now();
-        let strength = limited.then(|| self.tilt.strength(self.limits, rows));
+        let strength = self.tilt.strength(self.limits, rows);
         self.timing.combine += start.elapsed();
-        strength
+        Some(strength)
     }
 
     /// Refuses rows that are no numbers, or are none under their factors, of the experts whose factor is not 0.
@@ -403,7 +413,7 @@ impl Guide {
     ///
     /// # Cost
     ///
-    /// A pass over each row: the sampler looks for faults in the pass that adds them, and comes here only when it has found one.
+    /// A pass over each row. The sampler looks for faults in the pass that adds them, and comes here only when it has found one.
     pub(crate) fn check(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
         self.advance(history, k)?;
         for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
@@ -457,7 +467,7 @@ impl Guide {
         scaled(out, self.of_base);
         for (row, &factor) in experts.iter().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
             let row = row.as_ref();
-            add_weighted(out, row, floor(row), factor);
+            add_weighted(out, row, floor_within(row, base.len()), factor);
         }
         self.limit(base, out)
     }

@@ -68,6 +68,22 @@ fn an_arm_reads_its_own_prompt_and_the_common_response() {
 }
 
 #[test]
+fn a_prefix_is_read_before_the_text_and_after_the_token_that_begins_it() {
+    for (history, reads) in [(&[0, 1, 2][..], [0, 3, 3, 1, 2]), (&[1, 2, 1], [3, 3, 1, 2, 1])] {
+        let expert = TableExpert::new(4, 100, move |read, logits| {
+            logits.fill(0.0);
+            logits[usize::from(read == reads)] = 1.0;
+        });
+        let arm = Arm::new("a", Box::new(expert), Contract { n_common: 4, tail: Tail::None });
+        let arms = vec![arm.with_prefix(vec![3, 3], Some(0))];
+        let mut guide = Guide::new(arms, Weights::new([("a".to_owned(), 1.0)]));
+        let mut logits = [0.0; 4];
+        guide.add(history, 1, &mut logits).unwrap();
+        assert_eq!((logits, guide.room(history.len())), ([0.0, 1.0, 0.0, 0.0], 95));
+    }
+}
+
+#[test]
 fn several_rows_are_added_at_once() {
     let mut guide = guide(&[2.0]);
     let mut logits = [0.0; 8];

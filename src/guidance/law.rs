@@ -19,6 +19,16 @@ pub enum Source {
     Expert(usize),
 }
 
+impl Source {
+    /// The place of the expert; `None` is the base.
+    pub fn expert(self) -> Option<usize> {
+        match self {
+            Self::Base => None,
+            Self::Expert(at) => Some(at),
+        }
+    }
+}
+
 /// What one weight multiplies: an ARM's logits, less those of its reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Direction {

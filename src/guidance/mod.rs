@@ -24,7 +24,7 @@ mod weights;
 
 pub use arm::Arm;
 pub use combine::add_weighted;
-pub(crate) use combine::{added as combine_one, floor, scaled_one};
+pub(crate) use combine::{added as combine_one, scaled_one};
 pub use error::GuideError;
 pub use gate::Gate;
 pub use guide::{Guide, Timing};

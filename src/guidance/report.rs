@@ -141,7 +141,7 @@ pub fn kl_divergence(log_p: &[f32], log_q: &[f32]) -> f32 {
     log_p.iter().zip(log_q).map(term).sum::<f64>().max(0.0) as f32
 }
 
-fn argmax(row: &[f32]) -> usize {
+pub(super) fn argmax(row: &[f32]) -> usize {
     (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0)
 }
 

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::combine::floor_within;
+use super::report::argmax;
 use super::tilt::add_divergences;
-use super::{Direction, Guide, GuideError, Source, add_weighted, floor, kl_divergence, log_softmax, log_sum_exp};
+use super::{Guide, GuideError, Source, add_weighted, kl_divergence, log_softmax, log_sum_exp};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
 
 /// What each model gives one token of a response. Logarithms are natural, at temperature 1.
@@ -16,8 +18,11 @@ pub struct TokenScore {
     pub base: f32,
     /// Its log-probability under the guided distribution.
     pub guided: f32,
-    /// Its log-probability under each ARM, less that of the ARM's reference if it has one: its reward, but for the factor β_r.
+    /// Its log-probability under each ARM.
     pub arms: Vec<f32>,
+    /// That under each ARM's reference, where the ARM has one.
+    #[serde(skip_serializing_if = "no_references")]
+    pub references: Vec<Option<f32>>,
     /// KL(guided ‖ base) at this position, in nats.
     pub kl: f32,
     /// Entropy of the base here, in nats.
@@ -30,7 +35,16 @@ pub struct TokenScore {
     pub guided_best: Token,
 }
 
+fn no_references(references: &[Option<f32>]) -> bool {
+    references.iter().all(Option::is_none)
+}
+
 impl TokenScore {
+    /// Its reward under an ARM, but for the factor β_r: the log-probability, less that of the reference if there is one.
+    pub fn reward(&self, arm: usize) -> f32 {
+        self.arms[arm] - self.references[arm].unwrap_or(0.0)
+    }
+
     /// Whether guidance changes the likeliest token.
     pub fn flipped(&self) -> bool {
         self.base_best != self.guided_best
@@ -47,7 +61,7 @@ pub struct Totals {
     pub base: f64,
     /// Σ log p of the guided distribution, in nats.
     pub guided: f64,
-    /// Σ log π of each ARM, in nats: times β_r, its reward.
+    /// Σ log π of each ARM, less that of its reference if it has one, in nats: times β_r, its reward.
     pub arms: Vec<f64>,
     /// Σ KL(guided ‖ base) over the positions, in nats: the divergence of a text that guidance has written.
     pub kl: f64,
@@ -63,7 +77,7 @@ impl Totals {
             n_tokens: tokens.len(),
             base: sum(&|t| t.base),
             guided: sum(&|t| t.guided),
-            arms: (0..n_arms).map(|i| sum(&|t| t.arms[i])).collect(),
+            arms: (0..n_arms).map(|i| sum(&|t| t.reward(i))).collect(),
             kl: sum(&|t| t.kl),
             n_flipped: tokens.iter().filter(|t| t.flipped()).count(),
         }
@@ -100,15 +114,17 @@ pub fn score(
 ) -> Result<Vec<TokenScore>, GuideError> {
     let mut scores = Vec::with_capacity(response.len());
     let mut guided = Vec::new();
+    let mut of_experts = Vec::new();
     at_positions(base, guide, prompts, response, |guide, token, base, experts| {
         guide.combine(weights, base, experts, &mut guided);
         let mut score = token_score(token, base, &guided);
-        let log_of = |source| match source {
-            Source::Base => score.base,
-            Source::Expert(at) => log_prob(experts[at], token, floor(experts[at])),
-        };
-        let reward = |d: &Direction| log_of(d.arm) - d.reference.map_or(0.0, log_of);
-        score.arms = guide.in_use().map(|(_, direction)| reward(direction)).collect();
+        of_experts.clear();
+        // An expert that is not in use has no row.
+        of_experts
+            .extend(experts.iter().map(|row| if row.is_empty() { 0.0 } else { log_prob(row, token, base.len()) }));
+        let log_of = |source: Source| source.expert().map_or(score.base, |at| of_experts[at]);
+        score.arms = guide.in_use().map(|(_, direction)| log_of(direction.arm)).collect();
+        score.references = guide.in_use().map(|(_, direction)| direction.reference.map(log_of)).collect();
         scores.push(score);
     })?;
     Ok(scores)
@@ -138,7 +154,7 @@ pub fn divergences(
         for (direction, sums) in directions.iter().zip(&mut sums) {
             shift.clear();
             shift.resize(base.len(), 0.0);
-            let mut add = |row: &[f32], factor| add_weighted(&mut shift, row, floor(row), factor);
+            let mut add = |row: &[f32], factor| add_weighted(&mut shift, row, floor_within(row, base.len()), factor);
             add(row(direction.arm), 1.0);
             direction.reference.into_iter().for_each(|reference| add(row(reference), -1.0));
             // What an ARM forbids takes no part.
@@ -169,7 +185,9 @@ fn at_positions(
     let mut history = prompts.base.to_vec();
     let mut before: &[Token] = &[];
     let used = guide.used_experts().to_vec();
-    for chunk in response.chunks(CHUNK) {
+    let of_used = guide.experts().iter_mut().zip(&used).filter(|(_, used)| **used);
+    let n = of_used.map(|(expert, _)| expert.expert().max_rows()).fold(CHUNK.min(base.max_rows()), usize::min);
+    for chunk in response.chunks(n.max(1)) {
         // The row after a token predicts the next one, so the last token of the chunk is not read yet.
         let new = [before, &chunk[..chunk.len() - 1]].concat();
         history.extend_from_slice(&new);
@@ -204,13 +222,17 @@ pub fn log_prob_of(expert: &mut dyn Expert, prompt: &[Token], response: &[Token]
     let n_vocab = expert.n_vocab();
     let mut history = prompt.to_vec();
     let (mut sum, mut before): (f64, &[Token]) = (0.0, &[]);
-    for chunk in response.chunks(CHUNK) {
+    for chunk in response.chunks(CHUNK.min(expert.max_rows()).max(1)) {
         history.extend_from_slice(before);
         history.extend_from_slice(&chunk[..chunk.len() - 1]);
         let rows = expert.advance(&history, chunk.len())?;
         check_rows(rows, n_vocab)?;
         let rows = rows.chunks_exact(n_vocab);
-        sum += rows.zip(chunk).map(|(row, token)| f64::from(log_prob(row, *token, f32::NEG_INFINITY))).sum::<f64>();
+        let log_prob = |(row, token): (&[f32], &Token)| match row.get(*token as usize) {
+            Some(logit) => f64::from(logit - log_sum_exp(row)),
+            None => f64::NEG_INFINITY,
+        };
+        sum += rows.zip(chunk).map(log_prob).sum::<f64>();
         before = &chunk[chunk.len() - 1..];
     }
     Ok(sum)
@@ -222,12 +244,13 @@ fn check_rows(rows: &[f32], n_vocab: usize) -> Result<(), ExpertError> {
 
 fn token_score(token: Token, base: &[f32], guided: &[f32]) -> TokenScore {
     let (log_base, log_guided) = (log_softmax(base, 1.0), log_softmax(guided, 1.0));
-    let (id, base_best) = (token as usize, best(base));
+    let (id, base_best) = (token as usize, argmax(base) as Token);
     TokenScore {
         token,
         base: log_base[id],
         guided: log_guided[id],
         arms: Vec::new(),
+        references: Vec::new(),
         kl: kl_divergence(&log_guided, &log_base),
         entropy: -log_base
             .iter()
@@ -235,24 +258,20 @@ fn token_score(token: Token, base: &[f32], guided: &[f32]) -> TokenScore {
             .sum::<f64>() as f32,
         top_p: log_base[base_best as usize].exp(),
         base_best,
-        guided_best: best(guided),
+        guided_best: argmax(guided) as Token,
     }
 }
 
-/// The log-probability of a token, which may lie in the padding that only the base has.
-fn log_prob(row: &[f32], token: Token, least: f32) -> f32 {
-    row.get(token as usize).copied().unwrap_or(least) - log_sum_exp(row)
-}
-
-fn best(row: &[f32]) -> Token {
-    (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0) as Token
+/// The log-probability of a token, which may lie in the padding that only the base, of `n_vocab` tokens, has.
+fn log_prob(row: &[f32], token: Token, n_vocab: usize) -> f32 {
+    row.get(token as usize).copied().unwrap_or_else(|| floor_within(row, n_vocab)) - log_sum_exp(row)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TableExpert;
-    use crate::guidance::{Arm, Contract, Tail, Weights};
+    use crate::guidance::{Arm, Contract, Direction, Tail, Weights};
 
     const BASE: [[f32; 3]; 3] = [[1.0, 0.5, 0.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 0.3]];
     const ARM: [[f32; 3]; 3] = [[0.0, 2.0, -1.0], [1.0, 1.0, 3.0], [0.2, 0.1, 0.0]];
@@ -279,7 +298,7 @@ mod tests {
             let guided: Vec<_> = BASE[last].iter().zip(ARM[last]).map(|(b, a)| b + 2.0 * (a - b)).collect();
             let reward = log_softmax(&ARM[last], 1.0)[next] - log_softmax(&BASE[last], 1.0)[next];
             assert!((score.guided - log_softmax(&guided, 1.0)[next]).abs() < 1e-6);
-            assert!((score.arms[0] - reward).abs() < 1e-6);
+            assert!((score.reward(0) - reward).abs() < 1e-6);
         }
     }
 
@@ -298,7 +317,7 @@ mod tests {
             assert!((score.base - log_softmax(&BASE[last], 1.0)[next]).abs() < 1e-6);
             assert!((score.arms[0] - log_softmax(&ARM[last], 1.0)[next]).abs() < 1e-6);
             assert!((score.guided - log_softmax(&guided, 1.0)[next]).abs() < 1e-6);
-            assert_eq!(score.guided_best, best(&guided));
+            assert_eq!(score.guided_best, argmax(&guided) as Token);
         }
         let totals = Totals::of(&scores, 1);
         assert_eq!(totals.n_flipped, scores.iter().filter(|s| s.base_best != s.guided_best).count());

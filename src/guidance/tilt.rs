@@ -61,6 +61,11 @@ impl Tilt {
 }
 
 impl Strength {
+    /// Whether it changes any logit.
+    pub fn acts(self) -> bool {
+        self.lambda != 1.0 || self.least > f32::NEG_INFINITY
+    }
+
     /// The logit of a token under this strength.
     #[inline(always)]
     pub fn apply(self, base: f32, guided: f32) -> f32 {

@@ -127,7 +127,8 @@ pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candi
         }
         changed = true;
     })?;
-    if !changed && of_base != 1.0 {
+    // Experts may cancel each other, and limits still act.
+    if !changed && (of_base != 1.0 || guide.is_limited()) {
         for candidate in candidates.as_mut_slice() {
             begin(candidate, of_base);
             sound &= is_number(candidate.logit);
@@ -140,7 +141,7 @@ pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candi
     }
     if changed {
         let both = candidates.as_mut_slice().iter().map(|candidate| (candidate.p, candidate.logit));
-        if let Some(strength) = guide.strength(both) {
+        if let Some(strength) = guide.strength(both).filter(|strength| strength.acts()) {
             for candidate in candidates.as_mut_slice() {
                 candidate.logit = strength.apply(candidate.p, candidate.logit);
             }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use genarm::decode::Chain;
-use genarm::guidance::{Arm, Contract, Guide, Tail, Weights};
+use genarm::guidance::{Arm, Contract, Direction, Guide, Limits, Source, Tail, Weights};
 use genarm::sampling::abi::{llama_sampler, llama_token_data, llama_token_data_array};
 use genarm::sampling::params::{BiasKey, SamplerKind, SamplingParams};
 use genarm::sampling::vtable::{into_raw, own_init};
@@ -128,6 +128,17 @@ fn a_forbidden_token_stays_forbidden_under_a_negative_weight() {
     raw.accept(0);
     let (logits, _) = raw.apply(&[(0, 1.0), (1, f32::NEG_INFINITY), (2, f32::NEG_INFINITY), (3, 0.0)]);
     assert_eq!(logits, [1.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
+}
+
+#[test]
+fn limits_act_where_experts_cancel_each_other() {
+    let direction = Direction { arm: Source::Base, reference: Some(Source::Base) };
+    let mut guide = Guide::with_references(Vec::new(), vec![direction], Weights::new([("itself".to_owned(), 1.0)]));
+    guide.set_limits(Limits { max_kl: None, plausible: Some(0.5) });
+    let raw = Raw::new(HookState::new(guide, FailurePolicy::Base));
+    raw.accept(0);
+    let (logits, _) = raw.apply(&[(0, 1.0), (1, 0.9), (2, -3.0)]);
+    assert_eq!(logits, [1.0, 0.9, f32::NEG_INFINITY]);
 }
 
 #[test]

@@ -60,8 +60,10 @@ pub struct Cell {
     pub base: f32,
     /// log p under guidance, in nats.
     pub guided: f32,
-    /// log π of each ARM, in nats: the token's reward, but for β_r.
+    /// log π of each ARM, in nats: the token's reward, but for β_r and a reference.
     pub arms: Vec<f32>,
+    /// What each of them is compared with: log π of the ARM's reference, or of the base.
+    pub against: Vec<f32>,
     /// KL(guided ‖ base) at this position, in nats.
     pub kl: f32,
     /// Whether guidance changes the likeliest token here.
@@ -73,9 +75,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// How much more than the base an ARM likes the token, in nats.
+    /// How much more than the base, or its reference, an ARM likes the token, in nats.
     pub fn liking(&self, arm: usize) -> f32 {
-        self.arms[arm] - self.base
+        self.arms[arm] - self.against[arm]
     }
 }
 

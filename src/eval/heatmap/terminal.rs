@@ -50,7 +50,7 @@ pub fn terminal(map: &Heatmap, arm: usize, palette: Palette) -> String {
         let per_token = totals.arms[arm] / totals.n_tokens.max(1) as f64;
         let _ = writeln!(
             out,
-            "  reward {:.3} (Σ log π {:.2}, {per_token:.2} a token; base {:.2}) · KL {:.2} nats · {} of {} tokens flipped",
+            "  reward {:.3} (Σ log π {:.2}, {per_token:.2} per token; base {:.2}) · KL {:.2} nats · {} of {} tokens flipped",
             response.rewards[arm], totals.arms[arm], totals.base, totals.kl, totals.n_flipped, totals.n_tokens
         );
         for (what, least) in [("likes", false), ("dislikes", true)] {
@@ -70,14 +70,14 @@ pub fn terminal(map: &Heatmap, arm: usize, palette: Palette) -> String {
 pub fn legend(palette: Palette) -> String {
     if !palette.paints() {
         return format!(
-            "⁺ liked more than the base likes it, ⁺⁺ by {} nats or more; ⁻ ⁻⁻ less; * guidance changes the likeliest token",
+            "⁺ likelier than under the base (or the ARM's reference), ⁺⁺ by {} nats or more; ⁻ ⁻⁻ less likely; * guidance changes the likeliest token",
             SPAN / 2.0
         );
     }
     let step = |liking: f32| format!("{style} {liking:+.0} {style:#}", style = style(liking, palette));
     let steps: String = [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0].map(step).concat();
     format!(
-        "{steps} log π of the ARM less log π of the base, in nats; {u}underlined{u:#}: guidance changes the likeliest token",
+        "{steps} log π of the ARM less log π of the base (or of its reference), in nats; {u}underlined{u:#}: guidance changes the likeliest token",
         u = Style::new().underline()
     )
 }

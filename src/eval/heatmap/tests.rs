@@ -8,6 +8,7 @@ fn cell(text: &str, base: f32, arm: f32) -> Cell {
         base,
         guided: base,
         arms: vec![arm],
+        against: vec![base],
         kl: 0.1,
         flipped: arm > -0.5,
         base_best,

@@ -15,7 +15,7 @@ use crate::server::engine::{Event, Job, Scored, Task};
 use crate::server::error::ApiError;
 use crate::server::fields::{Fields, FromFields};
 use crate::server::openai::chat::ChatMessage;
-use crate::server::openai::reply::{number, token_text};
+use crate::server::openai::reply::{number, token_text, with};
 use crate::server::openai::steering::{Guidance, Steered};
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
@@ -106,10 +106,14 @@ fn report(server: &Server, config: &Config, weights: &[f32], scored: &Scored) ->
     };
     let token = |t: &TokenScore| {
         let (text, bytes) = token_text(server.prompts.vocab(), t.token);
-        json!({
+        let token = json!({
             "token": text, "id": t.token, "bytes": bytes, "base": number(t.base), "guided": number(t.guided),
             "arms": by_arm(&mut t.arms.iter().map(|x| number(*x).into())), "kl": number(t.kl), "flipped": t.flipped(),
-        })
+        });
+        let named = config.arms.iter().zip(&t.references);
+        let of_arm = |(arm, x): (&crate::config::ArmSpec, &Option<f32>)| Some((arm.name.clone(), number((*x)?).into()));
+        let references: Map<_, Value> = named.filter_map(of_arm).collect();
+        with(token, "references", (!references.is_empty()).then(|| references.into()))
     };
     let totals = Totals::of(&scored.tokens, config.arms.len());
     // A reward in the units of its training needs the β_r of that.
