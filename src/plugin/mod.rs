@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::config::{self, Config, ConfigError, Overrides};
+use crate::config::{self, ArmSpec, Config, ConfigError, Overrides};
 use crate::expert::Token;
 use crate::guidance::{WeightError, Weights};
 use crate::sampling::FailurePolicy;
@@ -192,8 +192,9 @@ impl Plugin {
             tracing::warn!("the file names other ARMs: restart the host to load them; nothing was changed");
             return Ok(());
         }
-        if (0..new.arms.len()).any(|i| old.arms[i].spec != new.arms[i].spec) {
-            tracing::warn!("models or their settings have changed: restart the host to load them");
+        let loaded = |arm: &ArmSpec| (arm.spec.clone(), arm.reading.clone(), arm.reference.clone());
+        if old.arms.iter().zip(&new.arms).any(|(old, new)| loaded(old) != loaded(new)) {
+            tracing::warn!("models, prompts or references have changed: restart the host to load them");
         }
         for (before, after) in old.arms.iter().zip(&new.arms).filter(|(before, after)| before.weight != after.weight) {
             tracing::info!(arm = after.name, from = before.weight, to = after.weight, "weight changed");

@@ -43,6 +43,7 @@ impl HostSampler {
         let mut pool = self.plugin.pool();
         let guide = pool.lease(self.text.id, history)?;
         guide.steer_by(&self.text.weights);
+        guide.set_limits(self.plugin.state().config.guidance.limits);
         // ARMs that share a batch are decoded together.
         guide.prepare(history, 1);
         Ok(steer(guide, history, candidates)?)

@@ -7,7 +7,7 @@ use crate::expert::{Token, check_finite};
 use crate::guidance::{GuideError, Weights, log_sum_exp};
 use crate::session::SessionError;
 
-/// One text of a host: what its sampler has been told, and the weights that steer it.
+/// One text of a host: what its sampler has accepted, and the weights that steer it.
 pub struct HostText {
     pub(super) id: u64,
     pub(super) weights: Weights,
@@ -83,12 +83,12 @@ impl HostText {
             plugin.n_vocab().unwrap_or_else(|| guide.experts().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
         let rows = guide.expert_logits(before, n_vocab)?;
         let logprob = |row: &Vec<f32>| row.get(last as usize).map_or(f32::NEG_INFINITY, |x| x - log_sum_exp(row));
-        // An ARM that is the base itself has no row here: the host has it.
-        let arms = (0..guide.directions().len()).map(|i| guide.expert_of(i).map_or(f32::NAN, |at| logprob(&rows[at])));
-        Ok((last, arms.collect()))
+        // In a host every ARM is an expert, the base's own file too.
+        let arms = (0..guide.directions().len()).filter_map(|i| guide.expert_of(i));
+        Ok((last, arms.map(|at| logprob(&rows[at])).collect()))
     }
 
-    /// Adds the weighted logits after `history` to a row of logits, whatever the sampler has been told.
+    /// Adds the weighted logits after `history` to a row of logits, whatever the sampler has accepted.
     ///
     /// # Errors
     ///
@@ -102,6 +102,7 @@ impl HostText {
         let mut pool = plugin.pool();
         let guide = pool.lease(self.id, history)?;
         guide.steer_by(&self.weights);
+        guide.set_limits(plugin.state().config.guidance.limits);
         guide.prepare(history, 1);
         Ok(guide.add(history, 1, logits)?)
     }
