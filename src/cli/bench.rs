@@ -160,7 +160,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         n_prompt: args.n_prompt,
         n_gen: args.n_gen,
         repeats: args.repeats,
-        arms: apart.weights().names().to_vec(),
+        arms: apart.hook().with_guide(|guide| guide.experts().iter().map(|expert| expert.name().to_owned()).collect()),
         seconds_per_token: StepTimes::of(&repeats),
         shared_batch,
     };
@@ -173,7 +173,8 @@ fn open_shared(config: &Config) -> anyhow::Result<[Session; 2]> {
     let shared = Config { share_batch: Switch::On, ..config.clone() };
     let mut plain = shared.clone();
     plain.base.lora.clear();
-    plain.arms.iter_mut().for_each(|arm| arm.spec.lora.clear());
+    // Spare: without its adapter an ARM would be the base itself, and not be evaluated.
+    plain.arms.iter_mut().for_each(|arm| (arm.spec.lora, arm.spare) = (Vec::new(), true));
     Ok([open(shared)?, open(plain)?])
 }
 
@@ -243,14 +244,17 @@ fn inflated(args: &Args, sizes: &str, folder: &Path) -> anyhow::Result<Config> {
     let (path, _) = inflated.model(&base, folder, of_base, N_VOCAB_INFLATED)?;
     config.base.model = path;
     for arm in &mut config.arms {
-        let n_params = if arm.spec.model == base { Some(of_base) } else { size(&arm.name).or_else(|| size("arm")) };
-        let n_params = n_params.ok_or_else(|| Usage(format!("--inflate has no size for ARM \"{}\"", arm.name)))?;
-        let (path, growth) = inflated.model(&arm.spec.model, folder, n_params, N_VOCAB_INFLATED)?;
-        arm.spec.model = path;
-        for (i, lora) in arm.spec.lora.iter_mut().enumerate() {
-            let path = folder.join(format!("{}-{i}.gguf", arm.name));
-            inflate_adapter(&lora.path, &path, &growth)?;
-            lora.path = path;
+        let name = arm.name.clone();
+        for (n, spec) in arm.specs_mut().enumerate() {
+            let n_params = if spec.model == base { Some(of_base) } else { size(&name).or_else(|| size("arm")) };
+            let n_params = n_params.ok_or_else(|| Usage(format!("--inflate has no size for ARM \"{name}\"")))?;
+            let (path, growth) = inflated.model(&spec.model, folder, n_params, N_VOCAB_INFLATED)?;
+            spec.model = path;
+            for (i, lora) in spec.lora.iter_mut().enumerate() {
+                let path = folder.join(format!("{name}-{n}-{i}.gguf"));
+                inflate_adapter(&lora.path, &path, &growth)?;
+                lora.path = path;
+            }
         }
     }
     config.profiles.clear();
@@ -277,7 +281,7 @@ fn measure(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<Repe
     let text = text(session, args, turn);
     let n_prompt = args.n_prompt as usize;
     let hook = session.hook().clone();
-    let n_arms = session.weights().names().len();
+    let n_arms = hook.with_guide(|guide| guide.experts().len());
     let base = time_expert(session.base(), &text, n_prompt)?;
     let arm = |i: usize| hook.with_guide(|guide| time_expert(guide.experts()[i].expert(), &text, n_prompt));
     let arms = (0..n_arms).map(arm).collect::<Result<Vec<_>, _>>()?;

@@ -208,14 +208,14 @@ fn measure(session: &mut Session, way: &mut Way, prompt: &Prompt, n: usize, seed
     Ok(tokens)
 }
 
-/// The cost of batches after a prompt: base, and ARMs that are heard.
+/// The cost of batches after a prompt: base, and experts that are needed.
 fn batches(session: &mut Session, prompt: &Prompt) -> anyhow::Result<(Batches, Batches)> {
     let text: Vec<_> = prompt.base.iter().copied().cycle().take(prompt.base.len().max(32) + 17).collect();
     let base = time_batches(session.base(), &text)?;
-    let weights = session.weights().get();
     let hook = session.hook().clone();
+    let factors = hook.with_guide(|guide| guide.factors().to_vec());
     let mut arms = Batches::default();
-    for (i, _) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
+    for (i, _) in factors.iter().enumerate().filter(|(_, factor)| **factor != 0.0) {
         let batches = hook.with_guide(|guide| time_batches(guide.experts()[i].expert(), &text))?;
         arms.add(&batches);
     }

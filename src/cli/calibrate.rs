@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
 
@@ -69,25 +70,31 @@ struct Calibration {
 /// Measures, prints, and writes.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = args.config.resolve()?;
+    need_arms(&config)?;
     let file = match (&args.config.config, args.write) {
         (None, true) => return Err(Usage("--write needs --config FILE, whose ARMs get a range".into()).into()),
-        (file, _) => file.clone(),
+        (file, _) => file.as_deref().filter(|_| args.write),
     };
-    need_arms(&config)?;
+    // What cannot be written is found out before the work.
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let all: Vec<_> = config.arms.iter().map(|arm| (arm.name.clone(), [-1.0, 1.0])).collect();
+        set_ranges(&text, file, &all).context("--write")?;
+    }
     catch_interrupts()?;
     let prompts = match &args.prompts {
         Some(file) => read_prompts(file, usize::MAX)?,
         None => PROMPTS.map(str::to_owned).to_vec(),
     };
     let found = calibrate(Config { speculate: Speculate::Off, ..config }, &prompts, args)?;
-    if let (Some(file), true) = (&file, args.write) {
-        write(file, &found)?;
+    match args.json {
+        true => {
+            let about = json!({"levels": LEVELS, "n_predict": args.n_predict, "prompts": prompts, "arms": found});
+            print(&format!("{}\n", serde_json::to_string_pretty(&about)?))?;
+        }
+        false => print(&text(&found))?,
     }
-    if args.json {
-        let about = json!({"levels": LEVELS, "n_predict": args.n_predict, "prompts": prompts, "arms": found});
-        return print(&format!("{}\n", serde_json::to_string_pretty(&about)?));
-    }
-    print(&text(&found))
+    file.map_or(Ok(()), |file| write(file, &found))
 }
 
 fn calibrate(config: Config, prompts: &[String], args: &Args) -> anyhow::Result<Vec<Calibration>> {
@@ -97,13 +104,21 @@ fn calibrate(config: Config, prompts: &[String], args: &Args) -> anyhow::Result<
     let weights: Vec<f32> = grid.iter().map(|w| -w).chain(grid.iter().copied()).collect();
     let mut sums = vec![vec![0.0; weights.len()]; names.len()];
     let bar = progress("calibrating", prompts.len() as u64);
+    let mut n_texts = 0.0;
     for (i, text) in prompts.iter().enumerate() {
-        let of_text = measure(&mut session, text, &weights, i, args)?;
-        let both = sums.iter_mut().flatten().zip(of_text.iter().flatten());
-        both.for_each(|(sum, more)| *sum += more / prompts.len() as f64);
+        if let Some(of_text) = measure(&mut session, text, &weights, i, args)? {
+            n_texts += 1.0;
+            sums.iter_mut().flatten().zip(of_text.iter().flatten()).for_each(|(sum, more)| *sum += more);
+        }
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if n_texts == 0.0 {
+        anyhow::bail!(
+            "the base ends every text at once, so there is nothing to measure; give other --prompts, or --chat"
+        );
+    }
+    sums.iter_mut().flatten().for_each(|sum| *sum /= n_texts);
     let calibration = |(arm, sums): (String, Vec<f64>)| {
         let (away, towards) = sums.split_at(grid.len());
         let reached: Vec<_> =
@@ -114,8 +129,14 @@ fn calibrate(config: Config, prompts: &[String], args: &Args) -> anyhow::Result<
     Ok(names.into_iter().zip(sums).map(calibration).collect())
 }
 
-/// Σ KL at the positions of a text of the base, for each ARM and weight.
-fn measure(session: &mut Session, text: &str, weights: &[f32], i: usize, args: &Args) -> anyhow::Result<Vec<Vec<f64>>> {
+/// Σ KL at the positions of a text of the base, for each ARM and weight; `None` where the text is empty.
+fn measure(
+    session: &mut Session,
+    text: &str,
+    weights: &[f32],
+    i: usize,
+    args: &Args,
+) -> anyhow::Result<Option<Vec<Vec<f64>>>> {
     let prompt = read_prompt(session, text, args.chat)?;
     let none = vec![0.0; session.weights().names().len()];
     session.weights().set_all(&none)?;
@@ -125,9 +146,13 @@ fn measure(session: &mut Session, text: &str, weights: &[f32], i: usize, args: &
     if written.finish == crate::decode::Finish::Interrupted {
         return Err(super::Interrupted.into());
     }
+    if written.tokens.is_empty() {
+        return Ok(None);
+    }
     let hook = session.hook().clone();
     let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
-    Ok(hook.with_guide(|guide| divergences(session.base(), guide, prompts, &written.tokens, weights))?)
+    let sums = hook.with_guide(|guide| divergences(session.base(), guide, prompts, &written.tokens, weights));
+    Ok(Some(sums?))
 }
 
 /// The weight at which `sums`, which grow, reach `nats`: between two of the grid, as a straight line of logarithms.

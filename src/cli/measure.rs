@@ -172,7 +172,7 @@ pub fn beta_r(arm: &ArmSpec) -> Option<f64> {
 pub fn provenance(command: &str, configs: &[&Config], more: Value) -> anyhow::Result<Value> {
     let mut files = Vec::new();
     for config in configs {
-        for spec in std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)) {
+        for spec in config.specs() {
             files.push(spec.model.clone());
             files.extend(spec.lora.iter().map(|lora| lora.path.clone()));
         }
@@ -234,7 +234,7 @@ pub fn guard(outputs: &[(&str, Option<&Path>)], inputs: &[(&str, &Path)], config
     let mut inputs: Vec<_> = inputs.to_vec();
     for config in configs {
         inputs.extend(config.path.as_deref().map(|path| ("the configuration", path)));
-        for spec in std::iter::once(&config.base).chain(config.arms.iter().map(|arm| &arm.spec)) {
+        for spec in config.specs() {
             inputs.push(("a model", &spec.model));
             inputs.extend(spec.lora.iter().map(|lora| ("an adapter", lora.path.as_path())));
         }

@@ -164,6 +164,24 @@ impl ArmSpec {
         }
     }
 
+    /// What is to be loaded for it: itself, and its reference.
+    pub fn specs(&self) -> impl Iterator<Item = &ExpertSpec> {
+        let reference = match &self.reference {
+            Reference::Expert(reference) => Some(&reference.spec),
+            Reference::None | Reference::Base => None,
+        };
+        std::iter::once(&self.spec).chain(reference)
+    }
+
+    /// The same, to be changed.
+    pub fn specs_mut(&mut self) -> impl Iterator<Item = &mut ExpertSpec> {
+        let reference = match &mut self.reference {
+            Reference::Expert(reference) => Some(&mut reference.spec),
+            Reference::None | Reference::Base => None,
+        };
+        std::iter::once(&mut self.spec).chain(reference)
+    }
+
     /// The base under another prompt, less the base.
     pub fn persona(name: impl Into<String>, base: &ExpertSpec, reading: ReadingSpec, weight: f32) -> Self {
         Self { reading, reference: Reference::Base, ..Self::new(name, base.clone(), weight) }
@@ -220,15 +238,13 @@ impl Config {
     }
 
     /// Everything that is to be loaded: the base, the ARMs, their references.
+    pub fn specs(&self) -> impl Iterator<Item = &ExpertSpec> {
+        std::iter::once(&self.base).chain(self.arms.iter().flat_map(ArmSpec::specs))
+    }
+
+    /// The same, to be changed.
     pub fn specs_mut(&mut self) -> impl Iterator<Item = &mut ExpertSpec> {
-        let of_arms = self.arms.iter_mut().flat_map(|arm| {
-            let reference = match &mut arm.reference {
-                Reference::Expert(reference) => Some(&mut reference.spec),
-                Reference::None | Reference::Base => None,
-            };
-            std::iter::once(&mut arm.spec).chain(reference)
-        });
-        std::iter::once(&mut self.base).chain(of_arms)
+        std::iter::once(&mut self.base).chain(self.arms.iter_mut().flat_map(ArmSpec::specs_mut))
     }
 
     /// Adds room for `n` personas that come with requests.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::metrics::Reload;
 use super::state::Server;
-use crate::config::Config;
+use crate::config::{Config, GuidanceSpec};
 
 /// An editor writes a file in several strokes; it is read after this much quiet.
 const QUIET: Duration = Duration::from_millis(200);
@@ -97,18 +97,21 @@ fn read(server: &Server) -> anyhow::Result<(Config, PathBuf)> {
             .iter()
             .map(|arm| (arm.spec.clone(), arm.reading.clone(), arm.reference.clone()))
             .collect::<Vec<_>>();
-        (config.base.clone(), config.prompt.clone(), arms)
+        let opened = (config.guidance.gate, config.on_error, config.speculate.clone(), config.share_batch);
+        (config.base.clone(), config.prompt.clone(), arms, opened)
     };
     if models(&new) != models(&now) {
-        tracing::warn!("models, contexts and templates stay as they were loaded; restart to change them");
+        tracing::warn!("models and how they are run stay as they were loaded; restart to change them");
     }
     let arms = now.arms.iter().zip(&new.arms).map(|(now, new)| crate::config::ArmSpec {
         weight: new.weight,
         default_weight: new.default_weight,
         beta_r: new.beta_r,
+        range: new.range,
         ..now.clone()
     });
     let arms = arms.collect();
-    let config = Config { arms, profiles: new.profiles, sampling: new.sampling, ..Config::clone(&now) };
+    let guidance = GuidanceSpec { limits: new.guidance.limits, ..now.guidance };
+    let config = Config { arms, profiles: new.profiles, sampling: new.sampling, guidance, ..Config::clone(&now) };
     Ok((config, path.to_owned()))
 }

@@ -77,14 +77,16 @@ impl ArmModels {
         let (sequences, report) = share::sequences(&members, switch, 1)?;
         let _ = self.shared.set(report.iter().any(|group| group.shared));
         let sequences = sequences.into_iter().flatten();
-        let arm = |(arm, sequence): (&LoadedArm, _)| Arm::new(&arm.setup.arm, Box::new(sequence), arm.contract);
-        let experts: Vec<_> = self.arms.iter().zip(sequences).map(arm).collect();
+        let arm = |(arm, sequence): (&LoadedArm, _)| -> Result<Arm, SessionError> {
+            let expert = Arm::new(arm.setup.name(), Box::new(sequence), arm.contract);
+            Ok(match arm.prefix()? {
+                Some(prefix) => expert.with_prefix(prefix, arm.model.vocab().bos()),
+                None => expert,
+            })
+        };
+        let experts = self.arms.iter().zip(sequences).map(arm).collect::<Result<_, _>>()?;
         let mut guide = Guide::with_references(experts, self.directions.clone(), weights.clone());
         guide.set_limits(self.limits);
-        let prompts = self.arms.iter().map(LoadedArm::prefix).collect::<Result<Vec<_>, _>>()?;
-        // Where texts begin with a token for that, a persona's own text does too, and follows it alone.
-        let n_prompt = self.arms.first().map_or(0, |arm| usize::from(arm.model.vocab().adds_bos()));
-        guide.begin(n_prompt, prompts);
         Ok(guide)
     }
 
@@ -123,7 +125,7 @@ impl LoadedArm {
     fn prefix(&self) -> Result<Option<Vec<Token>>, SessionError> {
         let Some(prefix) = self.setup.reading.before_text() else { return Ok(None) };
         let fail = |source| SessionError::Persona { who: self.setup.who(), source };
-        self.model.vocab().tokenize_prompt(&prefix, &[]).map(Some).map_err(fail)
+        self.model.vocab().tokenize(&prefix, false, false).map(Some).map_err(fail)
     }
 }
 

@@ -156,8 +156,12 @@ impl DrafterParts<'_> {
 
     fn arm(&self, name: Option<&str>) -> Result<Box<dyn Drafter>, SessionError> {
         self.needs_arms("arm")?;
-        // The configuration has refused unknown names.
-        let index = self.config.arms.iter().position(|arm| name.is_none_or(|name| arm.name == name)).unwrap_or(0);
+        // A chat may have removed it since the configuration was read.
+        let index = self.config.arms.iter().position(|arm| name.is_none_or(|name| arm.name == name));
+        let index = index.ok_or_else(|| {
+            let name = name.unwrap_or_default();
+            SessionError::Speculate(format!("there is no ARM \"{name}\" any more; name another, or take auto"))
+        })?;
         let arm = &self.config.arms[index].name;
         let Some(expert) = self.experts.of_arms[index] else {
             return Err(SessionError::Speculate(format!("ARM \"{arm}\" is the base itself; take base")));

@@ -25,10 +25,17 @@ pub(super) struct Experts {
 }
 
 impl ExpertSetup {
-    /// What messages call it.
+    /// What other messages call it.
     pub fn who(&self) -> String {
         let of = if self.is_reference { "reference of " } else { "" };
         format!("{of}ARM \"{}\"", self.arm)
+    }
+}
+
+impl ExpertSetup {
+    /// What errors of its logits call it.
+    pub fn name(&self) -> String {
+        if self.is_reference { format!("{} (its reference)", self.arm) } else { self.arm.clone() }
     }
 }
 
@@ -37,7 +44,7 @@ impl Experts {
     /// unless a host runs that (`with_base` is false): its model and prompt are the host's own.
     pub fn of(config: &Config, with_base: bool) -> Self {
         let mut experts = Self::default();
-        // The ARMs first: without references, expert i is ARM i.
+        // The ARMs first, so that references come after all of them.
         let arms = config.arms.iter().map(|arm| experts.add(config, setup(arm), with_base)).collect::<Vec<_>>();
         for (arm, source) in config.arms.iter().zip(arms) {
             let reference = match &arm.reference {

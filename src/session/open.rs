@@ -12,7 +12,7 @@ use crate::chat::ChatTemplate;
 use crate::config::{Config, ExpertSpec};
 use crate::engine::Sequence;
 use crate::engine::llama::{FlashAttention, Model, ModelParams};
-use crate::guidance::{Arm, Contract, Direction, Guide, Source, Weights, check_vocabulary};
+use crate::guidance::{Arm, Contract, Guide, Weights, check_vocabulary};
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
 pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
@@ -53,7 +53,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
         let mut row = sequences.iter_mut().flat_map(Iterator::next);
         let Some(base) = row.next() else { break };
         let arm = |((setup, contract), expert): ((&ExpertSetup, &Contract), _)| {
-            Arm::new(&setup.arm, Box::new(expert), *contract)
+            Arm::new(setup.name(), Box::new(expert), *contract)
         };
         let row = experts.setups.iter().zip(&contracts).zip(row).map(arm).collect();
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
@@ -61,11 +61,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
         guide.set_limits(config.guidance.limits);
         slots.push((base, guide));
     }
-    let of_arm = |direction: &Direction| match direction.arm {
-        Source::Base => None,
-        Source::Expert(at) => Some(at),
-    };
-    let of_arms = experts.directions.iter().map(of_arm).collect();
+    let of_arms = experts.directions.iter().map(|direction| direction.arm.expert()).collect();
     Ok(Opened { base, base_template, slots, experts: texts, of_arms, shared })
 }
 

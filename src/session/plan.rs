@@ -57,7 +57,7 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
         let request = request(&setup.who(), &setup.spec, weight, &local, n_remote)?;
         // A reference is named by what it is; an ARM by its name, as everywhere.
         let name = if setup.is_reference { setup.who() } else { setup.arm.clone() };
-        requests.push(ExpertRequest { name, ..request });
+        requests.push(ExpertRequest { name, is_arm: !setup.is_reference && !setup.spare, ..request });
     }
     for request in &mut requests {
         request.n_sequences = u32::try_from(n_slots).unwrap_or(u32::MAX);
@@ -203,7 +203,7 @@ fn request(
         params: context_params(spec, &file),
         file: std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()),
         adapters: spec.lora.iter().map(|lora| size(&lora.path)).sum(),
-        n_sequences: 1, // these two are set by `plan`
+        n_sequences: 1, // this, `shares_batch` and `is_arm` are set by `plan`
         shares_batch: false,
         layers: match spec.n_gpu_layers {
             GpuLayers::Auto => Layers::Auto,
@@ -213,5 +213,6 @@ fn request(
         devices,
         tensor_split: spec.tensor_split.clone(),
         weight,
+        is_arm: false,
     })
 }

@@ -13,8 +13,8 @@ const CHUNK_ALONE: usize = 512;
 
 /// A text in a slot.
 pub(crate) trait SlotText {
-    /// Whether it takes part in the next step.
-    fn is_ready(&mut self) -> bool;
+    /// Begins a step; false where the text takes no part in it.
+    fn begin_step(&mut self) -> bool;
 
     /// Whether its tokens may be drafted while it is alone.
     fn speculates(&self) -> bool;
@@ -98,16 +98,21 @@ impl<T: SlotText> Scheduler<T> {
     ///
     /// Returns whether any text was ready.
     pub fn step(&mut self, slots: &mut [Slot], speculator: Option<&mut Speculator>) -> bool {
-        let ready = |place: &mut Option<Place<T>>| place.as_mut().is_some_and(|place| place.text.is_ready());
+        let begins = |place: &mut Option<Place<T>>| place.as_mut().is_some_and(|place| place.text.begin_step());
         let places = self.places.iter_mut().zip(slots);
         let mut active: Vec<_> = places
-            .filter_map(|(place, slot)| if ready(place) { Some((place.as_mut()?, slot)) } else { None })
+            .filter_map(|(place, slot)| if begins(place) { Some((place.as_mut()?, slot)) } else { None })
             .collect();
         if let ([(place, slot)], Some(speculator)) = (&mut active[..], speculator)
             && !place.reading
             && place.text.speculates()
         {
-            place.text.step(slot, Some(speculator));
+            // A weight that is no longer 0 may have brought an ARM that lacks the text so far.
+            place.reading = place.text.prepare_chunk(slot, CHUNK_ALONE);
+            match place.reading {
+                true => place.text.read_chunk(slot),
+                false => place.text.step(slot, Some(speculator)),
+            }
             return true;
         }
         let n_reading = active.iter().filter(|(place, _)| place.reading).count();

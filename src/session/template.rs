@@ -29,10 +29,13 @@ pub fn of_expert(
     // A base that reads messages as they are has no conversations, so there are none for its ARMs.
     let raw = matches!(config.prompt.chat_template.as_deref(), Some("raw" | "none"));
     let recorded = if raw { None } else { recorded(expert, model) };
-    if recorded.is_none() && on_base && (expert.spare || expert.reading.is_persona()) {
+    let is_persona = expert.spare || expert.reading.is_persona();
+    if recorded.is_none() && on_base && is_persona {
         return Ok((of_base.cloned(), false));
     }
-    Ok((recorded.map(|record| ChatTemplate::of_training(&record)).or_else(|| own(model)), false))
+    let template = recorded.map(|record| ChatTemplate::of_training(&record)).or_else(|| own(model));
+    // A system prompt needs a template, so a model without one takes the base's.
+    Ok((template.or_else(|| of_base.filter(|_| is_persona).cloned()), false))
 }
 
 fn recorded(expert: &ExpertSetup, model: &GgufFile) -> Option<String> {

@@ -118,7 +118,7 @@ impl Running {
 }
 
 impl SlotText for Running {
-    fn is_ready(&mut self) -> bool {
+    fn begin_step(&mut self) -> bool {
         true
     }
 

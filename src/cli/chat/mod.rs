@@ -194,10 +194,13 @@ impl Chat {
         {
             anyhow::bail!("\"{name}\" is an ARM with a model of its own; name the persona otherwise");
         }
-        let before = self.config.clone();
+        if at.is_none() && text.is_none() {
+            anyhow::bail!("there is no persona \"{name}\"; {}", self.personas());
+        }
         self.drop_models();
+        let before = self.config.clone();
         match (at, text) {
-            (None, None) => anyhow::bail!("there is no persona \"{name}\"; {}", self.personas()),
+            (None, None) => {}
             (Some(at), None) => {
                 self.config.arms.remove(at);
             }

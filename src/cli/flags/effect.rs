@@ -41,6 +41,20 @@ const RULES: &[Rule] = &[
         when: NO_CHAT,
         why: "it is for conversations; add --chat",
     },
+    Rule { commands: &["calibrate"], flags: CONVERSATION, when: NO_CHAT, why: "it is for conversations; add --chat" },
+    Rule {
+        commands: &["calibrate"],
+        flags: &["weights", "profile", "max_kl", "plausible", "on_error", "speculate", "draft_max"],
+        when: ALWAYS,
+        why: "each ARM is measured by itself at many weights, along texts of the base",
+    },
+    Rule {
+        commands: &["accuracy"],
+        flags: &["max_kl", "plausible"],
+        when: ALWAYS,
+        why: "each ARM is measured by itself",
+    },
+    Rule { commands: &["inspect"], flags: &["max_kl", "plausible"], when: ALWAYS, why: "nothing is generated" },
     Rule { commands: &["bench"], flags: CONVERSATION, when: ALWAYS, why: "bench reads no conversation" },
     Rule {
         commands: &["score", "accuracy"],
@@ -102,7 +116,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         commands: &["bench"],
-        flags: &["n_prompt", "n_gen", "repeats", "draft_max", "weights", "profile", SAMPLING],
+        flags: &["n_prompt", "n_gen", "repeats", "draft_max", "weights", "profile", "max_kl", "plausible", SAMPLING],
         when: |given| given.has("noise"),
         why: "--noise reads a text once in each way, and generates none",
     },
@@ -130,6 +144,7 @@ const RULES: &[Rule] = &[
             "config",
             "base",
             "arms",
+            "personas",
             "weights",
             "profile",
             "speculate",

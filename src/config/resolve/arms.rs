@@ -27,6 +27,10 @@ impl Resolver<'_> {
             // The shell replaces no ~ in the middle of a word.
             let model = at_home(&given.model).map_err(|problem| typed_wrong("--arm", problem))?;
             if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
+                // A persona's adapters and servers are those of the base, which is no longer its model.
+                if known.reading.is_persona() && known.spec.model == base.model {
+                    (known.spec.lora, known.spec.rpc, known.spec.rpc_timeout) = (Vec::new(), Vec::new(), None);
+                }
                 known.spec.model = model;
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {

@@ -135,9 +135,9 @@ fn gpu_layers(requests: &[ExpertRequest], n: u32, most: u32) -> Candidate {
     (Change { text: format!("--n-gpu-layers {n}"), cost }, changed)
 }
 
-/// All experts except the ARM with the smallest weight.
+/// All experts except the ARM with the smallest weight. A user can leave out neither a reference alone nor a place for a persona.
 fn without_lightest(requests: &[ExpertRequest]) -> Option<Candidate> {
-    let arms = requests.iter().enumerate().filter(|(_, r)| r.name != "base" && !r.is_drafter());
+    let arms = requests.iter().enumerate().filter(|(_, r)| r.is_arm);
     let (lightest, arm) = arms.min_by(|(_, a), (_, b)| a.weight.abs().total_cmp(&b.weight.abs()))?;
     let mut changed = requests.to_vec();
     changed.remove(lightest);

@@ -53,6 +53,8 @@ pub struct ExpertRequest {
     pub tensor_split: Vec<f32>,
     /// Its weight in guidance: the heavier are placed first.
     pub weight: f32,
+    /// Whether it is an ARM, which a configuration may do without.
+    pub is_arm: bool,
 }
 
 /// Where an expert goes.

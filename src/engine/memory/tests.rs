@@ -59,6 +59,7 @@ fn request(name: &str, file: &str, weight: f32, devices: &[usize], layers: Layer
         devices: devices.to_vec(),
         tensor_split: Vec::new(),
         weight,
+        is_arm: name != "base",
     }
 }
 
