@@ -15,7 +15,7 @@ use super::signals::{Asked, Signals};
 use super::state::Server;
 use crate::engine::llama::interrupt_flag;
 
-/// Told where the server listens.
+/// Called with the address on which the server listens.
 pub type Listening<'a> = &'a mut dyn FnMut(SocketAddr);
 
 /// How long connections have to close after the last text.

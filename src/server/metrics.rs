@@ -28,7 +28,7 @@ pub struct Metrics {
     /// Configurations taken over while running, by result.
     pub reloads: Family<Reload, Counter>,
     /// Lanes with a text.
-    pub lanes_busy: Gauge,
+    pub slots_busy: Gauge,
     /// Jobs in the queue.
     pub queue_length: Gauge,
     /// Waiting for a slot.
@@ -63,7 +63,7 @@ impl Default for Metrics {
         let (prompt_tokens, generated_tokens, cancelled) = metrics;
         let (drafted_tokens, accepted_tokens) = (Counter::default(), Counter::default());
         let (requests, reloads) = (Family::<RequestLabels, Counter>::default(), Family::<Reload, Counter>::default());
-        let (lanes_busy, queue_length) = (Gauge::default(), Gauge::default());
+        let (slots_busy, queue_length) = (Gauge::default(), Gauge::default());
         let (queue_seconds, first_token_seconds, step_seconds) = (seconds(0.001), seconds(0.005), seconds(0.0005));
         registry.register("http_requests", "Answers by route and status", requests.clone());
         registry.register("prompt_tokens", "Tokens of prompts", prompt_tokens.clone());
@@ -72,7 +72,7 @@ impl Default for Metrics {
         registry.register("accepted_tokens", "Drafted tokens that were kept", accepted_tokens.clone());
         registry.register("cancelled", "Texts whose client went away or did not read", cancelled.clone());
         registry.register("reloads", "Configurations taken over while running", reloads.clone());
-        registry.register("lanes_busy", "Slots with a text", lanes_busy.clone());
+        registry.register("slots_busy", "Slots with a text", slots_busy.clone());
         registry.register("queue_length", "Texts that wait for a slot", queue_length.clone());
         registry.register("queue_seconds", "Waiting for a slot", queue_seconds.clone());
         registry.register("first_token_seconds", "From a request to its first token", first_token_seconds.clone());
@@ -86,7 +86,7 @@ impl Default for Metrics {
             accepted_tokens,
             cancelled,
             reloads,
-            lanes_busy,
+            slots_busy,
             queue_length,
             queue_seconds,
             first_token_seconds,

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that `genarm serve` can be told, apart from the configuration of the models.
+/// The settings of `genarm serve`, apart from the configuration of the models.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where to listen.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Time that a client may take to send the next bytes, or to take what is there for it.
     pub idle_timeout: Duration,
-    /// Time that running texts have to end when the server is told to.
+    /// Time that running texts have to end when the server shuts down.
     pub shutdown_timeout: Duration,
     /// Bytes of a request's body.
     pub body: usize,

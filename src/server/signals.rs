@@ -1,4 +1,4 @@
-//! What the system tells the server.
+//! The signals that the server obeys.
 
 #[cfg(unix)]
 use std::{future::poll_fn, task::Poll};

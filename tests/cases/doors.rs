@@ -14,6 +14,7 @@ use super::{Case, Outcome, ROUNDING};
 use crate::server::Serve;
 use crate::server::doors::{CHAT, Door};
 use crate::support::binary;
+use crate::support::random::Noise;
 
 /// What a session did beside the text.
 pub struct Did {
@@ -115,11 +116,11 @@ pub fn host(case: &Case, session: &mut Session, guides: &mut dyn Guides) -> Outc
 struct RawHook {
     chain: *mut sys::llama_sampler,
     data: Vec<sys::llama_token_data>,
-    noise: Option<u64>,
+    noise: Option<Noise>,
 }
 
 impl RawHook {
-    fn new(state: HookState, noise: Option<u64>) -> Self {
+    fn new(state: HookState, noise: Option<Noise>) -> Self {
         // SAFETY: `own_init` is llama.cpp's; the chain owns what is added to it.
         let chain = unsafe {
             let chain = sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params());
@@ -127,16 +128,6 @@ impl RawHook {
             chain
         };
         Self { chain, data: Vec::new(), noise }
-    }
-
-    /// A number in -1..1, of SplitMix64; 0 without noise.
-    fn noise(&mut self) -> f32 {
-        let Some(state) = &mut self.noise else { return 0.0 };
-        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
 
@@ -151,7 +142,7 @@ impl Guides for RawHook {
         // SAFETY: a live chain, and candidates that outlive the call.
         unsafe { sys::llama_sampler_apply(self.chain, &mut array) };
         for (id, logit) in row.iter_mut().enumerate() {
-            *logit = self.data[id].logit + ROUNDING * self.noise();
+            *logit = self.data[id].logit + ROUNDING * self.noise.as_mut().map_or(0.0, Noise::next);
         }
     }
 }
@@ -169,7 +160,7 @@ pub fn hook(case: &Case, noises: &[Option<u64>]) -> Vec<Outcome> {
     let mut ask = |noise: &Option<u64>| {
         let prompt = prompt(case, &session);
         session.hook().with_guide(|guide| guide.begin(prompt.base.len(), prompt.experts));
-        let mut hook = RawHook::new(session.hook().clone(), *noise);
+        let mut hook = RawHook::new(session.hook().clone(), noise.map(Noise));
         host(case, &mut session, &mut hook)
     };
     noises.iter().map(&mut ask).collect()

@@ -17,7 +17,7 @@ fn error<'a>(answer: &'a (u16, Value), status: u16, param: &str) -> &'a str {
 fn the_routes_that_describe_answer() {
     let server = Serve::demo(&["--metrics", "--parallel", "3"]);
     let (status, health) = server.get("/health");
-    assert_eq!((status, &health["status"], &health["lanes"]), (200, &json!("ok"), &json!(3)));
+    assert_eq!((status, &health["status"], &health["slots"]), (200, &json!("ok"), &json!(3)));
     let (_, models) = server.get("/v1/models");
     assert_eq!((&models["object"], &models["data"][0]["id"]), (&json!("list"), &json!("base")));
     assert_eq!(server.get("/v1/models/base").1["object"], "model");

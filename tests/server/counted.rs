@@ -9,7 +9,7 @@ use super::{PROMPT, Serve};
 fn is_idle(server: &Serve, what: &str) {
     let (_, health) = server.get("/health");
     assert_eq!((&health["running"], &health["waiting"]), (&json!(0), &json!(0)), "{what}");
-    assert_eq!(server.metric("genarm_lanes_busy"), 0.0, "{what}");
+    assert_eq!(server.metric("genarm_slots_busy"), 0.0, "{what}");
     assert_eq!(server.metric("genarm_queue_length"), 0.0, "{what}");
 }
 

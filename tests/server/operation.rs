@@ -268,9 +268,16 @@ fn a_saved_file_and_a_hangup_change_new_requests_and_no_running_ones() {
     let url = server.url("/v1/completions");
     let before = thread::spawn(move || answer(client().post(url).json(&long(4000))));
     wait_until("it runs", || running(&server) == 1);
-    write("-0.5", "profiles: {calm: {cheerful: 0}}\nsampling: {temp: 0.3}\n");
+    write(
+        "-0.5, range: [-0.73, 0.73]",
+        "profiles: {calm: {cheerful: 0}}\nsampling: {temp: 0.3}\nguidance: {max_kl: 0.01}\n",
+    );
     wait_until("the file is read again", || weight() == -0.5);
     assert_eq!(server.get("/v1/preferences").1["profiles"]["calm"]["cheerful"], 0.0);
+    let preferences = server.get("/v1/preferences").1;
+    assert_eq!(preferences["arms"][0]["range"].as_array().map(Vec::len), Some(2));
+    let rewarded = server.ok("/v1/completions", &json!({"prompt": "Tom", "max_tokens": 1, "return_rewards": true}));
+    assert!(rewarded["choices"][0]["rewards"][0]["lambda"].is_number(), "a limit of the file holds: {rewarded}");
     let used = |answer: &Value| answer["genarm"]["weights"]["cheerful"].as_f64();
     assert_eq!(used(&server.ok("/v1/completions", &long(1))), Some(-0.5));
     assert_eq!(used(&before.join().expect("an answer").1), Some(0.5), "a running text keeps its weights");

@@ -61,6 +61,14 @@ async fn js(browser: &Client, code: &str) -> Value {
     browser.execute(code, Vec::new()).await.unwrap_or_else(|e| panic!("{code}: {e}"))
 }
 
+/// The page of a server with the demo models, its sliders drawn.
+async fn open(driver: &Driver, server: &Serve, (width, height): (u32, u32), dark: bool) -> Client {
+    let page = browser(driver, width, height, dark).await;
+    page.goto(&server.url("/")).await.expect("the page");
+    until(&page, "document.querySelectorAll('.slider input[type=range]').length === 3").await;
+    page
+}
+
 /// Waits until an expression is true.
 async fn until(browser: &Client, condition: &str) {
     for _ in 0..1200 {
@@ -107,13 +115,11 @@ fn driver() -> Option<Driver> {
 const IDLE: &str = "!document.querySelector('.streaming') && document.querySelector('.answer')";
 
 #[test]
-fn a_slider_a_message_colours_a_stop_and_the_base_beside_it() {
+fn one_visit_moves_a_slider_sends_stops_and_compares_with_the_base() {
     let Some(driver) = driver() else { return };
     let server = Serve::demo(&["--parallel", "2"]);
     runtime().block_on(async {
-        let page = browser(&driver, 1280, 860, false).await;
-        page.goto(&server.url("/")).await.expect("the page");
-        until(&page, "document.querySelectorAll('.slider input[type=range]').length === 3").await;
+        let page = open(&driver, &server, (1280, 860), false).await;
 
         // A slider moves by the keyboard alone, and the request carries what it shows.
         js(&page, "document.querySelector('[data-arm=cheerful]').focus()").await;
@@ -185,6 +191,11 @@ fn a_slider_a_message_colours_a_stop_and_the_base_beside_it() {
         let saved: Value = serde_json::from_str(conversation.as_str().expect("a text")).expect("JSON");
         assert_eq!((&saved["weights"]["cheerful"], &saved["messages"][0]["content"]), (&json!(1.5), &json!(PROMPT)));
         assert!(js(&page, "return profile()").await.as_str().is_some_and(|yaml| yaml.contains("\"cheerful\": 1.5")));
+
+        // A calibrated range ends on a step, so that 0 can be reached.
+        let narrow = "state.arms[0].range = [-0.73, 0.71]; state.arms[0].weight = 0.5; showSliders(); \
+             const e = document.querySelector('.slider input[type=range]'); e.value = 0; return [e.min, e.max, e.value]";
+        assert_eq!(js(&page, narrow).await, json!(["-0.75", "0.75", "0"]));
         page.close().await.expect("closed");
     });
 }
@@ -194,9 +205,7 @@ fn a_slider_that_moves_during_an_answer_marks_the_token_from_which_its_weight_ho
     let Some(driver) = driver() else { return };
     let server = Serve::demo(&["--parallel", "2"]);
     runtime().block_on(async {
-        let page = browser(&driver, 1280, 860, false).await;
-        page.goto(&server.url("/")).await.expect("the page");
-        until(&page, "document.querySelectorAll('.slider input[type=range]').length === 3").await;
+        let page = open(&driver, &server, (1280, 860), false).await;
         set(&page, "#seed", "11").await;
         set(&page, "#max", "470").await;
         // The page itself moves the slider, at the first token: a fast machine would be through before this test is.
@@ -235,9 +244,7 @@ fn the_page_fits_a_phone_in_the_dark() {
     let Some(driver) = driver() else { return };
     let server = Serve::demo(&["--parallel", "2"]);
     runtime().block_on(async {
-        let page = browser(&driver, 500, 860, true).await;
-        page.goto(&server.url("/")).await.expect("the page");
-        until(&page, "document.querySelectorAll('.slider').length === 3").await;
+        let page = open(&driver, &server, (500, 860), true).await;
         set(&page, "#seed", "5").await;
         set(&page, "#max", "60").await;
         send(&page, PROMPT).await;
@@ -259,9 +266,7 @@ fn what_a_model_or_a_user_writes_stays_text() {
     let Some(driver) = driver() else { return };
     let server = Serve::demo(&[]);
     runtime().block_on(async {
-        let page = browser(&driver, 1000, 800, false).await;
-        page.goto(&server.url("/")).await.expect("the page");
-        until(&page, "document.querySelectorAll('.slider').length === 3").await;
+        let page = open(&driver, &server, (1000, 800), false).await;
         let attack = "<img src=x onerror='document.title=1'><script>document.title=2</script>";
         js(&page, &format!("const a = newAnswer('guided', {{}}); a.tokens.push({{text: {attack:?}, arms: {{}}, base: 0, guided: 0, kl: 0}}); state.turns.push({{user: {attack:?}}}, {{guided: a}}); showTalk()")).await;
         assert_eq!(js(&page, "return document.querySelector('.user').textContent").await, attack);

@@ -96,12 +96,12 @@ fn a_wrong_limit_is_named() {
             (json!({"max_kl": "x"}), "guidance.max_kl", "a number"),
             (json!({"plausible": 0}), "guidance.plausible", "above 0 and at most 1"),
             (json!({"plausible": 2}), "guidance.plausible", "above 0 and at most 1"),
-            (json!({"max_lk": 2}), "guidance.max_lk", "did you mean \"guidance.max_kl\"?"),
+            (json!({"max_lk": 2}), "guidance.max_lk", "did you mean \"max_kl\"?"),
             (json!(3), "guidance", "an object"),
         ] {
             let body = with(body.clone(), &json!({"guidance": limits}));
             let message = refused(&server, path, &body, param);
-            assert!(message.contains(words) || message.contains("max_kl"), "{path} {message}");
+            assert!(message.contains(words), "{path} {message}");
         }
     }
 }

@@ -8,10 +8,11 @@ use genarm::engine::gguf::{GgufFile, GgufWriter, TensorType, Value};
 use super::models;
 
 /// Numbers in -1..1 that a seed decides.
-struct Noise(u64);
+pub struct Noise(pub u64);
 
 impl Noise {
-    fn next(&mut self) -> f32 {
+    /// The next one.
+    pub fn next(&mut self) -> f32 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

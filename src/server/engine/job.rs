@@ -91,7 +91,7 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// Where its own text begins in the response, in characters.
     pub offset: usize,
-    /// What everybody says about it.
+    /// Its log-probabilities under all models.
     pub report: Option<StepReport>,
 }
 

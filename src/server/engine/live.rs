@@ -122,9 +122,12 @@ impl LiveChoice {
 
     /// The step has ended, with `n` tokens.
     pub fn end_step(&self, n: usize) {
-        self.live.state.send_modify(|wanted| {
+        self.live.state.send_if_modified(|wanted| {
+            let version = wanted.version;
             let text = &mut wanted.choices[self.choice];
             (text.n, text.in_step) = (n, false);
+            // Without a change that waits for it, this is of no interest.
+            text.version != version
         });
     }
 

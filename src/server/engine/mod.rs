@@ -1,7 +1,7 @@
 //! The engine: one thread that owns the session and decodes all texts together.
 //!
-//! Requests become [`Job`]s in a bounded queue; each answers through a channel of its own. Nothing else is shared with the threads
-//! that speak HTTP.
+//! Requests become [`Job`]s in a bounded queue; each answers through a channel of its own. What else is shared with the threads
+//! that speak HTTP are the metrics, and the weights of an answer while it runs ([`LiveWeights`]).
 
 mod job;
 mod live;

@@ -251,7 +251,7 @@ impl RunningJob {
         let Work::Score { response, scores } = &mut self.work else { return Ok(None) };
         let prompt = &self.job.prompt;
         let done = scores.len();
-        let n = SCORE_CHUNK.min(slot.base().max_rows());
+        let n = SCORE_CHUNK;
         let chunk = &response[done..(done + n).min(response.len())];
         let before = |own: &[Token]| [own, &response[..done]].concat();
         let base = before(&prompt.base);
@@ -331,7 +331,7 @@ impl RunningJob {
 
 impl SlotText for RunningJob {
     /// It has not ended, and its client has everything so far.
-    fn is_ready(&mut self) -> bool {
+    fn begin_step(&mut self) -> bool {
         let is_ready = !self.finished && self.flush();
         if is_ready {
             // The step begins: weights change here and nowhere else.

@@ -21,8 +21,8 @@ pub(super) struct WeightSteps {
 impl WeightSteps {
     /// Of a job that begins in a slot with these weights.
     pub fn new(job: &mut Job, weights: Weights) -> Self {
-        let to_come = match &job.task {
-            Task::Generate(generate) => generate.changes.clone().into(),
+        let to_come = match &mut job.task {
+            Task::Generate(generate) => std::mem::take(&mut generate.changes).into(),
             Task::Score(_) => VecDeque::new(),
         };
         let log = vec![WeightChange { token: 0, weights: job.weights.clone() }];

@@ -36,7 +36,7 @@ impl Worker {
         loop {
             self.drop_gone();
             let (n_running, n_free) = (self.scheduler.n_running(), self.scheduler.n_free());
-            self.metrics.lanes_busy.set(n_running as i64);
+            self.metrics.slots_busy.set(n_running as i64);
             let (now, timeout) = (Instant::now(), self.limits.queue_timeout);
             let gone = |job: &Job| job.events.is_closed() || now.duration_since(job.came) > timeout;
             let Some(taken) = self.queue.take(n_running, n_free, gone) else { return };
@@ -75,7 +75,7 @@ impl Worker {
     /// States how many jobs run.
     fn count_running(&self) {
         let n_running = self.scheduler.n_running();
-        self.metrics.lanes_busy.set(n_running as i64);
+        self.metrics.slots_busy.set(n_running as i64);
         self.queue.set_running(n_running);
     }
 

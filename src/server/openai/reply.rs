@@ -155,7 +155,7 @@ fn weights_log(head: &Head, changes: &[WeightChange]) -> Option<Value> {
     (!changes.is_empty()).then(|| list.collect())
 }
 
-/// A log-probability for JSON, which knows no infinity: OpenAI's figure for what is out of reach.
+/// A log-probability for JSON, which has no infinity: OpenAI's figure for what is out of reach.
 pub fn number(logprob: f32) -> f64 {
     if logprob.is_finite() { f64::from(logprob) } else { -9999.0 }
 }

@@ -73,7 +73,9 @@ function showSliders() {
     const reach = Math.max(2, Math.ceil(Math.abs(arm.weight) * 1.5));
     // Where `genarm calibrate` has found out how far the ARM may go, the slider ends there.
     const [least, most] = arm.range ?? [-reach, reach];
-    const [min, max] = [Math.min(least, arm.weight), Math.max(most, arm.weight)];
+    // Both ends on the step, which counts from the lower one: so 0 can be reached.
+    const end = (value, round) => round(Math.round(value * 1000) / 50) / 20;
+    const min = end(Math.min(least, arm.weight), Math.floor), max = end(Math.max(most, arm.weight), Math.ceil);
     const range = make("input", { id: `arm-${i}`, type: "range", min, max, step: 0.05, value: arm.weight, dataset: { arm: arm.name } });
     const number = make("input", { type: "number", min: -100, max: 100, step: 0.05, value: round(arm.weight), ariaLabel: `${arm.name}, exact weight` });
     const set = (value, from) => {
@@ -202,10 +204,10 @@ async function change(answer) {
   steering = true;
   try {
     const response = await api(`/v1/generations/${answer.id}`, { method: "PATCH", body: JSON.stringify({ preferences: used }) });
-    const told = await response.json();
-    for (const choice of told.choices) markChange(answer, answer.begun + choice.token, told.weights);
+    const changed = await response.json();
+    for (const choice of changed.choices) markChange(answer, answer.begun + choice.token, changed.weights);
   } catch (error) {
-    // The answer may have ended meanwhile.
+    // The answer may have ended meanwhile; otherwise the next movement sends all weights again.
     if (answer === state.steered) $("status").textContent = error.message;
   } finally {
     steering = false;
@@ -240,9 +242,13 @@ async function generate(turn, list, begun, seed) {
   const answers = [turn.guided, turn.base].filter(Boolean);
   answers.forEach((answer) => answer.element.classList.add("streaming"));
   const known = seed >= 0 ? seed : Math.floor(Math.random() * 2 ** 31);
-  await Promise.all(answers.map((answer) => stream(answer, request(list, weightsOf(answer), known, begun), control.signal)));
+  const write = async (answer) => {
+    await stream(answer, request(list, weightsOf(answer), known, begun), control.signal);
+    // The base's own answer may go on.
+    if (answer === state.steered) state.steered = null;
+  };
+  await Promise.all(answers.map(write));
   state.running = null;
-  state.steered = null;
   $("stop").hidden = true;
   $("send").disabled = false;
   const speed = turn.guided.meta?.timings?.tokens_per_second;

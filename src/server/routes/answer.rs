@@ -162,7 +162,7 @@ async fn collect(
     Ok(choices)
 }
 
-/// An id that nobody else has.
+/// An id that cannot be guessed.
 fn new_id(kind: &str) -> String {
     format!("{kind}-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>())
 }

@@ -18,7 +18,7 @@ pub async fn health(State(server): State<Arc<Server>>) -> Result<Json<Value>, Ap
     }
     let (running, waiting) = server.queue.load();
     let (n_slots, room) = (server.queue.n_slots(), server.limits.queue);
-    Ok(Json(json!({ "status": "ok", "lanes": n_slots, "running": running, "waiting": waiting, "queue": room })))
+    Ok(Json(json!({ "status": "ok", "slots": n_slots, "running": running, "waiting": waiting, "queue": room })))
 }
 
 /// The counters, in OpenMetrics text.
