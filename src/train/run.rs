@@ -198,6 +198,7 @@ impl<'a> Run<'a> {
         export::export(&self.backbone, s.out_type, &s.out, self.about(&held_out))?;
         report.finish()?;
         let _ = std::fs::remove_file(&self.files.checkpoint);
+        let _ = std::fs::remove_file(&self.files.interrupted);
         Ok(outcome)
     }
 
@@ -233,7 +234,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // The result of an earlier run stays: only a finished run replaces it.
-        let another = self.files.out.exists() && !self.settings.resume;
+        let another = self.files.out.exists() && (!self.settings.resume || self.files.interrupted.exists());
         let out = if another { self.files.interrupted.clone() } else { self.files.out.clone() };
         let checkpoint = self.files.checkpoint.clone();
         export::export(&self.backbone, self.settings.out_type, &out, self.about(&Totals::default()))?;

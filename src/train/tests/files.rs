@@ -126,6 +126,22 @@ fn an_interrupted_run_leaves_what_it_has_learned() {
 }
 
 #[test]
+fn a_run_that_is_stopped_again_and_again_never_replaces_an_earlier_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let wire = |resume| Wire { resume, ..quick(folder.path(), "arm.gguf") };
+    train(&settings(wire(false)), &AtomicBool::new(false)).unwrap();
+    let finished = std::fs::read(at("arm.gguf")).unwrap();
+    for resume in [false, true] {
+        train(&settings(wire(resume)), &AtomicBool::new(true)).unwrap_err();
+        assert_eq!(std::fs::read(at("arm.gguf")).unwrap(), finished, "resume {resume}");
+        assert!(at("arm.interrupted.gguf").exists());
+    }
+    train(&settings(wire(true)), &AtomicBool::new(false)).unwrap();
+    assert!(!at("arm.interrupted.gguf").exists(), "a finished run takes its place");
+}
+
+#[test]
 fn a_fingerprint_names_settings_data_and_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("base.gguf");
