@@ -19,7 +19,7 @@ const GIVEN_UP: [(&str, &str); 16] = [
     ("Parts", "MemoryParts or DrafterParts"),
     ("Report", "StepReport or TrainingReport"),
     ("Request", "TextRequest, ModelRequest, FromFields or RequestLabels"),
-    ("State", "what it is the state of: HookState, JobState, QueueState"),
+    ("State", "what it is the state of: HookState, QueueState"),
 ];
 
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {

@@ -147,7 +147,7 @@ fn a_row_that_was_announced_and_never_asked_for_harms_nobody() {
 }
 
 #[test]
-fn lanes_of_one_expert_do_not_mix() {
+fn slots_of_one_expert_do_not_mix() {
     let family = Family::new("llama");
     let mut slots = together(&family.model, &family.experts(1), &support::context_params(), 3).expect("one context");
     let histories: Vec<_> = (0..3).map(|i| text(10 * i, 5 + 3 * i as usize)).collect();
