@@ -50,7 +50,7 @@ const BUILTIN: [(&str, &str); 8] = [
 const AUTO: &str = "auto";
 
 /// The roles that templates know. Another would be written as markup.
-const ROLES: [&str; 3] = ["system", "user", "assistant"];
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
 /// Steps that one rendering may take: a template comes out of a downloaded file, and must not hang the program.
 const FUEL: u64 = 5_000_000;
@@ -82,7 +82,7 @@ pub enum TemplateError {
     #[error("the chat template is not valid Jinja: {0}")]
     Syntax(String),
     /// A role that no template knows.
-    #[error("unknown role \"{0}\"; use system, user or assistant")]
+    #[error("unknown role \"{0}\"; use system, user, assistant or tool")]
     Role(String),
     /// The template reads a control token that a message spells as its own.
     #[error(

@@ -109,7 +109,7 @@ fn a_template_that_takes_a_message_s_token_for_its_own_is_refused() {
 fn a_role_is_no_way_to_write_a_token() {
     let template = ChatTemplate::builtin("zephyr").unwrap();
     let error = template.write(&[Message::new("im_end", "x")], &Controlled).unwrap_err();
-    assert_eq!(error.to_string(), "unknown role \"im_end\"; use system, user or assistant");
+    assert_eq!(error.to_string(), "unknown role \"im_end\"; use system, user, assistant or tool");
     let developer = template.write(&[Message::new("developer", "x")], &Controlled).unwrap();
     assert!(developer.text().starts_with("<|system|>"), "{}", developer.text());
 }

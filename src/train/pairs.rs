@@ -1,17 +1,24 @@
 //! Training data: read one example at a time, tokenised, filtered and counted.
 
 mod forms;
+mod prefer;
 mod read;
+mod tables;
 
+pub use super::render::TrainingPrompt;
 pub use forms::parse;
 pub use read::LINE_MAX;
 
 use super::TrainError;
-use super::render::{Raw, Renderer, TrainingPrompt};
+use super::render::{Raw, Renderer};
 use super::settings::{Overlong, Settings};
 use crate::chat::{ChatTemplate, Tokenize};
+use indexmap::IndexMap;
+use prefer::Preference;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
+use std::path::Path;
 
 /// A tokenised example. Training on plain text leaves `rejected` empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +82,7 @@ pub fn load(
     max_len: usize,
 ) -> Result<(Vec<Example>, Counts), TrainError> {
     let path = settings.pairs.as_path();
+    let data = |line, reason| TrainError::Data { path: path.into(), line, reason };
     let pairs = settings.objective != super::Objective::Sft;
     let mut loader = Loader {
         settings,
@@ -84,22 +92,62 @@ pub fn load(
         out: Vec::new(),
         counts: Counts::default(),
     };
+    let mut preference = settings.prefer.as_deref().map(Preference::new);
     read::each_value(path, &mut |line, value| {
-        let raw = value.and_then(|v| parse(&v, pairs)).and_then(|raw| loader.add(raw));
-        match raw {
+        let row = value.and_then(|value| renamed(value, &settings.columns));
+        let row = match &mut preference {
+            Some(preference) => row.and_then(|row| preference.push(row)),
+            None => row.map(Some),
+        };
+        match row.and_then(|row| row.map_or(Ok(()), |row| loader.add(parse(&row, pairs)?))) {
             Ok(()) => Ok(()),
             Err(_) if settings.skip_bad => {
                 loader.counts.bad += 1;
                 Ok(())
             }
-            Err(reason) => Err(TrainError::Data { path: path.into(), line, reason }),
+            Err(reason) => Err(data(line, reason)),
         }
     })?;
+    if let Some(row) = preference.and_then(|mut preference| preference.finish()) {
+        parse(&row, pairs)
+            .and_then(|raw| loader.add(raw))
+            .map_err(|reason| data(0, format!("the last rows: {reason}")))?;
+    }
     if loader.out.is_empty() {
         return Err(TrainError::NoData { path: path.into(), counts: loader.counts.to_string() });
     }
     loader.counts.used = loader.out.len();
     Ok((loader.out, loader.counts))
+}
+
+/// The first `n` prompts of a data file of any form that training reads, with or without responses.
+///
+/// # Errors
+///
+/// As [`load`]'s.
+pub fn prompts(path: &Path, n: usize) -> Result<Vec<TrainingPrompt>, TrainError> {
+    let mut all = Vec::new();
+    read::each_value(path, &mut |line, value| {
+        if all.len() < n {
+            let prompt = value.and_then(|value| forms::prompt(&value));
+            all.push(prompt.map_err(|reason| TrainError::Data { path: path.into(), line, reason })?);
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Gives columns the names that [`parse`] knows: `columns` has theirs by ours.
+fn renamed(value: Value, columns: &IndexMap<String, String>) -> Result<Value, String> {
+    let Value::Object(mut row) = value else { return Ok(value) };
+    for (ours, theirs) in columns {
+        let Some(cell) = row.get(theirs).cloned() else {
+            let names = row.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            return Err(format!("--columns {ours}={theirs}: there is no such column; the row has {names}"));
+        };
+        row.insert(ours.clone(), cell);
+    }
+    Ok(Value::Object(row))
 }
 
 struct Loader<'a> {

@@ -22,6 +22,8 @@ pub struct Raw {
     pub chosen: String,
     /// The other response.
     pub rejected: Option<String>,
+    /// Which of the two were cut off: no end-of-sequence token follows them.
+    pub cut_off: [bool; 2],
 }
 
 impl Raw {
@@ -86,7 +88,8 @@ impl Renderer<'_> {
             TrainingPrompt::Chat(_) => responses,
         };
         let split = rendered.split(self.words, &responses).map_err(|e| e.to_string())?;
-        let mut responses = split.responses.into_iter().map(|tokens| self.ended(tokens));
+        let ended = |(tokens, cut_off)| if cut_off { ids(tokens) } else { self.ended(tokens) };
+        let mut responses = split.responses.into_iter().zip(raw.cut_off).map(ended);
         let (chosen, rejected) = (responses.next().unwrap_or_default(), responses.next().unwrap_or_default());
         Ok(Tokens { prompt: ids(split.prompt), chosen, rejected })
     }

@@ -2,7 +2,7 @@
 
 use crate::chat::{Message, text_of_parts};
 use crate::train::render::{Raw, TrainingPrompt};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 type Object = Map<String, Value>;
 
@@ -13,9 +13,44 @@ type Object = Map<String, Value>;
 /// What is wrong with it, by the names of its columns.
 pub fn parse(value: &Value, pairs: bool) -> Result<Raw, String> {
     let Some(object) = value.as_object() else { return Err("not a JSON object".into()) };
-    if !pairs {
-        return parse_text(object);
+    let raw = if pairs { parse_pair(object)? } else { parse_text(object)? };
+    // As `genarm pairs` writes them.
+    let cut_off = |key| given(object, key).and_then(Value::as_str) == Some("length");
+    Ok(Raw { cut_off: [cut_off("finish_chosen"), cut_off("finish_rejected")], ..raw })
+}
+
+/// What is asked in a row, whatever answers it.
+///
+/// # Errors
+///
+/// As [`parse`]'s.
+pub fn prompt(value: &Value) -> Result<TrainingPrompt, String> {
+    let Some(object) = value.as_object() else { return Err("not a JSON object".into()) };
+    if given(object, "chosen").is_some() && given(object, "rejected").is_some() {
+        return Ok(parse_pair(object)?.prompt);
     }
+    let asked = Asked::of(object)?;
+    let mut question = match asked.question {
+        Question::None => match ["messages", "text"].iter().find_map(|key| given(object, key)) {
+            Some(Value::Array(list)) => Question::Chat(conversation(list)?),
+            Some(Value::String(text)) => Question::Text(text.clone()),
+            _ => return Err("there is no `prompt`".into()),
+        },
+        question => question,
+    };
+    // An answer that is there already is not a part of the question.
+    if let Question::Chat(messages) = &mut question {
+        while messages.last().is_some_and(|message| message.role == "assistant") {
+            messages.pop();
+        }
+    }
+    match question {
+        Question::Text(text) if asked.system.is_none() => Ok(TrainingPrompt::Text(text)),
+        question => Ok(TrainingPrompt::Chat(with_system(asked.system, question.messages())?)),
+    }
+}
+
+fn parse_pair(object: &Object) -> Result<Raw, String> {
     let (Some(chosen), Some(rejected)) = (given(object, "chosen"), given(object, "rejected")) else {
         return Err(other_form(object));
     };
@@ -32,7 +67,11 @@ pub fn parse(value: &Value, pairs: bool) -> Result<Raw, String> {
         Question::Text(prompt) if texts && asked.system.is_none() => TrainingPrompt::Text(prompt),
         question => TrainingPrompt::Chat(with_system(asked.system, question.messages())?),
     };
-    Ok(Raw { prompt, chosen: c, rejected: Some(r) })
+    Ok(pair(prompt, c, r))
+}
+
+fn pair(prompt: TrainingPrompt, chosen: String, rejected: String) -> Raw {
+    Raw { prompt, chosen, rejected: Some(rejected), cut_off: [false; 2] }
 }
 
 /// A column that is there and says something.
@@ -165,7 +204,7 @@ fn lists(asked: Asked, chosen: &[Message], rejected: &[Message]) -> Result<Raw, 
     if messages.is_empty() {
         return Err("`chosen` and `rejected` share no question, and there is no `prompt`".into());
     }
-    Ok(Raw { prompt: TrainingPrompt::Chat(with_system(asked.system, messages)?), chosen: c, rejected: Some(r) })
+    Ok(pair(TrainingPrompt::Chat(with_system(asked.system, messages)?), c, r))
 }
 
 /// Two whole transcripts, split after the last "\n\nAssistant:" they share.
@@ -177,25 +216,22 @@ fn transcripts(system: Option<&str>, chosen: &str, rejected: &str) -> Result<Raw
         .rfind(MARK)
         .ok_or("there is no `prompt`, and the transcripts share no \"\\n\\nAssistant:\" turn")?
         + MARK.len();
-    Ok(Raw {
-        prompt: TrainingPrompt::Text(format!("{}{}", system.unwrap_or_default(), &chosen[..at])),
-        chosen: chosen[at..].to_string(),
-        rejected: Some(rejected[at..].to_string()),
-    })
+    let prompt = TrainingPrompt::Text(format!("{}{}", system.unwrap_or_default(), &chosen[..at]));
+    Ok(pair(prompt, chosen[at..].to_string(), rejected[at..].to_string()))
 }
 
 /// A text, or a prompt with its response, for next-token training. Of a pair the chosen response is taken.
 fn parse_text(object: &Object) -> Result<Raw, String> {
     if let Some(text) = text(object, &["text"]) {
-        return Ok(Raw { prompt: TrainingPrompt::Text(String::new()), chosen: text.to_owned(), rejected: None });
+        return Ok(single(TrainingPrompt::Text(String::new()), text.to_owned()));
     }
     if let (Some(chosen), None) = (given(object, "chosen"), given(object, "rejected")) {
         let mut pair = object.clone();
         pair.insert("rejected".into(), chosen.clone());
-        return Ok(Raw { rejected: None, ..parse(&Value::Object(pair), true)? });
+        return Ok(Raw { rejected: None, ..parse_pair(&pair)? });
     }
     if given(object, "chosen").is_some() {
-        return Ok(Raw { rejected: None, ..parse(&Value::Object(object.clone()), true)? });
+        return Ok(Raw { rejected: None, ..parse_pair(object)? });
     }
     let asked = Asked::of(object)?;
     let answer = ["response", "completion", "output", "answer"].iter().find_map(|key| given(object, key));
@@ -205,7 +241,7 @@ fn parse_text(object: &Object) -> Result<Raw, String> {
             Question::Text(prompt) if answer.is_string() && asked.system.is_none() => TrainingPrompt::Text(prompt),
             question => TrainingPrompt::Chat(with_system(asked.system, question.messages())?),
         };
-        return Ok(Raw { prompt, chosen: response(answer)?, rejected: None });
+        return Ok(single(prompt, response(answer)?));
     }
     let list = ["messages", "conversations", "conversation"].iter().find_map(|key| given(object, key)?.as_array());
     let list = list.ok_or("expected `text`, `messages`, or `prompt` with `response`")?;
@@ -214,7 +250,11 @@ fn parse_text(object: &Object) -> Result<Raw, String> {
         return Err("the last message must be the assistant's".into());
     };
     let prompt = TrainingPrompt::Chat(with_system(asked.system, messages)?);
-    Ok(Raw { prompt, chosen: last.content, rejected: None })
+    Ok(single(prompt, last.content))
+}
+
+fn single(prompt: TrainingPrompt, text: String) -> Raw {
+    Raw { prompt, chosen: text, rejected: None, cut_off: [false; 2] }
 }
 
 /// Messages in TRL's (`role`, `content`) or ShareGPT's (`from`, `value`) words, in TRL's.
@@ -223,13 +263,43 @@ fn conversation(list: &[Value]) -> Result<Vec<Message>, String> {
         let role = m.get("role").or_else(|| m.get("from")).and_then(Value::as_str).ok_or("a message has no role")?;
         let role = match role.to_ascii_lowercase().as_str() {
             "human" | "user" | "prompter" => "user",
-            "gpt" | "assistant" | "model" | "bot" | "chatgpt" => "assistant",
+            "gpt" | "assistant" | "model" | "bot" | "chatgpt" | "function_call" => "assistant",
             "system" | "developer" => "system",
-            other => return Err(format!("the role `{other}` cannot be rendered; known: system, user, assistant")),
+            "tool" | "function" | "observation" | "ipython" => "tool",
+            other => {
+                return Err(format!("the role `{other}` cannot be rendered; known: system, user, assistant, tool"));
+            }
         };
-        Ok(Message::new(role, response(m)?))
+        match given_of(m, "tool_calls").and_then(Value::as_array).filter(|calls| !calls.is_empty()) {
+            Some(calls) => Ok(Message::new(role, with_calls(m, calls)?)),
+            None => Ok(Message::new(role, response(m)?)),
+        }
     };
     list.iter().map(one).collect()
+}
+
+fn given_of<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    given(value.as_object()?, key)
+}
+
+/// A message that calls tools: its text, then each call as Hermes, Qwen and SmolLM3 write it.
+fn with_calls(message: &Value, calls: &[Value]) -> Result<String, String> {
+    let mut text = match ["content", "value"].iter().find_map(|key| given_of(message, key)) {
+        Some(content) => text_of_parts(content)?,
+        None => String::new(),
+    };
+    for call in calls {
+        let call = given_of(call, "function").unwrap_or(call);
+        let name = given_of(call, "name").and_then(Value::as_str).ok_or("a call in `tool_calls` has no name")?;
+        let arguments = match given_of(call, "arguments") {
+            Some(Value::String(json)) => serde_json::from_str(json).unwrap_or_else(|_| json.as_str().into()),
+            Some(arguments) => arguments.clone(),
+            None => json!({}),
+        };
+        text += if text.is_empty() { "" } else { "\n" };
+        text += &format!("<tool_call>\n{}\n</tool_call>", json!({"name": name, "arguments": arguments}));
+    }
+    Ok(text)
 }
 
 /// The text of a response: a string, a message, or a list of one message.
@@ -251,14 +321,14 @@ fn other_form(object: &Object) -> String {
     let hint = if has(&["label"]) && (has(&["completion"]) || has(&["response"])) || has(&["kto_tag"]) {
         "single responses with a label (KTO) are no pairs; join those of one prompt to `chosen` and `rejected`"
     } else if has(&["response_0", "response_1"]) {
-        "write `chosen` and `rejected` in place of `response_0` and `response_1`, by `better_response_id` (helpful) or \
-         `safer_response_id` (harmless)"
+        "two responses with a label per objective; add --prefer helpful (`better_response_id`) or --prefer harmless \
+         (`safer_response_id`)"
     } else if has(&["human_ref_A", "human_ref_B"]) {
-        "write `chosen` and `rejected` in place of `human_ref_A` and `human_ref_B`, by `labels`"
+        "two responses with a label: `human_ref_A` and `human_ref_B`; add --prefer labels"
     } else if has(&["winner"]) || has(&["preference"]) {
-        "write the preferred response as `chosen` and the other one as `rejected`"
+        "name the columns of the two responses: --columns chosen=NAME,rejected=NAME"
     } else if has(&["responses"]) || has(&["completions"]) {
-        "write two of the ranked responses as `chosen` and `rejected`"
+        "ranked responses; name the score that decides: --prefer overall_score (or helpfulness, …)"
     } else if has(&["chosen"]) {
         "`rejected` is missing"
     } else if has(&["rejected"]) {

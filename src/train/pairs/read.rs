@@ -1,5 +1,6 @@
-//! Data files, one example at a time: JSONL, a JSON array or plain text, gzipped or not, in bounded memory.
+//! Data files, one example at a time: JSONL, a JSON array, a table or plain text, gzipped or not, in bounded memory.
 
+use super::tables::{each_csv_row, each_parquet_row};
 use crate::train::TrainError;
 use flate2::read::MultiGzDecoder;
 use serde::Deserializer;
@@ -17,7 +18,7 @@ pub const LINE_MAX: u64 = 16 << 20;
 const INFLATED_MAX: u64 = 200;
 const INFLATED_MIN: u64 = 64 << 20;
 
-type Each<'a> = dyn FnMut(usize, Result<Value, String>) -> Result<(), TrainError> + 'a;
+pub(super) type Each<'a> = dyn FnMut(usize, Result<Value, String>) -> Result<(), TrainError> + 'a;
 
 /// Calls `each` with line (or element) number and value of every example of a file. A byte-order mark and the ends of Windows'
 /// lines change nothing.
@@ -31,6 +32,10 @@ pub(super) fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainEr
     let file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
     let mut file = BufReader::new(file);
+    if file.fill_buf().map_err(io)?.starts_with(b"PAR1") {
+        // A table keeps its particulars at its end: it is read through the file, not from its beginning.
+        return each_parquet_row(path, file.into_inner(), each);
+    }
     let reader: Box<dyn Read> = if file.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
         let most = size.saturating_mul(INFLATED_MAX).max(INFLATED_MIN);
         Box::new(Inflated { inner: MultiGzDecoder::new(file), left: most })
@@ -50,6 +55,11 @@ pub(super) fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainEr
     let name = path.to_string_lossy().to_lowercase();
     if name.ends_with(".txt") || name.ends_with(".txt.gz") {
         return each_paragraph(path, reader, each);
+    }
+    for (ending, delimiter) in [(".csv", b','), (".tsv", b'\t')] {
+        if name.strip_suffix(".gz").unwrap_or(&name).ends_with(ending) {
+            return each_csv_row(path, reader, delimiter, each);
+        }
     }
     // `chain` hands out what was read above first; the next buffer begins after it.
     let mut blank = Vec::new();
@@ -74,10 +84,9 @@ pub(super) fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainEr
 
 /// Formats that are taken for text now and then.
 fn no_text(start: &[u8]) -> Option<&'static str> {
-    let known: [(&[u8], &str); 6] = [
+    let known: [(&[u8], &str); 5] = [
         (&[0xff, 0xfe], "the text is UTF-16; save it as UTF-8"),
         (&[0xfe, 0xff], "the text is UTF-16; save it as UTF-8"),
-        (b"PAR1", "a Parquet file; write it as JSONL first"),
         (b"PK\x03\x04", "a zip archive; unpack it first"),
         (&[0x28, 0xb5, 0x2f, 0xfd], "compressed with zstd; unpack it, or use gzip"),
         (b"BZh", "compressed with bzip2; unpack it, or use gzip"),

@@ -4,13 +4,14 @@ mod check;
 mod targets;
 mod wire;
 
-pub use wire::{ObjectiveName, OutType, Overlong, Wire};
+pub use wire::{Column, ObjectiveName, OutType, Overlong, Wire};
 
 use super::TrainError;
 use super::backbone::LoraSettings;
 use super::objective::Objective;
 use super::optimizer::AdamWSettings;
 use super::schedule::Schedule;
+use indexmap::IndexMap;
 use std::path::PathBuf;
 
 /// A run's settings, complete and checked.
@@ -20,6 +21,10 @@ pub struct Settings {
     pub backbone: PathBuf,
     /// Training data.
     pub pairs: PathBuf,
+    /// The data's columns by the names that genarm knows.
+    pub columns: IndexMap<String, String>,
+    /// What decides between responses without `chosen` and `rejected`.
+    pub prefer: Option<String>,
     /// GGUF file to write.
     pub out: PathBuf,
     /// The file that some of these settings come from; it must not be written over.
@@ -109,6 +114,8 @@ impl TryFrom<Wire> for Settings {
         Ok(Self {
             backbone: need(w.backbone, "backbone")?,
             pairs: need(w.pairs, "pairs")?,
+            columns: w.columns.unwrap_or_default().into_iter().map(|Column(ours, theirs)| (ours, theirs)).collect(),
+            prefer: w.prefer,
             out: need(w.out, "out")?,
             recipe: None,
             out_type,

@@ -22,6 +22,10 @@ pub enum ObjectiveName {
 pub enum OutType {
     /// A LoRA adapter in llama.cpp's format, to be used with the backbone
     Adapter,
+    /// The same with 16-bit floats
+    #[value(name = "adapter_f16")]
+    #[serde(rename = "adapter_f16")]
+    AdapterF16,
     /// A whole model, 32-bit floats
     F32,
     /// A whole model, 16-bit floats
@@ -58,9 +62,17 @@ pub struct Wire {
     /// GGUF model to start from
     #[arg(long, value_name = "FILE")]
     pub backbone: Option<PathBuf>,
-    /// Training data: JSONL, JSONL.gz or a JSON array of preference pairs (or texts, for sft; .txt too)
+    /// Training data: preference pairs (or texts, for sft) as JSONL, a JSON array, Parquet or CSV; .gz and .txt too
     #[arg(long, alias = "data", value_name = "FILE")]
     pub pairs: Option<PathBuf>,
+    /// Columns of the data by the names that genarm knows: chosen=NAME,rejected=NAME,prompt=NAME,…
+    #[arg(long, value_name = "OURS=THEIRS,…", value_delimiter = ',')]
+    #[serde(deserialize_with = "columns")]
+    pub columns: Option<Vec<Column>>,
+    /// What decides between responses without `chosen` and `rejected`: helpful, harmless (PKU-SafeRLHF), or a column with a label
+    /// or score
+    #[arg(long, value_name = "NAME")]
+    pub prefer: Option<String>,
     /// GGUF file to write
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -176,6 +188,8 @@ impl Wire {
         Self {
             backbone: self.backbone.or(recipe.backbone),
             pairs: self.pairs.or(recipe.pairs),
+            columns: self.columns.or(recipe.columns),
+            prefer: self.prefer.or(recipe.prefer),
             out: self.out.or(recipe.out),
             out_type: self.out_type.or(recipe.out_type),
             objective: self.objective.or(recipe.objective),
@@ -213,6 +227,64 @@ impl Wire {
             device: self.device.or(recipe.device),
         }
     }
+}
+
+/// A column of the data: the name that genarm knows, and the data's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column(pub String, pub String);
+
+/// The columns that the data may have, as genarm names them.
+const COLUMNS: [&str; 17] = [
+    "prompt",
+    "chosen",
+    "rejected",
+    "system",
+    "question",
+    "instruction",
+    "input",
+    "history",
+    "conversations",
+    "messages",
+    "text",
+    "response",
+    "response_0",
+    "response_1",
+    "responses",
+    "completions",
+    "completion",
+];
+
+impl std::str::FromStr for Column {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=').map(|(ours, theirs)| (ours.trim(), theirs.trim())) {
+            Some((ours, theirs)) if COLUMNS.contains(&ours) && !theirs.is_empty() => {
+                Ok(Self(ours.into(), theirs.into()))
+            }
+            Some((ours, theirs)) if !theirs.is_empty() => {
+                let near = crate::nearest::suggestion(ours, COLUMNS);
+                Err(format!("there is no column \"{ours}\"{near}; known: {}", COLUMNS.join(", ")))
+            }
+            _ => Err(format!("expected OURS=THEIRS, as chosen=best_answer, got \"{text}\"")),
+        }
+    }
+}
+
+/// A mapping, or one text with commas: `{chosen: best}`, `chosen=best,rejected=worst`.
+fn columns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Column>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a mapping of columns, or one text as chosen=NAME,rejected=NAME")]
+    enum Columns {
+        Mapping(indexmap::IndexMap<String, String>),
+        Text(String),
+    }
+    let texts = match Option::<Columns>::deserialize(deserializer)? {
+        None => return Ok(None),
+        Some(Columns::Mapping(map)) => map.into_iter().map(|(ours, theirs)| format!("{ours}={theirs}")).collect(),
+        Some(Columns::Text(text)) => text.split(',').map(str::to_owned).collect::<Vec<_>>(),
+    };
+    texts.iter().map(|text| text.parse()).collect::<Result<_, String>>().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// A list, or one text with commas: `[q, v]`, `q,v`, `all-linear`.

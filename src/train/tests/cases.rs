@@ -152,7 +152,7 @@ fn data_that_is_no_pairs_is_refused_by_what_it_is() {
         (r#"{"prompt":"Hi","tools":"[{}]","chosen":"y","rejected":"n"}"#, "`tools`"),
         (
             r#"{"prompt":"Hi","chosen":[{"role":"tool","content":"y"}],"rejected":[{"role":"tool","content":"n"}]}"#,
-            "`tool`",
+            "must be the assistant's",
         ),
         (
             r#"{"prompt":"Hi","chosen":[{"role":"user","content":"y"}],"rejected":[{"role":"user","content":"n"}]}"#,

@@ -46,7 +46,7 @@ pub(super) fn load_within(
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..wire };
-    let template = render::template("auto", None).unwrap();
+    let template = render::template(wire.template.as_deref().unwrap_or("auto"), None).unwrap();
     pairs::load(&settings(wire), &Characters, &template, max_len)
 }
 

@@ -8,6 +8,7 @@ mod gradients;
 mod rope;
 mod runs;
 mod settings;
+mod tables;
 mod tokens;
 mod weights;
 
