@@ -11,7 +11,7 @@ use super::measure::{JudgeArgs, TextArgs, guard, need_arms, provenance, seeded, 
 use super::method::Method;
 use super::output::print;
 use crate::config::{Config, LoraSpec};
-use crate::eval::judges::{Case, Criterion, Verdict, compare};
+use crate::eval::judges::{Case, Verdict, compare};
 use crate::eval::scorers::{Item, Kind, ScorerSpec};
 use crate::eval::stats::Mean;
 use crate::eval::strategy::{Made, Strategy, make};
@@ -33,7 +33,7 @@ pub struct Args {
     /// A way to compare; repeatable
     #[arg(long, value_name = "WAY", required = true)]
     b: Vec<Method>,
-    /// Who judges: cheerful, talkative, plain, NAME=cmd:COMMAND, helpful=judge:URL or harmless=judge:URL; repeatable
+    /// Who judges: cheerful, talkative, plain, NAME=cmd:COMMAND or NAME=judge:URL (see --criterion); repeatable
     #[arg(long = "judge", value_name = "JUDGE", required = true)]
     judge: Vec<ScorerSpec>,
     /// Report the share of the last --b's gain in reward over --a that each other way reaches
@@ -80,6 +80,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let main = main_config(&args)?;
     let prompts = args.texts.read()?;
     let params = seeded(&main.sampling);
+    args.judges.check(&args.judge)?;
     let mut sides = std::iter::once(&args.a)
         .chain(&args.b)
         .map(|method| side(method, &main, &args))
@@ -90,7 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     more["seed"] = params.seed.into();
     more["sides"] = json!(sides.iter().map(|s| json!({"name": s.name, "recipe": s.strategy})).collect::<Vec<_>>());
     more["judges"] = json!(args.judge.iter().map(ToString::to_string).collect::<Vec<_>>());
-    more["judge_model"] = json!(args.judges.judge_model);
+    more["judge"] = args.judges.about();
     let distinct = distinct(&configs);
     guard(&[("--out", args.out.as_deref())], &[("the prompts", &args.texts.prompts)], &distinct)?;
     let about = provenance("compare", &distinct, more)?;
@@ -209,7 +210,8 @@ fn judge(
 ) -> anyhow::Result<Vec<JudgedSide>> {
     let client = args.judges.client(matches!(spec.kind, Kind::Judge(_)));
     let ratings: Option<Vec<Vec<f64>>> = match &spec.kind {
-        Kind::Judge(_) => None,
+        // With both answers before it, a judge decides more surely.
+        Kind::Judge(_) if !args.judges.judge_logprobs => None,
         _ => {
             let scorer = spec.open(&client)?;
             let rate = |side: &Side| {
@@ -229,7 +231,7 @@ fn judge(
                 let cases = prompts.iter().zip(sides[0].made.iter().zip(&side.made));
                 let cases: Vec<_> =
                     cases.map(|(p, (a, b))| Case { prompt: p, a: &a.text.text, b: &b.text.text }).collect();
-                compare(&client.at(url), &Criterion::named(&spec.name)?, &cases, u64::from(seed) + i as u64)?
+                compare(&client.at(url), &client.criterion(&spec.name)?, &cases, u64::from(seed) + i as u64)?
             }
             _ => unreachable!("whoever is no language model has rated"),
         };

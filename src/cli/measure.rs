@@ -12,7 +12,8 @@ use super::load::{open_slots, progress};
 use crate::chat::Conversation;
 use crate::config::{ArmSpec, Config};
 use crate::engine::gguf::GgufFile;
-use crate::eval::judges::Client;
+use crate::eval::judges::{Client, Criterion};
+use crate::eval::scorers::{Kind, ScorerSpec};
 use crate::expert::Token;
 use crate::files::conflict;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
@@ -42,6 +43,13 @@ pub struct TextArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Judges")]
 pub struct JudgeArgs {
+    /// What judge:URL looks at when it is called NAME: a sentence, as polite="The answer is polite."; helpful and harmless are known;
+    /// repeatable
+    #[arg(long = "criterion", value_name = "NAME=SENTENCE")]
+    pub criteria: Vec<Criterion>,
+    /// Take the mean score under the probabilities of the judge's first token: for small judges (the API must return top_logprobs)
+    #[arg(long)]
+    pub judge_logprobs: bool,
     /// Model name to request from judge:URL
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub judge_model: String,
@@ -59,7 +67,23 @@ impl JudgeArgs {
         let key = std::env::var(&self.judge_key).ok().filter(|key| !key.is_empty());
         let (model, jobs) = (self.judge_model.clone(), self.judge_jobs.into());
         let progress = if asks { progress("asking the judge", 0) } else { ProgressBar::hidden() };
-        Client { model, key, jobs, progress, ..Client::default() }
+        let (criteria, logprobs) = (self.criteria.clone(), self.judge_logprobs);
+        Client { model, key, jobs, progress, criteria, logprobs, ..Client::default() }
+    }
+
+    /// Refuses a judge of which nothing says what it looks at.
+    pub fn check(&self, specs: &[ScorerSpec]) -> anyhow::Result<()> {
+        let client = self.client(false);
+        let judges = specs.iter().filter(|spec| matches!(spec.kind, Kind::Judge(_)));
+        judges
+            .map(|spec| &spec.name)
+            .try_for_each(|name| client.criterion(name).map(drop).map_err(|error| Usage(error.to_string()).into()))
+    }
+
+    /// What a result file says of them.
+    pub fn about(&self) -> Value {
+        let criteria: Vec<_> = self.criteria.iter().map(|c| c.rate("PROMPT", "ANSWER").user).collect();
+        json!({"model": self.judge_model, "logprobs": self.judge_logprobs, "criteria": criteria})
     }
 }
 
@@ -85,7 +109,7 @@ impl TextArgs {
 
     /// Where nothing says how long a context is: as long as these texts may be, and not the model's own, which many texts at once
     /// would multiply. A byte is a token at most; templates take some more.
-    fn fit(&self, config: &mut Config, prompts: &[String]) {
+    pub fn fit(&self, config: &mut Config, prompts: &[String]) {
         let longest = prompts.iter().map(String::len).max().unwrap_or(0);
         let persona =
             |arm: &ArmSpec| [&arm.reading.system, &arm.reading.prefix].into_iter().flatten().map(String::len).max();

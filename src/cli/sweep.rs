@@ -34,7 +34,7 @@ pub struct Args {
     /// Leave out the combinations of --grid in which several ARMs have a weight
     #[arg(long)]
     alone: bool,
-    /// Rate the texts: cheerful, talkative, plain, NAME=cmd:COMMAND or NAME=judge:URL; repeatable
+    /// Rate the texts: cheerful, talkative, plain, NAME=cmd:COMMAND or NAME=judge:URL (see --criterion); repeatable
     #[arg(long = "scorer", value_name = "SCORER")]
     scorers: Vec<ScorerSpec>,
     /// Rewards of the Pareto front: names of scorers, or arm:NAME [default: two scorers, else the grid's ARMs]
@@ -80,6 +80,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let prompts = args.texts.read()?;
     let params = super::measure::seeded(&config.sampling);
     let arms: Vec<_> = config.arms.iter().map(|arm| (arm.name.clone(), beta_r(arm).unwrap_or(1.0))).collect();
+    args.judges.check(&args.scorers)?;
     let client = args.judges.client(false);
     let scorers: Vec<Named> =
         args.scorers.iter().map(|spec| Ok((spec.name.clone(), spec.open(&client)?))).collect::<anyhow::Result<_>>()?;
@@ -95,7 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     more["seed"] = params.seed.into();
     more["beta_r"] = json!(arms);
     more["scorers"] = json!(args.scorers.iter().map(ToString::to_string).collect::<Vec<_>>());
-    more["judge_model"] = json!(args.judges.judge_model);
+    more["judge"] = args.judges.about();
     more["points"] = serde_json::to_value(&points)?;
     let charts: Vec<PathBuf> = ["-front.svg", "-front.png", "-kl.svg", "-kl.png"]
         .iter()

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::JudgeError;
-use super::criterion::Question;
+use super::criterion::{Criterion, Question};
 
 /// How judges are asked.
 #[derive(Debug, Clone)]
@@ -17,6 +17,11 @@ pub struct Client {
     pub url: String,
     /// The model to ask for.
     pub model: String,
+    /// What judges look at, beside helpful and harmless.
+    pub criteria: Vec<Criterion>,
+    /// Rate by the mean of the scores under the probabilities of the reply's first token, not by the reply: finer, and the only way
+    /// to hear a small model. The API must return `top_logprobs`.
+    pub logprobs: bool,
     /// Sent as a bearer token.
     pub key: Option<String>,
     /// Questions under way at once.
@@ -32,7 +37,18 @@ pub struct Client {
 impl Default for Client {
     fn default() -> Self {
         let (url, model, key) = (String::new(), "default".to_owned(), None);
-        Self { url, model, key, jobs: 4, tries: 4, pause: Duration::from_secs(1), progress: ProgressBar::hidden() }
+        let (criteria, logprobs) = (Vec::new(), false);
+        Self {
+            url,
+            model,
+            criteria,
+            logprobs,
+            key,
+            jobs: 4,
+            tries: 4,
+            pause: Duration::from_secs(1),
+            progress: ProgressBar::hidden(),
+        }
     }
 }
 
@@ -41,6 +57,16 @@ impl Client {
     #[must_use]
     pub fn at(&self, url: &str) -> Self {
         Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// What a judge of this name looks at.
+    ///
+    /// # Errors
+    ///
+    /// [`JudgeError::Criterion`].
+    pub fn criterion(&self, name: &str) -> Result<Criterion, JudgeError> {
+        let own = self.criteria.iter().find(|criterion| criterion.name() == name);
+        own.cloned().map_or_else(|| Criterion::named(name), Ok)
     }
 
     /// The replies, in the order of the questions.
@@ -58,7 +84,7 @@ impl Client {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(question) = questions.get(i) else { return Ok(()) };
                 let reply = self.ask(&agent, question).inspect_err(|_| {
-                    // Nobody needs the others' answers any more.
+                    // The others' answers are no longer needed.
                     next.store(questions.len(), Ordering::Relaxed);
                 })?;
                 self.progress.inc(1);
@@ -81,15 +107,18 @@ impl Client {
     }
 
     fn ask(&self, agent: &ureq::Agent, question: &Question) -> Result<String, JudgeError> {
-        let body = json!({
+        let mut body = json!({
             "model": self.model,
             "messages": [
                 {"role": "system", "content": question.system},
                 {"role": "user", "content": question.user},
             ],
             "temperature": 0,
-            "max_tokens": 512,
+            "max_tokens": if self.logprobs { 1 } else { 512 },
         });
+        if self.logprobs {
+            (body["logprobs"], body["top_logprobs"]) = (true.into(), 20.into());
+        }
         let mut pause = self.pause;
         for turn in 1.. {
             let mut request = agent.post(format!("{}/chat/completions", self.url));
@@ -100,6 +129,11 @@ impl Client {
             let status = response.status().as_u16();
             if status == 200 {
                 let value: Value = response.body_mut().read_json().map_err(|e| self.unreachable(e))?;
+                if self.logprobs {
+                    let first = &value["choices"][0]["logprobs"]["content"][0]["top_logprobs"];
+                    let likely = first.as_array().ok_or_else(|| self.unreachable("its answer has no top_logprobs"))?;
+                    return Ok(mean_score(likely).map(|score| score.to_string()).unwrap_or_default());
+                }
                 // A reply without content (a refusal, say) is a reply that cannot be read: the caller counts it.
                 return Ok(value["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned());
             }
@@ -112,5 +146,34 @@ impl Client {
             pause *= 2;
         }
         unreachable!("the loop returns")
+    }
+}
+
+/// The mean of the scores 1 to 10 among a reply's likeliest first tokens, by their probabilities; `None` where no score is among them.
+fn mean_score(likely: &[Value]) -> Option<f64> {
+    let scored = likely.iter().filter_map(|token| {
+        let score: f64 = token["token"]
+            .as_str()?
+            .trim()
+            .parse()
+            .ok()
+            .filter(|score| (1..=10).contains(score))
+            .map(|score: i32| score.into())?;
+        Some((score, token["logprob"].as_f64()?.exp()))
+    });
+    let (sum, weight) = scored.fold((0.0, 0.0), |(sum, weight), (score, p)| (sum + score * p, weight + p));
+    (weight > 0.0).then(|| sum / weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_score_is_over_the_scores_among_the_first_tokens() {
+        let token = |token: &str, p: f64| json!({"token": token, "logprob": p.ln()});
+        let likely = [token("8", 0.3), token(" 4", 0.1), token("I", 0.5), token("0", 0.05), token("11", 0.05)];
+        assert!((mean_score(&likely).unwrap() - 7.0).abs() < 1e-9);
+        assert_eq!(mean_score(&[token("I", 0.9)]), None);
     }
 }

@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum JudgeError {
     /// No such criterion.
-    #[error("no judge is called \"{name}\"; name it helpful or harmless, which is what it is asked about")]
+    #[error(
+        "nothing says what the judge \"{name}\" looks at; name it helpful or harmless, or add --criterion {name}=\"SENTENCE\""
+    )]
     Criterion {
         /// The name given.
         name: String,

@@ -74,7 +74,6 @@ impl FromStr for ScorerSpec {
             Some((name, rest)) if !name.is_empty() => match rest.split_once(':') {
                 Some(("cmd", command)) if !command.trim().is_empty() => spec(name, Kind::Command(command.to_owned())),
                 Some(("judge", url)) if !url.is_empty() => {
-                    Criterion::named(name).map_err(|e| e.to_string())?;
                     spec(name, Kind::Judge(url.trim_end_matches('/').to_owned()))
                 }
                 _ => Err(format!("expected NAME=cmd:COMMAND or NAME=judge:URL, got \"{text}\"")),
@@ -111,7 +110,7 @@ impl ScorerSpec {
             Kind::Gold(gold) => Box::new(GoldScorer(*gold, Lexicon::default())),
             Kind::Command(command) => Box::new(CommandScorer::new(command)),
             Kind::Judge(url) => {
-                Box::new(JudgeScorer { client: client.at(url), criterion: Criterion::named(&self.name)? })
+                Box::new(JudgeScorer { client: client.at(url), criterion: client.criterion(&self.name)? })
             }
         })
     }
@@ -147,15 +146,17 @@ mod tests {
         for text in ["cheerful", "mine=cmd:python3 score.py", "helpful=judge:http://localhost:8080/v1"] {
             assert_eq!(text.parse::<ScorerSpec>().unwrap().to_string(), text);
         }
-        for (text, part) in [
-            ("chearful", "did you mean \"cheerful\""),
-            ("a=b", "NAME=cmd:COMMAND"),
-            ("a=cmd: ", "NAME=cmd:COMMAND"),
-            ("nice=judge:http://x/v1", "helpful"),
-        ] {
+        for (text, part) in
+            [("chearful", "did you mean \"cheerful\""), ("a=b", "NAME=cmd:COMMAND"), ("a=cmd: ", "NAME=cmd:COMMAND")]
+        {
             let error = text.parse::<ScorerSpec>().unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+        let nice = "nice=judge:http://x/v1".parse::<ScorerSpec>().unwrap();
+        let error = nice.open(&Client::default()).err().unwrap().to_string();
+        assert!(error.contains("--criterion nice="), "{error}");
+        let criteria = vec!["nice=The answer is nice.".parse().unwrap()];
+        assert!(nice.open(&Client { criteria, ..Client::default() }).is_ok());
     }
 
     #[test]
