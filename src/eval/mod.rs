@@ -5,6 +5,7 @@ pub mod gold;
 pub mod grid;
 pub mod heatmap;
 pub mod judges;
+pub mod pairs;
 pub mod pareto;
 pub mod plots;
 pub mod results;

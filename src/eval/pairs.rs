@@ -1,0 +1,166 @@
+//! Preference pairs without annotators: several answers to each prompt are rated, and the best is set against the worst.
+
+use serde::{Deserialize, Serialize};
+
+use super::results::{Results, ResultsError};
+use super::scorers::{Item, Scorer, ScorerError};
+use crate::decode::Finish;
+use crate::decode::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest, seed_of};
+use crate::guidance::score::Totals;
+
+/// An answer to a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Why it ended. At the limit of tokens it is cut off: no end-of-sequence token belongs after it.
+    pub finish: Finish,
+    /// Its tokens.
+    pub n_tokens: usize,
+    /// Its rating; absent where the rater's answer is no number.
+    pub score: Option<f64>,
+}
+
+/// The answers to one prompt: a line of the file of answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// In the order in which they were drawn.
+    pub answers: Vec<Answer>,
+}
+
+/// Who rates the answers.
+pub enum Rater {
+    /// An ARM, by its place among the weights: Σ log π · β_r.
+    Arm(usize, f64),
+    /// A scorer.
+    Scorer(Box<dyn Scorer>),
+}
+
+/// How answers are made and rated.
+pub struct Asked<'a> {
+    /// The prompts, as raters read them.
+    pub prompts: &'a [String],
+    /// Answers per prompt.
+    pub n_answers: usize,
+    /// ARMs of the session. All have weight 0: the base answers alone.
+    pub n_arms: usize,
+    /// Who rates.
+    pub rater: &'a Rater,
+    /// Of all draws.
+    pub seed: u32,
+    /// Prompts that are answered together, and written together.
+    pub unit: usize,
+}
+
+/// Why the work stopped. What is done is in the file of answers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PairsError {
+    /// An answer was not made.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The rater failed.
+    #[error(transparent)]
+    Scorer(#[from] ScorerError),
+    /// The file cannot be written.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+}
+
+impl Asked<'_> {
+    /// Answers the prompts that `done` lacks, unit by unit, into `results`; returns all. `each` is called with every answer.
+    ///
+    /// # Errors
+    ///
+    /// [`PairsError`].
+    pub fn run(
+        &self,
+        generator: &mut dyn TextGenerator,
+        results: &mut Results,
+        done: Vec<Answered>,
+        each: &mut dyn FnMut(),
+    ) -> Result<Vec<Answered>, PairsError> {
+        let mut answered = done;
+        let left: Vec<usize> = (answered.len()..self.prompts.len()).collect();
+        for unit in left.chunks(self.unit.max(1)) {
+            let made = self.unit(generator, unit, each)?;
+            results.append(&made)?;
+            answered.extend(made);
+        }
+        Ok(answered)
+    }
+
+    fn unit(
+        &self,
+        generator: &mut dyn TextGenerator,
+        unit: &[usize],
+        each: &mut dyn FnMut(),
+    ) -> Result<Vec<Answered>, PairsError> {
+        let base_alone = vec![0.0; self.n_arms];
+        let request = |prompt: usize, copy| TextRequest {
+            prompt,
+            weights: base_alone.clone(),
+            seed: seed_of(self.seed, prompt, copy),
+            candidates: None,
+        };
+        let copies = |prompt: &usize| (0..self.n_answers).map(|copy| request(*prompt, copy)).collect::<Vec<_>>();
+        let requests: Vec<TextRequest> = unit.iter().flat_map(copies).collect();
+        let texts = generator.generate(&requests, each)?;
+        let scores = self.rate(generator, &requests, &texts)?;
+        let answer = |(text, score): (GeneratedText, f64)| Answer {
+            text: text.text,
+            finish: text.finish,
+            n_tokens: text.tokens.len(),
+            score: Some(score).filter(|score| score.is_finite()),
+        };
+        let mut answers = texts.into_iter().zip(scores).map(answer);
+        Ok(unit
+            .iter()
+            .map(|&prompt| Answered { prompt, answers: answers.by_ref().take(self.n_answers).collect() })
+            .collect())
+    }
+
+    fn rate(
+        &self,
+        generator: &mut dyn TextGenerator,
+        requests: &[TextRequest],
+        texts: &[GeneratedText],
+    ) -> Result<Vec<f64>, PairsError> {
+        match self.rater {
+            Rater::Arm(arm, beta_r) => {
+                let mut reward = |(request, text): (&TextRequest, &GeneratedText)| {
+                    let scores = generator.score(request.prompt, &text.tokens, &request.weights)?;
+                    Ok(beta_r * Totals::of(&scores, self.n_arms).arms[*arm])
+                };
+                requests.iter().zip(texts).map(&mut reward).collect()
+            }
+            Rater::Scorer(scorer) => {
+                let item = |(request, text): (&TextRequest, &'_ GeneratedText)| (request.prompt, text.text.clone());
+                let items: Vec<_> = requests.iter().zip(texts).map(item).collect();
+                let items: Vec<_> = items
+                    .iter()
+                    .map(|(prompt, text)| Item { prompt: &self.prompts[*prompt], response: text })
+                    .collect();
+                Ok(scorer.score(&items)?)
+            }
+        }
+    }
+}
+
+impl Answered {
+    /// The best and the worst answer that were rated, where they differ and their ratings are further apart than `margin`. Of answers
+    /// with the same rating the first one counts.
+    pub fn pair(&self, margin: f64) -> Option<(&Answer, &Answer)> {
+        let rated =
+            || self.answers.iter().filter(|answer| !answer.text.trim().is_empty()).filter_map(|a| Some((a.score?, a)));
+        let (most, best) = rated().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
+        let (least, worst) = rated().reduce(|a, b| if b.0 < a.0 { b } else { a })?;
+        (most - least > margin && best.text != worst.text).then_some((best, worst))
+    }
+}
+
+#[cfg(test)]
+#[path = "pairs_tests.rs"]
+mod tests;
