@@ -11,12 +11,14 @@ mod completions;
 mod devices;
 mod flags;
 mod generate;
+mod import;
 mod input;
 mod inspect;
 mod load;
 mod measure;
 mod method;
 mod output;
+mod pairs;
 mod plan;
 mod profile;
 mod rpc_server;
@@ -66,7 +68,9 @@ enum Command {
     Compare(Box<compare::Args>),
     Calibrate(Box<calibrate::Args>),
     Bench(Box<bench::Args>),
+    Pairs(Box<pairs::Args>),
     Train(Box<train::Args>),
+    Import(import::Args),
     Run(run::Args),
     Weights(weights::Args),
     Schema(schema::Args),
@@ -127,7 +131,9 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(*args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Bench(args) => bench::run(*args),
+        Command::Pairs(args) => pairs::run(*args),
         Command::Train(args) => train::run(*args),
+        Command::Import(args) => import::run(&args),
         Command::Run(args) => run::run(args),
         Command::Weights(args) => weights::run(&args),
         Command::Schema(args) => schema::run(&args),

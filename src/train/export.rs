@@ -18,6 +18,16 @@ pub type Metadata = BTreeMap<String, Value>;
 ///
 /// [`TrainError::Io`] when the disk refuses.
 pub fn write_gguf(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
+    write_typed(path, metadata, tensors, false)
+}
+
+/// The same with tensors of 16 bits where `f16`.
+fn write_typed(
+    path: &Path,
+    metadata: &Metadata,
+    tensors: &BTreeMap<String, Tensor>,
+    f16: bool,
+) -> Result<(), TrainError> {
     // Numbers first, in memory: the writer borrows them.
     let mut numbers = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -31,10 +41,17 @@ pub fn write_gguf(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, T
         writer = writer.meta(key, value.clone());
     }
     for (name, dims, data) in &numbers {
-        writer = writer.tensor(name, dims, TensorType::F32, data.as_slice());
+        writer = match f16 {
+            true => writer.tensor(name, dims, TensorType::F16, half_bytes(data)),
+            false => writer.tensor(name, dims, TensorType::F32, data.as_slice()),
+        };
     }
     writer.finish()?;
     Ok(())
+}
+
+fn half_bytes(data: &[f32]) -> Vec<u8> {
+    data.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect()
 }
 
 /// Writes a run's result to `out`, whole or not at all, with `about` (keys `genarm.…`) in its metadata.
@@ -43,8 +60,9 @@ pub fn write_gguf(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, T
 ///
 /// [`TrainError::Io`]; [`TrainError::Llama`] when llama.cpp does not quantise.
 pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadata) -> Result<(), TrainError> {
-    if out_type == OutType::Adapter {
-        return write_atomically(out, |temporary| adapter(backbone, temporary, about));
+    if let OutType::Adapter | OutType::AdapterF16 = out_type {
+        let f16 = out_type == OutType::AdapterF16;
+        return write_atomically(out, |temporary| adapter(backbone, temporary, about, f16));
     }
     let mut metadata: Metadata = backbone.file.metadata().iter().cloned().collect();
     // What described the old encoding is written anew by the quantiser.
@@ -56,7 +74,9 @@ pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadat
         check_f16(&merged)?;
     }
     let file_type = match out_type {
-        OutType::F32 | OutType::Adapter => return write_atomically(out, |t| write_gguf(t, &metadata, &merged)),
+        OutType::F32 | OutType::Adapter | OutType::AdapterF16 => {
+            return write_atomically(out, |t| write_gguf(t, &metadata, &merged));
+        }
         OutType::F16 => FileType::F16,
         OutType::Q8_0 => FileType::Q8_0,
         OutType::Q4_0 => FileType::Q4_0,
@@ -83,18 +103,37 @@ fn check_f16(tensors: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
     Ok(())
 }
 
-fn adapter(backbone: &Backbone, path: &Path, about: Metadata) -> Result<(), TrainError> {
+fn adapter(backbone: &Backbone, path: &Path, about: Metadata, f16: bool) -> Result<(), TrainError> {
     let Some(lora) = backbone.lora() else { return Err(TrainError::Setting("there is no adapter to write".into())) };
+    let tensors = backbone.trainable().iter().map(|(n, v)| (n.clone(), v.as_tensor().detach())).collect();
+    write_adapter(path, &backbone.shape.arch, lora.alpha, about, &tensors, f16)
+}
+
+/// Writes the factors of a LoRA (`MATRIX.lora_a` and `.lora_b`) behind one alpha, as 16-bit floats where `f16`.
+///
+/// # Errors
+///
+/// [`TrainError::Io`]; [`TrainError::Setting`] for numbers that 16 bits cannot hold.
+pub(super) fn write_adapter(
+    path: &Path,
+    arch: &str,
+    alpha: f32,
+    about: Metadata,
+    tensors: &BTreeMap<String, Tensor>,
+    f16: bool,
+) -> Result<(), TrainError> {
+    if f16 {
+        check_f16(tensors)?;
+    }
     let mut metadata = about;
     for (key, value) in [
         ("general.type", Value::String("adapter".into())),
-        ("general.architecture", Value::String(backbone.shape.arch.clone())),
-        ("general.file_type", Value::U32(0)),
+        ("general.architecture", Value::String(arch.into())),
+        ("general.file_type", Value::U32(f16.into())),
         ("adapter.type", Value::String("lora".into())),
-        ("adapter.lora.alpha", Value::F32(lora.alpha)),
+        ("adapter.lora.alpha", Value::F32(alpha)),
     ] {
         metadata.insert(key.into(), value);
     }
-    let tensors = backbone.trainable().iter().map(|(n, v)| (n.clone(), v.as_tensor().detach())).collect();
-    write_gguf(path, &metadata, &tensors)
+    write_typed(path, &metadata, tensors, f16)
 }

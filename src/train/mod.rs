@@ -8,6 +8,7 @@ pub mod backbone;
 pub mod checkpoint;
 pub mod export;
 mod fingerprint;
+pub mod import;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;

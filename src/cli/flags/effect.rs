@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command};
 
 use super::called;
+use crate::cli::pairs::RaterSpec;
 use crate::config::{Config, Overrides, SamplingOptions, Speculate, SplitMode};
 use crate::eval::scorers::{Kind, ScorerSpec};
 use crate::sampling::params::{Mirostat, RANDOM_SEED};
@@ -25,7 +26,7 @@ const NO_CHAT: fn(&Given<'_>) -> bool = |given| !given.has("chat");
 const SAMPLING: &str = "(sampling)";
 
 const CONVERSATION: &[&str] = &["system", "chat_template"];
-const JUDGES: &[&str] = &["judge_model", "judge_key", "judge_jobs"];
+const JUDGES: &[&str] = &["criteria", "judge_logprobs", "judge_model", "judge_key", "judge_jobs"];
 const DRAFTING: &[&str] = &["speculate", "draft_max"];
 
 const RULES: &[Rule] = &[
@@ -83,7 +84,13 @@ const RULES: &[Rule] = &[
         why: "texts are made many at once, without drafts",
     },
     Rule {
-        commands: &["sweep", "compare"],
+        commands: &["pairs"],
+        flags: &["weights", "profile", "max_kl", "plausible", "on_error", "speculate", "draft_max"],
+        when: ALWAYS,
+        why: "the base answers alone",
+    },
+    Rule {
+        commands: &["sweep", "compare", "pairs"],
         flags: JUDGES,
         when: |given| !given.judges(|kind| matches!(kind, Kind::Judge(_))),
         why: "no judge:URL is asked",
@@ -178,7 +185,9 @@ impl Given<'_> {
     /// Whether a scorer or judge is of a kind.
     fn judges(&self, of_kind: fn(&Kind) -> bool) -> bool {
         let specs = |id| self.0.try_get_many::<ScorerSpec>(id).ok().flatten().into_iter().flatten();
-        specs("scorers").chain(specs("judge")).any(|spec| of_kind(&spec.kind))
+        let rater = self.0.try_get_one::<RaterSpec>("scorer").ok().flatten();
+        let rater = rater.and_then(|rater| if let RaterSpec::Scorer(spec) = rater { Some(spec) } else { None });
+        specs("scorers").chain(specs("judge")).chain(rater).any(|spec| of_kind(&spec.kind))
     }
 }
 
