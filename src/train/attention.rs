@@ -18,6 +18,10 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Numbers in a head.
     pub head_dim: usize,
+    /// Scores are multiplied by it.
+    pub scale: f32,
+    /// Tokens that a place sees, its own included; `None` for all before it.
+    pub window: Option<usize>,
     /// Rotation tables.
     pub rope: Arc<Rope>,
     /// Length of each packed sequence, in tokens.
@@ -42,9 +46,10 @@ impl Attention {
             let q = self.rope.rotate_tensor(&heads(q, self.heads)?)?.transpose(0, 1)?.contiguous()?;
             let k = self.repeat(&self.rope.rotate_tensor(&heads(k, self.kv_heads)?)?)?;
             let v = self.repeat(&heads(v, self.kv_heads)?)?;
-            let mask: Vec<f32> = (0..t * t).map(|i| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 }).collect();
+            let mask: Vec<f32> =
+                (0..t * t).map(|i| if self.sees(i / t, i % t) { 0.0 } else { f32::NEG_INFINITY }).collect();
             let mask = Tensor::from_vec(mask, (t, t), q.device())?;
-            let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(self.scale()))?.broadcast_add(&mask)?;
+            let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(self.scale))?.broadcast_add(&mask)?;
             let e = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
             let p = e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?;
             outs.push(p.matmul(&v)?.transpose(0, 1)?.reshape((t, self.heads * self.head_dim))?);
@@ -60,8 +65,9 @@ impl Attention {
         x.unsqueeze(2)?.broadcast_as((t, kv, groups, d))?.reshape((t, self.heads, d))?.transpose(0, 1)?.contiguous()
     }
 
-    fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+    /// Whether place `i` of a sequence sees place `j`.
+    fn sees(&self, i: usize, j: usize) -> bool {
+        j <= i && self.window.is_none_or(|window| i - j < window)
     }
 
     /// Splits rows of `width` numbers into one slice per sequence.
@@ -123,7 +129,9 @@ impl Attention {
     /// Softmax of one query against the first `p.len()` keys, given as `kt` `[d, t]`.
     fn probabilities(&self, q: &[f32], kt: &[f32], t: usize, p: &mut [f32]) {
         dot_columns(q, kt, t, p);
-        let scale = self.scale();
+        let hidden = self.window.map_or(0, |window| p.len().saturating_sub(window));
+        p[..hidden].fill(f32::NEG_INFINITY);
+        let scale = self.scale;
         let max = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
         for p in p.iter_mut() {
@@ -139,7 +147,7 @@ impl Attention {
         let (d, width, kv_width) = (self.head_dim, self.heads * self.head_dim, self.kv_heads * self.head_dim);
         let t = q.len() / width;
         let (mut p, mut dp) = (vec![0.0; t], vec![0.0; t]);
-        let scale = self.scale();
+        let scale = self.scale;
         for kv in 0..self.kv_heads {
             let ks = self.gather(k, self.kv_heads, kv, true);
             let kt = transpose(&ks, t, d);

@@ -71,6 +71,8 @@ pub struct Backbone {
     trainable: BTreeMap<String, Var>,
     lora: Option<LoraSettings>,
     rope: Arc<Rope>,
+    /// Of the layers with a sliding window.
+    window_rope: Arc<Rope>,
     dropout: Option<RefCell<ChaCha8Rng>>,
 }
 
@@ -88,7 +90,12 @@ impl Backbone {
         let tensor = |name: &str| weights.get(name)?.flatten_all().ok()?.to_vec1::<f32>().ok();
         // llama's q and k are permuted by the conversion to GGUF.
         let style = if shape.arch == "llama" { RopeStyle::Interleaved } else { RopeStyle::Halves };
-        let rope = RopeKeys { file: &header, head_dim: shape.head_dim, tensor: &tensor }.tables(style, shape.n_ctx)?;
+        let keys = RopeKeys { file: &header, head_dim: shape.head_dim, tensor: &tensor };
+        let rope = Arc::new(keys.tables(style, shape.n_ctx)?);
+        let window_rope = match shape.window {
+            Some(_) => Arc::new(keys.window_tables(style, shape.n_ctx)),
+            None => Arc::clone(&rope),
+        };
         Ok(Self {
             shape,
             file: Arc::new(header),
@@ -96,7 +103,8 @@ impl Backbone {
             weights,
             trainable: BTreeMap::new(),
             lora: None,
-            rope: Arc::new(rope),
+            rope,
+            window_rope,
             dropout: None,
         })
     }
@@ -229,7 +237,7 @@ impl Backbone {
         ops::rms_norm(x, &self.weights[&format!("{name}.weight")], self.shape.eps)
     }
 
-    /// Per-head norm of q or k, which qwen3 has and the others have not.
+    /// Per-head norm of q or k, where the architecture has one.
     fn head_norm(&self, name: &str, x: Tensor) -> Result<Tensor> {
         if !self.weights.contains_key(&format!("{name}.weight")) {
             return Ok(x);
@@ -241,30 +249,46 @@ impl Backbone {
 
     /// Embeddings of tokens, `[n, n_embd]`.
     fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        self.weights["token_embd.weight"].index_select(&Tensor::new(tokens, &self.device)?, 0)
+        let embedded = self.weights["token_embd.weight"].index_select(&Tensor::new(tokens, &self.device)?, 0)?;
+        match self.shape.is_gemma() {
+            true => embedded * f64::from((self.shape.n_embd as f32).sqrt()),
+            false => Ok(embedded),
+        }
     }
 
     /// One transformer block.
-    fn layer(&self, i: usize, x: &Tensor, attention: &Attention) -> Result<Tensor> {
+    fn layer(&self, i: usize, x: &Tensor, [whole, window]: &[Attention; 2]) -> Result<Tensor> {
+        let attention = if self.shape.window.is_some_and(|window| window.holds_in(i)) { window } else { whole };
+        let after = |norm: &str, y: Tensor| match self.shape.is_gemma() {
+            true => self.norm(&format!("blk.{i}.{norm}"), &y),
+            false => Ok(y),
+        };
         let name = |n: &str| format!("blk.{i}.{n}");
         let h = self.norm(&name("attn_norm"), x)?;
         let q = self.head_norm(&name("attn_q_norm"), self.linear(&name("attn_q"), &h)?)?;
         let k = self.head_norm(&name("attn_k_norm"), self.linear(&name("attn_k"), &h)?)?;
         let v = self.linear(&name("attn_v"), &h)?;
-        let x = (x + self.linear(&name("attn_output"), &attention.forward(&q, &k, &v)?)?)?;
+        let mixed = self.linear(&name("attn_output"), &attention.forward(&q, &k, &v)?)?;
+        let x = (x + after("post_attention_norm", mixed)?)?;
         let h = self.norm(&name("ffn_norm"), &x)?;
-        let h = ops::swiglu(&self.linear(&name("ffn_gate"), &h)?, &self.linear(&name("ffn_up"), &h)?)?;
-        x + self.linear(&name("ffn_down"), &h)?
+        let (gate, up) = (self.linear(&name("ffn_gate"), &h)?, self.linear(&name("ffn_up"), &h)?);
+        let h = if self.shape.is_gemma() { ops::geglu(&gate, &up)? } else { ops::swiglu(&gate, &up)? };
+        x + after("post_ffw_norm", self.linear(&name("ffn_down"), &h)?)?
     }
 
-    fn attention(&self, packed: &Packed) -> Attention {
-        Attention {
+    /// Attention of the layers that see everything, and of those with a sliding window.
+    fn attention(&self, packed: &Packed) -> [Attention; 2] {
+        let seq_lens = Arc::new(packed.seq_lens.clone());
+        let attention = |rope: &Arc<Rope>, window| Attention {
             heads: self.shape.heads,
             kv_heads: self.shape.kv_heads,
             head_dim: self.shape.head_dim,
-            rope: Arc::clone(&self.rope),
-            seq_lens: Arc::new(packed.seq_lens.clone()),
-        }
+            scale: self.shape.attention_scale,
+            window,
+            rope: Arc::clone(rope),
+            seq_lens: Arc::clone(&seq_lens),
+        };
+        [attention(&self.rope, None), attention(&self.window_rope, self.shape.window.map(|window| window.n_tokens))]
     }
 
     fn head(&self, x: &Tensor) -> Result<Tensor> {

@@ -1,4 +1,5 @@
-//! The state of a run between two steps: weights, optimiser moments and the step number, in one safetensors file.
+//! The state of a run between two steps: weights, optimiser moments, the step number and the best weights so far, in one
+//! safetensors file.
 //!
 //! The order of the data and every random draw follow from seed and step, so nothing else needs saving.
 
@@ -8,12 +9,31 @@ use candle_core::{Device, Tensor, Var};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+/// The weights with the lowest held-out loss so far.
+#[derive(Debug, Clone)]
+pub struct Best {
+    /// Updates done.
+    pub step: usize,
+    /// Their loss on the held-out examples, in nats.
+    pub loss: f64,
+    /// Their accuracy, of pairs.
+    pub accuracy: Option<f64>,
+    /// By GGUF tensor name.
+    pub weights: BTreeMap<String, Tensor>,
+}
+
 /// Writes a checkpoint whole or not at all.
 ///
 /// # Errors
 ///
 /// [`TrainError::Io`] when the disk refuses.
-pub fn save(path: &Path, vars: &BTreeMap<String, Var>, adam: &AdamW, fingerprint: &str) -> Result<(), TrainError> {
+pub fn save(
+    path: &Path,
+    vars: &BTreeMap<String, Var>,
+    adam: &AdamW,
+    best: Option<&Best>,
+    fingerprint: &str,
+) -> Result<(), TrainError> {
     let mut tensors = HashMap::new();
     let step = Tensor::new(&[adam.step as i64], &Device::Cpu)?;
     tensors.insert("step".to_string(), step);
@@ -23,10 +43,15 @@ pub fn save(path: &Path, vars: &BTreeMap<String, Var>, adam: &AdamW, fingerprint
         tensors.insert(format!("first.{name}"), adam.first[name].clone());
         tensors.insert(format!("second.{name}"), adam.second[name].clone());
     }
+    if let Some(best) = best {
+        let numbers = [best.step as f64, best.loss, best.accuracy.unwrap_or(f64::NAN)];
+        tensors.insert("best".to_string(), Tensor::new(&numbers, &Device::Cpu)?);
+        tensors.extend(best.weights.iter().map(|(name, weight)| (format!("best.{name}"), weight.clone())));
+    }
     write_atomically(path, |temporary| Ok(candle_core::safetensors::save(&tensors, temporary)?))
 }
 
-/// Reads a checkpoint into the weights and the optimiser.
+/// Reads a checkpoint into the weights and the optimiser; returns the best weights so far.
 ///
 /// # Errors
 ///
@@ -37,7 +62,7 @@ pub fn load(
     adam: &mut AdamW,
     fingerprint: &str,
     device: &Device,
-) -> Result<(), TrainError> {
+) -> Result<Option<Best>, TrainError> {
     let bad = |reason: String| TrainError::Checkpoint { path: path.into(), reason };
     let mut tensors = candle_core::safetensors::load(path, device)
         .map_err(|e| bad(format!("not a readable checkpoint ({})", one_line(&e))))?;
@@ -54,5 +79,12 @@ pub fn load(
         adam.second.insert(name.clone(), second);
     }
     adam.step = step.first().map_or(0, |s| *s as usize);
-    Ok(())
+    let Some(best) = tensors.remove("best") else { return Ok(None) };
+    let [step, loss, accuracy] = best.to_vec1::<f64>()?.try_into().map_err(|_| bad("`best` is damaged".into()))?;
+    let mut weight = |name: &String| {
+        let weight = tensors.remove(&format!("best.{name}")).ok_or_else(|| bad(format!("`best.{name}` is missing")))?;
+        Ok((name.clone(), weight))
+    };
+    let weights = vars.keys().map(&mut weight).collect::<Result<_, TrainError>>()?;
+    Ok(Some(Best { step: step as usize, loss, accuracy: Some(accuracy).filter(|x| !x.is_nan()), weights }))
 }

@@ -20,8 +20,11 @@ const SAMPLE: u64 = 4096;
 pub(super) fn of(s: &Settings, examples: &[Example], backbone: &Backbone) -> Result<String, TrainError> {
     let mut hash = Sha256::new();
     let settings = (s.objective, &s.lora, s.lr, s.schedule, s.warmup, s.adamw, s.max_grad_norm);
-    let amounts = (s.batch, s.micro_batch, s.epochs, s.max_steps, s.seed, s.held_out);
+    let amounts = (s.batch, s.micro_batch, s.epochs, s.max_steps, s.seed, s.held_out, s.keep, s.eval_every);
     hash.update(format!("{settings:?} {amounts:?} {:?}", backbone.shape));
+    if let Some(init) = &s.init {
+        hash.update(std::fs::read(init).map_err(TrainError::io(init))?);
+    }
     for example in examples {
         for tokens in [&example.prompt, &example.chosen, &example.rejected] {
             hash.update((tokens.len() as u64).to_le_bytes());

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod export;
 mod fingerprint;
 pub mod import;
+mod init;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;

@@ -14,6 +14,8 @@ pub struct Outputs {
     pub log: PathBuf,
     /// The curves: `NAME.svg`.
     pub curves: PathBuf,
+    /// The log as a table: `NAME.csv`.
+    pub csv: PathBuf,
     /// The result so far of an interrupted run, where `out` holds that of another run: `NAME.interrupted.gguf`.
     pub interrupted: PathBuf,
     /// What `--resume` goes on from: `OUT.checkpoint`.
@@ -28,6 +30,7 @@ impl Outputs {
             out: out.into(),
             log: beside(".log.jsonl"),
             curves: beside(".svg"),
+            csv: beside(".csv"),
             interrupted: beside(".interrupted.gguf"),
             checkpoint: appended(out, ".checkpoint"),
         }
@@ -53,12 +56,14 @@ impl Outputs {
         }
         let template = Path::new(&settings.template);
         let mut inputs = vec![("the backbone", settings.backbone.as_path()), ("the pairs", &settings.pairs)];
+        inputs.extend(settings.init.as_deref().map(|path| ("--init", path)));
         inputs.extend(settings.recipe.as_deref().map(|path| ("the recipe", path)));
         inputs.extend(template.is_file().then_some(("the template", template)));
         let outputs = [
             ("--out", self.out.as_path()),
             ("the log", &self.log),
             ("the curves", &self.curves),
+            ("the table", &self.csv),
             ("the interrupted result", &self.interrupted),
             ("the checkpoint", &self.checkpoint),
         ];

@@ -138,6 +138,12 @@ pub(super) struct RopeKeys<'a> {
 }
 
 impl RopeKeys<'_> {
+    /// Tables of the layers with a sliding window: another base, and no scaling.
+    pub fn window_tables(&self, style: RopeStyle, n_ctx: usize) -> Rope {
+        let base = self.number("rope.freq_base_swa").unwrap_or(10_000.0) as f32;
+        Rope::new(style, self.head_dim, base, &RopeScaling::default(), n_ctx)
+    }
+
     /// Tables for `n_ctx` positions.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::TrainError;
 use super::backbone::{Backbone, Packed};
+use super::checkpoint::{self, Best};
 use super::export::{self, Metadata};
 use super::objective::Objective;
 use super::optimizer::{AdamW, gradient_norm};
@@ -9,10 +10,10 @@ use super::outputs::Outputs;
 use super::pairs::{self, Counts, Example};
 use super::render;
 use super::report::{Record, TrainingReport};
-use super::settings::Settings;
+use super::settings::{Keep, Settings};
 use super::tokens::{self, vocab_hash};
 use super::totals::{Totals, pack};
-use super::{checkpoint, fingerprint};
+use super::{fingerprint, init};
 use crate::chat::ChatTemplate;
 use crate::engine::gguf::{GgufFile, Value};
 use crate::engine::llama::Vocab;
@@ -32,14 +33,20 @@ pub struct Outcome {
     pub out: PathBuf,
     /// Updates done in all.
     pub steps: usize,
+    /// The update whose weights were written.
+    pub kept_step: usize,
     /// What became of the data.
     pub counts: Counts,
     /// Held-out examples.
     pub held_out: usize,
-    /// Mean loss on them at the end.
+    /// Mean loss on them under the weights that were written.
     pub held_out_loss: Option<f64>,
-    /// Share of held-out pairs whose chosen response is preferred at the end.
+    /// Share of held-out pairs whose chosen response is preferred under these weights.
     pub held_out_accuracy: Option<f64>,
+    /// Both before the first update.
+    pub start_loss: Option<f64>,
+    /// Both before the first update.
+    pub start_accuracy: Option<f64>,
     /// Numbers trained.
     pub trained_parameters: usize,
     /// Tokens read by this call, evaluation left out.
@@ -107,6 +114,7 @@ struct Run<'a> {
     held_out: Vec<Example>,
     counts: Counts,
     adam: AdamW,
+    best: Option<Best>,
     files: Outputs,
     /// Whether the checkpoint on disk is one of this run.
     saved: bool,
@@ -128,6 +136,9 @@ impl<'a> Run<'a> {
             Some(lora) => backbone.train_lora(lora.clone(), settings.seed)?,
             None => backbone.train_all()?,
         }
+        if let Some(init) = &settings.init {
+            init::load(init, backbone.trainable())?;
+        }
         let adam = AdamW::new(backbone.trainable(), settings.adamw)?;
         Ok(Self {
             settings,
@@ -139,6 +150,7 @@ impl<'a> Run<'a> {
             held_out: examples,
             counts,
             adam,
+            best: None,
             files,
             saved: false,
             fingerprint,
@@ -157,6 +169,11 @@ impl<'a> Run<'a> {
             );
         }
         let mut report = TrainingReport::start(&self.files, self.adam.step, total)?;
+        if self.adam.step == 0 && !self.held_out.is_empty() {
+            let held_out = self.evaluate()?;
+            let (held_out_loss, held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
+            report.record(Record { held_out_loss, held_out_accuracy, ..Record::default() })?;
+        }
         let (mut n_tokens, mut seconds) = (0, 0.0);
         let mut order = (usize::MAX, Vec::new());
         while self.adam.step < total {
@@ -174,28 +191,54 @@ impl<'a> Run<'a> {
             let read: usize = batch.iter().map(|i| self.train[*i].n_tokens()).sum();
             (n_tokens, seconds) = (n_tokens + read, seconds + took);
             let mut record = totals.record(s.objective);
-            record = Record { step: step + 1, lr, grad_norm: norm, tokens_per_s: read as f64 / took, ..record };
+            record = Record {
+                step: step + 1,
+                lr: Some(lr),
+                grad_norm: Some(norm),
+                tokens_per_s: Some(read as f64 / took),
+                ..record
+            };
             if (step + 1).is_multiple_of(s.eval_every) && step + 1 < total {
                 let held_out = self.evaluate()?;
                 (record.held_out_loss, record.held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
+                self.keep_best(step + 1, &held_out);
             }
             report.record(record)?;
             self.checkpoint_if_due(step + 1, total)?;
         }
         let held_out = self.evaluate()?;
         self.check_numbers(held_out.loss())?;
+        self.keep_best(self.adam.step, &held_out);
+        let mut held_out = (held_out.loss(), held_out.accuracy(s.objective));
+        let mut kept = self.adam.step;
+        if let Some(best) = self.best.take() {
+            for (name, var) in self.backbone.trainable() {
+                var.set(&best.weights[name])?;
+            }
+            (kept, held_out) = (best.step, (Some(best.loss), best.accuracy));
+        }
+        let start =
+            report.start_record().map(|start| (start.held_out_loss, start.held_out_accuracy)).unwrap_or_default();
+        if let ((Some(before), Some(after)), true) = ((start.0, held_out.0), start.0 <= held_out.0) {
+            tracing::warn!(
+                "training has not helped: the held-out loss was {before:.4} before it, and is {after:.4} now"
+            );
+        }
         let outcome = Outcome {
             out: s.out.clone(),
             steps: self.adam.step,
+            kept_step: kept,
             counts: self.counts.clone(),
             held_out: self.held_out.len(),
-            held_out_loss: held_out.loss(),
-            held_out_accuracy: held_out.accuracy(s.objective),
+            held_out_loss: held_out.0,
+            held_out_accuracy: held_out.1,
+            start_loss: start.0,
+            start_accuracy: start.1,
             trained_parameters: self.backbone.trainable().values().map(|v| v.elem_count()).sum(),
             n_tokens,
             tokens_per_s: if seconds > 0.0 { n_tokens as f64 / seconds } else { 0.0 },
         };
-        export::export(&self.backbone, s.out_type, &s.out, self.about(&held_out))?;
+        export::export(&self.backbone, s.out_type, &s.out, self.about(kept, held_out))?;
         report.finish()?;
         let _ = std::fs::remove_file(&self.files.checkpoint);
         let _ = std::fs::remove_file(&self.files.interrupted);
@@ -216,9 +259,24 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let device = self.backbone.device.clone();
-        checkpoint::load(path, self.backbone.trainable(), &mut self.adam, &self.fingerprint, &device)?;
+        self.best = checkpoint::load(path, self.backbone.trainable(), &mut self.adam, &self.fingerprint, &device)?;
         self.saved = true;
         Ok(())
+    }
+
+    /// Keeps the weights where none before had a lower held-out loss, if the best ones are to be written.
+    fn keep_best(&mut self, step: usize, held_out: &Totals) {
+        let Some(loss) = held_out.loss().filter(|loss| loss.is_finite() && self.settings.keep == Keep::Best) else {
+            return;
+        };
+        if self.best.as_ref().is_none_or(|best| loss < best.loss) {
+            let accuracy = held_out.accuracy(self.settings.objective);
+            let weights = self.backbone.trainable().iter();
+            // A copy: the optimiser sets the weights in place.
+            let weights =
+                weights.filter_map(|(name, var)| Some((name.clone(), var.as_tensor().copy().ok()?.detach()))).collect();
+            self.best = Some(Best { step, loss, accuracy, weights });
+        }
     }
 
     /// Saves the state when it is time, and ends the run with its result so far after Ctrl-C.
@@ -228,7 +286,8 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.check_numbers(None)?;
-        checkpoint::save(&self.files.checkpoint, self.backbone.trainable(), &self.adam, &self.fingerprint)?;
+        let best = self.best.as_ref();
+        checkpoint::save(&self.files.checkpoint, self.backbone.trainable(), &self.adam, best, &self.fingerprint)?;
         self.saved = true;
         if !stopping {
             return Ok(());
@@ -237,7 +296,7 @@ impl<'a> Run<'a> {
         let another = self.files.out.exists() && (!self.settings.resume || self.files.interrupted.exists());
         let out = if another { self.files.interrupted.clone() } else { self.files.out.clone() };
         let checkpoint = self.files.checkpoint.clone();
-        export::export(&self.backbone, self.settings.out_type, &out, self.about(&Totals::default()))?;
+        export::export(&self.backbone, self.settings.out_type, &out, self.about(done, (None, None)))?;
         Err(TrainError::Interrupted { step: done, total, out, checkpoint })
     }
 
@@ -346,7 +405,7 @@ impl<'a> Run<'a> {
     }
 
     /// What the written file says of its making.
-    fn about(&self, held_out: &Totals) -> Metadata {
+    fn about(&self, step: usize, (loss, accuracy): (Option<f64>, Option<f64>)) -> Metadata {
         let s = self.settings;
         let string = |v: String| Value::String(v);
         let file_name = |p: &std::path::Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -361,7 +420,7 @@ impl<'a> Run<'a> {
             ("genarm.data.examples", Value::U32(self.train.len() as u32)),
             ("genarm.data.held_out", Value::U32(self.held_out.len() as u32)),
             ("genarm.seed", Value::U64(s.seed)),
-            ("genarm.steps", Value::U64(self.adam.step as u64)),
+            ("genarm.steps", Value::U64(step as u64)),
         ]
         .map(|(k, v)| (k.to_string(), v))
         .into();
@@ -375,10 +434,10 @@ impl<'a> Run<'a> {
         if matches!(s.objective, Objective::Arm { .. }) {
             about.insert("genarm.suggested_weight".into(), Value::F32(1.0));
         }
-        if let Some(accuracy) = held_out.accuracy(s.objective) {
+        if let Some(accuracy) = accuracy {
             about.insert("genarm.held_out.accuracy".into(), Value::F32(accuracy as f32));
         }
-        if let Some(loss) = held_out.loss() {
+        if let Some(loss) = loss {
             about.insert("genarm.held_out.loss".into(), Value::F32(loss as f32));
         }
         about

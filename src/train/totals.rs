@@ -77,7 +77,7 @@ impl Totals {
     /// The means, as the log has them.
     pub fn record(&self, objective: Objective) -> Record {
         let margin = (objective != Objective::Sft).then(|| self.margin / self.weight);
-        Record { loss: self.loss / self.weight, accuracy: self.accuracy(objective), margin, ..Record::default() }
+        Record { loss: Some(self.loss / self.weight), accuracy: self.accuracy(objective), margin, ..Record::default() }
     }
 }
 

@@ -45,8 +45,9 @@ impl Graph<'_> {
     fn required(&self) -> impl Iterator<Item = String> {
         let per_layer =
             ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"];
-        let norms: &[&str] = if self.shape.arch == "qwen3" { &["attn_q_norm", "attn_k_norm"] } else { &[] };
-        let names: Vec<&str> = per_layer.iter().chain(norms).copied().collect();
+        let of_heads: &[&str] = if self.shape.has_head_norms() { &["attn_q_norm", "attn_k_norm"] } else { &[] };
+        let after: &[&str] = if self.shape.is_gemma() { &["post_attention_norm", "post_ffw_norm"] } else { &[] };
+        let names: Vec<&str> = per_layer.iter().chain(of_heads).chain(after).copied().collect();
         let blocks = (0..self.shape.n_layer)
             .flat_map(move |i| names.clone().into_iter().map(move |name| format!("blk.{i}.{name}.weight")));
         ["token_embd.weight", "output_norm.weight"].map(String::from).into_iter().chain(blocks)
@@ -84,7 +85,10 @@ impl Graph<'_> {
         let (name, part) = name.split_once('.')?;
         let (n_in, n_out) = match name {
             "attn_norm" | "ffn_norm" => return (part == "weight").then(|| vec![d]),
-            "attn_q_norm" | "attn_k_norm" => return (part == "weight" && s.arch == "qwen3").then(|| vec![s.head_dim]),
+            "post_attention_norm" | "post_ffw_norm" => return (part == "weight" && s.is_gemma()).then(|| vec![d]),
+            "attn_q_norm" | "attn_k_norm" => {
+                return (part == "weight" && s.has_head_norms()).then(|| vec![s.head_dim]);
+            }
             "attn_q" => (d, q),
             "attn_k" | "attn_v" => (d, k),
             "attn_output" => (q, d),
@@ -93,7 +97,7 @@ impl Graph<'_> {
             _ => return None,
         };
         let has_bias = match name {
-            "attn_q" | "attn_k" | "attn_v" => true,
+            "attn_q" | "attn_k" | "attn_v" => !s.is_gemma(),
             _ => s.arch == "llama",
         };
         match part {

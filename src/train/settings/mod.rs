@@ -4,7 +4,7 @@ mod check;
 mod targets;
 mod wire;
 
-pub use wire::{Column, ObjectiveName, OutType, Overlong, Wire};
+pub use wire::{Column, Keep, ObjectiveName, OutType, Overlong, Wire};
 
 use super::TrainError;
 use super::backbone::LoraSettings;
@@ -33,6 +33,10 @@ pub struct Settings {
     pub out_type: OutType,
     /// What is minimised.
     pub objective: Objective,
+    /// The adapter to go on from.
+    pub init: Option<PathBuf>,
+    /// Which weights are written.
+    pub keep: Keep,
     /// Adapters, or `None` to train every weight.
     pub lora: Option<LoraSettings>,
     /// The optimiser.
@@ -102,13 +106,23 @@ impl TryFrom<Wire> for Settings {
             ObjectiveName::Dpo => Objective::Dpo { beta: w.beta.unwrap_or(0.1), label_smoothing },
             ObjectiveName::Sft => Objective::Sft,
         };
+        let own = w.init.as_deref().map(super::init::particulars).transpose()?;
+        let given = [
+            ("lora-rank", w.lora_rank.is_some()),
+            ("lora-alpha", w.lora_alpha.is_some()),
+            ("lora-targets", w.lora_targets.is_some()),
+        ];
+        if let (Some(init), Some((flag, _))) = (&w.init, given.iter().find(|(_, given)| *given)) {
+            return Err(TrainError::Setting(format!("--{flag} has no effect: {} decides it (--init)", init.display())));
+        }
         let targets = w.lora_targets.unwrap_or_else(|| ["q", "k", "v"].map(String::from).to_vec());
         let lora = LoraSettings {
             rank: w.lora_rank.unwrap_or(8),
             alpha: w.lora_alpha.unwrap_or(16.0),
-            dropout: w.lora_dropout.unwrap_or(0.0),
+            dropout: 0.0,
             targets: targets::matrices(&targets)?,
         };
+        let lora = LoraSettings { dropout: w.lora_dropout.unwrap_or(0.0), ..own.unwrap_or(lora) };
         let out_type = w.out_type.unwrap_or(if w.full { OutType::F16 } else { OutType::Adapter });
         let norm = w.max_grad_norm.unwrap_or(1.0);
         Ok(Self {
@@ -120,6 +134,8 @@ impl TryFrom<Wire> for Settings {
             recipe: None,
             out_type,
             objective,
+            init: w.init,
+            keep: w.keep.unwrap_or(if w.full { Keep::Last } else { Keep::Best }),
             lora: (!w.full).then_some(lora),
             adamw: AdamWSettings { weight_decay: w.weight_decay.unwrap_or(0.05), ..AdamWSettings::default() },
             lr: w.lr.unwrap_or(5e-4),

@@ -55,6 +55,16 @@ pub enum Overlong {
     Truncate,
 }
 
+/// Which weights of a run are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Those with the lowest held-out loss of all measurements
+    Best,
+    /// Those after the last update
+    Last,
+}
+
 /// Settings as a recipe or the command line spells them; what is absent takes the paper's value.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, default)]
@@ -97,6 +107,12 @@ pub struct Wire {
     /// Train every weight, not a LoRA adapter
     #[arg(long)]
     pub full: bool,
+    /// Go on from this LoRA adapter on the same backbone; its rank, alpha and matrices hold
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Which weights are written: those with the lowest held-out loss, or the last ones [default: best, or last with --full]
+    #[arg(long, value_enum)]
+    pub keep: Option<Keep>,
     /// LoRA rank [default: 8]
     #[arg(long, value_name = "N")]
     pub lora_rank: Option<usize>,
@@ -198,6 +214,8 @@ impl Wire {
             label_smoothing: self.label_smoothing.or(recipe.label_smoothing),
             hinge: self.hinge || recipe.hinge,
             full: self.full || recipe.full,
+            init: self.init.or(recipe.init),
+            keep: self.keep.or(recipe.keep),
             lora_rank: self.lora_rank.or(recipe.lora_rank),
             lora_alpha: self.lora_alpha.or(recipe.lora_alpha),
             lora_dropout: self.lora_dropout.or(recipe.lora_dropout),

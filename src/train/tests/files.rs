@@ -80,7 +80,7 @@ fn runs_whose_names_end_in_numbers_keep_their_own_logs() {
         run(Wire { max_steps: Some(steps), ..quick(folder.path(), out) }).unwrap();
     }
     let lines = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap().lines().count();
-    assert_eq!((lines("arm-0.05.log.jsonl"), lines("arm-0.1.log.jsonl")), (1, 2));
+    assert_eq!((lines("arm-0.05.log.jsonl"), lines("arm-0.1.log.jsonl")), (2, 3));
     assert!(folder.path().join("arm-0.05.svg").exists() && folder.path().join("arm-0.1.svg").exists());
 }
 

@@ -1,6 +1,7 @@
 //! The forward pass agrees with llama.cpp.
 
 use super::*;
+use crate::engine::gguf::Array;
 use crate::train::TrainError;
 
 const TOKENS: [u32; 24] =
@@ -25,6 +26,32 @@ fn the_forward_pass_agrees_with_llama_cpp_on_every_architecture() {
         let backbone = Backbone::load(&path, &Device::Cpu, None).unwrap();
         let difference = largest_difference(&our_logits(&backbone, &TOKENS), &llama_cpp_logits(&path, None, &TOKENS));
         assert!(difference <= 1e-3, "{arch}: {difference}");
+    }
+}
+
+#[test]
+fn the_forward_pass_of_gemma_3_agrees_with_llama_cpp_beyond_its_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gemma3.gguf");
+    // Of the two layers the first one sees five tokens, the other one all.
+    let window = [("attention.sliding_window", Value::U32(5)), ("attention.sliding_window_pattern", Value::U32(2))];
+    for keys in [&window[..], &[]] {
+        RandomModel::with("gemma3", keys).write(&path);
+        let backbone = Backbone::load(&path, &Device::Cpu, None).unwrap();
+        let difference = largest_difference(&our_logits(&backbone, &TOKENS), &llama_cpp_logits(&path, None, &TOKENS));
+        assert!(difference <= 1e-3, "{} keys: {difference}", keys.len());
+    }
+    for (key, value, part) in [
+        ("final_logit_softcapping", Value::F32(30.0), "final_logit_softcapping"),
+        (
+            "attention.sliding_window_pattern",
+            Value::Array(Array::Bool(vec![true, false])),
+            "differs from layer to layer",
+        ),
+    ] {
+        RandomModel::with("gemma3", &[(key, value)]).write(&path);
+        let error = Backbone::load(&path, &Device::Cpu, None).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
     }
 }
 

@@ -100,7 +100,7 @@ impl RandomModel {
     }
 
     fn head_dim(&self) -> usize {
-        self.width / if self.arch == "qwen3" { 2 } else { 4 }
+        self.width / if ["qwen3", "gemma3"].contains(&self.arch.as_str()) { 2 } else { 4 }
     }
 
     fn metadata(&self, base: &Backbone) -> Metadata {
@@ -155,12 +155,18 @@ impl RandomModel {
             ] {
                 add(format!("blk.{i}.{name}.weight"), &[rows, columns], 0.0);
             }
-            for name in ["attn_norm", "ffn_norm"] {
+            let norms: &[&str] = match self.arch.as_str() {
+                "gemma3" => &["attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm"],
+                _ => &["attn_norm", "ffn_norm"],
+            };
+            for name in norms {
                 add(format!("blk.{i}.{name}.weight"), &[d], 1.0);
             }
             let biases: &[(&str, usize)] = match self.arch.as_str() {
                 "qwen2" => &[("attn_q.bias", q), ("attn_k.bias", k), ("attn_v.bias", k)],
-                "qwen3" => &[("attn_q_norm.weight", self.head_dim()), ("attn_k_norm.weight", self.head_dim())],
+                "qwen3" | "gemma3" => {
+                    &[("attn_q_norm.weight", self.head_dim()), ("attn_k_norm.weight", self.head_dim())]
+                }
                 _ => &[],
             };
             for (name, n) in biases {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::gguf::GgufFile;
-use crate::train::settings::{ObjectiveName, OutType};
+use crate::train::settings::{Keep, ObjectiveName, OutType};
 use crate::train::{TrainError, train};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,8 +16,13 @@ fn a_short_run_learns_and_reports() {
     let outcome = go(quick(folder.path(), "arm.gguf"));
     assert_eq!((outcome.steps, outcome.held_out, outcome.counts.used), (16, 8, 40));
     assert!(outcome.held_out_accuracy.unwrap() >= 0.75, "{outcome:?}");
+    assert!(outcome.start_loss > outcome.held_out_loss && outcome.start_accuracy.is_some(), "{outcome:?}");
     let log = std::fs::read_to_string(folder.path().join("arm.log.jsonl")).unwrap();
-    assert_eq!(log.lines().count(), 16);
+    // Before the first update, and after each.
+    assert_eq!(log.lines().count(), 17);
+    let table = std::fs::read_to_string(folder.path().join("arm.csv")).unwrap();
+    let cells: Vec<usize> = table.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!((cells.len(), cells.iter().all(|n| *n == 9)), (18, true), "{table}");
     assert!(std::fs::read_to_string(folder.path().join("arm.svg")).unwrap().contains("pair accuracy"));
     assert!(!folder.path().join("arm.gguf.checkpoint").exists());
 }
@@ -30,6 +35,9 @@ fn a_resumed_run_ends_with_the_same_bytes_as_an_uninterrupted_one() {
             full,
             lora_dropout: (!full).then_some(0.1),
             checkpoint_every: Some(5),
+            // The best weights so far are in the checkpoint, too.
+            eval_every: Some(3),
+            keep: Some(Keep::Best),
             resume: true,
             out_type: full.then_some(OutType::F32),
             ..quick(folder.path(), out)
@@ -126,4 +134,51 @@ fn a_loss_that_is_no_number_stops_with_step_and_hint() {
     let message = train(&settings(wire), &AtomicBool::new(false)).unwrap_err().to_string();
     assert!(message.contains("at step 2") && message.contains("lower the learning rate"), "{message}");
     assert!(!folder.path().join("arm.gguf").exists());
+}
+
+/// Held-out losses by step, as the log has them.
+fn held_out_losses(folder: &Path, name: &str) -> Vec<(u64, f64)> {
+    let log = std::fs::read_to_string(folder.join(name)).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.filter_map(|r| Some((r["step"].as_u64()?, r["held_out_loss"].as_f64()?))).collect()
+}
+
+#[test]
+fn the_weights_with_the_lowest_held_out_loss_are_written_and_an_adapter_goes_on_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    // A learning rate at which a few pairs are learned by heart.
+    let wire = |out: &str| Wire {
+        lr: Some(0.02),
+        eval_every: Some(1),
+        schedule: Some(crate::train::schedule::Schedule::Constant),
+        ..quick(folder.path(), out)
+    };
+    let best = go(wire("best.gguf"));
+    let measured = held_out_losses(folder.path(), "best.log.jsonl");
+    let (step, loss) = measured[1..].iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let last = measured.last().unwrap().1.min(best.held_out_loss.unwrap());
+    assert!(loss >= last && best.held_out_loss == Some(last), "{best:?} {measured:?}");
+    assert!(best.kept_step as u64 == step || best.kept_step == best.steps, "{best:?}");
+    let file = GgufFile::open_adapter(folder.path().join("best.gguf")).unwrap();
+    assert_eq!(file.u64("genarm.steps"), Some(best.kept_step as u64));
+    // The last weights, where they are asked for.
+    let kept = go(Wire { keep: Some(Keep::Last), ..wire("last.gguf") });
+    assert_eq!(kept.kept_step, kept.steps);
+    assert!(kept.held_out_loss >= best.held_out_loss);
+
+    let init = Some(folder.path().join("best.gguf"));
+    let next = go(Wire { init: init.clone(), max_steps: Some(1), ..wire("next.gguf") });
+    let (start, end) = (next.start_loss.unwrap(), best.held_out_loss.unwrap());
+    assert!((start - end).abs() < 1e-6, "{start} {end}");
+    let refused = Settings::try_from(Wire { init: init.clone(), lora_rank: Some(4), ..wire("next.gguf") }).unwrap_err();
+    assert!(refused.to_string().contains("--lora-rank has no effect"), "{refused}");
+    let other = folder.path().join("other.gguf");
+    random_model(&other, "qwen2");
+    let refused = train(&settings(Wire { init, backbone: Some(other), ..wire("next.gguf") }), &AtomicBool::new(false));
+    assert!(refused.unwrap_err().to_string().contains("is it another model?"));
+    for (init, part) in [("pairs.jsonl", "--init"), ("absent.gguf", "--init")] {
+        let wire = Wire { init: Some(folder.path().join(init)), ..wire("next.gguf") };
+        let refused = Settings::try_from(wire).unwrap_err().to_string();
+        assert!(refused.contains(part) && !refused.contains('\n'), "{refused}");
+    }
 }
