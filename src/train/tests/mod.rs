@@ -5,6 +5,7 @@ mod data;
 mod files;
 mod forward;
 mod gradients;
+mod imports;
 mod rope;
 mod runs;
 mod settings;
