@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint features test snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo lint features test test-real snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ test: ## Run all tests, those in the documentation too
 	@scripts/setup browser
 	@scripts/test-tools
 	OMP_WAIT_POLICY=passive GENARM_WITHOUT="$${GENARM_WITHOUT-$$(scripts/test-tools --lacking)}" $(CARGO) test --release
+
+test-real: ## Run the tests that need real models (98 MB; with Gemma 3 270M where scripts/real-models --gemma has fetched it)
+	@scripts/setup
+	@scripts/real-models
+	OMP_WAIT_POLICY=passive $(CARGO) test --release --test main -- --ignored --test-threads 1 --nocapture real:: $$(scripts/real-models --lacking)
 
 snapshots: ## Record anew what tests compare with: the texts of tests/cases, the help texts
 	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has cli::help

@@ -14,7 +14,8 @@ pub struct Overrides {
     /// Base model, a GGUF file
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "Models"))]
     pub base: Option<PathBuf>,
-    /// Autoregressive reward model, a GGUF file, with its weight [default: 1]; repeatable
+    /// Autoregressive reward model with its weight [default: 1]: a model, an adapter on the base, or MODEL.gguf+ADAPTER.gguf;
+    /// repeatable
     #[cfg_attr(feature = "clap", arg(long = "arm", value_name = "NAME=FILE[:WEIGHT]", value_parser = parse_arm, help_heading = "Models"))]
     pub arms: Vec<ArmOverride>,
     /// Weight of an ARM, negative to steer away from it; repeatable
@@ -155,12 +156,12 @@ impl EngineOptions {
     }
 }
 
-/// `--arm NAME=FILE[:WEIGHT]`.
+/// `--arm NAME=FILE[:WEIGHT]`: a model, an adapter on the base, or `MODEL.gguf+ADAPTER.gguf`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArmOverride {
     /// The ARM's name.
     pub name: String,
-    /// Its GGUF, relative to the working directory.
+    /// Its GGUF or GGUFs, relative to the working directory.
     pub model: PathBuf,
     /// Its weight, if given.
     pub weight: Option<f32>,

@@ -121,9 +121,6 @@ fn bytes(numbers: &[f32]) -> Vec<u8> {
 fn add(matrices: &mut BTreeMap<String, Stacked>, part: u8, path: &Path, scale: f32) -> Result<(), StackError> {
     let file = GgufFile::open_adapter(path)?;
     let refuse = |name: &str| StackError::Target { path: path.to_owned(), name: name.to_owned() };
-    if file.get("adapter.alora.invocation_tokens").is_some() {
-        return Err(refuse("an invocation (aLoRA)"));
-    }
     let io = |source| StackError::Io { path: path.to_owned(), source };
     let mut source = File::open(path).map_err(io)?;
     let alpha = file.get("adapter.lora.alpha").and_then(|value| value.as_f64()).unwrap_or(0.0) as f32;

@@ -4,7 +4,7 @@ use super::attention::Attention;
 use super::ops;
 use super::rope::{Rope, RopeKeys, RopeStyle};
 use super::shape::Shape;
-use super::{TrainError, weights};
+use super::{TrainError, init, weights};
 use crate::engine::gguf::GgufFile;
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
@@ -161,6 +161,16 @@ impl Backbone {
         }
         self.lora = Some(settings);
         Ok(())
+    }
+
+    /// Adds the adapters of a GGUF file; they are trained on from there.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Setting`] for a file that is no adapter of this model, or one with matrices of different ranks.
+    pub fn load_lora(&mut self, path: &Path) -> std::result::Result<(), TrainError> {
+        self.train_lora(init::particulars(path)?, 0)?;
+        init::load(path, &self.trainable)
     }
 
     /// What is trained, by GGUF tensor name, in a fixed order.

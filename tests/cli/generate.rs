@@ -2,6 +2,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use super::{demo, genarm, json, model, run, stdout};
+use crate::support::binary::failure;
 
 const PROMPT: &str = "Once upon a time, there was a little girl named Lily.";
 
@@ -148,4 +149,24 @@ fn bench_reports_every_part() {
     for part in ["base", "guided", "overhead", "guided_to_ideal", "overhead_share"] {
         assert!(times[part].as_f64().is_some_and(|x| x > 0.0), "{part}: {times}");
     }
+}
+
+#[test]
+fn an_adapter_is_an_arm_by_itself_or_behind_its_model() {
+    let (base, adapter) = (model("base.gguf"), model("arm-cheerful.gguf"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("prefs.yaml");
+    let text = format!("base: {{model: \"{base}\"}}\narms: {{glad: {{lora: [{{path: \"{adapter}\"}}]}}}}\n");
+    std::fs::write(&config, text).expect("a configuration");
+    let config = config.display().to_string();
+    let sampling = ["--weight", "glad=0.7", "--temp", "0", "-n", "24", "Tom"];
+    let wanted = stdout(&[&["generate", "-f", &config][..], &sampling].concat());
+    for arm in [format!("glad={adapter}"), format!("glad={base}+{adapter}")] {
+        assert_eq!(stdout(&[&["generate", "--base", &base, "--arm", &arm][..], &sampling].concat()), wanted, "{arm}");
+    }
+    // In place of what the file says: another adapter on the base.
+    let other = format!("glad={}", model("dpo-cheerful.gguf"));
+    assert_ne!(stdout(&[&["generate", "-f", &config, "--arm", &other][..], &sampling].concat()), wanted);
+    let (talk, code) = failure(&["generate", "--base", &base, "--arm", &format!("glad={base}+{base}"), "Tom"]);
+    assert!(code == Some(1) && talk.contains("ARM \"glad\"") && talk.contains("base.gguf"), "{talk}");
 }

@@ -2,6 +2,8 @@
 
 mod browser;
 mod compare;
+mod judge;
+mod pairs;
 mod score;
 mod sweep;
 

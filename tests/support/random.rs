@@ -21,7 +21,7 @@ impl Noise {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn bytes(&mut self, dims: &[u64], around: f32, spread: f32) -> Vec<u8> {
+    pub fn bytes(&mut self, dims: &[u64], around: f32, spread: f32) -> Vec<u8> {
         let n: u64 = dims.iter().product();
         (0..n).flat_map(|_| (around + spread * self.next()).to_le_bytes()).collect()
     }

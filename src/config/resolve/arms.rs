@@ -1,15 +1,33 @@
 //! The ARMs: those of the file, their references, those of the command line, and the weights of all.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
 use super::{Resolver, at_home, typed_wrong};
 use crate::config::error::{ConfigError, Problem};
-use crate::config::overrides::{EngineOptions, check_arm_name};
+use crate::config::overrides::{ArmOverride, EngineOptions, check_arm_name};
 use crate::config::types::{ArmSpec, ExpertSpec, LoraSpec, ReadingSpec, Reference, ReferenceSpec};
 use crate::config::wire::{ArmWire, ConfigWire, ReferenceExpertWire, ReferenceWire};
+use crate::engine::gguf::{GgufFile, ModelKind};
 use crate::nearest::suggestion;
+
+/// Model and adapters of `--arm`: a model, an adapter on the base, or both with a `+` between them.
+fn files(given: &ArmOverride, base: &ExpertSpec) -> Result<(PathBuf, Vec<LoraSpec>), ConfigError> {
+    // The shell replaces no ~ in the middle of a word.
+    let path = |path: &Path| at_home(path).map_err(|problem| typed_wrong("--arm", problem));
+    let lora = |path| vec![LoraSpec { path, scale: 1.0 }];
+    let text = given.model.to_string_lossy();
+    if let Some((model, adapter)) = text.split_once(".gguf+") {
+        return Ok((path(Path::new(&format!("{model}.gguf")))?, lora(path(Path::new(adapter))?)));
+    }
+    let file = path(&given.model)?;
+    // What is wrong with the file is reported when it is loaded.
+    match GgufFile::open(&file) {
+        Ok(header) if header.kind() == ModelKind::Adapter => Ok((base.model.clone(), lora(file))),
+        _ => Ok((file, Vec::new())),
+    }
+}
 
 impl Resolver<'_> {
     /// The ARMs of the file, then those that only the command line names.
@@ -24,17 +42,19 @@ impl Resolver<'_> {
                 let problem = format!("ARM \"{}\" is given twice", given.name);
                 return Err(ConfigError::usage(Problem::Invalid { key: "--arm".to_owned(), problem }));
             }
-            // The shell replaces no ~ in the middle of a word.
-            let model = at_home(&given.model).map_err(|problem| typed_wrong("--arm", problem))?;
+            let (model, lora) = files(given, base)?;
             if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
                 // A persona's adapters and servers are those of the base, which is no longer its model.
                 if known.reading.is_persona() && known.spec.model == base.model {
                     (known.spec.lora, known.spec.rpc, known.spec.rpc_timeout) = (Vec::new(), Vec::new(), None);
                 }
+                if !lora.is_empty() {
+                    known.spec.lora = lora;
+                }
                 known.spec.model = model;
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {
-                let spec = ExpertSpec::new(model, Vec::new(), &self.overrides.engine.or(&base_engine));
+                let spec = self.expert(model, lora, &EngineOptions::default(), base, &base_engine);
                 arms.push(ArmSpec::new(&given.name, spec, given.weight.unwrap_or(1.0)));
             }
         }

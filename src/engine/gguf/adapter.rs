@@ -18,6 +18,11 @@ pub(super) fn check(file: &GgufFile) -> Result<(), Fault> {
         Some(Value::F32(alpha)) if alpha.is_finite() => {}
         Some(_) => return Err(Fault::bad_key("adapter.lora.alpha", "it must be a finite 32-bit float")),
     }
+    if file.get("adapter.alora.invocation_tokens").is_some() {
+        let reason =
+            "an activated LoRA (aLoRA) acts from these tokens on, and would act everywhere here; train a plain one";
+        return Err(Fault::bad_key("adapter.alora.invocation_tokens", reason));
+    }
     if file.tensors().is_empty() {
         return Err(Fault::Corrupt("the adapter has no tensors".to_owned()));
     }

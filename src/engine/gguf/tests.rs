@@ -258,3 +258,28 @@ fn the_writer_refuses_data_of_another_length_and_leaves_the_old_file() {
     assert_eq!(fs::read(&path).expect("the old file"), b"old");
     assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1, "no temporary file stays");
 }
+
+#[test]
+fn an_activated_lora_is_refused_by_its_key() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("adapter.gguf");
+    let adapter = |tokens: Option<Vec<u32>>| {
+        let mut writer = GgufWriter::new(&path)
+            .meta("general.architecture", "llama")
+            .meta("general.type", "adapter")
+            .meta("adapter.type", "lora")
+            .meta("adapter.lora.alpha", 16.0f32);
+        if let Some(tokens) = tokens {
+            writer = writer.meta("adapter.alora.invocation_tokens", Value::Array(Array::U32(tokens)));
+        }
+        writer
+            .tensor("blk.0.attn_q.weight.lora_a", &[8, 2], TensorType::F32, vec![0u8; 64])
+            .tensor("blk.0.attn_q.weight.lora_b", &[2, 8], TensorType::F32, vec![0u8; 64])
+            .finish()
+            .expect("the adapter is written");
+        GgufFile::open_adapter(&path)
+    };
+    assert!(adapter(None).is_ok());
+    let error = adapter(Some(vec![1, 2])).expect_err("it would act everywhere").to_string();
+    assert!(error.contains("adapter.alora.invocation_tokens") && error.contains("act everywhere"), "{error}");
+}

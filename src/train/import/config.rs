@@ -87,8 +87,8 @@ fn check(config: &Map<String, Value>) -> Result<(), String> {
         Some(other) => return Err(format!("`peft_type` is {other}; only LORA can be imported")),
         None => return Err("`peft_type` is missing; is this a PEFT adapter?".into()),
     }
-    for key in ["use_dora", "use_qalora", "fan_in_fan_out", "lora_bias", "ensure_weight_tying"] {
-        if is_true(config, key) && key != "ensure_weight_tying" {
+    for key in ["use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"] {
+        if is_true(config, key) {
             return Err(format!("`{key}` is no plain LoRA; {merge}"));
         }
     }
