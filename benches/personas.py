@@ -5,7 +5,7 @@
     benches/personas.py --base chat.gguf --prompts FILE [--n-prompts 100] [--n-predict 40]
 
 FILE has a prompt per line. For each persona `genarm sweep` writes texts at weights 0 (the model itself), 0.5, 1 and 2, and one more
-sweep writes them under the system prompt alone. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1),
+sweep writes some under the system prompt alone: at weight 1 the law gives the same distribution, so the texts must be the same. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1),
 words, Flesch reading ease, and KL to the model in nats per text; then texts of one prompt in each way.
 """
 
@@ -26,10 +26,10 @@ PERSONAS = {
 WEIGHTS = [0, 0.5, 1, 2]
 
 
-def sweep(args, folder, name, extra, grid):
+def sweep(args, folder, name, extra, grid, n_prompts=None):
     out = folder / f"{name}.jsonl"
     command = [args.genarm, "sweep", "--base", args.base, "--chat", "--prompts", args.prompts, "--no-profiles",
-               "--n-prompts", str(args.n_prompts), "-n", str(args.n_predict), "--parallel", str(args.parallel), "--seed", "1",
+               "--n-prompts", str(n_prompts or args.n_prompts), "-n", str(args.n_predict), "--parallel", str(args.parallel), "--seed", "1",
                "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--out", str(out), *extra, *grid]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return [json.loads(line) for line in out.open()]
@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--n-prompts", type=int, default=100)
     parser.add_argument("--n-predict", type=int, default=40)
     parser.add_argument("--parallel", type=int, default=16)
+    parser.add_argument("--n-system", type=int, default=25, help="prompts that are answered under the system prompt alone")
     parser.add_argument("--show", type=int, default=2, help="prompts whose texts are printed")
     parser.add_argument("--genarm", default="target/release/genarm")
     args = parser.parse_args()
@@ -86,13 +87,15 @@ def main():
             grid = ["--grid", f"{name}={','.join(map(str, WEIGHTS))}"]
             ways = {f"{name} {w:g}" if w else "the model itself": texts(lines, w)
                     for lines in [sweep(args, folder, name, persona, grid)] for w in WEIGHTS}
-            prompt = sweep(args, folder, f"{name}-system", [*persona, "--system", system], ["--grid", f"{name}=0"])
-            ways[f"system prompt \"{name}\""] = texts(prompt, 0)
+            prompt = sweep(args, folder, f"{name}-system", [*persona, "--system", system], ["--grid", f"{name}=0"], args.n_system)
+            under = [text for text, _ in texts(prompt, 0)]
+            same = sum(a == b for a, (b, _) in zip(under, ways[f"{name} 1"]))
+            print(f"{name}: {same} of {len(under)} texts at weight 1 are those of the system prompt alone", flush=True)
             for way, found in ways.items():
                 if way == "the model itself" and rows:
                     continue
                 cells = [mean([score(text) for text, _ in found]) for score in scorers.values()]
-                rows.append([way, *cells, mean([kl for _, kl in found]) if "system" not in way else "–"])
+                rows.append([way, *cells, mean([kl for _, kl in found])])
                 shown.append((way, [text for text, _ in found[: args.show]]))
     print("| way | " + " | ".join(scorers) + " | KL, nats |\n|---|" + "---|" * (len(scorers) + 1))
     for row in rows:

@@ -62,6 +62,12 @@ pub trait Expert {
     /// As [`advance`](Self::advance).
     fn read(&mut self) -> Result<(), ExpertError>;
 
+    /// Says how many tokens at the beginning of the histories to come are a prompt: an adapter that acts only on responses is off there.
+    /// Returns whether logits of before may be others now.
+    fn set_prompt_len(&mut self, _n_prompt: usize) -> bool {
+        false
+    }
+
     /// Drops all that the sequence holds, so that what follows does not depend, by a rounding, on what was read before.
     fn forget(&mut self);
 

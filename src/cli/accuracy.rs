@@ -335,7 +335,7 @@ mod tests {
     fn score(good_calls: usize, stopped: bool) -> anyhow::Result<Scored> {
         let inner = TableExpert::new(3, 100, |_, logits| logits.copy_from_slice(&[0.0, 1.0, 2.0]));
         let mut expert = Spoilt { inner, good_calls, stopped };
-        let examples = vec![Example { prompt: vec![0], chosen: vec![2], rejected: vec![1] }; 4];
+        let examples = vec![Example { prompt: vec![0], chosen: vec![2], rejected: vec![1], adapted_from: 0 }; 4];
         score_pairs("kind", &mut expert, &examples, Counts::default())
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::llama::{Adapters, ContextError, ContextParams, Model};
 use super::shared_context::{Progress, SharedContext};
+use super::stack::Part;
 use crate::expert::{Expert, ExpertError, Token};
 
 /// A model as an expert.
@@ -46,7 +47,7 @@ impl Sequence {
         model: &Arc<Model>,
         adapters: Adapters,
         params: &ContextParams,
-        parts: &[Option<u8>],
+        parts: &[Option<Part>],
     ) -> Result<Vec<Self>, ContextError> {
         let rows = SharedContext::new(model, adapters, params, parts)?;
         let (n_vocab, n_ctx) = (rows.context().n_vocab(), rows.context().n_ctx());
@@ -122,6 +123,10 @@ impl Expert for Sequence {
 
     fn read(&mut self) -> Result<(), ExpertError> {
         self.lock().flush()
+    }
+
+    fn set_prompt_len(&mut self, n_prompt: usize) -> bool {
+        self.lock().set_prompt_len(self.row, n_prompt)
     }
 
     fn forget(&mut self) {

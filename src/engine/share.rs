@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::llama::{Adapters, ContextError, ContextParams, Lora, LoraError, Model};
 use super::sequence::Sequence;
-use super::stack::{Scaled, StackError, stack};
+use super::stack::{Part, Scaled, StackError, acts_on_responses_only, stack};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
 
 /// Why experts do not share a context.
@@ -62,10 +62,13 @@ pub fn together(
     let adapters = if adapted.is_empty() { Adapters::All(Vec::new()) } else { stack(model, &adapted)? };
     let mut next = 0;
     let mut part = |adapters: &Vec<Scaled<'_>>| {
-        next += u8::from(!adapters.is_empty());
-        (!adapters.is_empty()).then(|| next - 1)
+        if adapters.is_empty() {
+            return Ok(None);
+        }
+        next += 1;
+        Ok(Some(Part { block: next - 1, response_only: acts_on_responses_only(adapters)? }))
     };
-    let parts: Vec<_> = experts.iter().map(&mut part).collect();
+    let parts = experts.iter().map(&mut part).collect::<Result<Vec<_>, StackError>>()?;
     let parts: Vec<_> = parts.into_iter().flat_map(|part| vec![part; n_slots]).collect();
     let mut rows = Sequence::together(model, adapters, params, &parts)?.into_iter();
     Ok(experts.iter().map(|_| rows.by_ref().take(n_slots).collect()).collect())
@@ -75,13 +78,17 @@ pub fn together(
 ///
 /// # Errors
 ///
-/// [`ShareError::Lora`], [`ShareError::Context`].
+/// [`ShareError::Lora`], [`ShareError::Context`]; [`ShareError::Stack`] of adapters that act on responses alone.
 pub fn apart(
     model: &Arc<Model>,
     adapters: &[Scaled<'_>],
     params: &ContextParams,
     n_slots: usize,
 ) -> Result<Vec<Sequence>, ShareError> {
+    if acts_on_responses_only(adapters)? {
+        // Only in a stack the tokens of a batch can be read without their adapter.
+        return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0));
+    }
     let loras = adapters.iter().map(|(path, scale)| Lora::load(model, path, *scale)).collect::<Result<_, _>>()?;
     Ok(Sequence::together(model, Adapters::All(loras), params, &vec![None; n_slots])?)
 }

@@ -7,6 +7,7 @@
 use std::mem;
 
 use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
+use super::stack::Part;
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
 use std::sync::Arc;
 
@@ -28,9 +29,13 @@ pub(super) struct SharedContext {
 #[derive(Default)]
 struct Seq {
     /// The part of a stack of adapters that it is read with.
-    part: Option<u8>,
+    part: Option<Part>,
+    /// Tokens of its histories that are a prompt.
+    n_prompt: usize,
     /// The tokens in memory.
     cached: Vec<Token>,
+    /// Those before this one are in memory as the base reads them, without the adapter.
+    adapted_from: usize,
     /// Positions, ending with that of the last decoded token, whose logits are there.
     held: usize,
     /// Those logits until they are handed over, where other sequences use the context too: llama.cpp's own buffer is then soon
@@ -68,7 +73,7 @@ impl SharedContext {
         model: &Arc<Model>,
         adapters: Adapters,
         params: &ContextParams,
-        parts: &[Option<u8>],
+        parts: &[Option<Part>],
     ) -> Result<Self, ContextError> {
         let n_seq = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let ctx = Context::new(model, adapters, &ContextParams { n_seq, ..params.clone() })?;
@@ -95,13 +100,44 @@ impl SharedContext {
     /// Tokens at the beginning of `history` that a sequence need not decode.
     pub(super) fn n_cached(&self, at: usize, history: &[Token]) -> usize {
         let seq = &self.seqs[at];
-        let common = common_prefix(history, &seq.cached);
+        let common = common_prefix(history, &seq.cached).min(self.n_valid(at, history));
         if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
             return common;
         }
         seq.checkpoint
             .as_ref()
             .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+    }
+
+    /// Says how many tokens of a sequence's histories are a prompt. Returns whether its logits may be others now.
+    pub(super) fn set_prompt_len(&mut self, at: usize, n_prompt: usize) -> bool {
+        let seq = &mut self.seqs[at];
+        let changes = mem::replace(&mut seq.n_prompt, n_prompt) != n_prompt;
+        changes && seq.part.is_some_and(|part| part.response_only)
+    }
+
+    /// The first token of `history` that a sequence reads with its adapter: where that acts on the response alone, the end of the prompt.
+    fn adapted_from(&self, at: usize, history: &[Token]) -> usize {
+        let seq = &self.seqs[at];
+        match seq.part {
+            Some(part) if part.response_only => match history.get(..seq.n_prompt) {
+                Some(prompt) => self.ctx.model().vocab().response_start(prompt),
+                // A part of the prompt: where it ends is not known yet.
+                None => history.len(),
+            },
+            _ => 0,
+        }
+    }
+
+    /// Tokens in memory that are read as `history` wants them, with or without the adapter.
+    fn n_valid(&self, at: usize, history: &[Token]) -> usize {
+        let (is, wanted) = (self.seqs[at].adapted_from, self.adapted_from(at, history));
+        if is == wanted { usize::MAX } else { is.min(wanted) }
+    }
+
+    /// Where the logits of the last `k` positions of `history` begin among the rows that a sequence holds, if it holds them.
+    fn start_of(&self, at: usize, history: &[Token], k: usize) -> Option<usize> {
+        self.seqs[at].start_of(history, k).filter(|_| self.n_valid(at, history) >= history.len())
     }
 
     /// Notes what a sequence is to be brought to. What cannot be served is left for [`advance`](Self::advance) to refuse.
@@ -118,7 +154,7 @@ impl SharedContext {
     }
 
     fn note(&mut self, at: usize, history: &[Token], k: usize) {
-        if self.check(history, k).is_err() || self.seqs[at].start_of(history, k).is_some() {
+        if self.check(history, k).is_err() || self.start_of(at, history, k).is_some() {
             return;
         }
         let seq = &mut self.seqs[at];
@@ -133,7 +169,7 @@ impl SharedContext {
     pub(super) fn forget(&mut self, at: usize) {
         self.ctx.truncate(at, 0);
         let seq = &mut self.seqs[at];
-        (seq.held, seq.due, seq.checkpoint) = (0, 0, None);
+        (seq.held, seq.due, seq.adapted_from, seq.checkpoint) = (0, 0, 0, None);
         seq.cached.clear();
     }
 
@@ -141,7 +177,7 @@ impl SharedContext {
     /// holds.
     pub(super) fn advance(&mut self, at: usize, history: &[Token], k: usize) -> Result<usize, ExpertError> {
         self.check(history, k)?;
-        if let Some(start) = self.seqs[at].start_of(history, k) {
+        if let Some(start) = self.start_of(at, history, k) {
             return Ok(start);
         }
         self.note(at, history, k);
@@ -186,6 +222,7 @@ impl SharedContext {
         loop {
             let mut batch = mem::take(&mut self.batch);
             batch.clear();
+            (0..self.seqs.len()).for_each(|at| self.share(at));
             self.fill(&mut batch);
             let result = if batch.is_empty() { Ok(false) } else { self.ctx.decode().map(|()| true) };
             self.n_batches += u64::from(!batch.is_empty());
@@ -211,14 +248,17 @@ impl SharedContext {
 
     /// Makes a sequence's memory hold a prefix of what is wanted.
     fn begin(&mut self, at: usize) {
-        let Self { ctx, seqs, .. } = self;
-        let seq = &mut seqs[at];
-        if seq.due == 0 {
+        if self.seqs[at].due == 0 {
             return;
         }
+        let wanted = mem::take(&mut self.seqs[at].wanted);
+        let (n_valid, adapted_from) = (self.n_valid(at, &wanted), self.adapted_from(at, &wanted));
+        let Self { ctx, seqs, .. } = self;
+        let seq = &mut seqs[at];
+        (seq.wanted, seq.adapted_from) = (wanted, adapted_from);
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
-        let n = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due);
+        let n = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
         if n == seq.cached.len() || ctx.truncate(at, n) {
             seq.cached.truncate(n);
             return;
@@ -236,10 +276,41 @@ impl SharedContext {
         }
     }
 
+    /// Where a sequence lacks tokens that it reads without its adapter, takes over the keys and values of one that has them: of the base's
+    /// own, as a rule. Nothing is copied: cells of the pool get another owner.
+    fn share(&mut self, at: usize) {
+        let seq = &self.seqs[at];
+        if !seq.lacks_plain() {
+            return;
+        }
+        let end = seq.adapted_from.min(seq.wanted.len() - seq.due);
+        let plain = self.seqs.iter().enumerate().filter(|(other, seq)| *other != at && seq.part.is_none());
+        let longest = plain.map(|(from, seq)| (common_prefix(&seq.cached, &self.seqs[at].wanted).min(end), from)).max();
+        let Some((n, from)) = longest.filter(|(n, _)| *n > seq.cached.len()) else { return };
+        let first = seq.cached.len();
+        if self.ctx.share(from, at, first, n) {
+            let seq = &mut self.seqs[at];
+            seq.cached.extend_from_slice(&seq.wanted[first..n]);
+        }
+    }
+
+    /// Whether another sequence is about to decode what this one reads without its adapter.
+    fn waits(&self, at: usize) -> bool {
+        let seq = &self.seqs[at];
+        let is_due = |other: &Seq| {
+            let n = common_prefix(&other.wanted, &seq.wanted).min(seq.adapted_from);
+            other.part.is_none() && other.due > 0 && n > seq.cached.len() && n > other.cached.len()
+        };
+        seq.lacks_plain() && self.seqs.iter().any(is_due)
+    }
+
     /// Puts a batch together from the sequences that are due.
     fn fill(&mut self, batch: &mut Vec<BatchPart>) {
         let mut n_logits = 0;
         for (at, seq) in self.seqs.iter().enumerate().filter(|(_, seq)| seq.due > 0) {
+            if self.waits(at) {
+                continue;
+            }
             let (left, room) = (seq.wanted.len() - seq.cached.len(), self.ctx.room());
             // The last k tokens go into one batch.
             let n_tokens = if left <= room { left } else { room.min(left - seq.due) };
@@ -249,7 +320,10 @@ impl SharedContext {
             let last = n_tokens == left;
             let start = seq.cached.len();
             let k = if last { seq.due } else { 0 };
-            self.ctx.push(at, &seq.wanted[start..start + n_tokens], start, k, seq.part);
+            let (plain, adapted) = seq.wanted[start..start + n_tokens].split_at(seq.n_plain(start, n_tokens));
+            let k_adapted = k.min(adapted.len());
+            self.ctx.push(at, plain, start, k - k_adapted, None);
+            self.ctx.push(at, adapted, start + plain.len(), k_adapted, seq.part.map(|part| part.block));
             batch.push(BatchPart { at, n_tokens, first: last.then_some(n_logits) });
             n_logits += k;
         }
@@ -301,6 +375,16 @@ fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
 }
 
 impl Seq {
+    /// Whether tokens are missing that it reads without its adapter.
+    fn lacks_plain(&self) -> bool {
+        self.due > 0 && self.cached.len() < self.adapted_from
+    }
+
+    /// Of `n` tokens from `start` on, those at the beginning that are read without the adapter.
+    fn n_plain(&self, start: usize, n: usize) -> usize {
+        self.adapted_from.saturating_sub(start).min(n)
+    }
+
     /// Where the logits of the last `k` positions of `history` begin among the rows that are held, if they are.
     fn start_of(&self, history: &[Token], k: usize) -> Option<usize> {
         // The rows that are held belong to the last positions in memory.

@@ -39,6 +39,20 @@ pub enum StackError {
         /// The tensor.
         name: String,
     },
+    /// Some adapters of one expert act on everything that it reads, and others on responses alone.
+    #[error("{}: adapters of one expert must all act on responses alone, or all on everything", path.display())]
+    Mixed {
+        /// An adapter that differs from the first.
+        path: PathBuf,
+    },
+    /// An adapter says in a way that is not known where it acts.
+    #[error("{}: {ADAPT} is \"{value}\"; known: all, response", path.display())]
+    Adapt {
+        /// The adapter.
+        path: PathBuf,
+        /// What it says.
+        value: String,
+    },
     /// More experts than a part can number.
     #[error("{n} experts are more than can share a batch")]
     TooMany {
@@ -49,6 +63,39 @@ pub enum StackError {
 
 /// An adapter's path, and the factor on it.
 pub type Scaled<'a> = (&'a Path, f32);
+
+/// The key of an adapter's metadata that says where it acts: `all`, as without it, or `response`.
+pub const ADAPT: &str = "genarm.adapt";
+
+/// A part of a stack, as a sequence is read with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its number in the stack.
+    pub block: u8,
+    /// Whether it acts on responses alone, so that prompts are read as the base reads them.
+    pub response_only: bool,
+}
+
+/// Whether the adapters of an expert act on responses alone.
+///
+/// # Errors
+///
+/// [`StackError::Mixed`], [`StackError::Adapt`], [`StackError::Gguf`].
+pub fn acts_on_responses_only(adapters: &[Scaled<'_>]) -> Result<bool, StackError> {
+    let mut all = None;
+    for (path, _) in adapters {
+        let file = GgufFile::open_adapter(path)?;
+        let only = match file.str(ADAPT) {
+            None | Some("all") => false,
+            Some("response") => true,
+            Some(value) => return Err(StackError::Adapt { path: (*path).to_owned(), value: value.to_owned() }),
+        };
+        if *all.get_or_insert(only) != only {
+            return Err(StackError::Mixed { path: (*path).to_owned() });
+        }
+    }
+    Ok(all.unwrap_or(false))
+}
 
 /// One matrix of the stack, in the making.
 #[derive(Default)]

@@ -191,6 +191,11 @@ impl Guide {
         }
     }
 
+    /// Says that the first `n_prompt` tokens of the base's histories are a prompt, where each expert reads the base's tokens.
+    pub fn set_prompt_len(&mut self, n_prompt: usize) {
+        self.n_prompt = n_prompt;
+    }
+
     /// Uses the base alone where `gate` says that it is sure; `None` asks the ARMs always.
     pub fn set_gate(&mut self, gate: Option<Gate>) {
         self.gate = gate;

@@ -182,6 +182,7 @@ fn at_positions(
     let n_vocab = base.n_vocab();
     let mut histories: Vec<Vec<Token>> =
         prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
+    let n_prompts = prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).len());
     let mut history = prompts.base.to_vec();
     let mut before: &[Token] = &[];
     let used = guide.used_experts().to_vec();
@@ -194,10 +195,12 @@ fn at_positions(
         let base_rows = base.advance(&history, chunk.len()).map_err(GuideError::of_base)?;
         check_rows(base_rows, n_vocab).map_err(GuideError::of_base)?;
         let mut of_experts: Vec<(Vec<f32>, usize)> = Vec::with_capacity(used.len());
-        for ((expert, own), used) in guide.experts().iter_mut().zip(&mut histories).zip(&used) {
+        let experts = guide.experts().iter_mut().zip(&mut histories);
+        for (((expert, own), used), n_prompt) in experts.zip(&used).zip(n_prompts.clone()) {
             own.extend_from_slice(&new);
             let name = expert.name().to_owned();
             let expert = expert.expert();
+            expert.set_prompt_len(n_prompt);
             let width = expert.n_vocab();
             let rows = if *used { expert.advance(own, chunk.len()) } else { Ok(&[][..]) };
             let rows = rows.and_then(|rows| check_rows(rows, width).map(|()| rows.to_vec()));
@@ -220,6 +223,7 @@ fn at_positions(
 /// When it does not fit, or the model fails.
 pub fn log_prob_of(expert: &mut dyn Expert, prompt: &[Token], response: &[Token]) -> Result<f64, ExpertError> {
     let n_vocab = expert.n_vocab();
+    expert.set_prompt_len(prompt.len());
     let mut history = prompt.to_vec();
     let (mut sum, mut before): (f64, &[Token]) = (0.0, &[]);
     for chunk in response.chunks(CHUNK.min(expert.max_rows()).max(1)) {

@@ -38,12 +38,13 @@ impl HostSampler {
         }
     }
 
-    fn steer(&self, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), StepError> {
+    fn steer(&self, history: &[Token], n_prompt: usize, candidates: &mut Candidates<'_>) -> Result<(), StepError> {
         check_size(&self.plugin, candidates.as_mut_slice().len())?;
         let mut pool = self.plugin.pool();
         let guide = pool.lease(self.text.id, history)?;
         guide.steer_by(&self.text.weights);
         guide.set_limits(self.plugin.state().config.guidance.limits);
+        guide.set_prompt_len(n_prompt);
         // ARMs that share a batch are decoded together.
         guide.prepare(history, 1);
         Ok(steer(guide, history, candidates)?)
@@ -65,7 +66,9 @@ impl CustomSampler for HostSampler {
         if self.is_gated(&mut inner, candidates) {
             return;
         }
-        let Err(error) = self.steer(&inner.history, candidates) else { return };
+        let len = inner.history.len();
+        let n_prompt = *inner.n_prompt.get_or_insert(len);
+        let Err(error) = self.steer(&inner.history, n_prompt, candidates) else { return };
         // Where the host's own logits are no numbers there is nothing to fall back to.
         let policy = match &error {
             StepError::Guide(error) if error.is_of_base() => FailurePolicy::Stop(self.plugin.eog_tokens()),
@@ -84,12 +87,18 @@ impl CustomSampler for HostSampler {
     fn reset(&mut self) {
         let mut inner = self.text.inner();
         inner.history.clear();
+        inner.n_prompt = None;
         inner.warned = false;
         inner.gated = None;
     }
 
     fn fork(&self) -> Self {
-        let text = self.plugin.text(Some(&self.text.weights), self.text.inner().history.clone());
+        let (history, n_prompt) = {
+            let inner = self.text.inner();
+            (inner.history.clone(), inner.n_prompt)
+        };
+        let text = self.plugin.text(Some(&self.text.weights), history);
+        text.inner().n_prompt = n_prompt;
         Self { plugin: Arc::clone(&self.plugin), text, address: None }
     }
 

@@ -16,6 +16,8 @@ pub struct HostText {
 
 pub(super) struct Inner {
     pub history: Vec<Token>,
+    /// Tokens that were accepted before the sampler was applied first: the prompt.
+    pub n_prompt: Option<usize>,
     pub warned: bool,
     /// The length of the history at which the gate was asked last, and its answer: a step that is applied again, with a grammar's
     /// mask for example, keeps it.
@@ -55,7 +57,7 @@ impl From<SessionError> for StepError {
 
 impl HostText {
     pub(super) fn new(id: u64, weights: Weights, history: Vec<Token>) -> Self {
-        Self { id, weights, inner: Mutex::new(Inner { history, warned: false, gated: None }) }
+        Self { id, weights, inner: Mutex::new(Inner { history, n_prompt: None, warned: false, gated: None }) }
     }
 
     /// Its weights: a change holds from the next token on.

@@ -40,9 +40,24 @@ pub struct Packed {
     pub targets: Vec<u32>,
     /// Number of scored places of each sequence.
     pub scored: Vec<usize>,
+    /// Of each token whether it is read with the adapters (1) or without (0); empty where all are.
+    pub gates: Vec<f32>,
 }
 
 impl Packed {
+    /// Appends `tokens`; those from `first` on are scored, and those from `adapted_from` on are read with the adapters.
+    pub fn push_adapted(&mut self, tokens: &[u32], first: usize, adapted_from: usize) {
+        let before = self.tokens.len();
+        self.push(tokens, first);
+        if adapted_from > 0 {
+            self.gates.resize(before, 1.0);
+            self.gates.extend((0..tokens.len() - 1).map(|i| if i < adapted_from { 0.0 } else { 1.0 }));
+        }
+        if !self.gates.is_empty() {
+            self.gates.resize(self.tokens.len(), 1.0);
+        }
+    }
+
     /// Appends `tokens`; those from `first` on are scored.
     pub fn push(&mut self, tokens: &[u32], first: usize) {
         let start = self.tokens.len();
@@ -74,6 +89,14 @@ pub struct Backbone {
     /// Of the layers with a sliding window.
     window_rope: Arc<Rope>,
     dropout: Option<RefCell<ChaCha8Rng>>,
+}
+
+/// What every layer needs of the sequences that a pass reads.
+struct Pass {
+    /// Of the layers that see everything, and of those with a sliding window.
+    attention: [Attention; 2],
+    /// `[n, 1]`: of each token whether the adapters act on it; `None` where they act on all.
+    gate: Option<Tensor>,
 }
 
 impl Backbone {
@@ -217,8 +240,8 @@ impl Backbone {
         Some((a, b, f64::from(lora.alpha / lora.rank as f32)))
     }
 
-    /// `(x · Wᵀ) · scale + adapter + bias`, in llama.cpp's order.
-    fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
+    /// `(x · Wᵀ) · scale + gate · adapter + bias`, in llama.cpp's order.
+    fn linear(&self, name: &str, x: &Tensor, gate: Option<&Tensor>) -> Result<Tensor> {
         let weight_name = format!("{name}.weight");
         let mut y = ops::linear(x, &self.weights[&weight_name])?;
         if let Some(scale) = self.weights.get(&format!("{name}.scale")) {
@@ -234,7 +257,11 @@ impl Backbone {
                 }
                 _ => x,
             };
-            let delta = ops::linear(&ops::linear(x, a.as_tensor())?, b.as_tensor())?;
+            let mut inner = ops::linear(x, a.as_tensor())?;
+            if let Some(gate) = gate {
+                inner = inner.broadcast_mul(gate)?;
+            }
+            let delta = ops::linear(&inner, b.as_tensor())?;
             y = (y + (delta * scale)?)?;
         }
         match self.weights.get(&format!("{name}.bias")) {
@@ -267,7 +294,9 @@ impl Backbone {
     }
 
     /// One transformer block.
-    fn layer(&self, i: usize, x: &Tensor, [whole, window]: &[Attention; 2]) -> Result<Tensor> {
+    fn layer(&self, i: usize, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let Pass { attention: [whole, window], gate } = pass;
+        let linear = |name: &str, x: &Tensor| self.linear(&format!("blk.{i}.{name}"), x, gate.as_ref());
         let attention = if self.shape.window.is_some_and(|window| window.holds_in(i)) { window } else { whole };
         let after = |norm: &str, y: Tensor| match self.shape.is_gemma() {
             true => self.norm(&format!("blk.{i}.{norm}"), &y),
@@ -275,19 +304,19 @@ impl Backbone {
         };
         let name = |n: &str| format!("blk.{i}.{n}");
         let h = self.norm(&name("attn_norm"), x)?;
-        let q = self.head_norm(&name("attn_q_norm"), self.linear(&name("attn_q"), &h)?)?;
-        let k = self.head_norm(&name("attn_k_norm"), self.linear(&name("attn_k"), &h)?)?;
-        let v = self.linear(&name("attn_v"), &h)?;
-        let mixed = self.linear(&name("attn_output"), &attention.forward(&q, &k, &v)?)?;
+        let q = self.head_norm(&name("attn_q_norm"), linear("attn_q", &h)?)?;
+        let k = self.head_norm(&name("attn_k_norm"), linear("attn_k", &h)?)?;
+        let v = linear("attn_v", &h)?;
+        let mixed = linear("attn_output", &attention.forward(&q, &k, &v)?)?;
         let x = (x + after("post_attention_norm", mixed)?)?;
         let h = self.norm(&name("ffn_norm"), &x)?;
-        let (gate, up) = (self.linear(&name("ffn_gate"), &h)?, self.linear(&name("ffn_up"), &h)?);
+        let (gate, up) = (linear("ffn_gate", &h)?, linear("ffn_up", &h)?);
         let h = if self.shape.is_gemma() { ops::geglu(&gate, &up)? } else { ops::swiglu(&gate, &up)? };
-        x + after("post_ffw_norm", self.linear(&name("ffn_down"), &h)?)?
+        x + after("post_ffw_norm", linear("ffn_down", &h)?)?
     }
 
-    /// Attention of the layers that see everything, and of those with a sliding window.
-    fn attention(&self, packed: &Packed) -> [Attention; 2] {
+    /// What every layer needs of the packed sequences.
+    fn pass(&self, packed: &Packed) -> Result<Pass> {
         let seq_lens = Arc::new(packed.seq_lens.clone());
         let attention = |rope: &Arc<Rope>, window| Attention {
             heads: self.shape.heads,
@@ -298,7 +327,10 @@ impl Backbone {
             rope: Arc::clone(rope),
             seq_lens: Arc::clone(&seq_lens),
         };
-        [attention(&self.rope, None), attention(&self.window_rope, self.shape.window.map(|window| window.n_tokens))]
+        let window = attention(&self.window_rope, self.shape.window.map(|window| window.n_tokens));
+        let gates = (!packed.gates.is_empty() && self.lora.is_some()).then_some(&packed.gates);
+        let gate = gates.map(|gates| Tensor::from_slice(gates, (gates.len(), 1), &self.device)).transpose()?;
+        Ok(Pass { attention: [attention(&self.rope, None), window], gate })
     }
 
     fn head(&self, x: &Tensor) -> Result<Tensor> {
@@ -319,10 +351,10 @@ impl Backbone {
     ///
     /// A tensor operation that fails for want of memory.
     pub fn logits(&self, packed: &Packed) -> Result<Tensor> {
-        let attention = self.attention(packed);
+        let pass = self.pass(packed)?;
         let mut x = self.embed(&packed.tokens)?;
         for i in 0..self.shape.n_layer {
-            x = self.layer(i, &x, &attention)?;
+            x = self.layer(i, &x, &pass)?;
         }
         self.head(&x.index_select(&Tensor::new(packed.rows.as_slice(), &self.device)?, 0)?)
     }
@@ -349,7 +381,7 @@ impl Backbone {
         packed: &Packed,
         weigh: impl FnOnce(&Tensor) -> Result<Tensor>,
     ) -> Result<BTreeMap<String, Tensor>> {
-        let attention = self.attention(packed);
+        let pass = self.pass(packed)?;
         let n_layer = self.shape.n_layer;
         let mut gradients = BTreeMap::new();
         let mut inputs = Vec::with_capacity(n_layer + 1);
@@ -358,7 +390,7 @@ impl Backbone {
         let mut seeds = Vec::with_capacity(n_layer);
         for i in 0..n_layer {
             seeds.push(self.dropout.clone());
-            let next = self.layer(i, &x, &attention)?.detach();
+            let next = self.layer(i, &x, &pass)?.detach();
             inputs.push(std::mem::replace(&mut x, next));
         }
         let top = Var::from_tensor(&x)?;
@@ -371,7 +403,7 @@ impl Backbone {
             let Some(g) = flow.take() else { return Ok(gradients) };
             let input = Var::from_tensor(&input)?;
             self.dropout = seeds.pop().flatten();
-            let mut grads = (self.layer(i, &input, &attention)? * g)?.sum_all()?.backward()?;
+            let mut grads = (self.layer(i, &input, &pass)? * g)?.sum_all()?.backward()?;
             self.collect(&grads, &mut gradients)?;
             flow = grads.remove(&input);
         }

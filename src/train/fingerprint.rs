@@ -30,6 +30,7 @@ pub(super) fn of(s: &Settings, examples: &[Example], backbone: &Backbone) -> Res
             hash.update((tokens.len() as u64).to_le_bytes());
             tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
         }
+        hash.update((example.adapted_from as u64).to_le_bytes());
     }
     let path = backbone.file.path();
     let mut file = File::open(path).map_err(TrainError::io(path))?;

@@ -29,6 +29,8 @@ pub struct Example {
     pub chosen: Vec<u32>,
     /// The other response.
     pub rejected: Vec<u32>,
+    /// The first token that is read with the adapter.
+    pub adapted_from: usize,
 }
 
 impl Example {
@@ -184,7 +186,8 @@ impl Loader<'_> {
             return Ok(());
         }
         self.counts.conversations += usize::from(matches!(raw.prompt, TrainingPrompt::Chat(_)));
-        let example = Example { prompt: tokens.prompt, chosen: tokens.chosen, rejected: tokens.rejected };
+        let example =
+            Example { prompt: tokens.prompt, chosen: tokens.chosen, rejected: tokens.rejected, adapted_from: 0 };
         self.fit(example, raw.is_plain())
     }
 
@@ -204,7 +207,12 @@ impl Loader<'_> {
         let longest = e.prompt.len() + e.chosen.len().max(e.rejected.len());
         if plain {
             for piece in e.chosen.chunks(self.max_len.saturating_sub(e.prompt.len()).max(1)) {
-                self.out.push(Example { prompt: e.prompt.clone(), chosen: piece.to_vec(), rejected: Vec::new() });
+                self.out.push(Example {
+                    prompt: e.prompt.clone(),
+                    chosen: piece.to_vec(),
+                    rejected: Vec::new(),
+                    adapted_from: 0,
+                });
             }
             return Ok(());
         }

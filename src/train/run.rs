@@ -10,13 +10,15 @@ use super::outputs::Outputs;
 use super::pairs::{self, Counts, Example};
 use super::render;
 use super::report::{Record, TrainingReport};
-use super::settings::{Keep, Settings};
+use super::settings::{Adapt, Keep, Settings};
 use super::tokens::{self, vocab_hash};
 use super::totals::{Totals, pack};
 use super::{fingerprint, init};
 use crate::chat::ChatTemplate;
+use crate::engine::ADAPT;
 use crate::engine::gguf::{GgufFile, Value};
 use crate::engine::llama::Vocab;
+use crate::expert::Token;
 use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -98,7 +100,13 @@ impl Data {
         let vocab = tokens::vocabulary(&settings.backbone)?;
         let own = backbone.chat_template().map(ChatTemplate::of_model);
         let template = render::template(&settings.template, own)?;
-        let (examples, counts) = pairs::load(settings, &vocab, &template, n_ctx)?;
+        let (mut examples, counts) = pairs::load(settings, &vocab, &template, n_ctx)?;
+        if settings.adapt == Adapt::Response {
+            for example in &mut examples {
+                let prompt: Vec<Token> = example.prompt.iter().map(|token| *token as Token).collect();
+                example.adapted_from = vocab.response_start(&prompt);
+            }
+        }
         Ok(Self { examples, counts, template, vocab })
     }
 }
@@ -424,6 +432,9 @@ impl<'a> Run<'a> {
         ]
         .map(|(k, v)| (k.to_string(), v))
         .into();
+        if s.adapt == Adapt::Response {
+            about.insert(ADAPT.into(), string("response".into()));
+        }
         // Where no conversation was rendered, none is to be rendered like that either.
         if self.counts.conversations > 0 {
             about.insert("genarm.template".into(), string(self.template.clone()));

@@ -85,9 +85,9 @@ impl Totals {
 pub(super) fn pack<'a>(examples: impl Iterator<Item = &'a Example>) -> Packed {
     let mut packed = Packed::default();
     for e in examples {
-        packed.push(&[e.prompt.as_slice(), &e.chosen].concat(), e.prompt.len());
+        packed.push_adapted(&[e.prompt.as_slice(), &e.chosen].concat(), e.prompt.len(), e.adapted_from);
         if !e.rejected.is_empty() {
-            packed.push(&[e.prompt.as_slice(), &e.rejected].concat(), e.prompt.len());
+            packed.push_adapted(&[e.prompt.as_slice(), &e.rejected].concat(), e.prompt.len(), e.adapted_from);
         }
     }
     packed

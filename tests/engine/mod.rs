@@ -3,5 +3,6 @@
 mod adapters;
 mod broken;
 mod context;
+mod response;
 mod share;
 mod tokenize;

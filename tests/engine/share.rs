@@ -6,7 +6,7 @@ use std::sync::Arc;
 use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::engine::llama::{Model, ModelParams};
 use genarm::engine::share::{Probe, apart, together};
-use genarm::engine::{Scaled, Sequence, stack};
+use genarm::engine::{Part, Scaled, Sequence, stack};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 
@@ -112,6 +112,7 @@ fn a_row_that_is_masked_as_another_one_is_told_apart() {
         ([None, Some(0), Some(0)], false),
     ] {
         let stack = stack(&family.model, &adapters).expect("a stack");
+        let parts = parts.map(|block| block.map(|block| Part { block, response_only: false }));
         let mut rows =
             Sequence::together(&family.model, stack, &support::context_params(), &parts).expect("one context");
         let worst = worst(&mut rows, &mut apart, &histories, 1);

@@ -101,8 +101,17 @@ fn matrices() -> [(&'static str, [u64; 2]); 7] {
 /// Writes an adapter of a [`model`] on some of its matrices in both layers; with `n_vocab` on its embedding too, of which A and B
 /// change places.
 pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, n_vocab: Option<u64>) {
+    write_lora(GgufWriter::new(path), arch, rank, targets, seed, n_vocab);
+}
+
+/// The same, acting on responses alone, or wherever `adapt` says.
+pub fn response_lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, adapt: &str) {
+    write_lora(GgufWriter::new(path).meta(genarm::engine::ADAPT, adapt), arch, rank, targets, seed, None);
+}
+
+fn write_lora(writer: GgufWriter<'_>, arch: &str, rank: u64, targets: &[&str], seed: u64, n_vocab: Option<u64>) {
     let mut noise = Noise(seed);
-    let mut writer = GgufWriter::new(path)
+    let mut writer = writer
         .meta("general.architecture", arch)
         .meta("general.type", "adapter")
         .meta("adapter.type", "lora")

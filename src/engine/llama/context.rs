@@ -318,6 +318,21 @@ impl Context {
         unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), seq, first, -1) }
     }
 
+    /// Lets sequence `to`, which ends at `first`, have the positions `first..end` of sequence `from` as well, if both lie in one pool of
+    /// cells. Nothing is copied.
+    pub fn share(&mut self, from: usize, to: usize, first: usize, end: usize) -> bool {
+        // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one.
+        let is_pool = self.mask.is_some();
+        let (Some(from), Some(to)) = (self.seq(from), self.seq(to)) else { return false };
+        let (Ok(first), Ok(end)) = (i32::try_from(first), i32::try_from(end)) else { return false };
+        if !is_pool || from == to || first >= end {
+            return false;
+        }
+        // SAFETY: see `truncate`; both are sequences of this context, whose cells are one pool (`kv_unified`).
+        unsafe { sys::llama_memory_seq_cp(sys::llama_get_memory(self.raw.as_ptr()), from, to, first, end) }
+        true
+    }
+
     /// Drops all sequences, and overwrites what they held.
     pub fn clear(&mut self) {
         // SAFETY: see `truncate`.

@@ -67,6 +67,22 @@ impl Vocab {
         unsafe { sys::llama_vocab_get_add_bos(self.raw) }
     }
 
+    /// Where in a prompt an adapter begins to act that acts on the response alone: at the last control token, which begins the
+    /// header of the answer (`<|im_start|>assistant`), or, where no control token follows the first token, at the last token. The
+    /// logits of the first token of the response come from there, so it is steered too.
+    ///
+    /// A control token is the border because tokens never reach across one.
+    pub fn response_start(&self, prompt: &[Token]) -> usize {
+        let last = prompt.len().saturating_sub(1);
+        (1..prompt.len()).rev().find(|i| self.is_control(prompt[*i])).unwrap_or(last)
+    }
+
+    /// Whether a token is a control token, as the markers of chat templates are.
+    pub fn is_control(&self, token: Token) -> bool {
+        // SAFETY: see `n_tokens`; the id is in the vocabulary.
+        self.contains(token) && unsafe { sys::llama_vocab_is_control(self.raw, token) }
+    }
+
     /// Every token that ends a text.
     pub fn eog_tokens(&self) -> impl Iterator<Item = Token> + '_ {
         (0..self.n_tokens() as Token).filter(|t| self.is_eog(*t))

@@ -1,6 +1,6 @@
 //! What is refused before anything is read: numbers that make no sense, and options without effect.
 
-use super::{ObjectiveName, OutType, Wire};
+use super::{Adapt, ObjectiveName, OutType, Wire};
 use crate::train::TrainError;
 
 /// Threads that a run can have at most.
@@ -91,12 +91,18 @@ fn effects(w: &Wire) -> Result<(), TrainError> {
         ("lora-alpha", w.lora_alpha.is_some() && w.full, &full),
         ("lora-dropout", w.lora_dropout.is_some() && w.full, &full),
         ("lora-targets", w.lora_targets.is_some() && w.full, &full),
+        ("init", w.init.is_some() && w.full, &full),
+        ("adapt", w.adapt.is_some() && w.full, &full),
     ];
     if let Some((flag, _, what)) = rules.iter().find(|(_, ignored, _)| *ignored) {
         let key = flag.replace('-', "_");
         return refuse(format!("--{flag} has no effect on {what}; leave it out (in a recipe: `{key}:`)"));
     }
-    if w.full && w.out_type == Some(OutType::Adapter) {
+    let whole = !matches!(w.out_type, None | Some(OutType::Adapter | OutType::AdapterF16));
+    if w.adapt == Some(Adapt::Response) && whole {
+        return refuse("an adapter that acts on responses alone cannot be merged into a model; drop --out-type".into());
+    }
+    if w.full && matches!(w.out_type, Some(OutType::Adapter | OutType::AdapterF16)) {
         return refuse(
             "--full trains every weight and cannot be written as an adapter; drop --out-type adapter".into(),
         );

@@ -4,7 +4,7 @@ mod check;
 mod targets;
 mod wire;
 
-pub use wire::{Column, Keep, ObjectiveName, OutType, Overlong, Wire};
+pub use wire::{Adapt, Column, Keep, ObjectiveName, OutType, Overlong, Wire};
 
 use super::TrainError;
 use super::backbone::LoraSettings;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub out_type: OutType,
     /// What is minimised.
     pub objective: Objective,
+    /// Where the adapter acts.
+    pub adapt: Adapt,
     /// The adapter to go on from.
     pub init: Option<PathBuf>,
     /// Which weights are written.
@@ -134,6 +136,7 @@ impl TryFrom<Wire> for Settings {
             recipe: None,
             out_type,
             objective,
+            adapt: w.adapt.unwrap_or_default(),
             init: w.init,
             keep: w.keep.unwrap_or(if w.full { Keep::Last } else { Keep::Best }),
             lora: (!w.full).then_some(lora),

@@ -55,6 +55,17 @@ pub enum Overlong {
     Truncate,
 }
 
+/// Where an adapter acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Adapt {
+    /// On prompt and response
+    #[default]
+    All,
+    /// From the header of the answer on: a prompt's keys and values are the base's own
+    Response,
+}
+
 /// Which weights of a run are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +118,9 @@ pub struct Wire {
     /// Train every weight, not a LoRA adapter
     #[arg(long)]
     pub full: bool,
+    /// Where the adapter acts: on all that it reads, or on the response alone, so that prompts cost nothing beside the base [default: all]
+    #[arg(long, value_enum)]
+    pub adapt: Option<Adapt>,
     /// Go on from this LoRA adapter on the same backbone; its rank, alpha and matrices hold
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
@@ -214,6 +228,7 @@ impl Wire {
             label_smoothing: self.label_smoothing.or(recipe.label_smoothing),
             hinge: self.hinge || recipe.hinge,
             full: self.full || recipe.full,
+            adapt: self.adapt.or(recipe.adapt),
             init: self.init.or(recipe.init),
             keep: self.keep.or(recipe.keep),
             lora_rank: self.lora_rank.or(recipe.lora_rank),
