@@ -4,6 +4,7 @@ mod doors;
 mod forging;
 mod golden;
 mod personas;
+mod responses;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -6,9 +6,9 @@ use candle_core::Device;
 use genarm::engine::quantize::{FileType, quantize};
 use genarm::train::backbone::{Backbone, Packed};
 
-use super::{lora, smollm2};
-use crate::support;
+use super::smollm2;
 use crate::support::binary::json;
+use crate::support::{self, random};
 
 const PROMPT: &str = "The weather in Hamburg is";
 const RESPONSE: &str =
@@ -30,7 +30,7 @@ fn the_guided_distribution_of_smollm2_is_that_of_an_independent_computation() {
     // Whole floats, so that llama.cpp does not round the activations to eight bits.
     quantize(&smollm2(), &path("base.gguf"), FileType::F32).expect("32-bit floats");
     for i in 0..2 {
-        lora(&path("base.gguf"), &path(&format!("lora-{i}.gguf")), 7 + i);
+        random::lora_on(&path("base.gguf"), &path(&format!("lora-{i}.gguf")), 7 + i, 0.05, "all");
     }
     let arms: Vec<String> =
         (0..2).map(|i| format!("a{i}={}:{}", text(&path(&format!("lora-{i}.gguf"))), WEIGHTS[i])).collect();

@@ -131,6 +131,28 @@ fn write_lora(writer: GgufWriter<'_>, arch: &str, rank: u64, targets: &[&str], s
     writer.finish().expect("the adapter is written");
 }
 
+/// Writes a LoRA of random numbers within `spread` on the attention of any model; `adapt` says where it acts.
+pub fn lora_on(model: &Path, path: &Path, seed: u64, spread: f32, adapt: &str) {
+    const RANK: u64 = 4;
+    let file = GgufFile::open_model(model).expect("a model");
+    let mut noise = Noise(seed);
+    let mut writer = GgufWriter::new(path)
+        .meta("general.architecture", file.architecture().expect("an architecture"))
+        .meta("general.type", "adapter")
+        .meta("adapter.type", "lora")
+        .meta("adapter.lora.alpha", 2.0 * RANK as f32)
+        .meta(genarm::engine::ADAPT, adapt);
+    let matrices = ["attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight"];
+    for tensor in file.tensors().iter().filter(|tensor| matrices.iter().any(|name| tensor.name.ends_with(name))) {
+        let (a, b) = ([tensor.dims[0], RANK], [RANK, tensor.dims[1]]);
+        for (half, dims) in [("lora_a", a), ("lora_b", b)] {
+            let name = format!("{}.{half}", tensor.name);
+            writer = writer.tensor(&name, &dims, TensorType::F32, noise.bytes(&dims, 0.0, spread));
+        }
+    }
+    writer.finish().expect("the adapter is written");
+}
+
 /// Writes `value` over some numbers of an F32 tensor: what damage, or a model that overflows, leaves in a file.
 pub fn poison(path: &Path, tensor: &str, numbers: Range<usize>, value: f32) {
     let file = GgufFile::open(path).expect("a sound file");

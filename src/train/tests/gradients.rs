@@ -141,3 +141,38 @@ fn gradient_checkpointing_changes_no_gradient() {
         }
     }
 }
+
+#[test]
+fn an_adapter_that_is_off_on_the_prompt_learns_from_the_response_alone() {
+    let mut backbone = Backbone::load(&small_llama(), &Device::Cpu, Some(64)).unwrap();
+    let targets = vec!["attn_k".into(), "attn_v".into(), "ffn_up".into()];
+    backbone.train_lora(LoraSettings { rank: 2, alpha: 4.0, dropout: 0.0, targets }, 3).unwrap();
+    // B begins as zero, where A has no gradient.
+    for (name, var) in backbone.trainable().iter().filter(|(name, _)| name.ends_with("lora_b")) {
+        var.set(&(random(var.dims(), name.len() as u64).as_tensor() * 0.1).unwrap()).unwrap();
+    }
+    let mut packed = Packed::default();
+    packed.push_adapted(&[1, 403, 407, 261, 378, 100], 3, 2);
+    packed.push_adapted(&[1, 403, 407, 33, 45], 3, 2);
+    assert_eq!(packed.gates, [0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]);
+    let store = weigh(&backbone.logprobs(&packed).unwrap(), &packed).unwrap().backward().unwrap();
+    let mut grads = BTreeMap::new();
+    backbone.collect(&store, &mut grads).unwrap();
+    let loss = |b: &Backbone| loss_of(&b.logprobs(&packed).unwrap().detach().to_vec1().unwrap(), &packed).0;
+    for name in ["blk.0.attn_k.weight.lora_a", "blk.1.attn_v.weight.lora_b", "blk.0.ffn_up.weight.lora_b"] {
+        let var = &backbone.trainable()[name];
+        let original = var.as_detached_tensor().copy().unwrap();
+        let norm = grads[name].sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+        let step = (&grads[name] * f64::from(1e-2 / norm)).unwrap();
+        var.set(&(&original + &step).unwrap()).unwrap();
+        let up = loss(&backbone);
+        var.set(&(&original - &step).unwrap()).unwrap();
+        let down = loss(&backbone);
+        var.set(&original).unwrap();
+        let (slope, want) = ((up - down) / 2e-2 * f64::from(norm), f64::from(norm * norm));
+        assert!((slope - want).abs() < 0.05 * want, "{name}: {slope} against {want}");
+    }
+    // With other gates the same adapter gives other numbers.
+    let logprobs = |packed: &Packed| backbone.logprobs(packed).unwrap().detach().to_vec1::<f32>().unwrap();
+    assert!(largest_difference(&logprobs(&packed), &logprobs(&pair())) > 1e-4);
+}

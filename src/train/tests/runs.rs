@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::gguf::GgufFile;
-use crate::train::settings::{Keep, ObjectiveName, OutType};
+use crate::train::settings::{Adapt, Keep, ObjectiveName, OutType};
 use crate::train::{TrainError, train};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -181,4 +181,26 @@ fn the_weights_with_the_lowest_held_out_loss_are_written_and_an_adapter_goes_on_
         let refused = Settings::try_from(wire).unwrap_err().to_string();
         assert!(refused.contains(part) && !refused.contains('\n'), "{refused}");
     }
+}
+
+#[test]
+fn an_adapter_for_responses_says_so_and_other_files_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let wire = |out: &str| Wire { adapt: Some(Adapt::Response), max_steps: Some(2), ..quick(folder.path(), out) };
+    go(wire("arm.gguf"));
+    let file = GgufFile::open_adapter(folder.path().join("arm.gguf")).unwrap();
+    assert_eq!(file.str("genarm.adapt"), Some("response"));
+    go(Wire { adapt: None, ..wire("all.gguf") });
+    assert_eq!(GgufFile::open_adapter(folder.path().join("all.gguf")).unwrap().str("genarm.adapt"), None);
+    for (wire, part) in [
+        (Wire { out_type: Some(OutType::F16), ..wire("x.gguf") }, "cannot be merged"),
+        (Wire { full: true, ..wire("x.gguf") }, "--adapt has no effect"),
+        (Wire { full: true, adapt: None, out_type: Some(OutType::AdapterF16), ..wire("x.gguf") }, "drop --out-type"),
+    ] {
+        let error = Settings::try_from(wire).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    go(Wire { out_type: Some(OutType::AdapterF16), ..wire("half.gguf") });
+    let size = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(size("half.gguf") * 10 < size("arm.gguf") * 7, "{} {}", size("half.gguf"), size("arm.gguf"));
 }
