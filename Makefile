@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo lint features test test-real snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo demo-real lint features test test-real snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ build: ## Build the genarm binary; says what is missing, and installs nothing
 demo: setup build ## Continue one prompt with the base alone and guided, side by side
 	@$(CARGO) build --quiet --release --example demo
 	@scripts/demo
+
+demo-real: setup build ## Answer one question with SmolLM2 alone, under personas and under ARMs (fetches 98 MB)
+	@scripts/demo-real
 
 lint: setup ## Check format, workflows, clippy and documentation; any warning is an error
 	$(CARGO) fmt --check

@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let [least, most] = imported.ranks;
     let rank = if least == most { format!("rank {least}") } else { format!("ranks {least} to {most}") };
     print(&format!(
-        "{out}: {} matrices of {rank}, {} parameters\nsteer with it:  genarm generate --base {backbone} --arm NAME={backbone}+{out} --weight NAME=1 \"…\"\n",
+        "{out}: {} matrices of {rank}, {} parameters\nsteer with it:  genarm generate --base {backbone} --arm NAME={out} --weight NAME=1 \"…\"\n",
         imported.matrices, imported.parameters
     ))
 }
