@@ -21,9 +21,9 @@ use crate::train::pairs::{TrainingPrompt, prompts};
 
 /// Make preference pairs for `genarm train`, without annotators
 ///
-/// The base answers each prompt several times, a scorer rates the answers, and the best one is set against the worst. All answers
-/// with their ratings are kept beside --out, in OUT.answers.jsonl; work that was stopped goes on there when the same command is run
-/// again. Without a seed, 1 is used.
+/// The base answers each prompt several times, a scorer rates the answers, and the best one is set against the worst. Prompts may
+/// stand in any data file that training reads, too. All answers with their ratings are kept beside --out, in OUT.answers.jsonl; work
+/// that was stopped goes on there when the same command is run again. Without a seed, 1 is used.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
