@@ -1,7 +1,6 @@
 //! `genarm pairs`
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,9 +11,8 @@ use super::measure::{JudgeArgs, TextArgs, beta_r, guard, provenance, seeded, wri
 use super::output::print;
 use crate::chat::Message;
 use crate::config::Config;
-use crate::eval::pairs::{Answer, Answered, Asked, Rater};
+use crate::eval::pairs::{Answer, Answered, Asked, Rater, RaterSpec};
 use crate::eval::results::Results;
-use crate::eval::scorers::ScorerSpec;
 use crate::files::{appended, model_name};
 use crate::session::SessionGenerator;
 use crate::train::pairs::{TrainingPrompt, prompts};
@@ -47,35 +45,6 @@ pub struct Args {
     judges: JudgeArgs,
     #[command(flatten)]
     config: ConfigArgs,
-}
-
-/// Who rates, as the command line names it.
-#[derive(Debug, Clone)]
-pub enum RaterSpec {
-    /// An ARM, by its name.
-    Arm(String),
-    /// A scorer.
-    Scorer(ScorerSpec),
-}
-
-impl FromStr for RaterSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("arm:") {
-            Some(name) if !name.is_empty() => Ok(Self::Arm(name.to_owned())),
-            _ => text.parse().map(Self::Scorer),
-        }
-    }
-}
-
-impl std::fmt::Display for RaterSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Arm(name) => write!(f, "arm:{name}"),
-            Self::Scorer(spec) => spec.fmt(f),
-        }
-    }
 }
 
 /// What came of the answers.

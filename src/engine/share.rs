@@ -123,7 +123,9 @@ impl Probe {
     pub fn new(model: &Arc<Model>, experts: &[Vec<Scaled<'_>>], params: &ContextParams) -> Result<Self, ShareError> {
         let n = u32::try_from(experts.len()).unwrap_or(u32::MAX);
         let params = ContextParams { n_ctx: N_PROBE, n_batch: 2 * n, n_ubatch: 2 * n, ..params.clone() };
+        // First, because it names the adapter that cannot be loaded.
         let apart = experts.iter().map(|adapters| Ok(apart(model, adapters, &params, 1)?.remove(0)));
+        let apart = apart.collect::<Result<Vec<_>, ShareError>>()?;
         let together = together(model, experts, &params, 1)?.into_iter().flatten().collect();
         let none = Adapters::All(Vec::new());
         let plain = Sequence::together(model, none, &params, &vec![None; experts.len()])?;
@@ -131,7 +133,7 @@ impl Probe {
         let n_vocab = model.vocab().n_tokens() as u32;
         let token = |i| (n_vocab / 2 + i * 7919 % (n_vocab / 4).max(1)) as Token;
         let text = (0..N_PROBE).map(token).collect();
-        Ok(Self { apart: apart.collect::<Result<_, ShareError>>()?, together, plain, text })
+        Ok(Self { apart, together, plain, text })
     }
 
     /// Compares two tokens of every expert apart and together: attention sees an adapter's keys from the second on.

@@ -1,9 +1,11 @@
 //! Preference pairs without annotators: several answers to each prompt are rated, and the best is set against the worst.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::results::{Results, ResultsError};
-use super::scorers::{Item, Scorer, ScorerError};
+use super::scorers::{Item, Scorer, ScorerError, ScorerSpec};
 use crate::decode::Finish;
 use crate::decode::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest, seed_of};
 use crate::guidance::score::Totals;
@@ -36,6 +38,35 @@ pub enum Rater {
     Arm(usize, f64),
     /// A scorer.
     Scorer(Box<dyn Scorer>),
+}
+
+/// Who rates, as the command line names it.
+#[derive(Debug, Clone)]
+pub enum RaterSpec {
+    /// `arm:NAME`: an ARM of the configuration.
+    Arm(String),
+    /// A scorer.
+    Scorer(ScorerSpec),
+}
+
+impl FromStr for RaterSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("arm:") {
+            Some(name) if !name.is_empty() => Ok(Self::Arm(name.to_owned())),
+            _ => text.parse().map(Self::Scorer),
+        }
+    }
+}
+
+impl std::fmt::Display for RaterSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Arm(name) => write!(f, "arm:{name}"),
+            Self::Scorer(spec) => spec.fmt(f),
+        }
+    }
 }
 
 /// How answers are made and rated.

@@ -65,7 +65,8 @@ fn files_that_are_no_models() {
         (path("text.gguf"), "GGUF"),
         (path("cut.gguf"), "cut.gguf"),
         (path("corrupt.gguf"), "corrupt.gguf"),
-        (model("arm-cheerful.gguf"), "adapter"),
+        // A LoRA, and of another model.
+        (model("arm-plain.gguf"), "adapter"),
     ] {
         refused(&["generate", "--base", &file, "-n", "1", "x"], 1, &["base: ", words]);
         let arm = format!("a={file}");

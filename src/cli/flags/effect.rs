@@ -7,8 +7,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command};
 
 use super::called;
-use crate::cli::pairs::RaterSpec;
 use crate::config::{Config, Overrides, SamplingOptions, Speculate, SplitMode};
+use crate::eval::pairs::RaterSpec;
 use crate::eval::scorers::{Kind, ScorerSpec};
 use crate::sampling::params::{Mirostat, RANDOM_SEED};
 
