@@ -1,10 +1,11 @@
 //! A transformer read from a GGUF file, differentiable in its weights or in LoRA adapters on them.
 
 use super::attention::Attention;
+use super::lora::{self, LoraSettings};
 use super::ops;
 use super::rope::{Rope, RopeKeys, RopeStyle};
 use super::shape::Shape;
-use super::{TrainError, init, weights};
+use super::{TrainError, weights};
 use crate::engine::gguf::GgufFile;
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
@@ -13,19 +14,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Which matrices get a LoRA adapter, and of what size.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraSettings {
-    /// Rank r of each adapter.
-    pub rank: usize,
-    /// The product B·A is scaled by alpha / rank.
-    pub alpha: f32,
-    /// Probability with which an input of A is dropped while training.
-    pub dropout: f32,
-    /// GGUF names of the matrices without block and suffix, as `attn_q`.
-    pub targets: Vec<String>,
-}
 
 /// Sequences of tokens laid one after another, without padding.
 #[derive(Debug, Clone, Default)]
@@ -192,8 +180,8 @@ impl Backbone {
     ///
     /// [`TrainError::Setting`] for a file that is no adapter of this model, or one with matrices of different ranks.
     pub fn load_lora(&mut self, path: &Path) -> std::result::Result<(), TrainError> {
-        self.train_lora(init::particulars(path)?, 0)?;
-        init::load(path, &self.trainable)
+        self.train_lora(lora::particulars(path)?, 0)?;
+        lora::load(path, &self.trainable)
     }
 
     /// What is trained, by GGUF tensor name, in a fixed order.

@@ -9,7 +9,7 @@ pub mod checkpoint;
 pub mod export;
 mod fingerprint;
 pub mod import;
-mod init;
+pub mod lora;
 pub mod objective;
 pub mod ops;
 pub mod optimizer;
@@ -27,7 +27,8 @@ pub mod tokens;
 mod totals;
 mod weights;
 
-pub use backbone::{Backbone, LoraSettings, Packed};
+pub use backbone::{Backbone, Packed};
+pub use lora::LoraSettings;
 pub use objective::Objective;
 pub use run::{Outcome, train};
 pub use settings::Settings;

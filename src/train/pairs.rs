@@ -1,13 +1,14 @@
 //! Training data: read one example at a time, tokenised, filtered and counted.
 
 mod forms;
+mod limits;
 mod prefer;
 mod read;
 mod tables;
 
 pub use super::render::TrainingPrompt;
 pub use forms::parse;
-pub use read::LINE_MAX;
+pub use limits::LINE_MAX;
 
 use super::TrainError;
 use super::render::{Raw, Renderer};

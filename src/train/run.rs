@@ -13,7 +13,7 @@ use super::report::{Record, TrainingReport};
 use super::settings::{Adapt, Keep, Settings};
 use super::tokens::{self, vocab_hash};
 use super::totals::{Totals, pack};
-use super::{fingerprint, init};
+use super::{fingerprint, lora};
 use crate::chat::ChatTemplate;
 use crate::engine::ADAPT;
 use crate::engine::gguf::{GgufFile, Value};
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
             None => backbone.train_all()?,
         }
         if let Some(init) = &settings.init {
-            init::load(init, backbone.trainable())?;
+            lora::load(init, backbone.trainable())?;
         }
         let adam = AdamW::new(backbone.trainable(), settings.adamw)?;
         Ok(Self {

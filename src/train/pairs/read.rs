@@ -1,5 +1,6 @@
 //! Data files, one example at a time: JSONL, a JSON array, a table or plain text, gzipped or not, in bounded memory.
 
+use super::limits::{Each, INFLATED_MAX, INFLATED_MIN, LINE_MAX};
 use super::tables::{each_csv_row, each_parquet_row};
 use crate::train::TrainError;
 use flate2::read::MultiGzDecoder;
@@ -10,15 +11,6 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
-
-/// Bytes of the longest line, or element of an array.
-pub const LINE_MAX: u64 = 16 << 20;
-
-/// A compressed file may inflate to this many times its size (texts reach 50), and to [`INFLATED_MIN`] whatever its size.
-const INFLATED_MAX: u64 = 200;
-const INFLATED_MIN: u64 = 64 << 20;
-
-pub(super) type Each<'a> = dyn FnMut(usize, Result<Value, String>) -> Result<(), TrainError> + 'a;
 
 /// Calls `each` with line (or element) number and value of every example of a file. A byte-order mark and the ends of Windows'
 /// lines change nothing.

@@ -1,6 +1,6 @@
 //! Tables: Parquet, as model hubs serve data sets, and CSV. Each row becomes the JSON object that a line of JSONL would hold.
 
-use super::read::{Each, LINE_MAX};
+use super::limits::{Each, INFLATED_MAX, INFLATED_MIN, LINE_MAX};
 use crate::train::TrainError;
 use parquet::basic::LogicalType;
 use parquet::file::reader::{FileReader, Length, SerializedFileReader};
@@ -152,10 +152,6 @@ pub(super) fn each_parquet_row(path: &Path, file: File, each: &mut Each<'_>) -> 
     }));
     caught.unwrap_or_else(|_| Err(broken("a broken Parquet file".into())))
 }
-
-/// A compressed file may inflate to this many times its size, and to [`INFLATED_MIN`] whatever its size.
-const INFLATED_MAX: u64 = 200;
-const INFLATED_MIN: u64 = 64 << 20;
 
 fn row_value(row: &Row) -> Value {
     Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), field_value(field))).collect())

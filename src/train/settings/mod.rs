@@ -7,7 +7,7 @@ mod wire;
 pub use wire::{Adapt, Column, Keep, ObjectiveName, OutType, Overlong, Wire};
 
 use super::TrainError;
-use super::backbone::LoraSettings;
+use super::lora::LoraSettings;
 use super::objective::Objective;
 use super::optimizer::AdamWSettings;
 use super::schedule::Schedule;
@@ -108,7 +108,7 @@ impl TryFrom<Wire> for Settings {
             ObjectiveName::Dpo => Objective::Dpo { beta: w.beta.unwrap_or(0.1), label_smoothing },
             ObjectiveName::Sft => Objective::Sft,
         };
-        let own = w.init.as_deref().map(super::init::particulars).transpose()?;
+        let own = w.init.as_deref().map(super::lora::particulars).transpose()?;
         let given = [
             ("lora-rank", w.lora_rank.is_some()),
             ("lora-alpha", w.lora_alpha.is_some()),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::train::attention::Attention;
-use crate::train::backbone::LoraSettings;
+use crate::train::lora::LoraSettings;
 use crate::train::objective::{Objective, PairLogProbs};
 use crate::train::ops;
 use crate::train::rope::{Rope, RopeScaling, RopeStyle};

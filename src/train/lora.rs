@@ -1,12 +1,24 @@
-//! An adapter to go on from.
+//! LoRA adapters: which matrices get one, and one to go on from.
 
 use super::TrainError;
-use super::backbone::LoraSettings;
 use crate::engine::dequantize;
 use crate::engine::gguf::GgufFile;
 use candle_core::{Tensor, Var};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// Which matrices get a LoRA adapter, and of what size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraSettings {
+    /// Rank r of each adapter.
+    pub rank: usize,
+    /// The product B·A is scaled by alpha / rank.
+    pub alpha: f32,
+    /// Probability with which an input of A is dropped while training.
+    pub dropout: f32,
+    /// GGUF names of the matrices without block and suffix, as `attn_q`.
+    pub targets: Vec<String>,
+}
 
 /// Rank, alpha and matrices of an adapter, as a run that trained it had them.
 ///
