@@ -6,8 +6,8 @@ use std::fmt::{self, Write};
 /// Characters of one text from outside that a message repeats.
 pub(crate) const MAX_CHARS: usize = 64;
 
-/// Writes the beginning of a text: [`MAX_CHARS`] characters, with control characters escaped, so that a text cannot fill a log or forge
-/// a line of it.
+/// Writes the beginning of a text: [`MAX_CHARS`] characters, with control characters escaped, so that a text cannot
+/// fill a log or forge a line of it.
 pub(crate) struct Short<'a>(pub &'a str);
 
 impl fmt::Display for Short<'_> {
@@ -22,8 +22,8 @@ fn write_plain(out: &mut impl Write, c: char) -> fmt::Result {
     if c.is_control() { write!(out, "{}", c.escape_default()) } else { out.write_char(c) }
 }
 
-/// A message that others wrote, which may repeat a text from outside: quoted parts are cut to [`MAX_CHARS`] characters, the whole to
-/// `max`, and control characters are escaped. A message that is short already is not copied.
+/// A message that others wrote, which may repeat a text from outside: quoted parts are cut to [`MAX_CHARS`] characters,
+/// the whole to `max`, and control characters are escaped. A message that is short already is not copied.
 pub(crate) fn message(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= MAX_CHARS && !text.chars().any(char::is_control) {
         return text.into();

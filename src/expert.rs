@@ -44,15 +44,16 @@ pub trait Expert {
 
     /// Announces that [`advance`](Self::advance) follows with the same arguments. Decodes nothing.
     ///
-    /// Experts that share a batch decode together when the first of them is asked for its rows. A request that cannot be
-    /// served is dropped here; `advance` answers it with the error.
+    /// Experts that share a batch decode together when the first of them is asked for its rows. A request that cannot
+    /// be served is dropped here; `advance` answers it with the error.
     fn prepare(&mut self, history: &[Token], k: usize);
 
-    /// Starts to decode what was announced, if that goes on beside the calling thread, as on a GPU. Returns whether it does: then
-    /// there is time to read something else meanwhile.
+    /// Starts to decode what was announced, if that goes on beside the calling thread, as on a GPU. Returns whether it
+    /// does: then there is time to read something else meanwhile.
     fn start(&mut self) -> bool;
 
-    /// Tokens at the beginning of `history` that are in memory already, so that [`advance`](Self::advance) need not decode them.
+    /// Tokens at the beginning of `history` that are in memory already, so that [`advance`](Self::advance) need not
+    /// decode them.
     fn n_cached(&self, history: &[Token]) -> usize;
 
     /// Decodes what was announced with [`prepare`](Self::prepare), and hands over nothing yet.
@@ -62,8 +63,8 @@ pub trait Expert {
     /// As [`advance`](Self::advance).
     fn read(&mut self) -> Result<(), ExpertError>;
 
-    /// Says how many tokens at the beginning of the histories to come are a prompt: an adapter that acts only on responses is off there.
-    /// Returns whether logits of before may be others now.
+    /// Says how many tokens at the beginning of the histories to come are a prompt: an adapter that acts only on
+    /// responses is off there. Returns whether logits of before may be others now.
     fn set_prompt_len(&mut self, _n_prompt: usize) -> bool {
         false
     }

@@ -44,8 +44,8 @@ fn resolved(path: &Path) -> Option<PathBuf> {
     Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// What is wrong with writing `outputs` while reading `inputs`, each named by its flag or by what it is: an output that would
-/// overwrite an input, or another output.
+/// What is wrong with writing `outputs` while reading `inputs`, each named by its flag or by what it is: an output that
+/// would overwrite an input, or another output.
 pub(crate) fn conflict(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> Option<String> {
     for (i, (what, output)) in outputs.iter().enumerate() {
         if let Some((read, _)) = inputs.iter().find(|(_, input)| same(output, input)) {
@@ -59,7 +59,8 @@ pub(crate) fn conflict(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> O
     None
 }
 
-/// Writes a file whole or not at all: `fill` writes a temporary neighbour, which is renamed over `path` once it is on disk.
+/// Writes a file whole or not at all: `fill` writes a temporary neighbour, which is renamed over `path` once it is on
+/// disk.
 ///
 /// # Errors
 ///

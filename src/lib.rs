@@ -1,7 +1,7 @@
 //! Steer GGUF language models token by token with autoregressive reward models (GenARM, ICLR 2025).
 //!
-//! A frozen base model proposes the next token. Autoregressive reward models (ARMs) with the same vocabulary add their own
-//! next-token logits, each times a weight (the paper's section 4):
+//! A frozen base model proposes the next token. Autoregressive reward models (ARMs) with the same vocabulary add their
+//! own next-token logits, each times a weight (the paper's section 4):
 //!
 //! ```text
 //! p(v | x, y<t)  ∝  exp((base_logit(v) + Σ_i w_i · arm_logit_i(v)) / T)
@@ -38,10 +38,11 @@
 //! 4. [`decode`]: the loop, and speculation in it, over the trait [`Expert`].
 //! 5. [`sampling`]: llama.cpp's samplers, and the hook that puts guidance first in a chain.
 //!
-//! Without the default features the library has these alone; `server`, `train`, `eval` and `cli` add what the program needs.
+//! Without the default features the library has these alone; `server`, `train`, `eval` and `cli` add what the program
+//! needs.
 //!
-//! `examples/generate.rs`, `examples/live_weights.rs` and `examples/custom_expert.rs` are whole programs. The architecture, with a
-//! glossary, is in `docs/architecture.md`; the C API is `include/genarm.h`.
+//! `examples/generate.rs`, `examples/live_weights.rs` and `examples/custom_expert.rs` are whole programs. The
+//! architecture, with a glossary, is in `docs/architecture.md`; the C API is `include/genarm.h`.
 
 pub mod config;
 pub mod decode;

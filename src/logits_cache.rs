@@ -7,8 +7,8 @@ const MAX_ROWS: usize = 64;
 
 /// The logits of the last positions of an expert's history, whether they were decoded in one batch or one by one.
 ///
-/// An expert that drafts goes token by token, and has seen every position but the last when the draft is verified. llama.cpp
-/// holds only the rows of the last batch, so without this the expert would read its own draft again.
+/// An expert that drafts goes token by token, and has seen every position but the last when the draft is verified.
+/// llama.cpp holds only the rows of the last batch, so without this the expert would read its own draft again.
 #[derive(Debug, Default)]
 pub(crate) struct LogitsCache {
     /// The history that the last row follows.

@@ -5,8 +5,8 @@ const MAX_BYTES: usize = 64;
 
 /// The candidate nearest to `wrong`, if one is near enough to be a likely slip of the fingers.
 ///
-/// Near enough is an edit distance (swaps count once) of at most a third of the longer name, and at least one. The work grows with the
-/// product of the lengths, so a text longer than any name has no nearest one.
+/// Near enough is an edit distance (swaps count once) of at most a third of the longer name, and at least one. The work
+/// grows with the product of the lengths, so a text longer than any name has no nearest one.
 pub(crate) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if wrong.len() > MAX_BYTES {
         return None;

@@ -1,9 +1,10 @@
 //! Models that compute what a small trained model computes, at a large model's cost.
 //!
-//! Speed needs size, and acceptance needs models that agree as trained ones do. A small llama model is grown without changing its
-//! function: wider (the new dimensions of the residual stream stay 0, and the norms make up for the longer mean), with more heads
-//! and hidden units whose outputs meet zeros, with further layers whose output projections are 0, and with further tokens, which
-//! one new constant dimension keeps from ever being drawn. What is left of a difference is quantisation.
+//! Speed needs size, and acceptance needs models that agree as trained ones do. A small llama model is grown without
+//! changing its function: wider (the new dimensions of the residual stream stay 0, and the norms make up for the longer
+//! mean), with more heads and hidden units whose outputs meet zeros, with further layers whose output projections are
+//! 0, and with further tokens, which one new constant dimension keeps from ever being drawn. What is left of a
+//! difference is quantisation.
 
 use std::collections::HashMap;
 use std::fs::File;

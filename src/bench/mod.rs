@@ -1,4 +1,5 @@
-//! What guidance costs: models that are made up or inflated, measured times, and the noise that batching adds to logits.
+//! What guidance costs: models that are made up or inflated, measured times, and the noise that batching adds to
+//! logits.
 
 #[cfg(feature = "train")] // it computes with candle
 pub mod inflate;

@@ -1,8 +1,9 @@
-//! How far logits depend on the way in which a text is batched: the same tokens, read in other batches, give sums that are rounded
-//! otherwise.
+//! How far logits depend on the way in which a text is batched: the same tokens, read in other batches, give sums that
+//! are rounded otherwise.
 //!
-//! Every position of a fixed text is compared with the same position in a reference reading. What counts is what sampling sees:
-//! log-probabilities of likely tokens, the gap between the two likeliest, and whether the likeliest is another one.
+//! Every position of a fixed text is compared with the same position in a reference reading. What counts is what
+//! sampling sees: log-probabilities of likely tokens, the gap between the two likeliest, and whether the likeliest is
+//! another one.
 
 use serde::Serialize;
 
@@ -95,7 +96,8 @@ impl Difference {
 pub struct Noise {
     /// Positions.
     pub n: usize,
-    /// The largest change of a log-probability among the likeliest tokens: median, 99.9th percentile and maximum, in nats.
+    /// The largest change of a log-probability among the likeliest tokens: median, 99.9th percentile and maximum, in
+    /// nats.
     pub logprob: [f32; 3],
     /// The same of the gap between the two likeliest.
     pub gap: [f32; 3],
@@ -126,8 +128,8 @@ impl Noise {
     }
 }
 
-/// Shows `each` the row of every position of a text that the first expert reads in batches of `chunk` tokens. The others read texts
-/// of their own beside it, as rows of the same batches where they share a context.
+/// Shows `each` the row of every position of a text that the first expert reads in batches of `chunk` tokens. The
+/// others read texts of their own beside it, as rows of the same batches where they share a context.
 ///
 /// # Errors
 ///

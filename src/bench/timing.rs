@@ -127,8 +127,8 @@ pub fn time_batches(expert: &mut dyn Expert, text: &[Token]) -> Result<Batches, 
     Ok(Batches(batches))
 }
 
-/// Seconds a token of guided decoding over the same positions. The tokens are drawn, but the text goes on with `text`, so that all
-/// parts read the same.
+/// Seconds a token of guided decoding over the same positions. The tokens are drawn, but the text goes on with `text`,
+/// so that all parts read the same.
 ///
 /// # Errors
 ///

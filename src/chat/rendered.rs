@@ -1,7 +1,7 @@
 //! Prompt text that knows which of its parts came from messages, and the tokens of it.
 //!
-//! Control tokens may come only from the template, so a text that came from a message is tokenised as under a vocabulary without
-//! control tokens.
+//! Control tokens may come only from the template, so a text that came from a message is tokenised as under a
+//! vocabulary without control tokens.
 
 use std::ops::Range;
 
@@ -38,8 +38,8 @@ impl SpecialTexts {
 
 /// A vocabulary, as far as reading prompts needs it.
 pub trait Tokenize {
-    /// Tokens of a prompt's text, begun as the vocabulary wants it (BOS, but never a second one). The names of control tokens are
-    /// read as those tokens, except where a byte of them lies in `contents`.
+    /// Tokens of a prompt's text, begun as the vocabulary wants it (BOS, but never a second one). The names of control
+    /// tokens are read as those tokens, except where a byte of them lies in `contents`.
     ///
     /// # Errors
     ///
@@ -135,8 +135,9 @@ impl Rendered {
         words.prompt(&self.text, &self.contents)
     }
 
-    /// The tokens of prompt and response as the vocabulary splits both together, cut where their characters part. A token that
-    /// stands across the cut belongs to the response; so the prompt ends where all responses still agree with it.
+    /// The tokens of prompt and response as the vocabulary splits both together, cut where their characters part. A
+    /// token that stands across the cut belongs to the response; so the prompt ends where all responses still agree
+    /// with it.
     ///
     /// # Errors
     ///
@@ -157,8 +158,8 @@ impl Rendered {
     }
 }
 
-/// A response without the end of text that it spells itself, and whether it did: datasets of rendered prompts often hold rendered
-/// responses too. Where the prompt spells no control token, the response is taken as it is.
+/// A response without the end of text that it spells itself, and whether it did: datasets of rendered prompts often
+/// hold rendered responses too. Where the prompt spells no control token, the response is taken as it is.
 pub fn without_end<'a>(words: &dyn Tokenize, prompt: &str, response: &'a str) -> (&'a str, bool) {
     let eos = words.special().eos;
     match response.trim_end().strip_suffix(&eos) {

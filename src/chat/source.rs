@@ -8,8 +8,9 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
 }
 
-/// Jinja as minijinja parses it: line ends as Jinja reads them, and `{% generation %}`, with which Hugging Face's tokenizers mark
-/// the assistant's words, as a block that does nothing. No line is added or taken, so that errors name the right one.
+/// Jinja as minijinja parses it: line ends as Jinja reads them, and `{% generation %}`, with which Hugging Face's
+/// tokenizers mark the assistant's words, as a block that does nothing. No line is added or taken, so that errors name
+/// the right one.
 pub fn prepare(source: &str) -> String {
     without_generation(&plain(source).replace('\r', "\n"))
 }

@@ -113,7 +113,8 @@ pub enum TemplateRef {
 }
 
 impl TemplateRef {
-    /// Reads a setting: Jinja holds `{{`, `{%` or a line break, a path a `.` or a slash, and all else is `auto` or a built-in name.
+    /// Reads a setting: Jinja holds `{{`, `{%` or a line break, a path a `.` or a slash, and all else is `auto` or a
+    /// built-in name.
     ///
     /// A relative path starts at `folder`.
     ///
@@ -173,8 +174,8 @@ impl ChatTemplate {
         template.fault.clone().map_or(Ok(template), Err)
     }
 
-    /// Parses the Jinja that a model's file brings. What is wrong with it is reported when a conversation is written: it does not
-    /// matter before.
+    /// Parses the Jinja that a model's file brings. What is wrong with it is reported when a conversation is written:
+    /// it does not matter before.
     pub fn of_model(source: impl Into<String>) -> Self {
         let source = source.into();
         let mut environment = environment();
@@ -226,8 +227,8 @@ impl ChatTemplate {
         Self::from_ref(&TemplateRef::parse(text, Path::new(""))?)
     }
 
-    /// Takes the template that an ARM was trained with, as its file records it: Jinja or a built-in name, and never another file.
-    /// What is wrong with it is reported when a conversation is written.
+    /// Takes the template that an ARM was trained with, as its file records it: Jinja or a built-in name, and never
+    /// another file. What is wrong with it is reported when a conversation is written.
     pub fn of_training(record: &str) -> Self {
         Self::builtin(record).unwrap_or_else(|_| Self::of_model(record))
     }
@@ -243,13 +244,13 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Writes a conversation as prompt text, to be continued by the assistant, and marks what came from its messages. `words` is
-    /// the vocabulary that the text is for.
+    /// Writes a conversation as prompt text, to be continued by the assistant, and marks what came from its messages.
+    /// `words` is the vocabulary that the text is for.
     ///
     /// # Errors
     ///
-    /// [`TemplateError::Render`], with the template's own words where it refuses the conversation; [`TemplateError::Syntax`];
-    /// [`TemplateError::Role`]; [`TemplateError::Markup`]; [`TemplateError::Variable`].
+    /// [`TemplateError::Render`], with the template's own words where it refuses the conversation;
+    /// [`TemplateError::Syntax`]; [`TemplateError::Role`]; [`TemplateError::Markup`]; [`TemplateError::Variable`].
     pub fn write(&self, messages: &[Message], words: &dyn Tokenize) -> Result<Rendered, TemplateError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());

@@ -1,9 +1,10 @@
 //! Which parts of a rendered text came from messages.
 //!
-//! A template can trim, cut, copy and compare what it is given, so its output does not say where it came from. It is rendered
-//! again with the messages in cipher: characters of their own are told apart from the template's wherever they end up. The second
-//! text is deciphered; only if that gives the first, character by character, does the cipher say what came from where. A template
-//! that looks into messages may render something else then, and the next cipher, which changes less, is tried.
+//! A template can trim, cut, copy and compare what it is given, so its output does not say where it came from. It is
+//! rendered again with the messages in cipher: characters of their own are told apart from the template's wherever they
+//! end up. The second text is deciphered; only if that gives the first, character by character, does the cipher say
+//! what came from where. A template that looks into messages may render something else then, and the next cipher, which
+//! changes less, is tried.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -18,8 +19,8 @@ pub type Controls<'a> = &'a dyn Fn(&str) -> Vec<Range<usize>>;
 enum Method {
     /// Every character but white space, which templates trim.
     Everything,
-    /// Every character with which a control token of the rendered text begins: a template that deletes text from a message may join
-    /// a control token out of its parts.
+    /// Every character with which a control token of the rendered text begins: a template that deletes text from a
+    /// message may join a control token out of its parts.
     Openers,
     /// The first character of every control token.
     First,

@@ -24,7 +24,8 @@ use crate::train::settings::{Overlong, Settings, Wire};
 
 /// Measure how often each ARM ranks preference pairs as people did
 ///
-/// Pairs are read as `genarm train` reads them. The table includes the base: what an ARM adds to it is what it has learned.
+/// Pairs are read as `genarm train` reads them. The table includes the base: what an ARM adds to it is what it has
+/// learned.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Preference pairs: JSONL (or .gz) in any of the forms that `genarm train` reads
@@ -42,7 +43,8 @@ pub struct Args {
     /// What to do with longer pairs
     #[arg(long, value_name = "RULE", default_value = "drop")]
     overlong: Overlong,
-    /// How conversations are rendered: auto (as in chat: each model's own template), a built-in name, a file, or inline Jinja
+    /// How conversations are rendered: auto (as in chat: each model's own template), a built-in name, a file, or inline
+    /// Jinja
     #[arg(long, value_name = "TEMPLATE", default_value = "auto")]
     template: String,
     /// Draw the reliability curves: FILE.svg and FILE.png
@@ -188,7 +190,8 @@ fn score_model(session: &mut Session, config: &Config, model: usize, args: &Args
     }
 }
 
-/// The pairs in the tokens of one model. Its template is that of the command line, else the one through which it is talked with.
+/// The pairs in the tokens of one model. Its template is that of the command line, else the one through which it is
+/// talked with.
 fn examples(
     config: &Config,
     prompts: &PromptRenderer,

@@ -20,18 +20,20 @@ use crate::session::{Session, with_known_seed};
 
 /// Measure what guidance costs
 ///
-/// Base alone, each ARM alone and guided decoding take turns, so that a noisy machine slows all of them alike. Experts on the
-/// same weights are measured in contexts of their own, as rows of one batch, and as a batch of as many rows without adapters.
+/// Base alone, each ARM alone and guided decoding take turns, so that a noisy machine slows all of them alike. Experts
+/// on the same weights are measured in contexts of their own, as rows of one batch, and as a batch of as many rows
+/// without adapters.
 ///
-/// With --drafters, or where the configuration has a gate, texts are generated: plainly, with the gate, and with each drafter.
-/// The gate is approximate, so what it loses (KL to exact guidance) stands below the speeds.
+/// With --drafters, or where the configuration has a gate, texts are generated: plainly, with the gate, and with each
+/// drafter. The gate is approximate, so what it loses (KL to exact guidance) stands below the speeds.
 ///
-/// With --noise, nothing is timed: a text is read in all ways in which texts are batched, with and without flash attention, and the
-/// differences of the base's logits are printed. ARMs that share the base's batches are rows beside it.
+/// With --noise, nothing is timed: a text is read in all ways in which texts are batched, with and without flash
+/// attention, and the differences of the base's logits are printed. ARMs that share the base's batches are rows beside
+/// it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Make random-weight models of these sizes, such as base=1.2B,arm=180M, instead of using models; r8 is a LoRA of rank 8
-    /// on the base
+    /// Make random-weight models of these sizes, such as base=1.2B,arm=180M, instead of using models; r8 is a LoRA of
+    /// rank 8 on the base
     #[arg(long, value_name = "NAME=SIZE,…")]
     synthetic: Option<String>,
     /// Quantisation of synthetic models, Q4_0 or Q4_K_M
@@ -40,8 +42,8 @@ pub struct Args {
     /// GGUF whose vocabulary the synthetic models get [default: 128256 tokens of bytes]
     #[arg(long, value_name = "FILE", requires = "synthetic")]
     vocabulary: Option<PathBuf>,
-    /// Grow the models of --from to these sizes, such as base=1.1B,arm=125M (arm is every ARM without a size of its own): they
-    /// compute what they did at a large model's cost. ARMs with weight 0 are left out
+    /// Grow the models of --from to these sizes, such as base=1.1B,arm=125M (arm is every ARM without a size of its
+    /// own): they compute what they did at a large model's cost. ARMs with weight 0 are left out
     #[arg(long, value_name = "NAME=SIZE,…", requires = "from", conflicts_with = "synthetic")]
     inflate: Option<String>,
     /// Preferences whose llama models are grown

@@ -1,4 +1,5 @@
-//! `genarm bench --drafters`: plain decoding with and without a shared batch, the gate, each drafter and auto, in turns.
+//! `genarm bench --drafters`: plain decoding with and without a shared batch, the gate, each drafter and auto, in
+//! turns.
 
 use std::fmt::Write as _;
 use std::time::Instant;

@@ -18,9 +18,9 @@ use crate::session::Session;
 
 /// Find the weights between which each ARM steers without breaking the text
 ///
-/// The base writes a few texts. At their positions the distance between guided and base distribution, KL in nats summed over a
-/// text, is computed for many weights of each ARM alone. As a rule an ARM is felt from 1 nat on, clear at 5, and breaks texts
-/// beyond 20. --write keeps the weights at 20 nats as the ARM's `range:`, where sliders end.
+/// The base writes a few texts. At their positions the distance between guided and base distribution, KL in nats summed
+/// over a text, is computed for many weights of each ARM alone. As a rule an ARM is felt from 1 nat on, clear at 5, and
+/// breaks texts beyond 20. --write keeps the weights at 20 nats as the ARM's `range:`, where sliders end.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Prompts, one per line [default: eight built-in ones]

@@ -20,9 +20,9 @@ use crate::files::model_name;
 
 /// Measure how often one way to answer beats another
 ///
-/// A way is base, genarm[:NAME=W,…], best-of-N[:NAME=W,…], args[-K][:NAME=W,…], a FILE.yaml (another configuration), or a
-/// FILE.gguf[+LORA.gguf] (a model alone, such as one trained by DPO). All sample alike, as the configuration says. Without a
-/// seed, 1 is used.
+/// A way is base, genarm[:NAME=W,…], best-of-N[:NAME=W,…], args[-K][:NAME=W,…], a FILE.yaml (another configuration), or
+/// a FILE.gguf[+LORA.gguf] (a model alone, such as one trained by DPO). All sample alike, as the configuration says.
+/// Without a seed, 1 is used.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

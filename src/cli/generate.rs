@@ -23,8 +23,8 @@ use crate::session::{Detokenizer, Prompt, Session, with_known_seed};
 /// Continue a prompt under guidance
 ///
 /// The prompt is an argument, a file, standard input or a list of tokens. The text goes to standard output as it is
-/// generated. The prompt is continued as it is; with --chat it is a user's message, which the models read through their chat
-/// templates, as instruct models need it.
+/// generated. The prompt is continued as it is; with --chat it is a user's message, which the models read through their
+/// chat templates, as instruct models need it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Prompt; without one, or with -, read standard input; one that begins with a dash comes after --

@@ -11,8 +11,8 @@ use crate::train::import::import;
 
 /// Turn a LoRA of Hugging Face's PEFT into an ARM
 ///
-/// For adapters that were trained on a GPU, with TRL for example. Architectures: llama (Llama, Mistral, SmolLM2), qwen2, qwen3,
-/// gemma3, phi3.
+/// For adapters that were trained on a GPU, with TRL for example. Architectures: llama (Llama, Mistral, SmolLM2),
+/// qwen2, qwen3, gemma3, phi3.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder with adapter_config.json and adapter_model.safetensors

@@ -78,7 +78,8 @@ pub fn refuse_second_text(what: &str) -> anyhow::Result<()> {
     Err(Usage(line).into())
 }
 
-/// Whether a pipe on standard input has bytes for us, or a file there that has not been read yet. Takes nothing out of it.
+/// Whether a pipe on standard input has bytes for us, or a file there that has not been read yet. Takes nothing out of
+/// it.
 #[cfg(unix)]
 fn holds_text() -> bool {
     use std::io::Seek;

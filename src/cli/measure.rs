@@ -1,4 +1,5 @@
-//! What the measuring commands share: prompts, the generator, β_r, judges, and the particulars that every result file carries.
+//! What the measuring commands share: prompts, the generator, β_r, judges, and the particulars that every result file
+//! carries.
 
 use std::path::{Path, PathBuf};
 
@@ -43,11 +44,12 @@ pub struct TextArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Judges")]
 pub struct JudgeArgs {
-    /// What judge:URL looks at when it is called NAME: a sentence, as polite="The answer is polite."; helpful and harmless are known;
-    /// repeatable
+    /// What judge:URL looks at when it is called NAME: a sentence, as polite="The answer is polite."; helpful and
+    /// harmless are known; repeatable
     #[arg(long = "criterion", value_name = "NAME=SENTENCE")]
     pub criteria: Vec<Criterion>,
-    /// Take the mean score under the probabilities of the judge's first token: for small judges (the API must return top_logprobs)
+    /// Take the mean score under the probabilities of the judge's first token: for small judges (the API must return
+    /// top_logprobs)
     #[arg(long)]
     pub judge_logprobs: bool,
     /// Model name to request from judge:URL
@@ -107,8 +109,8 @@ impl TextArgs {
         Ok(SessionGenerator::new(session, params, tokens, self.n_predict as usize))
     }
 
-    /// Where nothing says how long a context is: as long as these texts may be, and not the model's own, which many texts at once
-    /// would multiply. A byte is a token at most; templates take some more.
+    /// Where nothing says how long a context is: as long as these texts may be, and not the model's own, which many
+    /// texts at once would multiply. A byte is a token at most; templates take some more.
     pub fn fit(&self, config: &mut Config, prompts: &[String]) {
         let longest = prompts.iter().map(String::len).max().unwrap_or(0);
         let persona =

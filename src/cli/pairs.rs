@@ -19,9 +19,10 @@ use crate::train::pairs::{TrainingPrompt, prompts};
 
 /// Make preference pairs for `genarm train`, without annotators
 ///
-/// The base answers each prompt several times, a scorer rates the answers, and the best one is set against the worst. Prompts may
-/// stand in any data file that training reads, too. All answers with their ratings are kept beside --out, in OUT.answers.jsonl; work
-/// that was stopped goes on there when the same command is run again. Without a seed, 1 is used.
+/// The base answers each prompt several times, a scorer rates the answers, and the best one is set against the worst.
+/// Prompts may stand in any data file that training reads, too. All answers with their ratings are kept beside --out,
+/// in OUT.answers.jsonl; work that was stopped goes on there when the same command is run again. Without a seed, 1 is
+/// used.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -128,7 +129,8 @@ fn rater(args: &Args, config: &Config) -> anyhow::Result<Rater> {
     }
 }
 
-/// The prompts: of plain text a line each, of data files whatever training reads. Under --chat plain ones become a user's message.
+/// The prompts: of plain text a line each, of data files whatever training reads. Under --chat plain ones become a
+/// user's message.
 fn read(args: &Args, config: &Config) -> anyhow::Result<Vec<TrainingPrompt>> {
     let n = args.texts.n_prompts.map_or(usize::MAX, |n| n as usize);
     let path = &args.texts.prompts;

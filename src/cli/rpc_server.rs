@@ -8,9 +8,9 @@ use crate::engine::memory::n_physical_cores;
 
 /// Lend this machine's devices to a genarm elsewhere, over ggml's RPC
 ///
-/// The client connects with --rpc HOST:PORT. There is no authentication and no encryption, and any client that can connect can
-/// read and write this process's memory: keep the default address, and let other machines come through an SSH tunnel.
-/// One client is served at a time. Ends with Ctrl-C.
+/// The client connects with --rpc HOST:PORT. There is no authentication and no encryption, and any client that can
+/// connect can read and write this process's memory: keep the default address, and let other machines come through an
+/// SSH tunnel. One client is served at a time. Ends with Ctrl-C.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// IPv4 address to listen on

@@ -11,8 +11,9 @@ use crate::config::{Config, Overrides, parse_weight};
 
 /// Run an unmodified llama.cpp tool under guidance
 ///
-/// genarm becomes the first sampler of each of the tool's chains. The tool's own options (base model, sampling, prompt) stay as they are. It must be linked
-/// with llama.cpp as a shared library, as in distributions and the released archives. The weights follow the file while the tool runs.
+/// genarm becomes the first sampler of each of the tool's chains. The tool's own options (base model, sampling, prompt)
+/// stay as they are. It must be linked with llama.cpp as a shared library, as in distributions and the released
+/// archives. The weights follow the file while the tool runs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Preferences: a YAML file with ARMs and weights
@@ -84,7 +85,8 @@ fn exec(mut command: Command) -> std::io::Result<()> {
     command.status().map(|_| ())
 }
 
-/// Beside the binary, or in lib beside bin, as they are installed; cargo's own folder first, where tests have the newest.
+/// Beside the binary, or in lib beside bin, as they are installed; cargo's own folder first, where tests have the
+/// newest.
 fn library_folders() -> anyhow::Result<Vec<PathBuf>> {
     let binary = std::env::current_exe()?;
     let folder = binary.parent().map(Path::to_owned).unwrap_or_default();

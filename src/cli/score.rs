@@ -21,8 +21,8 @@ use crate::train::render::TrainingPrompt as Asked;
 /// Show the reward of each token of a response under each ARM
 ///
 /// Two responses are compared: which one each ARM prefers, and at which tokens. Without arguments, JSONL is read from
-/// --file or standard input, with a `prompt` (a text, or a list of messages) and a `response`, or `chosen` and `rejected`, a
-/// line.
+/// --file or standard input, with a `prompt` (a text, or a list of messages) and a `response`, or `chosen` and
+/// `rejected`, a line.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Prompt

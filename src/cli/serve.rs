@@ -11,8 +11,8 @@ use crate::server::{Limits, Options, Server, Stuck, serve};
 
 /// Serve OpenAI's API with preference weights per request, and a page to try them
 ///
-/// Listens on this machine only, unless --host names another address. SIGTERM lets running texts end; SIGHUP, or a saved configuration file,
-/// changes weights, profiles and sampling of new requests.
+/// Listens on this machine only, unless --host names another address. SIGTERM lets running texts end; SIGHUP, or a
+/// saved configuration file, changes weights, profiles and sampling of new requests.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on; other than loopback needs --api-key-file or --no-api-key

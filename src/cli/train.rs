@@ -18,7 +18,8 @@ pub struct Args {
     /// YAML file with any of the options below, `-` written as `_`; its paths are relative to it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
-    /// Print the first examples as they are read, with their tokens and which of them are scored; train and write nothing
+    /// Print the first examples as they are read, with their tokens and which of them are scored; train and write
+    /// nothing
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]

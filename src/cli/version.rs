@@ -2,7 +2,8 @@
 
 use crate::engine::llama::{Build, build, devices};
 
-/// genarm's version on the first line, as scripts read it; then llama.cpp's, the backends, and the features of the processor.
+/// genarm's version on the first line, as scripts read it; then llama.cpp's, the backends, and the features of the
+/// processor.
 pub fn text() -> String {
     let Build { llama, ggml, features } = build();
     let found: Vec<_> = devices().iter().map(|device| format!("{} ({})", device.name, device.backend)).collect();

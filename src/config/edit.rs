@@ -11,8 +11,8 @@ use super::types::Config;
 ///
 /// # Errors
 ///
-/// [`ConfigError`] where the text is no valid configuration, an ARM is unknown, or its weight is written in a way that cannot be
-/// changed in place (an alias, a merge key): then it must be edited by hand.
+/// [`ConfigError`] where the text is no valid configuration, an ARM is unknown, or its weight is written in a way that
+/// cannot be changed in place (an alias, a merge key): then it must be edited by hand.
 pub fn set_weights(text: &str, file: &Path, weights: &[(String, f32)]) -> Result<String, ConfigError> {
     let before = Config::parse(text, file, &Overrides::default())?;
     let (mut text, mut expected) = (text.to_owned(), before.clone());
@@ -51,7 +51,8 @@ fn checked<'a>(
     key: &str,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<String, ConfigError> {
-    // YAML has more ways to write a number than are dealt with here: so the new text is read, and must mean what was asked for.
+    // YAML has more ways to write a number than are dealt with here: so the new text is read, and must mean what was
+    // asked for.
     match Config::parse(&text, file, &Overrides::default()) {
         Ok(after) if after == *expected => Ok(text),
         _ => {

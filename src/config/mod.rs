@@ -16,7 +16,8 @@
 //!
 //! - Weights: `--weight` beats the chosen profile, which beats `arms:`. A profile sets the weights that it names and
 //!   leaves the others as in `arms:`.
-//! - What an ARM leaves out of its context's settings is as in `base:`; a setting on the command line holds for base and all ARMs.
+//! - What an ARM leaves out of its context's settings is as in `base:`; a setting on the command line holds for base
+//!   and all ARMs.
 //! - Paths in a file are relative to the file; paths on the command line to the working directory.
 //!
 //! Every error is one line with file, line, column, key and the nearest valid name:

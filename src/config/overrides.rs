@@ -14,14 +14,15 @@ pub struct Overrides {
     /// Base model, a GGUF file
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "Models"))]
     pub base: Option<PathBuf>,
-    /// Autoregressive reward model with its weight [default: 1]: a model, an adapter on the base, or MODEL.gguf+ADAPTER.gguf;
-    /// repeatable
+    /// Autoregressive reward model with its weight [default: 1]: a model, an adapter on the base, or
+    /// MODEL.gguf+ADAPTER.gguf; repeatable
     #[cfg_attr(feature = "clap", arg(long = "arm", value_name = "NAME=FILE[:WEIGHT]", value_parser = parse_arm, help_heading = "Models"))]
     pub arms: Vec<ArmOverride>,
     /// Weight of an ARM, negative to steer away from it; repeatable
     #[cfg_attr(feature = "clap", arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight, help_heading = "Models"))]
     pub weights: Vec<(String, f32)>,
-    /// The base under another system prompt, as an ARM [weight: 1]: it pulls towards what that prompt changes; repeatable
+    /// The base under another system prompt, as an ARM [weight: 1]: it pulls towards what that prompt changes;
+    /// repeatable
     #[cfg_attr(feature = "clap", arg(long = "persona", value_name = "NAME=TEXT", value_parser = parse_persona, help_heading = "Models"))]
     pub personas: Vec<PersonaOverride>,
     /// Most nats by which guidance may leave the base at a step (KL), by scaling all weights down
@@ -48,8 +49,8 @@ pub struct Overrides {
     /// What to do when an ARM fails during a text [default: base]
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHAT", help_heading = "Engine"))]
     pub on_error: Option<OnError>,
-    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default: auto;
-    /// with a seed auto drafts nothing, as the text would depend on measured times]
+    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default:
+    /// auto; with a seed auto drafts nothing, as the text would depend on measured times]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DRAFTER", help_heading = "Engine"))]
     pub speculate: Option<Speculate>,
     /// Largest number of tokens drafted at once

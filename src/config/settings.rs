@@ -176,8 +176,8 @@ pub enum Speculate {
 }
 
 impl Speculate {
-    /// What drafts where a seed is to give the same text again: `auto` goes by measured times, so it drafts nothing then. The one
-    /// place where this is decided.
+    /// What drafts where a seed is to give the same text again: `auto` goes by measured times, so it drafts nothing
+    /// then. The one place where this is decided.
     #[must_use]
     pub fn under_a_seed(self) -> Self {
         match self {

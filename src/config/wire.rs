@@ -32,8 +32,8 @@ pub struct ConfigWire {
     pub profiles: IndexMap<String, IndexMap<String, f32>>,
     /// How prompts are rendered for the base.
     pub prompt: PromptWire,
-    /// What to do when an ARM fails during a text: `base`: the base alone decides that step, and the log reports it, `stop` ends with an
-    /// error. Default: base.
+    /// What to do when an ARM fails during a text: `base`: the base alone decides that step, and the log reports it,
+    /// `stop` ends with an error. Default: base.
     pub on_error: Option<OnError>,
     /// Drafter for lossless speculation: `auto`, `off`, `backbone`, `draft:FILE`, `base`, `arm`, `arm:NAME` or
     /// `lookup`. Default: auto, which drafts nothing where a seed is given.
@@ -47,8 +47,8 @@ pub struct ConfigWire {
     pub guidance: GuidanceWire,
 }
 
-/// Makes the structs of base and ARM, which share the settings of their llama.cpp context. A shared inner struct would need
-/// serde's `flatten`, which gives up both `deny_unknown_fields` and the positions of errors.
+/// Makes the structs of base and ARM, which share the settings of their llama.cpp context. A shared inner struct would
+/// need serde's `flatten`, which gives up both `deny_unknown_fields` and the positions of errors.
 macro_rules! expert_wire {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*
@@ -86,7 +86,8 @@ macro_rules! expert_wire {
             pub use_mmap: Option<bool>,
             /// Keep the model in RAM, never swapped. Default: false.
             pub use_mlock: Option<bool>,
-            /// Name of the device to run on, as `genarm devices` lists it; several with commas between; `cpu` or `none` for none.
+            /// Name of the device to run on, as `genarm devices` lists it; several with commas between; `cpu` or `none`
+            /// for none.
             pub device: Option<String>,
             /// How several devices share the model: `none` (one has it all), `layer` or `row`. Default: layer.
             pub split_mode: Option<SplitMode>,
@@ -143,8 +144,8 @@ expert_wire! {
     BaseWire {
         /// Path of the GGUF.
         model: Option<PathBuf>,
-        /// ggml RPC servers that take the layers, as `host:port`. They neither authenticate nor encrypt: reach other machines
-        /// through a tunnel.
+        /// ggml RPC servers that take the layers, as `host:port`. They neither authenticate nor encrypt: reach other
+        /// machines through a tunnel.
         rpc: Vec<String>,
         /// Seconds that an RPC server may be silent before it counts as lost. Default: 30.
         #[schemars(range(min = 1))]
@@ -161,16 +162,16 @@ expert_wire! {
         weight: Option<f32>,
         /// Chat template for this ARM: a built-in name, a file, or inline Jinja. Default: the one in its GGUF.
         template: Option<String>,
-        /// System prompt that this ARM reads in place of the conversation's. Without `model` and `lora` the ARM is the base itself under
-        /// this prompt: a persona.
+        /// System prompt that this ARM reads in place of the conversation's. Without `model` and `lora` the ARM is the
+        /// base itself under this prompt: a persona.
         system: Option<String>,
         /// Text that this ARM reads before a plain prompt. Default: its `system` and an empty line.
         prefix: Option<String>,
-        /// The weights between which the ARM steers without breaking the text, such as [-2, 3]; `genarm calibrate` finds them. Sliders end
-        /// there.
+        /// The weights between which the ARM steers without breaking the text, such as [-2, 3]; `genarm calibrate`
+        /// finds them. Sliders end there.
         range: Option<[f32; 2]>,
-        /// What is subtracted from the ARM's logits: `none` (the paper's law), `base`, or another expert: the path of a model, or a
-        /// mapping. Default: none; `base` where `system` or `prefix` is given.
+        /// What is subtracted from the ARM's logits: `none` (the paper's law), `base`, or another expert: the path of a
+        /// model, or a mapping. Default: none; `base` where `system` or `prefix` is given.
         reference: Option<ReferenceWire>,
         /// The β_r that the ARM was trained with; rewards are reported in its units.
         beta_r: Option<f32>,
@@ -178,8 +179,8 @@ expert_wire! {
 }
 
 expert_wire! {
-    /// An expert whose logits are subtracted from an ARM's. Settings that it leaves out are those of the base; what it reads is as for the
-    /// ARM.
+    /// An expert whose logits are subtracted from an ARM's. Settings that it leaves out are those of the base; what it
+    /// reads is as for the ARM.
     ReferenceExpertWire {
         /// Path of the GGUF. Without it: the base's.
         model: Option<PathBuf>,
@@ -285,12 +286,12 @@ pub struct PromptWire {
 pub struct GuidanceWire {
     /// Evaluate the ARMs only where the base is unsure: `{entropy: NATS}` or `{top_p: PROBABILITY}`. Default: always.
     pub gate: Option<Gate>,
-    /// Most nats by which a step may leave the base: KL(guided ‖ base) at temperature 1. All weights are multiplied by the largest
-    /// factor of at most 1 that keeps to it. Default: no limit.
+    /// Most nats by which a step may leave the base: KL(guided ‖ base) at temperature 1. All weights are multiplied by
+    /// the largest factor of at most 1 that keeps to it. Default: no limit.
     #[schemars(range(min = 0.0))]
     pub max_kl: Option<f32>,
-    /// Keep only the tokens whose probability under the base is at least this share of the best one's: 0.1, say. It tames negative
-    /// weights. Default: keep all.
+    /// Keep only the tokens whose probability under the base is at least this share of the best one's: 0.1, say. It
+    /// tames negative weights. Default: keep all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub plausible: Option<f32>,
 }

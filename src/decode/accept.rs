@@ -9,14 +9,15 @@ use crate::expert::Token;
 
 /// Judges drafted tokens. Only tests have another one than [`Exact`]: wrong ones, which must be noticed.
 pub trait Accept: Send {
-    /// Judges token `i` of `draft`, where `p` is the target's distribution: `None` keeps it, `Some` puts another in its place.
+    /// Judges token `i` of `draft`, where `p` is the target's distribution: `None` keeps it, `Some` puts another in its
+    /// place.
     fn judge(&mut self, p: &Distribution, draft: &Draft, i: usize, rng: &mut ChaCha8Rng) -> Option<Token>;
 }
 
 /// Keeps a token with probability min(1, p/q); else draws from max(0, p − q), normalised.
 ///
-/// Then the token is distributed as p, whatever q is: P(x) = q·min(1, p/q) + P(rejected)·max(0, p − q)/Σ max(0, p − q), and
-/// P(rejected) is that sum.
+/// Then the token is distributed as p, whatever q is: P(x) = q·min(1, p/q) + P(rejected)·max(0, p − q)/Σ max(0, p − q),
+/// and P(rejected) is that sum.
 #[derive(Debug, Default)]
 pub struct Exact {
     /// q by token; all 0 between calls.

@@ -1,16 +1,17 @@
-//! Chooses drafter and draft length: the pair with most tokens per second by measured costs. Pure: costs come in as numbers.
+//! Chooses drafter and draft length: the pair with most tokens per second by measured costs. Pure: costs come in as
+//! numbers.
 //!
-//! A cycle with a draft of k tokens costs C(k) and gives `1 + a1 + a1·a2 + … + a1⋯ak` tokens, where `ai` is the measured share
-//! of drafts whose token i was kept once those before it were. The plain loop gives 1 token for C(0). The best (drafter, k) is
-//! used while it beats the plain loop; what is not known yet is tried now and then, and a ledger of the time that trials have
-//! lost keeps the whole text within 3 % of plain decoding.
+//! A cycle with a draft of k tokens costs C(k) and gives `1 + a1 + a1·a2 + … + a1⋯ak` tokens, where `ai` is the
+//! measured share of drafts whose token i was kept once those before it were. The plain loop gives 1 token for C(0).
+//! The best (drafter, k) is used while it beats the plain loop; what is not known yet is tried now and then, and a
+//! ledger of the time that trials have lost keeps the whole text within 3 % of plain decoding.
 
 use super::draft::{N_CLASSES, Offer};
 
 /// The longest draft, unless the user sets another limit: with the token before it, a batch of 16.
 pub const DRAFT_MAX: usize = 15;
-/// The lengths that are considered. A draft of k is verified as k + 1 rows, and backends compute rows in groups: ggml's kernels for the
-/// CPU take four at a time, and sixteen, so that 4 rows cost less than 3, and 16 hardly more than 12.
+/// The lengths that are considered. A draft of k is verified as k + 1 rows, and backends compute rows in groups: ggml's
+/// kernels for the CPU take four at a time, and sixteen, so that 4 rows cost less than 3, and 16 hardly more than 12.
 const LENGTHS: [usize; 6] = [1, 2, 3, 7, 11, 15];
 /// Rows of a batch that cost about as much as one more.
 const GROUP: usize = 4;
@@ -20,7 +21,8 @@ const MARGIN: f64 = 0.03;
 const SHARE: f64 = 0.02;
 /// … and besides, in plain tokens, so that a text may begin with one.
 const GRACE: f64 = 1.5;
-/// Where trials have lost that much, a draft is risked only if so many tokens of its class were judged, and it promises this much.
+/// Where trials have lost that much, a draft is risked only if so many tokens of its class were judged, and it promises
+/// this much.
 const KNOWN: f64 = 6.0;
 const SURE: f64 = 1.1;
 /// Plain steps before the first draft …
@@ -132,7 +134,8 @@ impl Candidate {
         sum
     }
 
-    /// Plain tokens of a cycle with a draft of `k`, as far as nothing is measured: batches cost what the next whole group does.
+    /// Plain tokens of a cycle with a draft of `k`, as far as nothing is measured: batches cost what the next whole
+    /// group does.
     fn assumed(&self, k: usize) -> f64 {
         1.0 + k as f64 * self.prior.token + ((k + 1).next_multiple_of(GROUP) - 1) as f64 * self.prior.row
     }

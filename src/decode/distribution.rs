@@ -18,7 +18,8 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// Takes these weights, at least 0, and divides them by their sum. Keeps its memory; weights without a sum leave it empty.
+    /// Takes these weights, at least 0, and divides them by their sum. Keeps its memory; weights without a sum leave it
+    /// empty.
     pub fn set(&mut self, weights: impl IntoIterator<Item = (Token, f64)>) {
         self.entries.clear();
         self.entries.extend(weights.into_iter().filter(|(_, w)| *w > 0.0));
@@ -32,7 +33,8 @@ impl Distribution {
         self.set(logits.filter(|(_, l)| *l > f32::NEG_INFINITY).map(|(t, l)| (t, f64::from(l - max).exp())));
     }
 
-    /// Keeps the entries that `keep` names by their place, as they stand, and gives what the others had to the `other`'s tokens.
+    /// Keeps the entries that `keep` names by their place, as they stand, and gives what the others had to the
+    /// `other`'s tokens.
     pub(crate) fn mix(&mut self, keep: impl Fn(usize) -> bool, other: &Distribution) {
         let mut at = 0;
         self.entries.retain(|_| {

@@ -44,16 +44,16 @@ pub trait Chain {
     /// [`ChainFault`].
     fn sample(&mut self, logits: &[f32]) -> Result<Token, ChainFault>;
 
-    /// The distribution p that [`sample`](Self::sample) draws from at this position, after the whole chain: drafts are judged
-    /// against it.
+    /// The distribution p that [`sample`](Self::sample) draws from at this position, after the whole chain: drafts are
+    /// judged against it.
     ///
     /// # Errors
     ///
     /// As [`sample`](Self::sample).
     fn target_distribution(&mut self, logits: &[f32], out: &mut Distribution) -> Result<(), ChainFault>;
 
-    /// A distribution q to draft from: the same truncation, without guidance and without what depends on the text (penalties,
-    /// grammar) or on chance. It leaves the state as it is.
+    /// A distribution q to draft from: the same truncation, without guidance and without what depends on the text
+    /// (penalties, grammar) or on chance. It leaves the state as it is.
     ///
     /// # Errors
     ///
@@ -63,14 +63,15 @@ pub trait Chain {
 
 /// The ARMs behind a chain: models that must be brought to the text as the base is. Nothing here draws a token.
 pub trait Guided {
-    /// Announces that the base is about to be asked for its last `k` rows after `history`: ARMs that share a batch with it read
-    /// along.
+    /// Announces that the base is about to be asked for its last `k` rows after `history`: ARMs that share a batch with
+    /// it read along.
     fn prepare(&mut self, history: &[Token], k: usize);
 
     /// Starts what was announced and computes beside this thread, on a device.
     fn start(&mut self);
 
-    /// Announces up to `max` tokens to each ARM of the next draw that lacks more than that of `history`. False where none does.
+    /// Announces up to `max` tokens to each ARM of the next draw that lacks more than that of `history`. False where
+    /// none does.
     fn prepare_chunk(&mut self, history: &[Token], max: usize) -> bool;
 
     /// Decodes what was announced.
@@ -80,8 +81,8 @@ pub trait Guided {
     /// [`ChainFault::Guide`].
     fn read(&mut self) -> Result<(), ChainFault>;
 
-    /// Brings the ARMs to `history` with its last `k` rows in one batch; what is asked at these positions then decodes nothing.
-    /// `rows` are the base's, `k × n_vocab`.
+    /// Brings the ARMs to `history` with its last `k` rows in one batch; what is asked at these positions then decodes
+    /// nothing. `rows` are the base's, `k × n_vocab`.
     ///
     /// # Errors
     ///

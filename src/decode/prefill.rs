@@ -4,10 +4,12 @@ use super::{ChainFault, DecodeError, Finish, Guided, Text};
 use crate::expert::{Expert, ExpertError};
 
 impl Text {
-    /// Announces the next `max` tokens of the prompt to every model that lacks more than that. Returns whether any does: then
-    /// [`read_chunk`](Self::read_chunk) follows, otherwise [`prepare`](Self::prepare) and [`step`](Self::step).
+    /// Announces the next `max` tokens of the prompt to every model that lacks more than that. Returns whether any
+    /// does: then [`read_chunk`](Self::read_chunk) follows, otherwise [`prepare`](Self::prepare) and
+    /// [`step`](Self::step).
     ///
-    /// Each model goes on from what it has in memory, so those that have read the prompt before wait for those that have not.
+    /// Each model goes on from what it has in memory, so those that have read the prompt before wait for those that
+    /// have not.
     pub fn prepare_chunk(&self, base: &mut dyn Expert, chain: &mut dyn Guided, max: usize) -> bool {
         if self.finish().is_some() {
             return false;
@@ -27,7 +29,8 @@ impl Text {
     ///
     /// # Errors
     ///
-    /// When a model fails. A model whose context is too small for the prompt is reported by the first [`step`](Self::step).
+    /// When a model fails. A model whose context is too small for the prompt is reported by the first
+    /// [`step`](Self::step).
     pub fn read_chunk(&mut self, base: &mut dyn Expert, chain: &mut dyn Guided) -> Result<(), DecodeError> {
         let read = base.read().map_err(DecodeError::Base).and_then(|()| chain.read().map_err(DecodeError::Chain));
         let source = match &read {

@@ -15,7 +15,8 @@ use crate::logits_cache::LogitsCache;
 
 /// Which drafter drafts how many tokens.
 pub enum Policy {
-    /// The first drafter that has something to offer, so many tokens: what a seed gives does not depend on measured times.
+    /// The first drafter that has something to offer, so many tokens: what a seed gives does not depend on measured
+    /// times.
     Fixed(usize),
     /// What pays, plain decoding included.
     Auto(Box<Controller>),
@@ -71,7 +72,8 @@ impl Speculation {
     }
 }
 
-/// Drafters, the policy that chooses among them, and the buffers of the loop. One a session: what it has measured stays.
+/// Drafters, the policy that chooses among them, and the buffers of the loop. One a session: what it has measured
+/// stays.
 pub struct Speculator {
     pub(super) drafters: Vec<Box<dyn Drafter>>,
     pub(super) policy: Policy,
@@ -110,8 +112,8 @@ impl Speculator {
         self
     }
 
-    /// Begins the randomness anew. It is a generator of its own, so a seed gives another text than plain decoding, of the same
-    /// distribution.
+    /// Begins the randomness anew. It is a generator of its own, so a seed gives another text than plain decoding, of
+    /// the same distribution.
     pub fn seed(&mut self, seed: u64) {
         self.rng = ChaCha8Rng::seed_from_u64(seed);
     }

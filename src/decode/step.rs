@@ -4,9 +4,9 @@
 //! history h ──drafter──▶ d1 … dk ──one batch h+d──▶ p1 … pk, pk+1 ──accept──▶ d1 … di, then one token of the target's own
 //! ```
 //!
-//! A plain step is a draft of length 0. The chain goes through the draft token by token and accepts only what is kept, so
-//! penalties, DRY, grammars and XTC act as without drafts and never roll back. The experts do: the next step asks for a shorter
-//! history.
+//! A plain step is a draft of length 0. The chain goes through the draft token by token and accepts only what is kept,
+//! so penalties, DRY, grammars and XTC act as without drafts and never roll back. The experts do: the next step asks
+//! for a shorter history.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ use crate::logits_cache::CachedExpert;
 
 /// Continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text.
 ///
-/// A speculator changes how fast the text comes, and not its distribution. At temperature 0 the tokens are the same too, but for
-/// ties nearer than the noise between batch sizes.
+/// A speculator changes how fast the text comes, and not its distribution. At temperature 0 the tokens are the same
+/// too, but for ties nearer than the noise between batch sizes.
 ///
 /// # Errors
 ///
@@ -41,10 +41,11 @@ pub fn generate(
     Ok(text.into_generated())
 }
 
-/// Brings the base to `history` and returns its last `k` rows. The ARMs of `guided` compute beside it, or in the same batch.
+/// Brings the base to `history` and returns its last `k` rows. The ARMs of `guided` compute beside it, or in the same
+/// batch.
 ///
-/// Everything is announced first, so that what shares a context decodes together. Then every device starts. ARMs on the CPU read
-/// while the base computes on a device; where the base is on the CPU, they read after it, when they are asked.
+/// Everything is announced first, so that what shares a context decodes together. Then every device starts. ARMs on the
+/// CPU read while the base computes on a device; where the base is on the CPU, they read after it, when they are asked.
 ///
 /// # Errors
 ///
@@ -65,8 +66,8 @@ pub fn read_rows<'a>(
 }
 
 impl Text {
-    /// Announces the next [`step`](Self::step) to base and ARMs, so that those which share a context with other texts decode
-    /// in one batch with them.
+    /// Announces the next [`step`](Self::step) to base and ARMs, so that those which share a context with other texts
+    /// decode in one batch with them.
     pub fn prepare(&self, base: &mut dyn Expert, chain: &mut dyn GuidedChain) {
         if self.finish.is_none() {
             chain.prepare(&self.history, 1);
@@ -74,11 +75,12 @@ impl Text {
         }
     }
 
-    /// Draws the next token, or ends the text; with a speculator, draws several tokens where a draft is kept. Does nothing once
-    /// the text has ended. Steps with and without a speculator may follow each other in any order.
+    /// Draws the next token, or ends the text; with a speculator, draws several tokens where a draft is kept. Does
+    /// nothing once the text has ended. Steps with and without a speculator may follow each other in any order.
     ///
     /// A full context, the base's or an ARM's, ends the text with [`Finish::Length`]; an interruption with
-    /// [`Finish::Interrupted`]. In both cases what was generated is there. A drafter that fails is left out from then on.
+    /// [`Finish::Interrupted`]. In both cases what was generated is there. A drafter that fails is left out from then
+    /// on.
     ///
     /// # Errors
     ///
@@ -182,7 +184,8 @@ impl Run<'_> {
         Ok(judged.finish)
     }
 
-    /// Tokens that may be drafted: as many as base, ARMs and the wanted length leave room for, up to a pause, with one more of the target's own.
+    /// Tokens that may be drafted: as many as base, ARMs and the wanted length leave room for, up to a pause, with one
+    /// more of the target's own.
     fn room(&mut self, len: usize) -> usize {
         let room = self.base.n_ctx().saturating_sub(len).min(self.chain.room(len));
         let n = self.text.response().len();
@@ -212,7 +215,8 @@ impl Run<'_> {
         }
     }
 
-    /// Fills `spec.draft`, and adds it to the history. An error ends the text; a drafter that merely fails is left out from now on.
+    /// Fills `spec.draft`, and adds it to the history. An error ends the text; a drafter that merely fails is left out
+    /// from now on.
     fn draft(
         &mut self,
         spec: &mut Speculator,
@@ -220,7 +224,8 @@ impl Run<'_> {
         catch_up: &mut Duration,
         drafting: &mut Duration,
     ) -> Result<(), ChainFault> {
-        /// A drafter that is more tokens behind catches up first, and the time of that is not taken for the time of drafting.
+        /// A drafter that is more tokens behind catches up first, and the time of that is not taken for the time of
+        /// drafting.
         const BEHIND: usize = 32;
         let start = Instant::now();
         let drafter = &mut spec.drafters[plan.drafter];

@@ -2,8 +2,8 @@
 
 /// Holds back the end of a text while it may still become a stop string.
 ///
-/// It works on bytes, so a piece may end inside a character. A piece that is not shown, such as a control token, counts as one sign:
-/// a stop string matches it by its whole name or not at all.
+/// It works on bytes, so a piece may end inside a character. A piece that is not shown, such as a control token, counts
+/// as one sign: a stop string matches it by its whole name or not at all.
 ///
 /// ```
 /// use genarm::decode::{Settled, StopStrings};

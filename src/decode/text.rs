@@ -80,8 +80,8 @@ pub enum DecodeError {
 
 /// One text while it is being generated: its history, and why it ended.
 ///
-/// To generate several texts at once, [prepare](Self::prepare) all of them, then take a [step](Self::step) with each: experts
-/// that share a context then decode in one batch.
+/// To generate several texts at once, [prepare](Self::prepare) all of them, then take a [step](Self::step) with each:
+/// experts that share a context then decode in one batch.
 #[derive(Debug, Clone)]
 pub struct Text {
     pub(super) history: Vec<Token>,
@@ -95,7 +95,8 @@ pub struct Text {
 }
 
 impl Text {
-    /// A text that continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text, and accepts the prompt.
+    /// A text that continues `prompt` by up to `n_predict` tokens. `chain` is at the beginning of a text, and accepts
+    /// the prompt.
     ///
     /// # Errors
     ///
@@ -116,8 +117,8 @@ impl Text {
         Ok(Self { history, n_prompt, n_predict, pause: None, finish, prompt, base, speculation })
     }
 
-    /// Lets no step go beyond `n` tokens of the response: one of the next steps ends there exactly. `None` lets drafts be as long as
-    /// they may.
+    /// Lets no step go beyond `n` tokens of the response: one of the next steps ends there exactly. `None` lets drafts
+    /// be as long as they may.
     pub fn pause_at(&mut self, n: Option<usize>) {
         self.pause = n;
     }

@@ -38,7 +38,8 @@ pub struct GenerateError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// Makes and scores texts. The one place that knows how: sweeps and comparisons see only this, and are tested without a model.
+/// Makes and scores texts. The one place that knows how: sweeps and comparisons see only this, and are tested without a
+/// model.
 pub trait TextGenerator {
     /// Makes all texts, in the order of the requests. The same requests give the same texts, whatever was made before.
     /// `each` is called as often as there are requests, whenever one is done.

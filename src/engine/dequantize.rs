@@ -78,7 +78,8 @@ pub(crate) mod tests {
         let rows = numbers.len() / row;
         let mut bytes = vec![0u8; ty.tensor_bytes(&[row as u64, rows as u64])? as usize];
         let importance = vec![1.0f32; row];
-        // SAFETY: the source has `rows · row` floats, the target the bytes that ggml says they take, the importances a row.
+        // SAFETY: the source has `rows · row` floats, the target the bytes that ggml says they take, the importances a
+        // row.
         let written = unsafe {
             let target = bytes.as_mut_ptr().cast();
             let id = ty.id() as sys::ggml_type;

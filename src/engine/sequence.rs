@@ -10,9 +10,9 @@ use crate::expert::{Expert, ExpertError, Token};
 
 /// A model as an expert.
 ///
-/// It remembers which tokens its memory holds and which rows of logits are still there, so a call decodes only what is new, and
-/// nothing where the rows are there. A recurrent model cannot drop a part of its memory: it goes back to the state that was
-/// saved after its last prompt, or starts again, behind the same call.
+/// It remembers which tokens its memory holds and which rows of logits are still there, so a call decodes only what is
+/// new, and nothing where the rows are there. A recurrent model cannot drop a part of its memory: it goes back to the
+/// state that was saved after its last prompt, or starts again, behind the same call.
 ///
 /// Sequences made together share a context: those that are [prepared](Expert::prepare) are decoded in one batch.
 pub struct Sequence {
@@ -37,8 +37,8 @@ impl Sequence {
         Ok(one.remove(0))
     }
 
-    /// Sequences of one context, one for each of `parts`: the part of a [stack](Adapters::Stack) of adapters that it is read with.
-    /// Each may have `params.n_ctx` tokens.
+    /// Sequences of one context, one for each of `parts`: the part of a [stack](Adapters::Stack) of adapters that it is
+    /// read with. Each may have `params.n_ctx` tokens.
     ///
     /// # Errors
     ///
@@ -97,8 +97,8 @@ impl Expert for Sequence {
         let held = match rows.held_alone() {
             Some(held) => {
                 let held = std::ptr::from_ref(held);
-                // SAFETY: this is the only sequence of its context, so the buffer stays as it is until the next call of `advance`,
-                // which needs `&mut self`; the context lives as long as `self.rows`.
+                // SAFETY: this is the only sequence of its context, so the buffer stays as it is until the next call of
+                // `advance`, which needs `&mut self`; the context lives as long as `self.rows`.
                 unsafe { &*held }
             }
             None => {

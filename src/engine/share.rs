@@ -1,7 +1,7 @@
 //! One context for several experts on the same weights: the base and its LoRA ARMs as rows of one batch.
 //!
-//! An expert that reads the weights alone pays for reading them; rows of one batch pay once. What is added are the adapters'
-//! own small products and the masking between them (see [`stack`] and `llama/mask.rs`).
+//! An expert that reads the weights alone pays for reading them; rows of one batch pay once. What is added are the
+//! adapters' own small products and the masking between them (see [`stack`] and `llama/mask.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! The sequences of one context, brought to their histories in common batches.
 //!
-//! A sequence is what one expert knows of one text, read with that expert's part of the adapters. Callers ask for sequences one
-//! after the other, but what was announced is decoded together: the first request that needs anything new decodes everything
-//! that is due.
+//! A sequence is what one expert knows of one text, read with that expert's part of the adapters. Callers ask for
+//! sequences one after the other, but what was announced is decoded together: the first request that needs anything new
+//! decodes everything that is due.
 
 use std::mem;
 
@@ -38,8 +38,8 @@ struct Seq {
     adapted_from: usize,
     /// Positions, ending with that of the last decoded token, whose logits are there.
     held: usize,
-    /// Those logits until they are handed over, where other sequences use the context too: llama.cpp's own buffer is then soon
-    /// overwritten.
+    /// Those logits until they are handed over, where other sequences use the context too: llama.cpp's own buffer is
+    /// then soon overwritten.
     logits: Vec<f32>,
     fresh: bool,
     /// What it is to be brought to by the next batch.
@@ -116,7 +116,8 @@ impl SharedContext {
         changes && seq.part.is_some_and(|part| part.response_only)
     }
 
-    /// The first token of `history` that a sequence reads with its adapter: where that acts on the response alone, the end of the prompt.
+    /// The first token of `history` that a sequence reads with its adapter: where that acts on the response alone, the
+    /// end of the prompt.
     fn adapted_from(&self, at: usize, history: &[Token]) -> usize {
         let seq = &self.seqs[at];
         match seq.part {
@@ -135,18 +136,21 @@ impl SharedContext {
         if is == wanted { usize::MAX } else { is.min(wanted) }
     }
 
-    /// Where the logits of the last `k` positions of `history` begin among the rows that a sequence holds, if it holds them.
+    /// Where the logits of the last `k` positions of `history` begin among the rows that a sequence holds, if it holds
+    /// them.
     fn start_of(&self, at: usize, history: &[Token], k: usize) -> Option<usize> {
         self.seqs[at].start_of(history, k).filter(|_| self.n_valid(at, history) >= history.len())
     }
 
-    /// Notes what a sequence is to be brought to. What cannot be served is left for [`advance`](Self::advance) to refuse.
+    /// Notes what a sequence is to be brought to. What cannot be served is left for [`advance`](Self::advance) to
+    /// refuse.
     pub(super) fn prepare(&mut self, at: usize, history: &[Token], k: usize) {
         self.note(at, history, k);
     }
 
-    /// Starts what is due on a device, and returns whether it computes there now: llama.cpp returns from a decode on a device
-    /// before it is done. A context with several sequences hands their logits over at once, so it would only wait here.
+    /// Starts what is due on a device, and returns whether it computes there now: llama.cpp returns from a decode on a
+    /// device before it is done. A context with several sequences hands their logits over at once, so it would only
+    /// wait here.
     pub(super) fn start(&mut self, at: usize) -> bool {
         let alone = self.seqs.len() == 1;
         // An error leaves nothing due; `advance` meets it again.
@@ -173,8 +177,8 @@ impl SharedContext {
         seq.cached.clear();
     }
 
-    /// Brings a sequence to `history`, and with it all that are due. Returns the place of the wanted rows among those that it
-    /// holds.
+    /// Brings a sequence to `history`, and with it all that are due. Returns the place of the wanted rows among those
+    /// that it holds.
     pub(super) fn advance(&mut self, at: usize, history: &[Token], k: usize) -> Result<usize, ExpertError> {
         self.check(history, k)?;
         if let Some(start) = self.start_of(at, history, k) {
@@ -276,8 +280,8 @@ impl SharedContext {
         }
     }
 
-    /// Where a sequence lacks tokens that it reads without its adapter, takes over the keys and values of one that has them: of the base's
-    /// own, as a rule. Nothing is copied: cells of the pool get another owner.
+    /// Where a sequence lacks tokens that it reads without its adapter, takes over the keys and values of one that has
+    /// them: of the base's own, as a rule. Nothing is copied: cells of the pool get another owner.
     fn share(&mut self, at: usize) {
         let seq = &self.seqs[at];
         if !seq.lacks_plain() {

@@ -94,7 +94,8 @@ pub struct Reliability {
 /// Bins that a reliability curve has at most.
 const BINS: usize = 8;
 
-/// The reliability curve under the Bradley-Terry model, in bins of equally many pairs: p(chosen ≻ rejected) = σ(β · margin).
+/// The reliability curve under the Bradley-Terry model, in bins of equally many pairs: p(chosen ≻ rejected) = σ(β ·
+/// margin).
 pub fn reliability(pairs: &[PairScore], beta: f64) -> Reliability {
     let confidence = |pair: &PairScore| 1.0 / (1.0 + (-beta * pair.margin(false).abs()).exp());
     let mut sorted: Vec<(f64, f64)> = pairs.iter().map(|pair| (confidence(pair), pair.outcome(false))).collect();

@@ -40,7 +40,8 @@ fn steps(from: f64, to: f64, step: f64) -> Option<Vec<f64>> {
     sound.then(|| (0..=n as usize).map(|i| ((from + i as f64 * step) * 1e9).round() / 1e9).collect())
 }
 
-/// Every combination, the last axis running fastest; `start` are the weights of ARMs without an axis, `place` finds an ARM in it.
+/// Every combination, the last axis running fastest; `start` are the weights of ARMs without an axis, `place` finds an
+/// ARM in it.
 pub fn points<E>(
     axes: &[Axis],
     start: &[f32],

@@ -1,4 +1,5 @@
-//! Preference pairs without annotators: several answers to each prompt are rated, and the best is set against the worst.
+//! Preference pairs without annotators: several answers to each prompt are rated, and the best is set against the
+//! worst.
 
 use std::str::FromStr;
 
@@ -101,7 +102,8 @@ pub enum PairsError {
 }
 
 impl Asked<'_> {
-    /// Answers the prompts that `done` lacks, unit by unit, into `results`; returns all. `each` is called with every answer.
+    /// Answers the prompts that `done` lacks, unit by unit, into `results`; returns all. `each` is called with every
+    /// answer.
     ///
     /// # Errors
     ///
@@ -181,8 +183,8 @@ impl Asked<'_> {
 }
 
 impl Answered {
-    /// The best and the worst answer that were rated, where they differ and their ratings are further apart than `margin`. Of answers
-    /// with the same rating the first one counts.
+    /// The best and the worst answer that were rated, where they differ and their ratings are further apart than
+    /// `margin`. Of answers with the same rating the first one counts.
     pub fn pair(&self, margin: f64) -> Option<(&Answer, &Answer)> {
         let rated =
             || self.answers.iter().filter(|answer| !answer.text.trim().is_empty()).filter_map(|a| Some((a.score?, a)));

@@ -1,4 +1,5 @@
-//! Several rewards at once: which points are beaten by none, how much they cover, and how well they follow the preferences.
+//! Several rewards at once: which points are beaten by none, how much they cover, and how well they follow the
+//! preferences.
 //!
 //! All rewards are to be made large. Hypervolume and mean inner product are the measures of PARM (arXiv 2505.06274).
 
@@ -39,7 +40,8 @@ fn extreme(points: &[Vec<f64>], pick: fn(f64, f64) -> f64) -> Vec<f64> {
 ///
 /// # Cost
 ///
-/// It slices along one reward after the other: O(n^d) at worst, for n points of d rewards; nothing for the few that a sweep has.
+/// It slices along one reward after the other: O(n^d) at worst, for n points of d rewards; nothing for the few that a
+/// sweep has.
 pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> f64 {
     let above: Vec<&[f64]> =
         points.iter().map(Vec::as_slice).filter(|p| p.iter().zip(reference).all(|(x, r)| x > r)).collect();
@@ -77,8 +79,8 @@ pub fn mean_inner_product(weights: &[Vec<f64>], rewards: &[Vec<f64>]) -> Option<
     (!products.is_empty()).then(|| products.iter().sum::<f64>() / products.len() as f64)
 }
 
-/// The point of the front that is nearest to the [`utopia`], with each reward scaled to [0, 1] over the points; of the points
-/// that `allowed` admits. `None` where it admits none.
+/// The point of the front that is nearest to the [`utopia`], with each reward scaled to [0, 1] over the points; of the
+/// points that `allowed` admits. `None` where it admits none.
 pub fn recommend(points: &[Vec<f64>], allowed: impl Fn(usize) -> bool) -> Option<usize> {
     let (low, high) = (nadir(points), utopia(points));
     let distance = |i: usize| -> f64 {

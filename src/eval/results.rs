@@ -51,7 +51,8 @@ pub struct Results {
 }
 
 impl Results {
-    /// Opens or begins the file of the work that `header` describes, in units of `unit` of `total` records; returns what is done.
+    /// Opens or begins the file of the work that `header` describes, in units of `unit` of `total` records; returns
+    /// what is done.
     ///
     /// # Errors
     ///

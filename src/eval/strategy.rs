@@ -37,8 +37,8 @@ pub struct Made {
     pub text: GeneratedText,
     /// What the models say about it, under the guidance that made it.
     pub totals: Totals,
-    /// How far it is from the base, in nats. Of guidance Σ KL(guided ‖ base) over its steps; of the best of n what n draws can
-    /// move at most, ln n − (n − 1)/n.
+    /// How far it is from the base, in nats. Of guidance Σ KL(guided ‖ base) over its steps; of the best of n what n
+    /// draws can move at most, ln n − (n − 1)/n.
     pub kl: f64,
 }
 

@@ -86,7 +86,8 @@ impl Sweep<'_> {
         self.points.len() * self.prompts.len()
     }
 
-    /// Makes what `done` has not yet, unit by unit, into `results`; returns all records. `each` is called with every text.
+    /// Makes what `done` has not yet, unit by unit, into `results`; returns all records. `each` is called with every
+    /// text.
     ///
     /// # Errors
     ///
@@ -206,7 +207,8 @@ pub struct Front {
     pub recommended: Option<usize>,
 }
 
-/// The front of the guided points. `preference` finds the ARM whose weight asks for an objective; `max_kl` bounds what is recommended.
+/// The front of the guided points. `preference` finds the ARM whose weight asks for an objective; `max_kl` bounds what
+/// is recommended.
 pub fn front(
     summaries: &[Summary],
     objectives: &[String],

@@ -5,7 +5,8 @@ use crate::expert::Token;
 use crate::guidance::score::TokenScore;
 use serde_json::json;
 
-/// Writes as many words of praise as the first weight says; fails after `left` batches, as a machine that is switched off.
+/// Writes as many words of praise as the first weight says; fails after `left` batches, as a machine that is switched
+/// off.
 struct Fake {
     left: usize,
     n_made: usize,

@@ -51,8 +51,8 @@ impl Arm {
         &mut *self.expert
     }
 
-    /// Drops all that it holds, rows that were kept for drafts too: what follows does not depend, by a rounding, on what was read
-    /// before.
+    /// Drops all that it holds, rows that were kept for drafts too: what follows does not depend, by a rounding, on
+    /// what was read before.
     pub fn forget(&mut self) {
         self.expert.forget();
         if let Some(rows) = &mut self.rows {

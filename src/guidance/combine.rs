@@ -3,8 +3,8 @@
 /// Adds `weight · arm[v]` to `logits[v]`, for every token `v`. Shapes: both `n_vocab`.
 ///
 /// A token that either side forbids (−inf) stays forbidden, under negative weights too: `−inf · −1` would otherwise
-/// raise a token that a grammar or a mask has ruled out, or make a NaN. Tokens of `logits` after the end of `arm` are its
-/// padding: they get the ARM's `floor`.
+/// raise a token that a grammar or a mask has ruled out, or make a NaN. Tokens of `logits` after the end of `arm` are
+/// its padding: they get the ARM's `floor`.
 ///
 /// ```
 /// let mut logits = [1.0, 2.0, f32::NEG_INFINITY];

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// A gate on the base's own next-token distribution: where the base is sure, the step uses the base alone.
 ///
-/// Explicitly approximate: what the ARMs would have changed at a gated step is lost. The ARMs read the tokens of gated steps
-/// later, in one batch.
+/// Explicitly approximate: what the ARMs would have changed at a gated step is lost. The ARMs read the tokens of gated
+/// steps later, in one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]

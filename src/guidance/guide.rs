@@ -145,8 +145,8 @@ impl Guide {
         self.weights = weights.clone();
     }
 
-    /// What is evaluated: the ARMs in order, but for those that equal others or the base, then references that are no ARMs. So the
-    /// place of an ARM's expert is [`expert_of`](Self::expert_of), and not that of its weight.
+    /// What is evaluated: the ARMs in order, but for those that equal others or the base, then references that are no
+    /// ARMs. So the place of an ARM's expert is [`expert_of`](Self::expert_of), and not that of its weight.
     pub fn experts(&mut self) -> &mut [Arm] {
         &mut self.experts
     }
@@ -177,8 +177,8 @@ impl Guide {
         self.limits
     }
 
-    /// Starts a text whose first `n_prompt` tokens are the base's prompt. `prompts` has one place per expert: what it reads
-    /// instead, rendered through its own template, or `None` for the base's tokens.
+    /// Starts a text whose first `n_prompt` tokens are the base's prompt. `prompts` has one place per expert: what it
+    /// reads instead, rendered through its own template, or `None` for the base's tokens.
     ///
     /// # Panics
     ///
@@ -191,7 +191,8 @@ impl Guide {
         }
     }
 
-    /// Says that the first `n_prompt` tokens of the base's histories are a prompt, where each expert reads the base's tokens.
+    /// Says that the first `n_prompt` tokens of the base's histories are a prompt, where each expert reads the base's
+    /// tokens.
     pub fn set_prompt_len(&mut self, n_prompt: usize) {
         self.n_prompt = n_prompt;
     }
@@ -216,7 +217,8 @@ impl Guide {
         self.n_gated += u64::from(sure);
     }
 
-    /// Keeps the rows of single steps, so that a draft which the ARMs helped to write is verified without reading it again.
+    /// Keeps the rows of single steps, so that a draft which the ARMs helped to write is verified without reading it
+    /// again.
     pub fn keep_rows(&mut self) {
         for expert in &mut self.experts {
             expert.rows.get_or_insert_default();
@@ -274,8 +276,8 @@ impl Guide {
         &self.used
     }
 
-    /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the base are
-    /// decoded along with it.
+    /// Announces that [`terms`](Self::terms) follows with the same arguments, so that ARMs which share a batch with the
+    /// base are decoded along with it.
     pub fn prepare(&mut self, history: &[Token], k: usize) {
         let n_prompt = self.n_prompt;
         self.needed().for_each(|arm| arm.prepare(history, n_prompt, k));
@@ -316,12 +318,14 @@ impl Guide {
         needs.filter(move |(_, (factor, used))| (all && **used) || **factor != 0.0).map(|(expert, _)| expert)
     }
 
-    /// Brings every expert whose factor is not 0 to `history`, then hands its last `k` rows to `each`, with that factor. Returns the
-    /// base's own, for the case that there is no such expert. All factors are of the same weights, whoever changes them meanwhile.
+    /// Brings every expert whose factor is not 0 to `history`, then hands its last `k` rows to `each`, with that
+    /// factor. Returns the base's own, for the case that there is no such expert. All factors are of the same weights,
+    /// whoever changes them meanwhile.
     ///
     /// # Errors
     ///
-    /// [`GuideError`] of the first that fails; `each` has then seen none, so a step is guided by all ARMs or not at all.
+    /// [`GuideError`] of the first that fails; `each` has then seen none, so a step is guided by all ARMs or not at
+    /// all.
     pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<f32, GuideError> {
         self.advance(history, k)?;
         let (advanced, base_factor) = (Instant::now(), self.of_base);
@@ -335,8 +339,8 @@ impl Guide {
         Ok(base_factor)
     }
 
-    /// Brings every expert whose factor is not 0 to `history`, with its last `k` rows: [`terms`](Self::terms) of any of these
-    /// positions then decodes nothing.
+    /// Brings every expert whose factor is not 0 to `history`, with its last `k` rows: [`terms`](Self::terms) of any of
+    /// these positions then decodes nothing.
     ///
     /// # Errors
     ///
@@ -351,7 +355,8 @@ impl Guide {
         Ok(())
     }
 
-    /// Guides the base's last `k` rows after `history`, as the sampler would. Shape of `logits`: `k × n_vocab` of the base.
+    /// Guides the base's last `k` rows after `history`, as the sampler would. Shape of `logits`: `k × n_vocab` of the
+    /// base.
     ///
     /// # Errors
     ///
@@ -398,8 +403,8 @@ impl Guide {
         !self.limits.is_none() && self.now.iter().any(|weight| *weight != 0.0)
     }
 
-    /// How far a step may go whose tokens have these logits under the base and under guidance; `None` where there is no limit, or
-    /// all weights are 0.
+    /// How far a step may go whose tokens have these logits under the base and under guidance; `None` where there is no
+    /// limit, or all weights are 0.
     pub(crate) fn strength(&mut self, rows: impl Iterator<Item = (f32, f32)> + Clone) -> Option<Strength> {
         if !self.is_limited() {
             return None;
@@ -418,7 +423,8 @@ impl Guide {
     ///
     /// # Cost
     ///
-    /// A pass over each row. The sampler looks for faults in the pass that adds them, and comes here only when it has found one.
+    /// A pass over each row. The sampler looks for faults in the pass that adds them, and comes here only when it has
+    /// found one.
     pub(crate) fn check(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
         self.advance(history, k)?;
         for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
@@ -436,8 +442,8 @@ impl Guide {
         Ok(())
     }
 
-    /// The raw logits of every expert in use after `history`, also of those that are not needed, over the base's `n_vocab` tokens.
-    /// Those of the others are empty.
+    /// The raw logits of every expert in use after `history`, also of those that are not needed, over the base's
+    /// `n_vocab` tokens. Those of the others are empty.
     ///
     /// # Errors
     ///
@@ -457,7 +463,8 @@ impl Guide {
         self.experts.iter_mut().zip(&self.used).map(logits).collect()
     }
 
-    /// The law under `weights` on a row of the base's logits, given rows of all experts; returns λ, the factor on all weights.
+    /// The law under `weights` on a row of the base's logits, given rows of all experts; returns λ, the factor on all
+    /// weights.
     pub(super) fn combine(
         &mut self,
         weights: &[f32],

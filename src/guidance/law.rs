@@ -4,9 +4,9 @@
 //! logits = base + λ · Σ_i w_i · (arm_i − reference_i)
 //! ```
 //!
-//! Without references and limits this is the paper's law. `reference = base` costs no evaluation: the base's logits are only
-//! multiplied by another factor. It is proxy-tuning, decoding-time realignment and context steering, as the ARM is a tuned model,
-//! an aligned one, or the base under another prompt.
+//! Without references and limits this is the paper's law. `reference = base` costs no evaluation: the base's logits are
+//! only multiplied by another factor. It is proxy-tuning, decoding-time realignment and context steering, as the ARM is
+//! a tuned model, an aligned one, or the base under another prompt.
 
 use serde::Serialize;
 
@@ -45,15 +45,16 @@ impl Direction {
     }
 }
 
-/// Bounds on what guidance may do at a step. They act on the base's and the ARMs' logits at temperature 1, before any sampler.
+/// Bounds on what guidance may do at a step. They act on the base's and the ARMs' logits at temperature 1, before any
+/// sampler.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Limits {
-    /// Most nats by which a step may leave the base: KL(guided ‖ base) at temperature 1. All weights are multiplied by the largest
-    /// factor λ of at most 1 that keeps to it. Default: no limit.
+    /// Most nats by which a step may leave the base: KL(guided ‖ base) at temperature 1. All weights are multiplied by
+    /// the largest factor λ of at most 1 that keeps to it. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_kl: Option<f32>,
-    /// Keeps only the tokens whose probability under the base is at least this share of the best one's (the constraint of contrastive
-    /// decoding, which uses 0.1): it tames negative weights. Default: keeps all.
+    /// Keeps only the tokens whose probability under the base is at least this share of the best one's (the constraint
+    /// of contrastive decoding, which uses 0.1): it tames negative weights. Default: keeps all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plausible: Option<f32>,
 }

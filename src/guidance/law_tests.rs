@@ -1,4 +1,5 @@
-//! The whole law against an independent computation in f64: references, signs, −∞, equal experts, plausibility, a limit in nats.
+//! The whole law against an independent computation in f64: references, signs, −∞, equal experts, plausibility, a limit
+//! in nats.
 
 use proptest::prelude::*;
 

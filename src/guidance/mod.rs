@@ -4,11 +4,12 @@
 //! p(v | x, y<t)  ∝  exp((log π_base(v) + Σ_i w_i · log π_i(v)) / T)          GenARM, ICLR 2025, equation 8
 //! ```
 //!
-//! An ARM's raw logits differ from its log-probabilities by one constant a step, and constants cancel in the softmax: so
-//! raw logits are added as they are, and never divided by `1 + Σ w`. Logarithms are taken only where a probability is
-//! shown ([`StepReport`]).
+//! An ARM's raw logits differ from its log-probabilities by one constant a step, and constants cancel in the softmax:
+//! so raw logits are added as they are, and never divided by `1 + Σ w`. Logarithms are taken only where a probability
+//! is shown ([`StepReport`]).
 //!
-//! An ARM may have a reference, whose logits are subtracted from its own ([`Direction`]), and a step may be bounded ([`Limits`]).
+//! An ARM may have a reference, whose logits are subtracted from its own ([`Direction`]), and a step may be bounded
+//! ([`Limits`]).
 
 mod arm;
 mod combine;

@@ -1,4 +1,5 @@
-//! What guidance did at one step: the likeliest tokens with the log-probabilities of base, guidance and ARMs, divergence, flips.
+//! What guidance did at one step: the likeliest tokens with the log-probabilities of base, guidance and ARMs,
+//! divergence, flips.
 
 use serde::Serialize;
 
@@ -52,8 +53,8 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    /// Explains the step after `history`: `base` are the base's raw logits there, `chosen` the token that followed, `temp` the
-    /// temperature (0, which has no distribution, is read as 1), `n_top` how many tokens to list.
+    /// Explains the step after `history`: `base` are the base's raw logits there, `chosen` the token that followed,
+    /// `temp` the temperature (0, which has no distribution, is read as 1), `n_top` how many tokens to list.
     ///
     /// # Errors
     ///

@@ -40,7 +40,8 @@ fn no_references(references: &[Option<f32>]) -> bool {
 }
 
 impl TokenScore {
-    /// Its reward under an ARM, but for the factor β_r: the log-probability, less that of the reference if there is one.
+    /// Its reward under an ARM, but for the factor β_r: the log-probability, less that of the reference if there is
+    /// one.
     pub fn reward(&self, arm: usize) -> f32 {
         self.arms[arm] - self.references[arm].unwrap_or(0.0)
     }
@@ -96,7 +97,8 @@ pub struct ScoredPrompts<'a> {
 /// Positions read at once: enough for a full batch, and few rows of logits to hold.
 const CHUNK: usize = 64;
 
-/// Scores each token of `response` under the base and all ARMs of `guide`, and under the guidance of `weights` (one per ARM).
+/// Scores each token of `response` under the base and all ARMs of `guide`, and under the guidance of `weights` (one per
+/// ARM).
 ///
 /// # Errors
 ///
@@ -104,7 +106,8 @@ const CHUNK: usize = 64;
 ///
 /// # Cost
 ///
-/// Each model reads prompt and response once, in batches; then some passes over the vocabulary with `exp` a token and model.
+/// Each model reads prompt and response once, in batches; then some passes over the vocabulary with `exp` a token and
+/// model.
 pub fn score(
     base: &mut dyn Expert,
     guide: &mut Guide,
@@ -131,7 +134,8 @@ pub fn score(
 }
 
 /// Σ KL(guided ‖ base) over the positions of `response`, in nats, for each ARM of `guide` alone at each of `weights`:
-/// `sums[arm][weight]`. The text stays the same, so this is the divergence at its positions, and not of a text that guidance writes.
+/// `sums[arm][weight]`. The text stays the same, so this is the divergence at its positions, and not of a text that
+/// guidance writes.
 ///
 /// # Errors
 ///
@@ -170,8 +174,8 @@ pub fn divergences(
     Ok(sums)
 }
 
-/// Reads prompt and response, and hands the rows before each token of the response to `each`: the base's, and those of all experts in
-/// use, each of its own vocabulary (empty for the others).
+/// Reads prompt and response, and hands the rows before each token of the response to `each`: the base's, and those of
+/// all experts in use, each of its own vocabulary (empty for the others).
 fn at_positions(
     base: &mut dyn Expert,
     guide: &mut Guide,

@@ -6,13 +6,14 @@
 //! K(λ) = KL(p_λ ‖ p_0) = λ·E_λ[d] − log Σ p_0 e^(λd)        K'(λ) = λ·Var_λ(d) ≥ 0
 //! ```
 //!
-//! K never decreases, so the largest λ of at most 1 is found by Newton steps between two bounds. K is neither convex nor concave:
-//! without the bounds a step may leap away. A pass over the vocabulary takes one exponential and three sums per token.
+//! K never decreases, so the largest λ of at most 1 is found by Newton steps between two bounds. K is neither convex
+//! nor concave: without the bounds a step may leap away. A pass over the vocabulary takes one exponential and three
+//! sums per token.
 
 use super::law::Limits;
 
-/// The logits of one step, as two rows: what the base gives, and what guidance adds. Kept from step to step, so that nothing is
-/// allocated per token.
+/// The logits of one step, as two rows: what the base gives, and what guidance adds. Kept from step to step, so that
+/// nothing is allocated per token.
 #[derive(Debug, Default)]
 pub(crate) struct Tilt {
     /// The base's logits; −∞ where the token is forbidden or implausible.
@@ -36,8 +37,8 @@ const MAX_PASSES: usize = 24;
 const TOLERANCE: f64 = 1e-3;
 
 impl Tilt {
-    /// The strength of a step whose tokens have these logits under the base and under guidance. Forbidden tokens stay out: KL is
-    /// counted among those that are left, as if the base had never had the others.
+    /// The strength of a step whose tokens have these logits under the base and under guidance. Forbidden tokens stay
+    /// out: KL is counted among those that are left, as if the base had never had the others.
     ///
     /// # Cost
     ///
@@ -129,8 +130,8 @@ fn largest(base: &[f32], shift: &[f32], max_kl: f64) -> f64 {
     low
 }
 
-/// KL(p_λ ‖ p_0) in nats at each of `lambdas`, which may be negative or above 1: added to `out`. Shapes: `base` and `shift` are
-/// `n_vocab`, `lambdas` and `out` are equally long.
+/// KL(p_λ ‖ p_0) in nats at each of `lambdas`, which may be negative or above 1: added to `out`. Shapes: `base` and
+/// `shift` are `n_vocab`, `lambdas` and `out` are equally long.
 pub(super) fn add_divergences(base: &[f32], shift: &[f32], lambdas: &[f32], out: &mut [f64]) {
     let start = sums(base, shift, 0.0, 0.0);
     let centre = start.mean as f32;
@@ -140,7 +141,8 @@ pub(super) fn add_divergences(base: &[f32], shift: &[f32], lambdas: &[f32], out:
     }
 }
 
-/// Tokens that are added up in f32 before their sum goes into f64: few enough to lose no digits that matter, and in cache.
+/// Tokens that are added up in f32 before their sum goes into f64: few enough to lose no digits that matter, and in
+/// cache.
 const BLOCK: usize = 1024;
 /// Sums side by side, so that the loop is vectorised.
 const LANES: usize = 16;
@@ -196,8 +198,8 @@ fn block(x: &[f32], shift: &[f32], best: f32, centre: f32) -> [f64; 3] {
     sums
 }
 
-/// eˣ for x of at most 0, within 2 units of the last place; below −87 it is e⁻⁸⁷. Without branches and conversions, so that it is
-/// vectorised, which the library's is not.
+/// eˣ for x of at most 0, within 2 units of the last place; below −87 it is e⁻⁸⁷. Without branches and conversions, so
+/// that it is vectorised, which the library's is not.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     // Adding it rounds to a whole number, which then stands in the lowest bits.

@@ -1,7 +1,7 @@
 //! The vocabulary contract: when the logits of two models may be added token by token.
 //!
-//! Sizes alone prove nothing: two vocabularies of 32,000 tokens may be different, and the same vocabulary is often padded to a
-//! rounder size. So texts, types and the special tokens are compared, and the answer is one of three:
+//! Sizes alone prove nothing: two vocabularies of 32,000 tokens may be different, and the same vocabulary is often
+//! padded to a rounder size. So texts, types and the special tokens are compared, and the answer is one of three:
 //! identical; equal but for an unused tail; different, with the first differences.
 
 use std::fmt;
@@ -45,8 +45,8 @@ pub struct Contract {
 pub enum Tail {
     /// None: the vocabularies are identical.
     None,
-    /// The base has this many more; each takes the ARM's smallest logit of the step (its floor), so that no unused token is
-    /// raised above the tokens that the ARM likes least.
+    /// The base has this many more; each takes the ARM's smallest logit of the step (its floor), so that no unused
+    /// token is raised above the tokens that the ARM likes least.
     Base(usize),
     /// The ARM has this many more; they are ignored.
     Arm(usize),

@@ -1,7 +1,7 @@
 //! Which samplers there are, by the address of their `llama_sampler`.
 //!
-//! Other threads steer a sampler by its address while the host uses and frees it. Nothing is read through the address: it is
-//! looked up here, and one that has been freed is not found.
+//! Other threads steer a sampler by its address while the host uses and frees it. Nothing is read through the address:
+//! it is looked up here, and one that has been freed is not found.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};

@@ -7,8 +7,8 @@
 //!   └── Watch     the file; a saved change of the weights holds from the next token on
 //! ```
 //!
-//! A host tells its samplers tokens and nothing else, so an ARM reads the base's tokens: `template:` in the configuration has no
-//! effect here, nor have `sampling:`, `prompt:` and `speculate:`, which are the host's own affair.
+//! A host tells its samplers tokens and nothing else, so an ARM reads the base's tokens: `template:` in the
+//! configuration has no effect here, nor have `sampling:`, `prompt:` and `speculate:`, which are the host's own affair.
 
 pub mod directory;
 mod pool;
@@ -176,8 +176,8 @@ impl Plugin {
         self.pool().n_decoded()
     }
 
-    /// Reads the configuration again. A weight that has changed in it is set for every sampler; the others stay as they are, so
-    /// that weights which a program has set are kept.
+    /// Reads the configuration again. A weight that has changed in it is set for every sampler; the others stay as they
+    /// are, so that weights which a program has set are kept.
     ///
     /// # Errors
     ///

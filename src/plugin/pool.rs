@@ -9,8 +9,8 @@ pub type Make = Box<dyn Fn() -> Result<Guide, SessionError> + Send>;
 
 /// Guides, each with sequences of its own, that take turns at more texts than there are guides.
 ///
-/// A text keeps its guide as long as it lives. What a finished text leaves behind is taken over by the one that shares the most
-/// with it: the next turn of a chat finds what the last one has read.
+/// A text keeps its guide as long as it lives. What a finished text leaves behind is taken over by the one that shares
+/// the most with it: the next turn of a chat finds what the last one has read.
 pub struct Pool {
     make: Make,
     max: usize,

@@ -19,8 +19,8 @@ pub(super) struct Inner {
     /// Tokens that were accepted before the sampler was applied first: the prompt.
     pub n_prompt: Option<usize>,
     pub warned: bool,
-    /// The length of the history at which the gate was asked last, and its answer: a step that is applied again, with a grammar's
-    /// mask for example, keeps it.
+    /// The length of the history at which the gate was asked last, and its answer: a step that is applied again, with a
+    /// grammar's mask for example, keeps it.
     pub gated: Option<(usize, bool)>,
 }
 

@@ -1,9 +1,9 @@
 //! The C structs that genarm's sampler shares with a llama.cpp host.
 //!
-//! Bound from `vendor/llama-sampler-abi`, not from the llama.cpp built into genarm: a host may be another llama.cpp than
-//! ours, and only these structs are common to both. The assertions below prove, at compile time, that both
-//! declarations have the same layout; the sampler may therefore hand its own structs to the
-//! llama.cpp inside, and to one outside.
+//! Bound from `vendor/llama-sampler-abi`, not from the llama.cpp built into genarm: a host may be another llama.cpp
+//! than ours, and only these structs are common to both. The assertions below prove, at compile time, that both
+//! declarations have the same layout; the sampler may therefore hand its own structs to the llama.cpp inside, and to
+//! one outside.
 
 mod bound {
     #![allow(missing_docs, non_camel_case_types, unreachable_pub, clippy::all)]

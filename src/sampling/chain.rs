@@ -8,8 +8,8 @@ use super::owned::Owned;
 use super::params::{BiasKey, Mirostat, SamplerKind, SamplingParams};
 use crate::engine::llama::Vocab;
 
-/// Everything that acts on the candidates before one is drawn: `first`, logit bias, then the samplers in their order. DRY is a
-/// copy of `dry`, where there is one, otherwise made here.
+/// Everything that acts on the candidates before one is drawn: `first`, logit bias, then the samplers in their order.
+/// DRY is a copy of `dry`, where there is one, otherwise made here.
 pub(super) fn truncation(
     params: &SamplingParams,
     vocab: &Vocab,

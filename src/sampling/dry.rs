@@ -12,16 +12,16 @@ use crate::engine::llama::Vocab;
 
 /// A DRY sampler of a vocabulary, to be copied into the chains of texts.
 ///
-/// To find the sequence breakers, llama.cpp reads the whole vocabulary once for each of them. A copy does not, so a server makes
-/// this one beside the thread that decodes.
+/// To find the sequence breakers, llama.cpp reads the whole vocabulary once for each of them. A copy does not, so a
+/// server makes this one beside the thread that decodes.
 pub struct Dry(Owned);
 
 // SAFETY: what it offers through `&self` is a copy, for which llama.cpp only reads the sampler.
 unsafe impl Sync for Dry {}
 
 impl Dry {
-    /// What a chain with these parameters copies. `None` where DRY does not act in it. `n_ctx` is what a penalty that looks back
-    /// "over the whole context" sees.
+    /// What a chain with these parameters copies. `None` where DRY does not act in it. `n_ctx` is what a penalty that
+    /// looks back "over the whole context" sees.
     ///
     /// # Errors
     ///
@@ -37,8 +37,8 @@ impl Dry {
     }
 
     pub(super) fn new(params: &SamplingParams, vocab: &Vocab, n_ctx: usize) -> Result<Self, ChainError> {
-        // llama.cpp tokenises what follows the first character, and would end the process at a character that the vocabulary
-        // cannot spell.
+        // llama.cpp tokenises what follows the first character, and would end the process at a character that the
+        // vocabulary cannot spell.
         for text in &params.dry_sequence_breakers {
             let tail: String = text.chars().skip(1).collect();
             vocab

@@ -56,8 +56,8 @@ impl HookState {
 pub struct Hook {
     state: HookState,
     history: Vec<Token>,
-    /// The length of the history at which the gate was last asked, and what it said: a second `apply` at a position, on candidates
-    /// of which a grammar has forbidden some, must do as the first.
+    /// The length of the history at which the gate was last asked, and what it said: a second `apply` at a position, on
+    /// candidates of which a grammar has forbidden some, must do as the first.
     gated: Option<(usize, bool)>,
 }
 
@@ -151,8 +151,8 @@ pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candi
     Ok(())
 }
 
-/// At the head of a chain `p` is not in use yet: it keeps what the base's logit was, for the limits, and in case an expert turns out
-/// to be broken.
+/// At the head of a chain `p` is not in use yet: it keeps what the base's logit was, for the limits, and in case an
+/// expert turns out to be broken.
 #[inline(always)]
 fn begin(candidate: &mut llama_token_data, of_base: f32) {
     candidate.p = candidate.logit;
@@ -187,7 +187,8 @@ pub(crate) fn end_text(eog: &[Token], candidates: &mut Candidates<'_>) {
 
 impl Inner {
     fn fail(&mut self, error: GuideError, candidates: &mut Candidates<'_>) {
-        // A full context or a Ctrl-C is no fault of the ARM, and a broken base cannot be fallen back to: these end the text.
+        // A full context or a Ctrl-C is no fault of the ARM, and a broken base cannot be fallen back to: these end the
+        // text.
         let ends = matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted);
         let ends = ends || error.is_of_base() || self.on_error != FailurePolicy::Base;
         if !self.warned {

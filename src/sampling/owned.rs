@@ -48,7 +48,8 @@ impl Owned {
 
     /// A copy; `None` where memory is short.
     pub(super) fn copy(&self) -> Option<Self> {
-        // SAFETY: see `apply`; llama.cpp's samplers and our own all have a function that copies them, and the copy is new.
+        // SAFETY: see `apply`; llama.cpp's samplers and our own all have a function that copies them, and the copy is
+        // new.
         unsafe { Self::new(sys::llama_sampler_clone(self.0.as_ptr())) }
     }
 

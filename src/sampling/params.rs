@@ -1,7 +1,7 @@
 //! Sampling parameters: llama.cpp's names, defaults and order (`common_params_sampling`).
 //!
-//! [`SamplingParams`] is complete and, after [`validate`](SamplingParams::validate), correct. What a file, a command line or a
-//! request gives is partial: see [`SamplingOptions`](crate::config::SamplingOptions), which is laid over it.
+//! [`SamplingParams`] is complete and, after [`validate`](SamplingParams::validate), correct. What a file, a command
+//! line or a request gives is partial: see [`SamplingOptions`](crate::config::SamplingOptions), which is laid over it.
 
 use std::fmt;
 use std::str::FromStr;

@@ -19,9 +19,9 @@ use crate::guidance::{Guide, GuideError};
 
 /// Guides, truncates and draws.
 ///
-/// A grammar constrains as in llama.cpp's tools: a token is drawn without it, and only where the grammar forbids that token are the
-/// candidates masked and drawn from again. The hook then acts twice at one position, on candidates of which
-/// some are forbidden; it reads no ARM again, and leaves them forbidden.
+/// A grammar constrains as in llama.cpp's tools: a token is drawn without it, and only where the grammar forbids that
+/// token are the candidates masked and drawn from again. The hook then acts twice at one position, on candidates of
+/// which some are forbidden; it reads no ARM again, and leaves them forbidden.
 pub struct Sampler {
     chain: Owned,
     /// What a draft is drawn through.
@@ -60,8 +60,8 @@ impl Sampler {
         Self::constrained(params, vocab, n_ctx, hook, grammar, None)
     }
 
-    /// The same with a grammar that was compiled before, in place of that of the parameters, and with a copy of a [`Dry`] that was
-    /// made before for these parameters.
+    /// The same with a grammar that was compiled before, in place of that of the parameters, and with a copy of a
+    /// [`Dry`] that was made before for these parameters.
     ///
     /// # Errors
     ///
@@ -181,7 +181,8 @@ impl Sampler {
 
 impl Chain for Sampler {
     fn accept(&mut self, token: Token, generated: bool) {
-        // A token that the grammar forbids leaves it where it was. What is too much work for it is an error of the next draw.
+        // A token that the grammar forbids leaves it where it was. What is too much work for it is an error of the next
+        // draw.
         if generated
             && (self.approved.take() == Some(token) || self.grammar_allows(token) == Ok(true))
             && let Some(grammar) = &mut self.grammar
@@ -300,7 +301,8 @@ impl Guided for Sampler {
     }
 }
 
-/// A full context or a Ctrl-C ends the text. Other failures meet the hook again when a token is drawn; it has a policy for them.
+/// A full context or a Ctrl-C ends the text. Other failures meet the hook again when a token is drawn; it has a policy
+/// for them.
 fn ends_text(result: Result<(), GuideError>) -> Result<(), ChainFault> {
     match result {
         Err(error) if matches!(error.source, ExpertError::ContextFull { .. } | ExpertError::Interrupted) => {
@@ -312,7 +314,8 @@ fn ends_text(result: Result<(), GuideError>) -> Result<(), ChainFault> {
 
 /// The softmax of what a chain has left.
 fn softmax(array: &sys::llama_token_data_array, out: &mut Distribution) -> Result<(), ChainFault> {
-    // SAFETY: a sampler leaves an array of `size` candidates, in our buffer or its own, which lives until its next call.
+    // SAFETY: a sampler leaves an array of `size` candidates, in our buffer or its own, which lives until its next
+    // call.
     let left = unsafe { std::slice::from_raw_parts(array.data, array.size) };
     out.set_logits(left.iter().map(|c| (c.id, c.logit)));
     if out.is_empty() { Err(ChainFault::NoCandidate) } else { Ok(()) }

@@ -75,8 +75,8 @@ pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void)
 ///
 /// # Safety
 ///
-/// `init` is a `llama_sampler_init`, of whatever llama.cpp: it returns NULL, or a `llama_sampler` with these two members that stays
-/// where it is until it is freed. It may be called as long as the sampler or a clone of it lives.
+/// `init` is a `llama_sampler_init`, of whatever llama.cpp: it returns NULL, or a `llama_sampler` with these two
+/// members that stays where it is until it is freed. It may be called as long as the sampler or a clone of it lives.
 pub unsafe fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler {
     let ctx = Box::into_raw(Box::new(SamplerBox { sampler, init }));
     // SAFETY: the table is static and never written to; `ctx` is freed by `free`, once.
@@ -119,7 +119,8 @@ impl<S: CustomSampler> Table<S> {
             backend_apply: None,
             backend_set_input: None,
             backend_reset: None,
-            // Newer hosts copy states without it too, but by swapping contexts: the sampler would not know its address any more.
+            // Newer hosts copy states without it too, but by swapping contexts: the sampler would not know its address
+            // any more.
             copy_state: Some(copy_state::<S>),
         },
         spare: [0; 16],
@@ -181,7 +182,8 @@ unsafe extern "C" fn clone<S: CustomSampler>(raw: *const llama_sampler) -> *mut 
 }
 
 unsafe extern "C" fn copy_state<S: CustomSampler>(source: *const llama_sampler, destination: *mut llama_sampler) {
-    // SAFETY: both are alive; llama.cpp promises that their tables are one, and a host that is mistaken changes nothing.
+    // SAFETY: both are alive; llama.cpp promises that their tables are one, and a host that is mistaken changes
+    // nothing.
     if std::ptr::eq(source, destination) || unsafe { (*source).iface != (*destination).iface } {
         return;
     }

@@ -19,8 +19,8 @@ pub struct Peer(pub IpAddr);
 /// Keys and limits.
 pub struct Access {
     keys: Vec<String>,
-    /// Whether requests must call the server by a name of this machine: it is reachable only from here and asks for no key, so a page
-    /// from elsewhere that has its own name point here must be kept out (DNS rebinding).
+    /// Whether requests must call the server by a name of this machine: it is reachable only from here and asks for no
+    /// key, so a page from elsewhere that has its own name point here must be kept out (DNS rebinding).
     only_local_names: bool,
     rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
 }

@@ -148,8 +148,9 @@ impl Table {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection. Of those that keep the server waiting, one of the address with the most of them goes, and of
-    /// these the one that has waited longest: however many connections a client opens, it cannot keep the others out.
+    /// A place for a new connection. Of those that keep the server waiting, one of the address with the most of them
+    /// goes, and of these the one that has waited longest: however many connections a client opens, it cannot keep the
+    /// others out.
     fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let mut entries = self.lock();
         if entries.len() >= self.max {

@@ -37,8 +37,8 @@ impl ApiError {
         Self { status, kind, code: None, param: None, message, retry_after: None }
     }
 
-    /// A field of the request is wrong. The message names it, because some clients show nothing else: where it does not do so
-    /// itself, the name is put before it.
+    /// A field of the request is wrong. The message names it, because some clients show nothing else: where it does not
+    /// do so itself, the name is put before it.
     pub fn invalid(param: &str, message: impl fmt::Display) -> Self {
         let mut message = message.to_string();
         if param.is_empty() {

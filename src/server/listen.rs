@@ -25,8 +25,8 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How long the engine has to end after it was interrupted.
 const LAST_WAIT: Duration = Duration::from_millis(500);
 
-/// Serves until SIGTERM or SIGINT, then lets what runs come to its end within the limit. SIGHUP, and a saved configuration, change
-/// the defaults of new requests.
+/// Serves until SIGTERM or SIGINT, then lets what runs come to its end within the limit. SIGHUP, and a saved
+/// configuration, change the defaults of new requests.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Texts become tokens away from the threads that speak HTTP and from the engine: few at a time, and only as long as that is of use.
+//! Texts become tokens away from the threads that speak HTTP and from the engine: few at a time, and only as long as
+//! that is of use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,8 +49,8 @@ impl Readers {
         free != [N_PROMPTS, N_TOOLS, N_GRAMMARS]
     }
 
-    /// Calls `read`, which tokenizes or compiles, on a thread of its own. It stops early where a text has more tokens than its purpose
-    /// allows (`n_ctx` for a prompt), when the caller drops this, and when `is_closed`.
+    /// Calls `read`, which tokenizes or compiles, on a thread of its own. It stops early where a text has more tokens
+    /// than its purpose allows (`n_ctx` for a prompt), when the caller drops this, and when `is_closed`.
     ///
     /// # Errors
     ///

@@ -23,8 +23,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Watches the folder of the server's file, because editors replace files rather than write into them. Where that cannot be
-    /// watched, SIGHUP is left.
+    /// Watches the folder of the server's file, because editors replace files rather than write into them. Where that
+    /// cannot be watched, SIGHUP is left.
     pub fn new(server: &Server) -> Self {
         let saved = Arc::new(Notify::new());
         let path = server.defaults().path.clone();

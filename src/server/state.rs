@@ -125,16 +125,17 @@ impl Server {
         self.set_defaults_and(config, || {});
     }
 
-    /// As [`set_defaults`](Self::set_defaults). `count` is done by the time that the new ones can be seen, and they can be seen by
-    /// the time that what it does can.
+    /// As [`set_defaults`](Self::set_defaults). `count` is done by the time that the new ones can be seen, and they can
+    /// be seen by the time that what it does can.
     pub(super) fn set_defaults_and(&self, config: Config, count: impl FnOnce()) {
         let mut defaults = self.defaults.write().unwrap_or_else(PoisonError::into_inner);
         *defaults = Arc::new(config);
         count();
     }
 
-    /// Whether a prompt is read from its beginning. A cached prefix was read in other batches, whose sums are rounded otherwise:
-    /// where one text at a time is served, a request that names a seed gets the same text each time, unless it prefers the cache.
+    /// Whether a prompt is read from its beginning. A cached prefix was read in other batches, whose sums are rounded
+    /// otherwise: where one text at a time is served, a request that names a seed gets the same text each time, unless
+    /// it prefers the cache.
     pub(super) fn reads_anew(&self, is_seeded: bool, cache_prompt: Option<bool>) -> bool {
         !cache_prompt.unwrap_or(!(is_seeded && self.queue.n_slots() == 1))
     }

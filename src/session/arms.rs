@@ -32,8 +32,8 @@ struct LoadedArm {
 }
 
 impl ArmModels {
-    /// Loads the ARMs of `config`. Of the base only the header is read, for its vocabulary; its weights are loaded where an ARM
-    /// is a LoRA on them.
+    /// Loads the ARMs of `config`. Of the base only the header is read, for its vocabulary; its weights are loaded
+    /// where an ARM is a LoRA on them.
     ///
     /// # Errors
     ///
@@ -140,8 +140,8 @@ pub struct HostTokens {
     pub special: [Option<u32>; 3],
 }
 
-/// A host's vocabulary beside an ARM's. llama.cpp corrects the types of some tokens while it loads, each version in its own
-/// way, so the types of common tokens are taken to be equal.
+/// A host's vocabulary beside an ARM's. llama.cpp corrects the types of some tokens while it loads, each version in its
+/// own way, so the types of common tokens are taken to be equal.
 struct Host<'a, T> {
     tokens: &'a HostTokens,
     kinds: &'a T,

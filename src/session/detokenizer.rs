@@ -8,8 +8,8 @@ use crate::expert::Token;
 
 /// Turns tokens into pieces of text that can be shown: whole characters, and nothing of a stop string.
 ///
-/// Tokens go in with [`push`](Self::push) and come out of [`next`](Self::next) once it is certain that they belong to the text.
-/// Their bytes, one after the other, are the text.
+/// Tokens go in with [`push`](Self::push) and come out of [`next`](Self::next) once it is certain that they belong to
+/// the text. Their bytes, one after the other, are the text.
 pub struct Detokenizer {
     vocab: Vocab,
     stop: StopStrings,
@@ -99,7 +99,8 @@ impl Detokenizer {
         self.ready.drain(..).map(|token| token.text).collect()
     }
 
-    /// Gives out what was held back, when the text has ended. Returns what stands for an incomplete character at the end.
+    /// Gives out what was held back, when the text has ended. Returns what stands for an incomplete character at the
+    /// end.
     pub fn finish(&mut self) -> String {
         if !self.stopped {
             let n = self.stop.finish();

@@ -40,8 +40,8 @@ impl ExpertSetup {
 }
 
 impl Experts {
-    /// Experts of the same file, adapters, settings and prompt are one, so they are evaluated once. Those equal to the base are the base,
-    /// unless a host runs that (`with_base` is false): its model and prompt are the host's own.
+    /// Experts of the same file, adapters, settings and prompt are one, so they are evaluated once. Those equal to the
+    /// base are the base, unless a host runs that (`with_base` is false): its model and prompt are the host's own.
     pub fn of(config: &Config, with_base: bool) -> Self {
         let mut experts = Self::default();
         // The ARMs first, so that references come after all of them.

@@ -174,7 +174,8 @@ fn remote_devices(base: &ExpertSpec) -> Result<Vec<Device>, SessionError> {
     Ok(found)
 }
 
-/// An expert as the plan sees it; the last `n_remote` places are the servers' devices, which come first, as in the engine.
+/// An expert as the plan sees it; the last `n_remote` places are the servers' devices, which come first, as in the
+/// engine.
 fn request(
     name: &str,
     spec: &ExpertSpec,

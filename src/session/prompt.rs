@@ -20,7 +20,8 @@ pub struct Prompt {
     pub experts: Vec<Option<Vec<Token>>>,
 }
 
-/// How the models read what the user says. Shared, so that prompts can be read on other threads than the one that decodes.
+/// How the models read what the user says. Shared, so that prompts can be read on other threads than the one that
+/// decodes.
 pub struct PromptRenderer {
     vocab: Vocab,
     system: Option<String>,
@@ -98,8 +99,8 @@ impl PromptRenderer {
         self.base_template.is_some()
     }
 
-    /// Through which template a model reads conversations: the base (0), or an ARM (from 1), which reads the base's words where it
-    /// has no template of its own.
+    /// Through which template a model reads conversations: the base (0), or an ARM (from 1), which reads the base's
+    /// words where it has no template of its own.
     pub fn template(&self, model: usize) -> Option<&ChatTemplate> {
         let of_arm = || {
             let expert = (*self.experts.of_arms.get(model.checked_sub(1)?)?)?;
@@ -108,8 +109,8 @@ impl PromptRenderer {
         of_arm().or(self.base_template.as_ref())
     }
 
-    /// A plain text, which may spell control tokens. ARMs with a `template:` in the configuration read it as a user's message through
-    /// that, personas read their own text before it, and the others read the base's tokens.
+    /// A plain text, which may spell control tokens. ARMs with a `template:` in the configuration read it as a user's
+    /// message through that, personas read their own text before it, and the others read the base's tokens.
     ///
     /// # Errors
     ///
@@ -134,8 +135,8 @@ impl PromptRenderer {
         self.with_personas(&[]).tokens(tokens)
     }
 
-    /// A plain text and a response to it: one text in tokens, cut where the response begins. The response spells no control
-    /// tokens, but for its end where the prompt spells some too: then both were rendered before.
+    /// A plain text and a response to it: one text in tokens, cut where the response begins. The response spells no
+    /// control tokens, but for its end where the prompt spells some too: then both were rendered before.
     ///
     /// # Errors
     ///
@@ -144,8 +145,8 @@ impl PromptRenderer {
         self.with_personas(&[]).text_response(text, response)
     }
 
-    /// A conversation, to be continued by the assistant, whose answer begins with `begun`: each model reads it through its own
-    /// chat template.
+    /// A conversation, to be continued by the assistant, whose answer begins with `begun`: each model reads it through
+    /// its own chat template.
     ///
     /// # Errors
     ///
@@ -320,7 +321,8 @@ impl ExpertText {
         self.own(reading, own, base)
     }
 
-    /// The same up to a response, whose tokens are given: where a token stands across the cut, the prompt ends before it.
+    /// The same up to a response, whose tokens are given: where a token stands across the cut, the prompt ends before
+    /// it.
     fn followed(
         &self,
         reading: &ReadingSpec,
@@ -336,8 +338,8 @@ impl ExpertText {
         self.own(reading, own, base)
     }
 
-    /// A rendered conversation, after the text that a persona without a system prompt reads before everything; `None` where that is
-    /// what the base reads.
+    /// A rendered conversation, after the text that a persona without a system prompt reads before everything; `None`
+    /// where that is what the base reads.
     fn own(&self, reading: &ReadingSpec, own: Vec<Token>, base: &[Token]) -> Result<Option<Vec<Token>>, PromptError> {
         let own = match (&reading.prefix, &reading.system) {
             (Some(prefix), None) => self.after(prefix, &own)?,

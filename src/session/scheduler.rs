@@ -6,7 +6,8 @@ use super::Slot;
 use crate::decode::Speculator;
 use crate::expert::{Expert, Token};
 
-/// Tokens of prompts that are read in a step beside texts that are being generated: a step then takes a few times as long, no more.
+/// Tokens of prompts that are read in a step beside texts that are being generated: a step then takes a few times as
+/// long, no more.
 const CHUNK_BESIDE: usize = 64;
 /// The same when no text is being generated.
 const CHUNK_ALONE: usize = 512;
@@ -19,8 +20,9 @@ pub(crate) trait SlotText {
     /// Whether its tokens may be drafted while it is alone.
     fn speculates(&self) -> bool;
 
-    /// Announces the next `max` tokens of the prompt to every model that lacks more than that. Returns whether any does:
-    /// [`read_chunk`](Self::read_chunk) is then the step, otherwise [`prepare`](Self::prepare) and [`step`](Self::step) are.
+    /// Announces the next `max` tokens of the prompt to every model that lacks more than that. Returns whether any
+    /// does: [`read_chunk`](Self::read_chunk) is then the step, otherwise [`prepare`](Self::prepare) and
+    /// [`step`](Self::step) are.
     fn prepare_chunk(&mut self, slot: &mut Slot, max: usize) -> bool;
 
     /// Reads what [`prepare_chunk`](Self::prepare_chunk) announced. A failure is kept: it ends the text.
@@ -70,8 +72,8 @@ impl<T> Scheduler<T> {
         self.places.iter_mut().flatten().map(|place| &mut place.text)
     }
 
-    /// Chooses the free slot whose base has most of the prompt cached; of equal ones, the one that was given away longest ago.
-    /// `None` where no slot is free.
+    /// Chooses the free slot whose base has most of the prompt cached; of equal ones, the one that was given away
+    /// longest ago. `None` where no slot is free.
     pub fn choose(&mut self, slots: &mut [Slot], prompt: &[Token]) -> Option<usize> {
         let free = (0..self.places.len()).filter(|at| self.places[*at].is_none());
         let best = free.max_by_key(|at| (slots[*at].base().n_cached(prompt), Reverse(self.used[*at])))?;
@@ -93,8 +95,9 @@ impl<T> Scheduler<T> {
 }
 
 impl<T: SlotText> Scheduler<T> {
-    /// One step of every text that is ready. All are prepared before the first is read, so that one batch serves all. With a
-    /// speculator, a text that is alone may draft: where several are read in one batch, drafts would only make it longer.
+    /// One step of every text that is ready. All are prepared before the first is read, so that one batch serves all.
+    /// With a speculator, a text that is alone may draft: where several are read in one batch, drafts would only make
+    /// it longer.
     ///
     /// Returns whether any text was ready.
     pub fn step(&mut self, slots: &mut [Slot], speculator: Option<&mut Speculator>) -> bool {
@@ -133,7 +136,8 @@ impl<T: SlotText> Scheduler<T> {
     }
 }
 
-/// Tokens that each text reads of its prompt in a step, where `n_reading` texts do and `n_generating` others are being generated.
+/// Tokens that each text reads of its prompt in a step, where `n_reading` texts do and `n_generating` others are being
+/// generated.
 fn chunk(n_reading: usize, n_generating: usize) -> usize {
     let budget = if n_generating == 0 { CHUNK_ALONE } else { CHUNK_BESIDE };
     (budget / n_reading.max(1)).max(1)

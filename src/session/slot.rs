@@ -74,8 +74,8 @@ impl Slot {
         Sampler::new(params, &self.vocab, self.n_ctx(), self.active_hook())
     }
 
-    /// The same with a grammar that was compiled before, in place of that of the parameters, and with a copy of a [`Dry`] that was
-    /// made before for these parameters.
+    /// The same with a grammar that was compiled before, in place of that of the parameters, and with a copy of a
+    /// [`Dry`] that was made before for these parameters.
     ///
     /// # Errors
     ///

@@ -14,8 +14,9 @@ pub fn of_base(config: &Config, file: &GgufFile) -> Result<Option<ChatTemplate>,
     Ok(named("base", config.prompt.chat_template.as_deref())?.or_else(|| own(file)))
 }
 
-/// An expert's template, and whether the configuration names it. Where it names none, the expert reads what it was trained on: the
-/// template that its file records, else that of its model's file. A persona on the base's model reads through the base's.
+/// An expert's template, and whether the configuration names it. Where it names none, the expert reads what it was
+/// trained on: the template that its file records, else that of its model's file. A persona on the base's model reads
+/// through the base's.
 pub fn of_expert(
     config: &Config,
     expert: &ExpertSetup,

@@ -62,7 +62,8 @@ impl TextGenerator for SessionGenerator {
         requests: &[TextRequest],
         each: &mut dyn FnMut(),
     ) -> Result<Vec<GeneratedText>, GenerateError> {
-        // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is left.
+        // Where a batch holds other texts, its numbers may differ in the last digit; so no trace of earlier texts is
+        // left.
         self.session.slots.iter_mut().for_each(Slot::forget);
         let mut made: Vec<Option<GeneratedText>> = vec![None; requests.len()];
         let mut scheduler = Scheduler::new(self.session.slots.len());

@@ -38,7 +38,8 @@ fn a_long_prompt_is_read_in_chunks_beside_other_texts_and_changes_none() {
     assert!((257..512).contains(&n_long), "{n_long} tokens");
     let before = two.session.base().n_batches();
     let together = two.generate(&requests(&[0, 1]), &mut || {}).unwrap();
-    // At first both read, 256 tokens each; then the long prompt has 64 tokens of each step. Its text begins with the last of them.
+    // At first both read, 256 tokens each; then the long prompt has 64 tokens of each step. Its text begins with the
+    // last of them.
     let n_chunks = 1 + (n_long - 256).div_ceil(64) - 1;
     assert_eq!(two.session.base().n_batches() - before, (n_chunks + N_PREDICT) as u64);
     // Each alone, and so in one batch.

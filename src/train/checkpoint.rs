@@ -1,5 +1,5 @@
-//! The state of a run between two steps: weights, optimiser moments, the step number and the best weights so far, in one
-//! safetensors file.
+//! The state of a run between two steps: weights, optimiser moments, the step number and the best weights so far, in
+//! one safetensors file.
 //!
 //! The order of the data and every random draw follow from seed and step, so nothing else needs saving.
 

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-/// Bytes of each tensor that are looked at: enough to tell two trainings or quantisations of one model apart, in little time.
+/// Bytes of each tensor that are looked at: enough to tell two trainings or quantisations of one model apart, in little
+/// time.
 const SAMPLE: u64 = 4096;
 
-/// SHA-256 over the settings, the tokens of all examples, and the backbone's shape and samples of its weights, in hexadecimal.
-/// The same on every machine and in every build.
+/// SHA-256 over the settings, the tokens of all examples, and the backbone's shape and samples of its weights, in
+/// hexadecimal. The same on every machine and in every build.
 ///
 /// # Errors
 ///

@@ -7,7 +7,8 @@ use crate::expert::Token;
 /// A prompt before rendering.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrainingPrompt {
-    /// Used as it stands. It may be a conversation that was rendered before: the control tokens that it spells are read.
+    /// Used as it stands. It may be a conversation that was rendered before: the control tokens that it spells are
+    /// read.
     Text(String),
     /// Rendered through the template.
     Chat(Vec<Message>),

@@ -195,8 +195,8 @@ impl RopeKeys<'_> {
     }
 
     fn factors(&self, kind: &str, dim: usize) -> std::result::Result<Option<Vec<f32>>, TrainError> {
-        // Only the llama architecture has factors. Of longrope's two sets llama.cpp takes one by the size of the context, and
-        // genarm's default is the model's own.
+        // Only the llama architecture has factors. Of longrope's two sets llama.cpp takes one by the size of the
+        // context, and genarm's default is the model's own.
         let name = match kind {
             _ if self.file.architecture() != Some("llama") => return Ok(None),
             "longrope" if self.n_ctx_train() > self.n_ctx_orig() => "rope_factors_long.weight",

@@ -308,7 +308,8 @@ impl<'a> Run<'a> {
         Err(TrainError::Interrupted { step: done, total, out, checkpoint })
     }
 
-    /// Refuses to write weights that give no numbers: the last update may have spoilt them, and no later loss would show it.
+    /// Refuses to write weights that give no numbers: the last update may have spoilt them, and no later loss would
+    /// show it.
     fn check_numbers(&mut self, held_out_loss: Option<f64>) -> Result<(), TrainError> {
         let step = self.adam.step;
         for var in self.backbone.trainable().values() {

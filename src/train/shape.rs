@@ -118,7 +118,8 @@ impl Shape {
     }
 }
 
-/// A hyper-parameter, whatever its integer or float type; of a list with a number per layer the one that all layers share.
+/// A hyper-parameter, whatever its integer or float type; of a list with a number per layer the one that all layers
+/// share.
 pub(super) fn number(file: &GgufFile, name: &str) -> Option<f64> {
     let value = file.hparam(name)?;
     let shared = || {

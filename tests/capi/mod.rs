@@ -1,4 +1,5 @@
-//! The C ABI as C programs see it: compiled, linked with `libgenarm`, and run; and the preload in a tool that knows nothing of it.
+//! The C ABI as C programs see it: compiled, linked with `libgenarm`, and run; and the preload in a tool that knows
+//! nothing of it.
 
 #[cfg(target_os = "linux")]
 mod fuzz;

@@ -81,7 +81,8 @@ pub fn library(case: &Case, more: &Value) -> Option<(Outcome, Did)> {
     Some((shown.finish(finish(generated.finish)), did))
 }
 
-/// What guides the rows of a base that runs elsewhere: it accepts the tokens that are new and changes the row after them.
+/// What guides the rows of a base that runs elsewhere: it accepts the tokens that are new and changes the row after
+/// them.
 pub trait Guides {
     fn guide(&mut self, new: &[Token], row: &mut [f32]);
 }

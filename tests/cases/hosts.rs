@@ -1,4 +1,5 @@
-//! Programs that run the base themselves: this process computes the base's rows and draws, and the program guides the rows.
+//! Programs that run the base themselves: this process computes the base's rows and draws, and the program guides the
+//! rows.
 
 use std::io::{Read, Write};
 use std::path::Path;

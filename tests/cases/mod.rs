@@ -1,7 +1,8 @@
-//! One table of cases, `tests/cases/*.yaml`, through every door: the text of a case is the same whichever way it is asked for.
+//! One table of cases, `tests/cases/*.yaml`, through every door: the text of a case is the same whichever way it is
+//! asked for.
 //!
-//! A case is a configuration, a prompt and the text that comes out; [`Case`] lists its fields. A new case is a new file, and
-//! `make snapshots` records its text.
+//! A case is a configuration, a prompt and the text that comes out; [`Case`] lists its fields. A new case is a new
+//! file, and `make snapshots` records its text.
 
 mod doors;
 mod hosts;
@@ -15,7 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-/// Logits that differ by this must not change a text: batches of other sizes and other processors round that differently.
+/// Logits that differ by this must not change a text: batches of other sizes and other processors round that
+/// differently.
 const ROUNDING: f32 = 0.01;
 
 /// One file of `tests/cases`.
@@ -170,8 +172,8 @@ impl Case {
         self.profile.iter().map(|name| format!("--profile={name}")).chain(weights).collect()
     }
 
-    /// Whether all is drawn from one seed, by one number per token. A draft is judged by draws of its own, so that such a text
-    /// keeps its distribution and not its words.
+    /// Whether all is drawn from one seed, by one number per token. A draft is judged by draws of its own, so that such
+    /// a text keeps its distribution and not its words.
     fn is_drawn(&self) -> bool {
         self.sampling.get("temp").and_then(Value::as_f64) != Some(0.0)
     }
@@ -191,8 +193,8 @@ impl Case {
     }
 }
 
-/// Asks for every case; `ask` gives what comes out by the names of the ways that it went, or nothing where the door has no words
-/// for a case.
+/// Asks for every case; `ask` gives what comes out by the names of the ways that it went, or nothing where the door has
+/// no words for a case.
 fn through(ask: impl Fn(&Case) -> Vec<(String, Outcome)>) {
     let mut wrong = Vec::new();
     let mut n = 0;

@@ -13,7 +13,8 @@ enum Part<'a> {
 }
 use Part::{Control, Text};
 
-/// A family: its vocabulary with control tokens, the same without, and what its template writes around a user's message.
+/// A family: its vocabulary with control tokens, the same without, and what its template writes around a user's
+/// message.
 struct Style {
     name: &'static str,
     control: &'static [&'static str],

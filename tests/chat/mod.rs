@@ -1,4 +1,5 @@
-//! Conversations in tokens: as transformers makes them, the same through every door, and never with a user's control tokens.
+//! Conversations in tokens: as transformers makes them, the same through every door, and never with a user's control
+//! tokens.
 
 mod doors;
 mod forging;

@@ -1,4 +1,5 @@
-//! An ARM that acts on responses alone, in conversations: what it decodes, and that every way of reading gives the same text.
+//! An ARM that acts on responses alone, in conversations: what it decodes, and that every way of reading gives the same
+//! text.
 
 use genarm::chat::Message;
 use genarm::config::{Config, Overrides};
@@ -50,7 +51,8 @@ fn a_conversation_is_read_once_and_each_turn_costs_the_arm_the_header_and_its_an
         assert!(prompt.base.len() > 40, "{}", prompt.base.len());
         let (base, arm) = (session.base().n_decoded(), of_arm(&session));
         let text = generate(&mut session, &prompt, 6);
-        // `<|im_start|>assistant` and a line break, in bytes where the vocabulary has no more, and all tokens but the last.
+        // `<|im_start|>assistant` and a line break, in bytes where the vocabulary has no more, and all tokens but the
+        // last.
         let header = prompt.base.len() - session.vocab().response_start(&prompt.base);
         assert!((2..20).contains(&header), "{header}");
         assert_eq!(of_arm(&session) - arm, (header + 5) as u64, "turn {turn}");

@@ -1,5 +1,5 @@
-//! The help texts, `tests/cli/help/*.txt`: what `--help` prints, and in `*.short.txt` what `-h` prints where it is another text.
-//! `make snapshots` records them.
+//! The help texts, `tests/cli/help/*.txt`: what `--help` prints, and in `*.short.txt` what `-h` prints where it is
+//! another text. `make snapshots` records them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

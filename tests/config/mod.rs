@@ -1,5 +1,5 @@
-//! The configuration files of this folder: each in `valid/` is taken, and each in `invalid/` is refused with the one line
-//! that the `.txt` file beside it holds.
+//! The configuration files of this folder: each in `valid/` is taken, and each in `invalid/` is refused with the one
+//! line that the `.txt` file beside it holds.
 
 use std::path::{Path, PathBuf};
 

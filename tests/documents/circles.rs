@@ -1,4 +1,5 @@
-//! No circle of imports: among the children of a folder of `src`, files or folders, each can be read before those that use it.
+//! No circle of imports: among the children of a folder of `src`, files or folders, each can be read before those that
+//! use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The documents: what they name exists, and they keep the writing rules of CONTRIBUTING.md. The sources keep its rules of names and
-//! imports.
+//! The documents: what they name exists, and they keep the writing rules of CONTRIBUTING.md. The sources keep its rules
+//! of names and imports.
 
 mod circles;
 mod names;

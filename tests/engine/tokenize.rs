@@ -68,8 +68,8 @@ const RUNS: [&str; 16] =
 const MIXED: &str = "Hello world, hello  hello! It's 1234567 o'clock.\n\nDon't\tworry:\r\n  aaaa AAAA aAaA == ==== \u{a0}x 一二三、四。\
                      e\u{301}e\u{301} 😀😀 <|end|>hello<s> ##h## (a) [b] a b c d\n\n\n\nword word\nWord  \n x1 22 333 4444 ...\n";
 
-/// The same in which no token is named, so that it is cut by words only. llama.cpp compiles its regular expressions anew for each
-/// stretch between named tokens.
+/// The same in which no token is named, so that it is cut by words only. llama.cpp compiles its regular expressions
+/// anew for each stretch between named tokens.
 const PLAIN: &str = "Hello world, hello  hello! It's 1234567 o'clock.\n\nDon't\tworry:\r\n  aaaa AAAA aAaA == ==== \u{a0}x 一二三、四。\
                      e\u{301}e\u{301} 😀😀 (a) [b] a b c d\n\n\n\nword word\nWord  \n x1 22 333 4444 ...\n";
 

@@ -46,8 +46,8 @@ fn the_plan_is_within_a_tenth_of_what_is_then_resident() {
     let lora = folder.path().join("lora.gguf");
     let base = genarm::engine::gguf::GgufFile::open_model(folder.path().join("base.gguf")).expect("a model");
     crate::cli::memory::write_lora(&base, &lora);
-    // Without flash attention the scores of a whole context are reserved, and resident only as far as it is filled: a small one.
-    // Read into memory instead of mapped: the system may count or drop mapped pages as it likes.
+    // Without flash attention the scores of a whole context are reserved, and resident only as far as it is filled: a
+    // small one. Read into memory instead of mapped: the system may count or drop mapped pages as it likes.
     let head = "prompt: {chat_template: raw}\nbase: {use_mmap: false, n_ubatch: 256, n_batch: 256, threads: 1, ";
     let place = |name: &str, rest: &str| {
         let path = folder.path().join(format!("{name}.yaml"));

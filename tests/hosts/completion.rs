@@ -50,7 +50,8 @@ fn weights_of_0_give_the_text_of_the_tool_alone_and_others_another() {
     assert!(!same(&happy, &alone), "{happy:?} {alone:?}");
 }
 
-/// On a busy machine the tool itself, guided or not, loses the end of what it writes (its log is another thread, not waited for).
+/// On a busy machine the tool itself, guided or not, loses the end of what it writes (its log is another thread, not
+/// waited for).
 fn same(a: &str, b: &str) -> bool {
     let n = a.len().min(b.len());
     n > 60 && a.as_bytes()[..n] == b.as_bytes()[..n]

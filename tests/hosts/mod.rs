@@ -59,7 +59,8 @@ fn output(command: &mut Command) -> (String, String) {
 fn expected(config: &Path, weights: &[&str], tokens: &[i64], n: usize) -> Vec<(i64, f64)> {
     let ids: Vec<_> = tokens.iter().map(i64::to_string).collect();
     let mut command = command(env!("CARGO_BIN_EXE_genarm"));
-    // An end of text that happens to be drawn has no step to report; the report itself is of the distribution before any bias.
+    // An end of text that happens to be drawn has no step to report; the report itself is of the distribution before
+    // any bias.
     command.args(["generate", "--json", "-n", "1", "--temp", "1", "--ignore-eos", "--logprobs", &n.to_string()]);
     command.arg("--config").arg(config).args(["--prompt-tokens", &ids.join(",")]);
     command.args(weights.iter().flat_map(|weight| ["--weight", weight]));

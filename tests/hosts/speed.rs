@@ -34,8 +34,8 @@ fn turn(server: &Server) -> f64 {
     answer["timings"]["predicted_per_token_ms"].as_f64().expect("a time")
 }
 
-/// Base alone, ARM alone and the guided base take turns, so that a noisy machine slows all of them alike. It prints, and asserts
-/// nothing: a time is no matter of right or wrong.
+/// Base alone, ARM alone and the guided base take turns, so that a noisy machine slows all of them alike. It prints,
+/// and asserts nothing: a time is no matter of right or wrong.
 #[test]
 #[ignore = "make bench-hosts measures"]
 fn speed_of_a_guided_llama_server() {

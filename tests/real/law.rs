@@ -1,4 +1,5 @@
-//! The law on SmolLM2 with two adapters, against an independent computation in 32-bit floats: the graph that training uses.
+//! The law on SmolLM2 with two adapters, against an independent computation in 32-bit floats: the graph that training
+//! uses.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Two real models, which `scripts/real-models` fetches and `make test-real` tests: SmolLM2-135M-Instruct (Q4_1) and, where it is in
-//! the cache, Gemma 3 270M (Q4_K_M). Tests of the latter have `gemma` in their names.
+//! Two real models, which `scripts/real-models` fetches and `make test-real` tests: SmolLM2-135M-Instruct (Q4_1) and,
+//! where it is in the cache, Gemma 3 270M (Q4_K_M). Tests of the latter have `gemma` in their names.
 
 mod law;
 mod plain;

@@ -45,7 +45,7 @@ fn the_graph_of_gemma_gives_llama_cpps_logits_beyond_its_window() {
     let largest = differences().fold(0.0, f64::max);
     let rms = (differences().map(|x| x * x).sum::<f64>() / ours.len() as f64).sqrt();
     println!("largest difference {largest:e}, root mean square {rms:e}");
-    // ggml's GELU has 16 bits: the last bit of a number before it decides which way it is rounded, and both graphs round once per
-    // layer and number. Without that, 1e-3 would hold, as it does for the other architectures.
+    // ggml's GELU has 16 bits: the last bit of a number before it decides which way it is rounded, and both graphs
+    // round once per layer and number. Without that, 1e-3 would hold, as it does for the other architectures.
     assert!(rms < 3e-3 && largest < 5e-2, "{rms} {largest}");
 }

@@ -29,8 +29,9 @@ enum Case {
     Schema(Value),
 }
 
-/// `make fuzz` runs it for ten minutes (`GENARM_FUZZ_SECONDS`, from the seed `GENARM_FUZZ_SEED` or a random one); the case at hand is in
-/// `fuzz-case.txt` in cargo's folder for temporary files. Else it runs over some hundred cases, the same each time.
+/// `make fuzz` runs it for ten minutes (`GENARM_FUZZ_SECONDS`, from the seed `GENARM_FUZZ_SEED` or a random one); the
+/// case at hand is in `fuzz-case.txt` in cargo's folder for temporary files. Else it runs over some hundred cases, the
+/// same each time.
 #[test]
 fn no_grammar_schema_or_pattern_stalls_or_ends_the_process() {
     let seconds: Option<u64> = std::env::var("GENARM_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());

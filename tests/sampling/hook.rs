@@ -38,7 +38,8 @@ impl Raw {
         unsafe { sys::llama_sampler_accept(self.0, token) }
     }
 
-    /// Applies it to candidates with these ids and logits; returns the logits in the order given, and whether still "sorted".
+    /// Applies it to candidates with these ids and logits; returns the logits in the order given, and whether still
+    /// "sorted".
     fn apply(&self, candidates: &[(i32, f32)]) -> (Vec<f32>, bool) {
         let mut data: Vec<_> =
             candidates.iter().map(|(id, logit)| sys::llama_token_data { id: *id, logit: *logit, p: 0.0 }).collect();

@@ -1,4 +1,5 @@
-//! A model whose tokens are single bytes, so that characters are spread over tokens, and requests that say what it writes.
+//! A model whose tokens are single bytes, so that characters are spread over tokens, and requests that say what it
+//! writes.
 
 use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use serde_json::{Value, json};
@@ -39,8 +40,9 @@ pub fn writes(text: &str) -> Value {
     json!({"prompt": [byte(b'x')], "max_tokens": 60, "temperature": 0, "grammar": grammar})
 }
 
-/// A request in which these tokens come in this order, then the first one for ever: each is wanted less than the one before it, and
-/// much less when it has been drawn. Up to four: the penalty must not look back on a prompt's own control token.
+/// A request in which these tokens come in this order, then the first one for ever: each is wanted less than the one
+/// before it, and much less when it has been drawn. Up to four: the penalty must not look back on a prompt's own
+/// control token.
 pub fn draws(tokens: &[u32]) -> Value {
     let bias: serde_json::Map<_, _> =
         tokens.iter().enumerate().map(|(i, token)| (token.to_string(), json!(100 - 5 * i))).collect();

@@ -52,8 +52,8 @@ fn patch(server: &Serve, id: &str, body: &Value) -> (u16, Value) {
     answer(client().patch(server.url(&format!("/v1/generations/{id}"))).json(body))
 }
 
-/// An answer whose weights were changed while it was written: its chunks, and what the change returned. A fast machine may be
-/// through before the change arrives, so this tries again.
+/// An answer whose weights were changed while it was written: its chunks, and what the change returned. A fast machine
+/// may be through before the change arrives, so this tries again.
 fn changed(server: &Serve, path: &str, body: &Value, change: &Value) -> (Vec<Value>, Value) {
     for _ in 0..50 {
         let streamed = Streamed::start(server, path, body);

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::{Serve, client, text_of};
 
-/// What the likeliest two tokens may differ by, in nats, where a text generated beside others departs from the same text generated
-/// alone: sums over a batch of several rows are rounded otherwise than over one (docs/server.md).
+/// What the likeliest two tokens may differ by, in nats, where a text generated beside others departs from the same
+/// text generated alone: sums over a batch of several rows are rounded otherwise than over one (docs/server.md).
 pub const NEAR_TIE: f64 = 0.05;
 
 /// Requests that differ in everything.

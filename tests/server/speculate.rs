@@ -36,7 +36,8 @@ fn texts_that_come_and_go_are_drafted_while_they_are_alone_and_stay_what_they_we
     let alone: Vec<_> = requests().into_iter().map(|body| server.ok("/v1/completions", &unseeded(body))).collect();
     let before = server.metric("genarm_drafted_tokens_total");
     let url = server.url("/v1/completions");
-    // Three clients, each with its own share of the requests one after the other: slots fall empty and fill up in mid-text.
+    // Three clients, each with its own share of the requests one after the other: slots fall empty and fill up in
+    // mid-text.
     let found: Vec<(usize, Value)> = std::thread::scope(|scope| {
         let ask = |client_no: usize| {
             let url = url.clone();

@@ -24,8 +24,8 @@ fn row(salt: u32) -> impl Fn(&[Token], &mut [f32]) + Send + 'static {
     }
 }
 
-/// An expert that is interrupted at the n-th call of all that share the counter, as by Ctrl-C: where it is the drafter's, in the middle of
-/// a draft.
+/// An expert that is interrupted at the n-th call of all that share the counter, as by Ctrl-C: where it is the
+/// drafter's, in the middle of a draft.
 struct Interruptible(TableExpert, Arc<AtomicI64>);
 
 impl Expert for Interruptible {
@@ -204,7 +204,8 @@ fn an_interrupted_text_is_a_beginning_of_the_whole_one_and_goes_on_as_it_would_h
 
 #[test]
 fn no_token_is_read_twice_but_for_the_rejected_ones() {
-    // The base drafts for itself: all its tokens are kept by a chain without a heard ARM, and every one is decoded once.
+    // The base drafts for itself: all its tokens are kept by a chain without a heard ARM, and every one is decoded
+    // once.
     let mut run = Run::new(Some((Who::Base, 4)));
     run.chain.guide.weights().set("arm0", 0.0).expect("a weight");
     let generated = run.go(&PROMPT);

@@ -234,7 +234,8 @@ impl World {
         texts
     }
 
-    /// How far the texts of `n` runs with drafts of `k` tokens are from the enumerated distribution, in deviations of χ².
+    /// How far the texts of `n` runs with drafts of `k` tokens are from the enumerated distribution, in deviations of
+    /// χ².
     pub fn distance(mut self, k: usize, n: u64, rule: Option<Box<dyn Accept>>) -> f64 {
         let expected = self.enumerate();
         let Self { mut base, mut chain, prompt, drafter } = self;

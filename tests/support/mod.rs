@@ -19,8 +19,8 @@ pub fn libraries() -> &'static Path {
     FOLDER.get_or_init(|| std::env::current_exe().expect("this test").parent().expect("a folder").to_owned())
 }
 
-/// A file that `make test` installs. Without it the test fails, unless `GENARM_WITHOUT` names it: a list with commas between, such as
-/// "numpy,nginx".
+/// A file that `make test` installs. Without it the test fails, unless `GENARM_WITHOUT` names it: a list with commas
+/// between, such as "numpy,nginx".
 pub fn tool(path: &Path, name: &str) -> Option<PathBuf> {
     let without = std::env::var("GENARM_WITHOUT").unwrap_or_default();
     let left_out = without.split(',').any(|other| other == name);

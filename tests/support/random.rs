@@ -98,8 +98,8 @@ fn matrices() -> [(&'static str, [u64; 2]); 7] {
     ]
 }
 
-/// Writes an adapter of a [`model`] on some of its matrices in both layers; with `n_vocab` on its embedding too, of which A and B
-/// change places.
+/// Writes an adapter of a [`model`] on some of its matrices in both layers; with `n_vocab` on its embedding too, of
+/// which A and B change places.
 pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, n_vocab: Option<u64>) {
     write_lora(GgufWriter::new(path), arch, rank, targets, seed, n_vocab);
 }

@@ -53,8 +53,8 @@ fn byte_characters() -> Vec<char> {
     (0..=255).map(character).collect()
 }
 
-/// Writes a model with a byte-level vocabulary under this pre-tokenizer. It has two control tokens, `<s>` and `<|end|>`, and two that
-/// a user has defined, `##` and `@@`.
+/// Writes a model with a byte-level vocabulary under this pre-tokenizer. It has two control tokens, `<s>` and
+/// `<|end|>`, and two that a user has defined, `##` and `@@`.
 pub fn bpe_model(path: &Path, pre: &str) {
     let mut tokens: Vec<(String, i32)> = byte_characters().into_iter().map(|c| (c.into(), NORMAL)).collect();
     tokens.extend(MERGES.iter().map(|merge| (merge.replace(' ', ""), NORMAL)));

@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use super::{Shape, SyntheticError};
 use crate::engine::gguf::{GgufWriter, TensorData, TensorType};
 
-/// A LoRA adapter on q, k and v, as in the paper's runs, of random numbers small enough to leave the model's own logits in charge.
+/// A LoRA adapter on q, k and v, as in the paper's runs, of random numbers small enough to leave the model's own logits
+/// in charge.
 #[derive(Debug, Clone, Copy)]
 pub struct SyntheticLora {
     /// The model's shape.

@@ -47,8 +47,8 @@ pub enum RequestError {
     NoBase,
 }
 
-/// Parses a list of sizes such as `base=1.2B,arm=180M,lora=r8`: one `base`, and any number of ARMs by their names. `r8` is a LoRA
-/// adapter of rank 8 on the base.
+/// Parses a list of sizes such as `base=1.2B,arm=180M,lora=r8`: one `base`, and any number of ARMs by their names. `r8`
+/// is a LoRA adapter of rank 8 on the base.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Flags that a command takes and does nothing with, by itself or beside others: refused by name.
 //!
-//! Most commands share the flags of a configuration, and none of them uses all. Only what was typed is refused: a configuration may say
-//! more than a command needs.
+//! Most commands share the flags of a configuration, and none of them uses all. Only what was typed is refused: a
+//! configuration may say more than a command needs.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command};
@@ -213,7 +213,8 @@ pub fn check(name: &str, command: Option<&Command>, matches: &ArgMatches) -> Res
     Ok(())
 }
 
-/// Refuses flags that need something which neither the command line nor the file says. `drafts`: the command drafts tokens.
+/// Refuses flags that need something which neither the command line nor the file says. `drafts`: the command drafts
+/// tokens.
 ///
 /// # Errors
 ///

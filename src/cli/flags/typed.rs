@@ -1,4 +1,5 @@
-//! Every word that begins with a dash, before clap reads it: foreign flags become ours, and words with one dash are flags as a whole.
+//! Every word that begins with a dash, before clap reads it: foreign flags become ours, and words with one dash are
+//! flags as a whole.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -72,7 +73,8 @@ fn short<'a>(of: &'a clap::Command, letter: &str) -> Option<&'a clap::Arg> {
     of.get_arguments().find(|arg| arg.get_short() == Some(first))
 }
 
-/// Refuses a word with one dash that is neither a flag of one letter, nor one with its value attached (`-n12`), nor `-vv`.
+/// Refuses a word with one dash that is neither a flag of one letter, nor one with its value attached (`-n12`), nor
+/// `-vv`.
 fn one_dash(of: &clap::Command, word: &str, flag: &str) -> Result<(), String> {
     let name = &flag[1..];
     if word.parse::<f64>().is_ok() || name.chars().count() == 1 {

@@ -28,7 +28,8 @@ impl Config {
         }
     }
 
-    /// Does [`load`](Self::load)'s work on a text; `file` is its name in errors, and its folder is where its paths start.
+    /// Does [`load`](Self::load)'s work on a text; `file` is its name in errors, and its folder is where its paths
+    /// start.
     ///
     /// # Errors
     ///
@@ -291,7 +292,8 @@ impl Resolver<'_> {
         template.map(|template| self.template(template, &self.folder, key, false)).transpose()
     }
 
-    /// Makes a template's file path independent of where it was written, and refuses a built-in name that does not exist.
+    /// Makes a template's file path independent of where it was written, and refuses a built-in name that does not
+    /// exist.
     fn template(&self, template: &str, folder: &Path, key: &[&str], flag: bool) -> Result<String, ConfigError> {
         match TemplateRef::parse(template, folder) {
             Ok(TemplateRef::File(path)) => path

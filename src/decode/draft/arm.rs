@@ -3,8 +3,8 @@
 use super::{Draft, Drafter, Work, copy_row};
 use crate::decode::ChainFault;
 
-/// Drafts with one ARM alone. It follows the guided distribution only where its weight is large: a reward model without a
-/// reference is no longer a language model.
+/// Drafts with one ARM alone. It follows the guided distribution only where its weight is large: a reward model without
+/// a reference is no longer a language model.
 pub struct ArmDrafter {
     index: usize,
     name: String,

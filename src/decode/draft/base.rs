@@ -3,8 +3,8 @@
 use super::{Draft, Drafter, Work, failed};
 use crate::decode::ChainFault;
 
-/// Drafts with the base, one token at a time. Its rows are kept, so that it has only the last position left to read when the draft
-/// is verified. Pays where ARMs cost as much as the base and batches are cheap.
+/// Drafts with the base, one token at a time. Its rows are kept, so that it has only the last position left to read
+/// when the draft is verified. Pays where ARMs cost as much as the base and batches are cheap.
 #[derive(Debug, Default)]
 pub struct BaseDrafter;
 

@@ -13,13 +13,14 @@ const REPLACED: usize = 8;
 
 /// Continues the text as it went on after the longest earlier occurrence of its last tokens (prompt lookup decoding).
 ///
-/// Costs no model: one pass over the text. Copies from the prompt, quotations, lists and code come out several tokens at a time.
+/// Costs no model: one pass over the text. Copies from the prompt, quotations, lists and code come out several tokens
+/// at a time.
 #[derive(Debug, Default)]
 pub struct LookupDrafter;
 
 impl LookupDrafter {
-    /// Where the continuation begins and how many tokens before it match; the latest of the longest. Where nothing matches, the
-    /// last token may stand in the place of another one: that counts as the shortest match.
+    /// Where the continuation begins and how many tokens before it match; the latest of the longest. Where nothing
+    /// matches, the last token may stand in the place of another one: that counts as the shortest match.
     fn find(history: &[Token]) -> Option<(usize, usize)> {
         let exact = Self::longest(history).filter(|(_, n)| *n >= MIN_MATCH);
         exact.or_else(|| {

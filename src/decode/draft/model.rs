@@ -4,8 +4,8 @@ use super::{Draft, Drafter, Offer, Work, copy_row, failed};
 use crate::decode::ChainFault;
 use crate::expert::{Expert, Token};
 
-/// Drafts with a model, and where that is cheap with the ARMs' weights: q ∝ model · Π ARM^w follows the guided p as an ordinary
-/// draft model follows its target.
+/// Drafts with a model, and where that is cheap with the ARMs' weights: q ∝ model · Π ARM^w follows the guided p as an
+/// ordinary draft model follows its target.
 pub struct ModelDrafter {
     name: String,
     expert: Box<dyn Expert + Send>,

@@ -131,8 +131,8 @@ fn check_embedding(file: &GgufFile) -> Result<(), Fault> {
     }
 }
 
-/// The longest context that a model gives sense in. llama.cpp stretches the context that positions were trained for by the file's
-/// factor, and takes that to be the file's context where it names no original one.
+/// The longest context that a model gives sense in. llama.cpp stretches the context that positions were trained for by
+/// the file's factor, and takes that to be the file's context where it names no original one.
 pub(super) fn n_ctx_reach(file: &GgufFile) -> Option<u64> {
     let trained = file.n_ctx_train()?;
     let number = |name| file.hparam(name).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 1.0);

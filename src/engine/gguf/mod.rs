@@ -216,8 +216,8 @@ impl GgufFile {
         self.hparam_u64("context_length")
     }
 
-    /// The longest context that the model gives sense in, in tokens: what it was trained for, or what the file's RoPE scaling
-    /// stretches that to.
+    /// The longest context that the model gives sense in, in tokens: what it was trained for, or what the file's RoPE
+    /// scaling stretches that to.
     pub fn n_ctx_reach(&self) -> Option<u64> {
         hparams::n_ctx_reach(self)
     }
@@ -267,7 +267,8 @@ impl GgufFile {
         self.all_tensors().map(|t| t.n_bytes).sum()
     }
 
-    /// The quantisation as files are named after it, such as `Q4_K_M`; of the commonest tensor type where the file names none.
+    /// The quantisation as files are named after it, such as `Q4_K_M`; of the commonest tensor type where the file
+    /// names none.
     pub fn file_type(&self) -> Option<&'static str> {
         self.u64("general.file_type").and_then(tensor::file_type_name).or_else(|| {
             let mut elements = BTreeMap::<TensorType, u64>::new();

@@ -31,7 +31,8 @@ pub(super) fn parse<R: Read>(reader: &mut Reader<R>, size: u64) -> Result<Parsed
     reader.u32("version")?;
     let n_tensors = reader.u64("number of tensors")?;
     let n_keys = reader.u64("number of metadata keys")?;
-    // The shortest key has its length, one letter, a type and a byte; the shortest tensor a name, no dimensions, type and offset.
+    // The shortest key has its length, one letter, a type and a byte; the shortest tensor a name, no dimensions, type
+    // and offset.
     reader.expect(n_keys, 8 + 1 + 4 + 1, "list of metadata")?;
     reader.expect(n_tensors, 8 + 4 + 4 + 8, "list of tensors")?;
 

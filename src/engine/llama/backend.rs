@@ -28,8 +28,8 @@ pub fn backend() -> Option<&'static LlamaBackend> {
     BACKEND.get_or_init(start).as_ref()
 }
 
-/// Loads the backends that lie beside the binary: in the folder that `GENARM_BACKENDS` names, in `backends` beside the binary, or
-/// where cargo has built them; the first of these that is there.
+/// Loads the backends that lie beside the binary: in the folder that `GENARM_BACKENDS` names, in `backends` beside the
+/// binary, or where cargo has built them; the first of these that is there.
 fn load_backends() {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("backends")));
     let given = std::env::var_os("GENARM_BACKENDS").map(PathBuf::from);
@@ -57,7 +57,8 @@ pub struct Build {
 pub fn build() -> Build {
     start();
     let text = |raw: *const std::ffi::c_char| {
-        // SAFETY: a C string that llama.cpp keeps: a constant, or the buffer of `llama_print_system_info`, which is copied at once.
+        // SAFETY: a C string that llama.cpp keeps: a constant, or the buffer of `llama_print_system_info`, which is
+        // copied at once.
         if raw.is_null() { String::new() } else { unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned() }
     };
     // SAFETY: no arguments.
@@ -69,7 +70,8 @@ pub fn build() -> Build {
 
 /// The flag that ends a decode in progress when it is set: by a Ctrl-C handler.
 ///
-/// While it is set, every decode of the process fails with [`ExpertError::Interrupted`](crate::ExpertError::Interrupted).
+/// While it is set, every decode of the process fails with
+/// [`ExpertError::Interrupted`](crate::ExpertError::Interrupted).
 pub fn interrupt_flag() -> Arc<AtomicBool> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     Arc::clone(FLAG.get_or_init(Arc::default))

@@ -21,8 +21,8 @@ const NAME_BYTES_MAX: usize = 63;
 /// The blocks of the matrix that a tensor of this name is, or is a copy of.
 ///
 /// Where a node runs on another backend than its source lies on, ggml's scheduler copies the source, and calls the copy
-/// `BACKEND#NAME#NUMBER`: `CUDA0#blk.0.attn_q.weight.lora_a#0`. Behind the long name of a backend (`RPC0[host:port]`) the end may be
-/// cut off; then the matrix is the only one whose name begins so.
+/// `BACKEND#NAME#NUMBER`: `CUDA0#blk.0.attn_q.weight.lora_a#0`. Behind the long name of a backend (`RPC0[host:port]`)
+/// the end may be cut off; then the matrix is the only one whose name begins so.
 pub(super) fn find<'a>(blocks: &'a Blocks, name: &[u8]) -> Option<&'a [Block]> {
     let of = |name: &[u8]| blocks.get(std::str::from_utf8(name).ok()?).map(Vec::as_slice);
     let Some(backend) = name.iter().position(|byte| *byte == b'#') else { return of(name) };
@@ -41,8 +41,9 @@ pub(super) fn find<'a>(blocks: &'a Blocks, name: &[u8]) -> Option<&'a [Block]> {
     }
 }
 
-/// Whether a product with a source of this name and `n_rows` rows is to be masked. One with a `lora_a` that is not in the stack is,
-/// and is a fault. A name that was cut off may be that of the other matrix of a pair, which has other rows.
+/// Whether a product with a source of this name and `n_rows` rows is to be masked. One with a `lora_a` that is not in
+/// the stack is, and is a fault. A name that was cut off may be that of the other matrix of a pair, which has other
+/// rows.
 pub(super) fn is_masked(blocks: &Blocks, name: &[u8], n_rows: i64) -> bool {
     let is_copy = name.contains(&b'#');
     let whole = if is_copy { name.iter().rposition(|byte| *byte == b'#').unwrap_or(0) } else { name.len() };

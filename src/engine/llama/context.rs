@@ -88,7 +88,8 @@ unsafe impl Send for Context {}
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// Above so many tokens of experts without an adapter, taking the adapters off costs less than computing them to be masked.
+/// Above so many tokens of experts without an adapter, taking the adapters off costs less than computing them to be
+/// masked.
 const N_UNADAPTED: usize = 32;
 
 impl Context {
@@ -116,8 +117,9 @@ impl Context {
         raw.n_batch = n_batch;
         raw.n_ubatch = params.n_ubatch;
         raw.n_seq_max = params.n_seq;
-        // In one pool of cells llama.cpp computes the tokens of a batch in the batch's order, as a mask needs it. Elsewhere each
-        // sequence has cells of its own: in a pool every token attends over the cells of all sequences, most of them masked.
+        // In one pool of cells llama.cpp computes the tokens of a batch in the batch's order, as a mask needs it.
+        // Elsewhere each sequence has cells of its own: in a pool every token attends over the cells of all sequences,
+        // most of them masked.
         raw.kv_unified = mask.is_some();
         raw.n_threads = i32::try_from(params.n_threads).unwrap_or(i32::MAX);
         raw.n_threads_batch = i32::try_from(params.n_threads_batch).unwrap_or(i32::MAX);
@@ -204,8 +206,8 @@ impl Context {
         self.n_batch().saturating_sub(self.batch.n_tokens as usize)
     }
 
-    /// Adds `tokens` to the batch, at the positions of sequence `seq` from `first` on; the last `k` of them get logits. `part` is the
-    /// part of a [stack](Adapters::Stack) of adapters that they are read with; `None` is none.
+    /// Adds `tokens` to the batch, at the positions of sequence `seq` from `first` on; the last `k` of them get logits.
+    /// `part` is the part of a [stack](Adapters::Stack) of adapters that they are read with; `None` is none.
     ///
     /// # Panics
     ///
@@ -296,30 +298,30 @@ impl Context {
         }
     }
 
-    /// Rows `first..first + k` of the last [`decode`](Self::decode), in the order in which they were pushed: `k × n_vocab`. `None`
-    /// where it left fewer rows: after one that failed there are none.
+    /// Rows `first..first + k` of the last [`decode`](Self::decode), in the order in which they were pushed: `k ×
+    /// n_vocab`. `None` where it left fewer rows: after one that failed there are none.
     pub fn logits(&self, first: usize, k: usize) -> Option<&[f32]> {
         if first.checked_add(k)? > self.n_rows {
             return None;
         }
         // SAFETY: see `n_ctx`.
         let logits = unsafe { sys::llama_get_logits(self.raw.as_ptr()) };
-        // SAFETY: after a decode with `n_rows` outputs, llama.cpp holds as many rows of n_vocab numbers in one buffer, in the order
-        // of the batch, until the next decode, which needs `&mut self`.
+        // SAFETY: after a decode with `n_rows` outputs, llama.cpp holds as many rows of n_vocab numbers in one buffer,
+        // in the order of the batch, until the next decode, which needs `&mut self`.
         (!logits.is_null())
             .then(|| unsafe { std::slice::from_raw_parts(logits.add(first * self.n_vocab), k * self.n_vocab) })
     }
 
-    /// Drops the positions of a sequence from `first` on. Returns whether the memory could; if not, it is as before. A context has
-    /// nothing to drop of a sequence that it does not have.
+    /// Drops the positions of a sequence from `first` on. Returns whether the memory could; if not, it is as before. A
+    /// context has nothing to drop of a sequence that it does not have.
     pub fn truncate(&mut self, seq: usize, first: usize) -> bool {
         let (Some(seq), Ok(first)) = (self.seq(seq), i32::try_from(first)) else { return false };
         // SAFETY: see `n_ctx`; a context of a model with a decoder has memory, and this sequence.
         unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), seq, first, -1) }
     }
 
-    /// Lets sequence `to`, which ends at `first`, have the positions `first..end` of sequence `from` as well, if both lie in one pool of
-    /// cells. Nothing is copied.
+    /// Lets sequence `to`, which ends at `first`, have the positions `first..end` of sequence `from` as well, if both
+    /// lie in one pool of cells. Nothing is copied.
     pub fn share(&mut self, from: usize, to: usize, first: usize, end: usize) -> bool {
         // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one.
         let is_pool = self.mask.is_some();
@@ -355,7 +357,8 @@ impl Context {
         saved
     }
 
-    /// Puts a saved state in the place of what is there. False, and nothing is changed, where this context has not saved it.
+    /// Puts a saved state in the place of what is there. False, and nothing is changed, where this context has not
+    /// saved it.
     pub fn restore(&mut self, seq: usize, state: &SavedState) -> bool {
         let Some(at) = self.seq(seq).filter(|_| state.context == self.id) else { return false };
         self.truncate(seq, 0);

@@ -48,7 +48,8 @@ pub struct Lora {
     model: Arc<Model>,
 }
 
-// SAFETY: an adapter is read-only once loaded, and the model's lock guards the list of adapters that loading and freeing change.
+// SAFETY: an adapter is read-only once loaded, and the model's lock guards the list of adapters that loading and
+// freeing change.
 unsafe impl Send for Lora {}
 
 impl Lora {
@@ -63,8 +64,8 @@ impl Lora {
         file.fits(model.file()).map_err(|why| LoraError::Unfit { path: path.to_owned(), model: of_model(), why })?;
         let c_path = c_path(path)?;
         let guard = model.change_adapters();
-        // SAFETY: the model is loaded, `c_path` lives until the call returns, and nothing reads the model's list of adapters
-        // while the lock is held; llama.cpp catches its own exceptions here.
+        // SAFETY: the model is loaded, `c_path` lives until the call returns, and nothing reads the model's list of
+        // adapters while the lock is held; llama.cpp catches its own exceptions here.
         let raw = unsafe { sys::llama_adapter_lora_init(model.as_ptr(), c_path.as_ptr()) };
         drop(guard);
         let refused = || LoraError::Refused { path: path.to_owned(), model: of_model() };
@@ -91,7 +92,8 @@ impl Lora {
 impl Drop for Lora {
     fn drop(&mut self) {
         let _guard = self.model.change_adapters();
-        // SAFETY: the only owner; a context that applied the adapter has been freed before. The lock is held, as in `load`.
+        // SAFETY: the only owner; a context that applied the adapter has been freed before. The lock is held, as in
+        // `load`.
         unsafe { sys::llama_adapter_lora_free(self.raw.as_ptr()) }
         self.model.count_adapter(false);
     }

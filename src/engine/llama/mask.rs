@@ -1,9 +1,9 @@
 //! Telling apart the rows of one batch that are read with different LoRA adapters.
 //!
-//! llama.cpp computes an adapter as B·(A·x), for every token of a batch. Where the adapters of several experts are stacked into
-//! one, the rank-space activations A·x have a block of rows for each expert; a token's column keeps the block of its own expert,
-//! and the others are set to zero before B reads them. So each token is read with one adapter, and the weights of the
-//! model, which is what costs, are read once for all.
+//! llama.cpp computes an adapter as B·(A·x), for every token of a batch. Where the adapters of several experts are
+//! stacked into one, the rank-space activations A·x have a block of rows for each expert; a token's column keeps the
+//! block of its own expert, and the others are set to zero before B reads them. So each token is read with one adapter,
+//! and the weights of the model, which is what costs, are read once for all.
 
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -122,13 +122,15 @@ fn clear(numbers: &mut [u8], stride: usize, blocks: &[Block], columns: &[Option<
     }
 }
 
-/// llama.cpp's `cb_eval`: asked before a node is computed whether its result is wanted, told afterwards that it is there.
+/// llama.cpp's `cb_eval`: asked before a node is computed whether its result is wanted, told afterwards that it is
+/// there.
 ///
 /// # Safety
 ///
 /// `data` is the [`Mask`] of the context that computes, and nobody else uses it while it does.
 pub(super) unsafe extern "C" fn mask_node(node: *mut sys::ggml_tensor, ask: bool, data: *mut c_void) -> bool {
-    // SAFETY: llama.cpp hands out nodes of a live graph, whose sources are NULL or live tensors with NUL-terminated names.
+    // SAFETY: llama.cpp hands out nodes of a live graph, whose sources are NULL or live tensors with NUL-terminated
+    // names.
     let (name, n_rows) = unsafe {
         let source = (*node).src[0];
         if (*node).op != sys::GGML_OP_MUL_MAT || source.is_null() {

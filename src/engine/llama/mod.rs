@@ -1,7 +1,7 @@
 //! A thin safe layer over llama.cpp's C API: what llama-cpp-2 keeps private, or cannot do.
 //!
-//! A [`Model`] is shared behind an `Arc` and outlives every [`Context`] on it, because each context holds its `Arc`. A context is
-//! used through `&mut`, so one thread decodes at a time.
+//! A [`Model`] is shared behind an `Arc` and outlives every [`Context`] on it, because each context holds its `Arc`. A
+//! context is used through `&mut`, so one thread decodes at a time.
 #![allow(unsafe_code)]
 
 mod backend;

@@ -28,8 +28,8 @@ pub struct Model {
     rpc: Vec<String>,
     /// Whether a device computes beside the calling thread.
     on_device: bool,
-    /// Written to while an adapter is loaded or freed: llama.cpp keeps a list of them in the model, and reads it, without a lock
-    /// of its own, whenever a context is made or plans its graph.
+    /// Written to while an adapter is loaded or freed: llama.cpp keeps a list of them in the model, and reads it,
+    /// without a lock of its own, whenever a context is made or plans its graph.
     adapters: RwLock<()>,
     n_adapters: AtomicUsize,
     /// Whether a context longer than the model's training has been reported.
@@ -84,7 +84,8 @@ impl Model {
         let mut callback: &mut dyn FnMut(f32) -> bool = progress;
         raw_params.progress_callback = Some(report_progress);
         raw_params.progress_callback_user_data = (&raw mut callback).cast();
-        // SAFETY: `c_path`, `devices`, `shares` and `callback` live until the call returns, and the file has passed the checks of `GgufFile`.
+        // SAFETY: `c_path`, `devices`, `shares` and `callback` live until the call returns, and the file has passed the
+        // checks of `GgufFile`.
         let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), raw_params) };
         let raw = NonNull::new(raw);
         if let Some((endpoint, reason)) = rpc::fault(&params.rpc) {

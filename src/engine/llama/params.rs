@@ -139,7 +139,8 @@ pub enum SplitMode {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorSplit(pub Vec<f32>);
 
-// Finite numbers equal themselves, and equal ones have equal bits but for the two zeros, which are told apart harmlessly.
+// Finite numbers equal themselves, and equal ones have equal bits but for the two zeros, which are told apart
+// harmlessly.
 impl Eq for TensorSplit {}
 
 impl std::hash::Hash for TensorSplit {

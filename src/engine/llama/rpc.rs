@@ -1,8 +1,9 @@
 //! ggml's RPC backend: layers on other machines, and the server that takes them (feature `rpc`).
 //!
 //! ggml's own client ends the process when a server is lost. genarm compiles it on a transport of its own
-//! (`vendor/rpc-transport`) that keeps it going with made-up answers and remembers the loss; [`fault`] tells it, and what was computed
-//! since is thrown away. Neither side authenticates or encrypts: reach other machines through a tunnel.
+//! (`vendor/rpc-transport`) that keeps it going with made-up answers and remembers the loss; [`fault`] tells it, and
+//! what was computed since is thrown away. Neither side authenticates or encrypts: reach other machines through a
+//! tunnel.
 
 use std::time::Duration;
 
@@ -57,8 +58,8 @@ mod linked {
         backend::start();
         let fail = |reason: String| LoadError::Server { endpoint: endpoint.to_owned(), reason };
         let c_endpoint = CString::new(endpoint).map_err(|_| fail("not a host:port".to_owned()))?;
-        // ggml keeps a list of servers that it has met, and connects again only when asked something: the memory of a device.
-        // SAFETY: a C string; ggml keeps a copy.
+        // ggml keeps a list of servers that it has met, and connects again only when asked something: the memory of a
+        // device. SAFETY: a C string; ggml keeps a copy.
         let reg = unsafe { ggml_backend_rpc_add_server(c_endpoint.as_ptr()) };
         let devices = if reg.is_null() {
             Vec::new()
@@ -145,14 +146,15 @@ pub fn fault(endpoints: &[String]) -> Option<(String, String)> {
 ///
 /// # Errors
 ///
-/// [`LoadError::Server`] when it cannot be reached within the time-out or speaks another version, [`LoadError::NoRpc`] in a build
-/// without the feature.
+/// [`LoadError::Server`] when it cannot be reached within the time-out or speaks another version, [`LoadError::NoRpc`]
+/// in a build without the feature.
 pub fn devices_of(endpoint: &str) -> Result<Vec<super::Device>, LoadError> {
     // SAFETY: `connect` names devices of a started backend.
     Ok(connect(endpoint)?.into_iter().map(|dev| unsafe { super::Device::of(dev) }).collect())
 }
 
-/// Serves devices (those of `names`; none stands for all GPUs, or the processor) at `endpoint`, one client after another.
+/// Serves devices (those of `names`; none stands for all GPUs, or the processor) at `endpoint`, one client after
+/// another.
 ///
 /// # Errors
 ///

@@ -67,9 +67,9 @@ impl Vocab {
         unsafe { sys::llama_vocab_get_add_bos(self.raw) }
     }
 
-    /// Where in a prompt an adapter begins to act that acts on the response alone: at the last control token, which begins the
-    /// header of the answer (`<|im_start|>assistant`), or, where no control token follows the first token, at the last token. The
-    /// logits of the first token of the response come from there, so it is steered too.
+    /// Where in a prompt an adapter begins to act that acts on the response alone: at the last control token, which
+    /// begins the header of the answer (`<|im_start|>assistant`), or, where no control token follows the first token,
+    /// at the last token. The logits of the first token of the response come from there, so it is steered too.
     ///
     /// A control token is the border because tokens never reach across one.
     pub fn response_start(&self, prompt: &[Token]) -> usize {
@@ -91,20 +91,20 @@ impl Vocab {
     /// Splits a text into tokens. `add_special` begins it as the model wants (BOS); `parse_special` reads the names of
     /// control tokens in the text as those tokens, as a rendered chat template needs, and text from outside must not.
     ///
-    /// The tokens are those that `llama_tokenize` gives. Under [`bounded`](super::bounded) a text is read only as far as its tokens are
-    /// of use.
+    /// The tokens are those that `llama_tokenize` gives. Under [`bounded`](super::bounded) a text is read only as far
+    /// as its tokens are of use.
     ///
     /// # Errors
     ///
-    /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without byte
-    /// tokens lacks, so those are looked for first.
+    /// [`TokenizeError`]. llama.cpp itself would end the process at a character that a sentencepiece vocabulary without
+    /// byte tokens lacks, so those are looked for first.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
         self.model.tokenizer().tokenize(text, add_special, parse_special)
     }
 
-    /// The tokens of a prompt, begun as the model wants it, but never with two BOS where the text brings its own. The names of
-    /// control tokens are read as those tokens, except where a byte of them lies in `literal`; that text has the tokens that it
-    /// would have if the vocabulary had no control tokens.
+    /// The tokens of a prompt, begun as the model wants it, but never with two BOS where the text brings its own. The
+    /// names of control tokens are read as those tokens, except where a byte of them lies in `literal`; that text has
+    /// the tokens that it would have if the vocabulary had no control tokens.
     ///
     /// # Errors
     ///

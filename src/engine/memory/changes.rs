@@ -135,7 +135,8 @@ fn gpu_layers(requests: &[ExpertRequest], n: u32, most: u32) -> Candidate {
     (Change { text: format!("--n-gpu-layers {n}"), cost }, changed)
 }
 
-/// All experts except the ARM with the smallest weight. A user can leave out neither a reference alone nor a place for a persona.
+/// All experts except the ARM with the smallest weight. A user can leave out neither a reference alone nor a place for
+/// a persona.
 fn without_lightest(requests: &[ExpertRequest]) -> Option<Candidate> {
     let arms = requests.iter().enumerate().filter(|(_, r)| r.is_arm);
     let (lightest, arm) = arms.min_by(|(_, a), (_, b)| a.weight.abs().total_cmp(&b.weight.abs()))?;

@@ -1,7 +1,8 @@
 //! What models will need in memory, told from their headers before anything is loaded.
 //!
-//! [`MemoryParts`] says what a file needs, layer by layer; [`Placement`] puts the layers of several experts on devices, chooses those that
-//! are left to it, and says whether all fits; where it does not, `changes` finds the cheapest settings that would.
+//! [`MemoryParts`] says what a file needs, layer by layer; [`Placement`] puts the layers of several experts on devices,
+//! chooses those that are left to it, and says whether all fits; where it does not, `changes` finds the cheapest
+//! settings that would.
 
 mod changes;
 mod parts;

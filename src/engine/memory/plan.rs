@@ -86,9 +86,10 @@ pub struct Placement {
 impl Placement {
     /// Places `requests` on `devices`, the first of which is main memory.
     ///
-    /// Fixed placements come first, then those left to the plan: the base, then the ARMs by falling absolute weight. Each takes as many
-    /// layers as its devices have room for, and an expert of the same file takes as many as the first, so that they share. A drafter
-    /// comes last. Of experts in one context, the first that is placed is charged with its buffers.
+    /// Fixed placements come first, then those left to the plan: the base, then the ARMs by falling absolute weight.
+    /// Each takes as many layers as its devices have room for, and an expert of the same file takes as many as the
+    /// first, so that they share. A drafter comes last. Of experts in one context, the first that is placed is charged
+    /// with its buffers.
     pub fn of(requests: &[ExpertRequest], devices: &[DeviceMemory]) -> Self {
         let mut order: Vec<usize> = (0..requests.len()).collect();
         let rank = |r: &ExpertRequest| (r.is_drafter(), r.layers == Layers::Auto, r.name != "base");
@@ -189,14 +190,15 @@ impl ExpertRequest {
 
     /// The buffers of one context for `n_experts` of its kind, whose sequences share one pool of cells.
     ///
-    /// Before they may share, they are compared in small contexts: one each, and two of all. The process keeps what these free.
+    /// Before they may share, they are compared in small contexts: one each, and two of all. The process keeps what
+    /// these free.
     fn pooled(&self, n_sequences: u32, n_experts: u64) -> Buffers {
         let n_ctx = self.params.n_ctx.saturating_mul(n_sequences);
         Buffers { params: ContextParams { n_ctx, ..self.params.clone() }, n_contexts: n_experts + 3 }
     }
 
-    /// What each device needs with `n_gpu_layers` layers away from main memory: the last ones, as llama.cpp takes them. Without
-    /// `buffers`, another expert has them.
+    /// What each device needs with `n_gpu_layers` layers away from main memory: the last ones, as llama.cpp takes them.
+    /// Without `buffers`, another expert has them.
     fn needs(
         &self,
         n_gpu_layers: u32,

@@ -10,7 +10,8 @@ use super::{Heatmap, SPAN, colour, visible};
 #[error("the page cannot be made: {0}")]
 pub struct HtmlError(#[from] minijinja::Error);
 
-/// The page. Whatever prompt, responses and names hold is text in it, never markup; `about` (the run's particulars) stands at its end.
+/// The page. Whatever prompt, responses and names hold is text in it, never markup; `about` (the run's particulars)
+/// stands at its end.
 ///
 /// # Errors
 ///

@@ -1,6 +1,7 @@
 //! Scored responses as pictures: which tokens an ARM likes and which it does not, in the terminal, as HTML and as SVG.
 //!
-//! A token is coloured by how much more (or less) likely an ARM finds it than the base does: log π_ARM − log π_base, in nats.
+//! A token is coloured by how much more (or less) likely an ARM finds it than the base does: log π_ARM − log π_base, in
+//! nats.
 
 mod html;
 mod svg;
@@ -82,7 +83,8 @@ impl Cell {
 }
 
 impl Heatmap {
-    /// Of two responses, which one an ARM prefers: its index and by how much; `None` for another number of responses or a tie.
+    /// Of two responses, which one an ARM prefers: its index and by how much; `None` for another number of responses or
+    /// a tie.
     pub fn preferred(&self, arm: usize) -> Option<(usize, f64)> {
         let [a, b] = &self.responses[..] else { return None };
         let margin = a.rewards[arm] - b.rewards[arm];

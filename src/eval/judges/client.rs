@@ -19,8 +19,8 @@ pub struct Client {
     pub model: String,
     /// What judges look at, beside helpful and harmless.
     pub criteria: Vec<Criterion>,
-    /// Rate by the mean of the scores under the probabilities of the reply's first token, not by the reply: finer, and the only way
-    /// to hear a small model. The API must return `top_logprobs`.
+    /// Rate by the mean of the scores under the probabilities of the reply's first token, not by the reply: finer, and
+    /// the only way to hear a small model. The API must return `top_logprobs`.
     pub logprobs: bool,
     /// Sent as a bearer token.
     pub key: Option<String>,
@@ -149,7 +149,8 @@ impl Client {
     }
 }
 
-/// The mean of the scores 1 to 10 among a reply's likeliest first tokens, by their probabilities; `None` where no score is among them.
+/// The mean of the scores 1 to 10 among a reply's likeliest first tokens, by their probabilities; `None` where no score
+/// is among them.
 fn mean_score(likely: &[Value]) -> Option<f64> {
     let scored = likely.iter().filter_map(|token| {
         let score: f64 = token["token"]

@@ -1,7 +1,7 @@
 //! What a judge is asked: the questions, and how the answers are read.
 //!
-//! The protocol is the paper's (and that of ARGS and Vicuna before it): both answers at once, a score from 1 to 10 for each, the
-//! two scores alone on the first line. The order is swapped at random, as judges favour the first answer.
+//! The protocol is the paper's (and that of ARGS and Vicuna before it): both answers at once, a score from 1 to 10 for
+//! each, the two scores alone on the first line. The order is swapped at random, as judges favour the first answer.
 
 use super::JudgeError;
 

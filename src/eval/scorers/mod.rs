@@ -20,7 +20,8 @@ pub struct Item<'a> {
 
 /// Rates texts.
 pub trait Scorer {
-    /// One number a text, in order; larger is better. `NaN` where the rater's answer is no number: a failure, to be counted.
+    /// One number a text, in order; larger is better. `NaN` where the rater's answer is no number: a failure, to be
+    /// counted.
     ///
     /// # Errors
     ///

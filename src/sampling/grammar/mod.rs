@@ -1,10 +1,12 @@
 //! What a text must look like: a GBNF grammar or a JSON Schema, checked, bounded and followed in Rust.
 //!
-//! llama.cpp's own engine for grammars recurses as deep as a grammar nests, lets some left recursion pass, keeps every way to read a text
-//! apart, and ends the process where it meets what it does not expect; its conversion of schemas leaves out in silence
-//! what it cannot enforce. So grammars are read here (`gbnf`), and schemas are given to llguidance (`schema`).
+//! llama.cpp's own engine for grammars recurses as deep as a grammar nests, lets some left recursion pass, keeps every
+//! way to read a text apart, and ends the process where it meets what it does not expect; its conversion of schemas
+//! leaves out in silence what it cannot enforce. So grammars are read here (`gbnf`), and schemas are given to
+//! llguidance (`schema`).
 //!
-//! Every step is bounded: the work for one token is counted, and a text whose grammar asks for more ends with an error of its own.
+//! Every step is bounded: the work for one token is counted, and a text whose grammar asks for more ends with an error
+//! of its own.
 
 mod gbnf;
 mod schema;

@@ -47,7 +47,8 @@ impl GrammarVocabulary {
         vocabulary
     }
 
-    /// A vocabulary of these texts, in which these tokens end a text. Tokens without a text match nothing: control tokens, for example.
+    /// A vocabulary of these texts, in which these tokens end a text. Tokens without a text match nothing: control
+    /// tokens, for example.
     pub fn new(mut texts: Vec<Vec<u8>>, ends: Vec<Token>) -> Self {
         let mut is_end = vec![false; texts.len()];
         for end in &ends {

@@ -63,8 +63,8 @@ pub struct Generate {
     pub n_top: Option<usize>,
     /// Changes of the weights at tokens to come, in order.
     pub changes: Vec<WeightChange>,
-    /// Whether tokens may be drafted where that pays. Who drafts how many follows measured times, so not where a seed is to give the
-    /// same text again.
+    /// Whether tokens may be drafted where that pays. Who drafts how many follows measured times, so not where a seed
+    /// is to give the same text again.
     pub speculates: bool,
 }
 

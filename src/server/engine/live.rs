@@ -57,8 +57,8 @@ impl LiveWeights {
         self.state.borrow().choices.iter().all(|choice| choice.is_over)
     }
 
-    /// Changes the weights by `change`, then waits until it is certain from which token on each text has them. Returns the weights,
-    /// and these tokens; `None` for a text that has ended before.
+    /// Changes the weights by `change`, then waits until it is certain from which token on each text has them. Returns
+    /// the weights, and these tokens; `None` for a text that has ended before.
     ///
     /// # Errors
     ///

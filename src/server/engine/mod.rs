@@ -1,7 +1,7 @@
 //! The engine: one thread that owns the session and decodes all texts together.
 //!
-//! Requests become [`Job`]s in a bounded queue; each answers through a channel of its own. What else is shared with the threads
-//! that speak HTTP are the metrics, and the weights of an answer while it runs ([`LiveWeights`]).
+//! Requests become [`Job`]s in a bounded queue; each answers through a channel of its own. What else is shared with the
+//! threads that speak HTTP are the metrics, and the weights of an answer while it runs ([`LiveWeights`]).
 
 mod job;
 mod live;
@@ -29,8 +29,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens a session on a thread of its own and serves its slots. `opened` is called there with the session; what it returns
-    /// is handed to the caller.
+    /// Opens a session on a thread of its own and serves its slots. `opened` is called there with the session; what it
+    /// returns is handed to the caller.
     ///
     /// llama.cpp's threads belong to the thread that decodes, so that is also the one that opens the models.
     ///
@@ -74,7 +74,8 @@ impl Engine {
         !self.thread.is_finished()
     }
 
-    /// Waits for its end, but not for ever: a thread that is inside llama.cpp, or waits for another machine, cannot be ended.
+    /// Waits for its end, but not for ever: a thread that is inside llama.cpp, or waits for another machine, cannot be
+    /// ended.
     ///
     /// # Errors
     ///

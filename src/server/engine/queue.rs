@@ -103,8 +103,8 @@ impl Queue {
         CloseAtDrop(Arc::clone(self))
     }
 
-    /// The engine's turn: tells how many jobs run, waits for one if none does, and takes up to `free` of them. Those for which
-    /// `gone` is true are taken too, and do not count. `None` when the queue is closed and nothing runs.
+    /// The engine's turn: tells how many jobs run, waits for one if none does, and takes up to `free` of them. Those
+    /// for which `gone` is true are taken too, and do not count. `None` when the queue is closed and nothing runs.
     pub(super) fn take(&self, running: usize, free: usize, gone: impl Fn(&Job) -> bool) -> Option<Taken> {
         let mut state = self.lock();
         state.running = running;

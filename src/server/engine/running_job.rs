@@ -140,7 +140,8 @@ impl RunningJob {
         Ok((text, sampler, work, n_cached))
     }
 
-    /// Hands over what is waiting for the client, but for the last event of all. False where the client does not take it.
+    /// Hands over what is waiting for the client, but for the last event of all. False where the client does not take
+    /// it.
     pub fn flush(&mut self) -> bool {
         let keep = usize::from(self.finished);
         while self.unsent.len() > keep {

@@ -29,7 +29,8 @@ impl WeightSteps {
         Self { weights, live: job.live.take(), to_come, log, has_changed: false }
     }
 
-    /// A step begins, after `n` tokens: takes changes over. Returns the token of the next one, which the step must not cross.
+    /// A step begins, after `n` tokens: takes changes over. Returns the token of the next one, which the step must not
+    /// cross.
     pub fn begin_step(&mut self, n: usize) -> Option<usize> {
         if let Some(weights) = self.live.as_ref().and_then(|live| live.begin_step(n)) {
             self.change(n, weights);

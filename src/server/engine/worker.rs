@@ -103,7 +103,8 @@ impl Worker {
         self.metrics.cancelled.inc_by(gone.len() as u64);
     }
 
-    /// Hands events to clients, and frees the slots of texts that have ended. Everything is counted before an answer goes out.
+    /// Hands events to clients, and frees the slots of texts that have ended. Everything is counted before an answer
+    /// goes out.
     fn deliver(&mut self) {
         let over = self.scheduler.take(RunningJob::is_over);
         if !over.is_empty() {

@@ -87,8 +87,8 @@ impl Fields {
         self.take(name)?.ok_or_else(|| ApiError::invalid(&path, format!("{path} is missing")))
     }
 
-    /// As [`need`](Self::need), for the last field that is read: what is left beside it is unknown, and may be the missing one with a
-    /// slip in its name.
+    /// As [`need`](Self::need), for the last field that is read: what is left beside it is unknown, and may be the
+    /// missing one with a slip in its name.
     ///
     /// # Errors
     ///
@@ -151,7 +151,8 @@ impl Fields {
         names.iter().try_for_each(|name| self.take::<T>(name).map(drop))
     }
 
-    /// A field that only has an effect that is not supported: one of `harmless` values, or an error that ends with `help`.
+    /// A field that only has an effect that is not supported: one of `harmless` values, or an error that ends with
+    /// `help`.
     ///
     /// # Errors
     ///

@@ -138,7 +138,8 @@ fn by_name<'a>(head: &Head, tokens: impl Iterator<Item = &'a TokenReport>) -> Ma
     named
 }
 
-/// A token's text. Where that is no text by itself, its bytes as OpenAI writes them: parts of characters would all look alike.
+/// A token's text. Where that is no text by itself, its bytes as OpenAI writes them: parts of characters would all look
+/// alike.
 fn name(head: &Head, token: Token) -> String {
     let mut bytes = Vec::new();
     head.vocab.piece(token, true, &mut bytes);

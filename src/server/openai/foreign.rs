@@ -1,7 +1,7 @@
 //! Fields that clients of OpenAI and of llama.cpp's server send and that have no effect here.
 //!
-//! A field that changes nothing in a text is accepted. One that would change it is accepted with the values that do not; any other
-//! value is refused by the field's name, so that no answer leaves out what was asked for.
+//! A field that changes nothing in a text is accepted. One that would change it is accepted with the values that do
+//! not; any other value is refused by the field's name, so that no answer leaves out what was asked for.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,8 @@ use crate::server::fields::Fields;
 const TEXTS: [&str; 5] = ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
 const FLAGS: [&str; 3] = ["store", "parallel_tool_calls", "timings_per_token"];
 const OBJECTS: [&str; 3] = ["metadata", "prediction", "prompt_cache_options"];
-/// Places and memory of llama.cpp's server, which are found without them; a full context never drops its beginning here.
+/// Places and memory of llama.cpp's server, which are found without them; a full context never drops its beginning
+/// here.
 const NUMBERS: [&str; 5] = ["id_slot", "n_keep", "n_discard", "n_cache_reuse", "t_max_prompt_ms"];
 
 /// Reads them.

@@ -59,7 +59,8 @@ pub async fn respond(
     let mut params = asked.sampling.params(&config.sampling, format_of, server.n_ctx)?;
     let n_top = if asked.rewards { Some(asked.logprobs.unwrap_or(0)) } else { asked.logprobs };
     let is_seeded = asked.sampling.is_seeded(&config.sampling);
-    // Who drafts how many tokens depends on measured times, and on who else is served: not where a seed is to give the same text again.
+    // Who drafts how many tokens depends on measured times, and on who else is served: not where a seed is to give the
+    // same text again.
     let speculates = !is_seeded;
     let grammar = constraint(server, &asked.sampling, format_of, &mut params).await?;
     let dry = dry(server, &params).await?;

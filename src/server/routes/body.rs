@@ -58,7 +58,8 @@ async fn object(request: Request, server: &Arc<Server>) -> Result<Map<String, Va
 /// How many times the limit is read of a body that is refused.
 const DRAIN: usize = 16;
 
-/// Reads a body for nothing. A connection that is closed over unread bytes takes the answer with it, before the client reads it.
+/// Reads a body for nothing. A connection that is closed over unread bytes takes the answer with it, before the client
+/// reads it.
 async fn drain(request: Request, max: usize) {
     let (mut stream, mut n) = (request.into_body().into_data_stream(), 0);
     while let Some(Ok(bytes)) = stream.next().await {

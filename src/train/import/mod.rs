@@ -1,9 +1,9 @@
 //! A LoRA that was trained with Hugging Face's PEFT, on a GPU for example, as a GGUF adapter.
 //!
-//! PEFT keeps `adapter_config.json` and `adapter_model.safetensors` in a folder. llama.cpp reads one alpha for all matrices and scales
-//! each by alpha / rank; what PEFT scales otherwise (rsLoRA, `alpha_pattern`) goes into B. In the llama architecture the rows of q and
-//! k are in another order in GGUF files, so those of B are put into it (llama.cpp: `LlamaModel.permute` of its converter). What
-//! cannot be expressed as a plain LoRA is refused by its name.
+//! PEFT keeps `adapter_config.json` and `adapter_model.safetensors` in a folder. llama.cpp reads one alpha for all
+//! matrices and scales each by alpha / rank; what PEFT scales otherwise (rsLoRA, `alpha_pattern`) goes into B. In the
+//! llama architecture the rows of q and k are in another order in GGUF files, so those of B are put into it (llama.cpp:
+//! `LlamaModel.permute` of its converter). What cannot be expressed as a plain LoRA is refused by its name.
 
 mod config;
 mod names;
@@ -65,8 +65,8 @@ struct Adapter {
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// Reads the PEFT adapter in `folder` for `backbone`, and writes it to `out` with `about` (keys `genarm.…`) in its metadata; as 16-bit
-/// floats where `f16`.
+/// Reads the PEFT adapter in `folder` for `backbone`, and writes it to `out` with `about` (keys `genarm.…`) in its
+/// metadata; as 16-bit floats where `f16`.
 ///
 /// # Errors
 ///

@@ -6,7 +6,8 @@ use serde_json::Value;
 /// Bytes of the longest line, or element of an array.
 pub const LINE_MAX: u64 = 16 << 20;
 
-/// A compressed file may inflate to this many times its size (texts reach 50), and to [`INFLATED_MIN`] whatever its size.
+/// A compressed file may inflate to this many times its size (texts reach 50), and to [`INFLATED_MIN`] whatever its
+/// size.
 pub(super) const INFLATED_MAX: u64 = 200;
 pub(super) const INFLATED_MIN: u64 = 64 << 20;
 

@@ -13,7 +13,8 @@ const TWO: [[&str; 2]; 4] = [
     ["human_ref_A", "human_ref_B"],
 ];
 
-/// Turns rows into pairs by what a column says. Scored responses to one prompt stand in one row, or in rows that follow each other.
+/// Turns rows into pairs by what a column says. Scored responses to one prompt stand in one row, or in rows that follow
+/// each other.
 #[derive(Debug, Default)]
 pub(super) struct Preference {
     /// What is preferred: a column, or `helpful` and `harmless` of PKU-SafeRLHF.

@@ -12,13 +12,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
-/// Calls `each` with line (or element) number and value of every example of a file. A byte-order mark and the ends of Windows'
-/// lines change nothing.
+/// Calls `each` with line (or element) number and value of every example of a file. A byte-order mark and the ends of
+/// Windows' lines change nothing.
 ///
 /// # Errors
 ///
-/// [`TrainError::Io`] for a file that cannot be read to its end, [`TrainError::Data`] for one that is no text, and what `each`
-/// returns.
+/// [`TrainError::Io`] for a file that cannot be read to its end, [`TrainError::Data`] for one that is no text, and what
+/// `each` returns.
 pub(super) fn each_value(path: &Path, each: &mut Each<'_>) -> Result<(), TrainError> {
     let io = |e| TrainError::io(path)(e);
     let file = File::open(path).map_err(io)?;

@@ -1,4 +1,5 @@
-//! Tables: Parquet, as model hubs serve data sets, and CSV. Each row becomes the JSON object that a line of JSONL would hold.
+//! Tables: Parquet, as model hubs serve data sets, and CSV. Each row becomes the JSON object that a line of JSONL would
+//! hold.
 
 use super::limits::{Each, INFLATED_MAX, INFLATED_MIN, LINE_MAX};
 use crate::train::TrainError;

@@ -90,8 +90,8 @@ pub struct Wire {
     #[arg(long, value_name = "OURS=THEIRS,…", value_delimiter = ',')]
     #[serde(deserialize_with = "columns")]
     pub columns: Option<Vec<Column>>,
-    /// What decides between responses without `chosen` and `rejected`: helpful, harmless (PKU-SafeRLHF), or a column with a label
-    /// or score
+    /// What decides between responses without `chosen` and `rejected`: helpful, harmless (PKU-SafeRLHF), or a column
+    /// with a label or score
     #[arg(long, value_name = "NAME")]
     pub prefer: Option<String>,
     /// GGUF file to write
@@ -118,13 +118,15 @@ pub struct Wire {
     /// Train every weight, not a LoRA adapter
     #[arg(long)]
     pub full: bool,
-    /// Where the adapter acts: on all that it reads, or on the response alone, so that prompts cost nothing beside the base [default: all]
+    /// Where the adapter acts: on all that it reads, or on the response alone, so that prompts cost nothing beside the
+    /// base [default: all]
     #[arg(long, value_enum)]
     pub adapt: Option<Adapt>,
     /// Go on from this LoRA adapter on the same backbone; its rank, alpha and matrices hold
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
-    /// Which weights are written: those with the lowest held-out loss, or the last ones [default: best, or last with --full]
+    /// Which weights are written: those with the lowest held-out loss, or the last ones [default: best, or last with
+    /// --full]
     #[arg(long, value_enum)]
     pub keep: Option<Keep>,
     /// LoRA rank [default: 8]
@@ -182,7 +184,8 @@ pub struct Wire {
     /// What becomes of longer examples [default: drop]
     #[arg(long, value_enum)]
     pub overlong: Option<Overlong>,
-    /// How conversations are rendered: auto (the model's own template), a built-in name, a file, or inline Jinja [default: auto]
+    /// How conversations are rendered: auto (the model's own template), a built-in name, a file, or inline Jinja
+    /// [default: auto]
     #[arg(long, value_name = "T")]
     pub template: Option<String>,
     /// Responses are cut-off texts: score no end-of-sequence token after them

@@ -1,4 +1,5 @@
-//! Imported adapters against transformers and PEFT: the files of `tests/train/import` are written by `scripts/golden-peft`.
+//! Imported adapters against transformers and PEFT: the files of `tests/train/import` are written by
+//! `scripts/golden-peft`.
 
 use super::*;
 use crate::train::import::import;

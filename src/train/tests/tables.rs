@@ -1,4 +1,5 @@
-//! Tables, and rows that say in other columns what is preferred. The files are written by `tests/train/cases/make-tables`.
+//! Tables, and rows that say in other columns what is preferred. The files are written by
+//! `tests/train/cases/make-tables`.
 
 use super::data::{load_within, text};
 use super::*;

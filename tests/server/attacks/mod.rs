@@ -1,5 +1,5 @@
-//! Requests that ended a server, or froze it for everyone. While each of them runs, `/health` answers and another client's text
-//! comes out as ever; afterwards the process lives and every slot is free.
+//! Requests that ended a server, or froze it for everyone. While each of them runs, `/health` answers and another
+//! client's text comes out as ever; afterwards the process lives and every slot is free.
 //!
 //! A new case goes into the file of its kind: [`texts`], [`limits`] or [`grammars`].
 
@@ -92,7 +92,8 @@ fn send_and_leave(server: &Serve, attack: &Attack) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
 }
 
-/// Runs the attacks one after the other, each beside a client that writes texts and one that asks for the server's health.
+/// Runs the attacks one after the other, each beside a client that writes texts and one that asks for the server's
+/// health.
 pub fn withstand(server: &Serve, attacks: &[Attack]) {
     let expected = text(server);
     for attack in attacks {

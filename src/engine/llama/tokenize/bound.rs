@@ -26,8 +26,8 @@ impl Drop for Restore {
     }
 }
 
-/// Calls `read`; every text that is tokenized in it, on this thread, is under the bound. The bound belongs to a request, which
-/// tokenizes in several places: for the base, for each ARM, and in the parts of a template.
+/// Calls `read`; every text that is tokenized in it, on this thread, is under the bound. The bound belongs to a
+/// request, which tokenizes in several places: for the base, for each ARM, and in the parts of a template.
 pub fn bounded<T>(bound: Bound, read: impl FnOnce() -> T) -> T {
     let _restore = Restore(BOUND.with(|current| current.borrow_mut().replace(Arc::new(bound))));
     read()

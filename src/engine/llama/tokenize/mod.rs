@@ -1,8 +1,9 @@
 //! Text to tokens: what llama.cpp makes of a text, for texts of any kind and length.
 //!
-//! llama.cpp's own call takes quadratic time on texts with many control tokens, and stack for every character of a word. So a text is
-//! first split at the names of tokens ([`specials`]), then cut where a word certainly ends ([`pieces`]); each piece is read by
-//! llama.cpp on a stack that is deep enough ([`stack`]). Between two pieces it stops where the tokens are of no use any more ([`bound`]).
+//! llama.cpp's own call takes quadratic time on texts with many control tokens, and stack for every character of a
+//! word. So a text is first split at the names of tokens ([`specials`]), then cut where a word certainly ends
+//! ([`pieces`]); each piece is read by llama.cpp on a stack that is deep enough ([`stack`]). Between two pieces it
+//! stops where the tokens are of no use any more ([`bound`]).
 
 mod bound;
 mod pieces;
@@ -281,7 +282,8 @@ impl Tokenizer {
             tokens.resize(start + room, 0);
             let n_max = i32::try_from(room).map_err(|_| too_long())?;
             let mut n = 0;
-            // SAFETY: the vocabulary is alive, by the contract of `new`; pointers and lengths are those of `text` and of the room behind `start`.
+            // SAFETY: the vocabulary is alive, by the contract of `new`; pointers and lengths are those of `text` and
+            // of the room behind `start`.
             let failed = unsafe {
                 let (text, to) = (text.as_ptr().cast(), tokens.as_mut_ptr().add(start));
                 genarm_guarded_tokenize(self.raw, text, n_bytes, to, n_max, &raw mut n)

@@ -1,7 +1,8 @@
-//! Where a text can be cut so that its pieces have the tokens of the whole, and what llama.cpp's pre-tokenizer takes for a piece.
+//! Where a text can be cut so that its pieces have the tokens of the whole, and what llama.cpp's pre-tokenizer takes
+//! for a piece.
 //!
-//! A BPE vocabulary is read word by word, and its pre-tokenizer says what a word is. No pre-tokenizer but those named below puts
-//! two letters into one word that a space or a line break parts; so a text can be cut there.
+//! A BPE vocabulary is read word by word, and its pre-tokenizer says what a word is. No pre-tokenizer but those named
+//! below puts two letters into one word that a space or a line break parts; so a text can be cut there.
 
 use super::TokenizeError;
 

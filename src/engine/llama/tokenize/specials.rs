@@ -1,7 +1,8 @@
-//! The tokens that are found in a text by their names, before it is read: control tokens and those that a user has defined.
+//! The tokens that are found in a text by their names, before it is read: control tokens and those that a user has
+//! defined.
 //!
-//! llama.cpp finds them too (`tokenizer_st_partition`), in time that grows with the square of their number. This finds the same: the
-//! longest names first, each from the left.
+//! llama.cpp finds them too (`tokenizer_st_partition`), in time that grows with the square of their number. This finds
+//! the same: the longest names first, each from the left.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -58,8 +59,8 @@ impl Specials {
         self.tokens.iter().any(|special| special.strips_left || special.strips_right)
     }
 
-    /// Splits a text at the tokens that it names: at control tokens only where no byte of theirs lies in `literal`, which is in
-    /// order; `None` reads no control token at all.
+    /// Splits a text at the tokens that it names: at control tokens only where no byte of theirs lies in `literal`,
+    /// which is in order; `None` reads no control token at all.
     pub fn split<'a>(
         &self,
         text: &'a str,

@@ -1,7 +1,8 @@
 //! A stack that is deep enough for llama.cpp's regular expressions.
 //!
-//! Where llama.cpp has no scanner of its own for a pre-tokenizer it takes `std::regex`, which calls itself for every character of
-//! a match: 320 bytes of stack a character in libstdc++ (measured with -O2 and -O3 over all pre-tokenizers and twenty kinds of text).
+//! Where llama.cpp has no scanner of its own for a pre-tokenizer it takes `std::regex`, which calls itself for every
+//! character of a match: 320 bytes of stack a character in libstdc++ (measured with -O2 and -O3 over all pre-tokenizers
+//! and twenty kinds of text).
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use super::TokenizeError;
 use super::bound::Count;
 
-/// Stack for a character of a match: three times what was measured, for other compilers. Memory is taken only where it is touched.
+/// Stack for a character of a match: three times what was measured, for other compilers. Memory is taken only where it
+/// is touched.
 const BYTES_PER_CHARACTER: usize = 1024;
 /// The longest text without a place to cut it. Its stack is 4 GiB of addresses, of which 1.3 GiB are touched at most.
 pub(super) const MAX_CHARACTERS: usize = 4 << 20;

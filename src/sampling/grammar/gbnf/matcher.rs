@@ -1,9 +1,9 @@
 //! A text's way through the automaton.
 //!
-//! A *way* is a state and a *context*: the set of places to return to when its rule ends. Rules that are called at the same
-//! place of the text are called once, with all their places to return to in one context, so ways that stand at the same place do
-//! not multiply. Contexts and sets of ways are numbered, and the step from a set over a byte is looked up after the
-//! first time: inside a string, say, most bytes lead back to the same set.
+//! A *way* is a state and a *context*: the set of places to return to when its rule ends. Rules that are called at the
+//! same place of the text are called once, with all their places to return to in one context, so ways that stand at the
+//! same place do not multiply. Contexts and sets of ways are numbered, and the step from a set over a byte is looked up
+//! after the first time: inside a string, say, most bytes lead back to the same set.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
@@ -241,8 +241,8 @@ impl Matcher {
                 scratch.todo.extend(outer.iter());
             }
         }
-        // Rules that are called in this step. What calls a rule without taking anything is of a lower rank, so all its places to return to are
-        // known by now. Where it is empty its callers have gone on already.
+        // Rules that are called in this step. What calls a rule without taking anything is of a lower rank, so all its
+        // places to return to are known by now. Where it is empty its callers have gone on already.
         while let Some(std::cmp::Reverse((_, rule))) = scratch.calls.pop() {
             let mut callers = scratch.callers.remove(&rule).unwrap_or_default();
             callers.sort_unstable();
@@ -313,8 +313,8 @@ impl Scratch {
         Ok(None)
     }
 
-    /// Notes what a way leads to without taking anything, but for the end of its rule. Gives the number of places to return to that it
-    /// copied.
+    /// Notes what a way leads to without taking anything, but for the end of its rule. Gives the number of places to
+    /// return to that it copied.
     fn follow(&mut self, automaton: &Automaton, known: &Known, state: AutomatonState, context: Context) -> usize {
         let mut copied = 0;
         self.todo.extend(automaton.free(state).iter().map(|state| (*state, context)));
@@ -326,7 +326,8 @@ impl Scratch {
                 if callers.is_empty() {
                     self.calls.push(std::cmp::Reverse((automaton.ranks[rule as usize], rule)));
                 }
-                // A call at the end of a rule returns to where that rule returns: a list of any length takes no more room.
+                // A call at the end of a rule returns to where that rule returns: a list of any length takes no more
+                // room.
                 match automaton.edge(then) {
                     Edge::End => {
                         let outer = &known.contexts[context as usize];

@@ -1,9 +1,9 @@
 //! GBNF, llama.cpp's grammars, read and followed in Rust.
 //!
-//! llama.cpp follows every way to read a text as a stack of its own; where two ways meet again they stay two, so a small grammar
-//! doubles them at every character. Here ways that stand at the same place share what they return to ([`matcher`]), sets of
-//! ways are numbered, and a step between two sets is worked out once. What remains is counted, and ends a text that
-//! takes more than [`MAX_WORK`].
+//! llama.cpp follows every way to read a text as a stack of its own; where two ways meet again they stay two, so a
+//! small grammar doubles them at every character. Here ways that stand at the same place share what they return to
+//! ([`matcher`]), sets of ways are numbered, and a step between two sets is worked out once. What remains is counted,
+//! and ends a text that takes more than [`MAX_WORK`].
 
 mod automaton;
 mod matcher;
@@ -28,8 +28,8 @@ const MAX_REPEAT: usize = 2000;
 const MAX_STATES: usize = 1 << 17;
 /// Parts and edges of the automaton.
 const MAX_BUILD: usize = 1 << 20;
-/// Ways to go on that are looked at for one question about a token. A mask of a vocabulary of 262,144 tokens under a grammar of JSON looks
-/// at some hundreds, and under a list of 4000 words at some ten thousands.
+/// Ways to go on that are looked at for one question about a token. A mask of a vocabulary of 262,144 tokens under a
+/// grammar of JSON looks at some hundreds, and under a list of 4000 words at some ten thousands.
 const MAX_WORK: usize = 300_000;
 
 /// Why a text is no grammar that can be followed.

@@ -152,7 +152,8 @@ fn is_nullable(expr: &Expr, rules: &[bool]) -> bool {
     }
 }
 
-/// The rules that a text of `expr` can begin in. True where `expr` can be empty, so that what follows it can begin there too.
+/// The rules that a text of `expr` can begin in. True where `expr` can be empty, so that what follows it can begin
+/// there too.
 fn first_rules(expr: &Expr, nullable: &[bool], firsts: &mut Vec<usize>) -> bool {
     match expr {
         Expr::All(items) => items.iter().all(|item| first_rules(item, nullable, firsts)),

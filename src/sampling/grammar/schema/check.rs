@@ -1,5 +1,5 @@
-//! Which keywords of a schema are enforced. The schema is written anew with those alone, so nothing reaches llguidance that was not
-//! looked at here.
+//! Which keywords of a schema are enforced. The schema is written anew with those alone, so nothing reaches llguidance
+//! that was not looked at here.
 
 use serde_json::{Map, Value, json};
 
@@ -121,8 +121,8 @@ struct Checker<'a> {
     root: &'a Value,
     strict: bool,
     leave: Leave,
-    /// Whether objects get no properties but those that they list. Either way a text fits the schema; a model that may invent
-    /// properties does not come to an end.
+    /// Whether objects get no properties but those that they list. Either way a text fits the schema; a model that may
+    /// invent properties does not come to an end.
     closes: bool,
     warnings: Vec<String>,
     n: usize,

@@ -1,7 +1,7 @@
 //! JSON Schema, followed by llguidance.
 //!
-//! What reaches llguidance is a schema written anew from what [`check`] has looked at; its errors quote the schema, so they are
-//! told by their kind alone.
+//! What reaches llguidance is a schema written anew from what [`check`] has looked at; its errors quote the schema, so
+//! they are told by their kind alone.
 
 mod check;
 mod pattern;
@@ -17,7 +17,8 @@ use super::vocabulary::GrammarVocabulary;
 use crate::expert::Token;
 use check::{Checked, Leave, Refusal};
 
-/// Room for calls in calls while a schema is compiled: llguidance needs some hundred bytes for each property of an object.
+/// Room for calls in calls while a schema is compiled: llguidance needs some hundred bytes for each property of an
+/// object.
 const STACK_BYTES: usize = 256 << 20;
 /// Space between the parts of JSON, as llama.cpp allows it. Without a bound a model may write spaces for ever.
 const SPACE: &str = r" |\n{1,2}[ \t]{0,20}";

@@ -1,5 +1,5 @@
-//! JSON Schema's patterns are JavaScript's regular expressions; llguidance reads Rust's. What both have is written as Rust writes it, and
-//! the rest is refused by name.
+//! JSON Schema's patterns are JavaScript's regular expressions; llguidance reads Rust's. What both have is written as
+//! Rust writes it, and the rest is refused by name.
 
 /// Bytes of a pattern.
 const MAX_BYTES: usize = 2048;

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Follows a grammar for some tokens: the first or the last that is allowed. What it costs is bounded by the engine; here it has to come back.
+/// Follows a grammar for some tokens: the first or the last that is allowed. What it costs is bounded by the engine;
+/// here it has to come back.
 fn follow(compiled: &Arc<Compiled>, n: usize, last: bool) -> Result<(), TooMuchWork> {
     let mut grammar = Grammar::new(Arc::clone(compiled));
     for _ in 0..n {
