@@ -84,7 +84,7 @@ impl JudgeArgs {
 
     /// What a result file says of them.
     pub fn about(&self) -> Value {
-        let criteria: Vec<_> = self.criteria.iter().map(|c| c.rate("PROMPT", "ANSWER").user).collect();
+        let criteria: Vec<_> = self.criteria.iter().map(|c| c.rate("PROMPT", "ANSWER", 10).user).collect();
         json!({"model": self.judge_model, "logprobs": self.judge_logprobs, "criteria": criteria})
     }
 }

@@ -112,8 +112,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let line = |(prompt, (chosen, rejected)): &(usize, (&Answer, &Answer))| {
         format!("{}\n", pair_line(&asked[*prompt], chosen, rejected, *prompt, &source))
     };
+    let counts = counts(&args, &answered, &pairs);
+    if pairs.is_empty() {
+        anyhow::bail!("no prompt has two answers that are rated differently, so there is no pair; {}", hint(&counts));
+    }
     write_whole(&args.out, &pairs.iter().map(line).collect::<String>())?;
-    report(&args, &answered, &pairs)
+    match args.json {
+        true => print(&format!("{}\n", serde_json::to_string_pretty(&counts)?)),
+        false => print(&text(&counts, &args.out)),
+    }
 }
 
 fn rater(args: &Args, config: &Config) -> anyhow::Result<Rater> {
@@ -186,6 +193,8 @@ fn generator(
 
 /// A pair as `genarm train` and TRL read it. A response that was cut off says so: no end of text is learned after it.
 fn pair_line(asked: &TrainingPrompt, chosen: &Answer, rejected: &Answer, prompt: usize, source: &Value) -> Value {
+    let mut source = source.clone();
+    source["prompt"] = prompt.into();
     let (question, response): (Value, fn(&str) -> Value) = match asked {
         TrainingPrompt::Text(text) => (text.as_str().into(), |text| text.into()),
         TrainingPrompt::Chat(messages) => (json!(messages), |text| json!([{"role": "assistant", "content": text}])),
@@ -198,16 +207,16 @@ fn pair_line(asked: &TrainingPrompt, chosen: &Answer, rejected: &Answer, prompt:
         "score_rejected": rejected.score,
         "finish_chosen": chosen.finish,
         "finish_rejected": rejected.finish,
-        "source": {"prompt": prompt, "base": source["base"], "scorer": source["scorer"], "seed": source["seed"]},
+        "source": source,
     })
 }
 
-fn report(args: &Args, answered: &[Answered], pairs: &[(usize, (&Answer, &Answer))]) -> anyhow::Result<()> {
+fn counts(args: &Args, answered: &[Answered], pairs: &[(usize, (&Answer, &Answer))]) -> Counts {
     let answers = || answered.iter().flat_map(|answered| &answered.answers);
     let mean = |of: &dyn Fn(&(&Answer, &Answer)) -> f64| {
         pairs.iter().map(|(_, pair)| of(pair)).sum::<f64>() / pairs.len().max(1) as f64
     };
-    let counts = Counts {
+    Counts {
         out: args.out.clone(),
         prompts: answered.len(),
         answers: answers().count(),
@@ -218,13 +227,6 @@ fn report(args: &Args, answered: &[Answered], pairs: &[(usize, (&Answer, &Answer
         score_rejected: mean(&|(_, rejected)| rejected.score.unwrap_or(0.0)),
         tokens_chosen: mean(&|(chosen, _)| chosen.n_tokens as f64),
         tokens_rejected: mean(&|(_, rejected)| rejected.n_tokens as f64),
-    };
-    if pairs.is_empty() {
-        anyhow::bail!("no prompt has two answers that are rated differently, so there is no pair; {}", hint(&counts));
-    }
-    match args.json {
-        true => print(&format!("{}\n", serde_json::to_string_pretty(&counts)?)),
-        false => print(&text(&counts, &args.out)),
     }
 }
 

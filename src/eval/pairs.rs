@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::results::{Results, ResultsError};
-use super::scorers::{Item, Scorer, ScorerError, ScorerSpec};
+use super::results::Results;
+use super::scorers::{Item, Scorer, ScorerSpec};
+use super::sweep::SweepError;
 use crate::decode::Finish;
-use crate::decode::text_generator::{GenerateError, GeneratedText, TextGenerator, TextRequest, seed_of};
+use crate::decode::text_generator::{GeneratedText, TextGenerator, TextRequest, seed_of};
 use crate::guidance::score::Totals;
 
 /// An answer to a prompt.
@@ -86,35 +87,20 @@ pub struct Asked<'a> {
     pub unit: usize,
 }
 
-/// Why the work stopped. What is done is in the file of answers.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PairsError {
-    /// An answer was not made.
-    #[error(transparent)]
-    Generate(#[from] GenerateError),
-    /// The rater failed.
-    #[error(transparent)]
-    Scorer(#[from] ScorerError),
-    /// The file cannot be written.
-    #[error(transparent)]
-    Results(#[from] ResultsError),
-}
-
 impl Asked<'_> {
     /// Answers the prompts that `done` lacks, unit by unit, into `results`; returns all. `each` is called with every
     /// answer.
     ///
     /// # Errors
     ///
-    /// [`PairsError`].
+    /// [`SweepError`].
     pub fn run(
         &self,
         generator: &mut dyn TextGenerator,
         results: &mut Results,
         done: Vec<Answered>,
         each: &mut dyn FnMut(),
-    ) -> Result<Vec<Answered>, PairsError> {
+    ) -> Result<Vec<Answered>, SweepError> {
         let mut answered = done;
         let left: Vec<usize> = (answered.len()..self.prompts.len()).collect();
         for unit in left.chunks(self.unit.max(1)) {
@@ -130,7 +116,7 @@ impl Asked<'_> {
         generator: &mut dyn TextGenerator,
         unit: &[usize],
         each: &mut dyn FnMut(),
-    ) -> Result<Vec<Answered>, PairsError> {
+    ) -> Result<Vec<Answered>, SweepError> {
         let base_alone = vec![0.0; self.n_arms];
         let request = |prompt: usize, copy| TextRequest {
             prompt,
@@ -155,12 +141,12 @@ impl Asked<'_> {
             .collect())
     }
 
-    fn rate(
-        &self,
+    fn rate<'a>(
+        &'a self,
         generator: &mut dyn TextGenerator,
         requests: &[TextRequest],
-        texts: &[GeneratedText],
-    ) -> Result<Vec<f64>, PairsError> {
+        texts: &'a [GeneratedText],
+    ) -> Result<Vec<f64>, SweepError> {
         match self.rater {
             Rater::Arm(arm, beta_r) => {
                 let mut reward = |(request, text): (&TextRequest, &GeneratedText)| {
@@ -170,12 +156,11 @@ impl Asked<'_> {
                 requests.iter().zip(texts).map(&mut reward).collect()
             }
             Rater::Scorer(scorer) => {
-                let item = |(request, text): (&TextRequest, &'_ GeneratedText)| (request.prompt, text.text.clone());
+                let item = |(request, text): (&TextRequest, &'a GeneratedText)| Item {
+                    prompt: &self.prompts[request.prompt],
+                    response: &text.text,
+                };
                 let items: Vec<_> = requests.iter().zip(texts).map(item).collect();
-                let items: Vec<_> = items
-                    .iter()
-                    .map(|(prompt, text)| Item { prompt: &self.prompts[*prompt], response: text })
-                    .collect();
                 Ok(scorer.score(&items)?)
             }
         }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::decode::text_generator::GenerateError;
+use crate::eval::scorers::ScorerError;
 use crate::expert::Token;
 use crate::guidance::score::TokenScore;
 use serde_json::json;
@@ -23,18 +25,7 @@ impl TextGenerator for Fake {
 
     fn score(&mut self, _: usize, response: &[Token], _: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
         let arms = vec![0.0, (response[0] % 10) as f32];
-        Ok(vec![TokenScore {
-            token: response[0],
-            base: -1.0,
-            guided: -1.0,
-            references: vec![None; arms.len()],
-            arms,
-            kl: 0.0,
-            entropy: 1.0,
-            top_p: 0.5,
-            base_best: 0,
-            guided_best: 0,
-        }])
+        Ok(vec![TokenScore::of_arms(response[0], arms)])
     }
 }
 

@@ -166,18 +166,7 @@ mod tests {
         fn score(&mut self, _: usize, response: &[Token], _: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
             let token = response[0];
             let arms = vec![(token % 10) as f32];
-            Ok(vec![TokenScore {
-                token,
-                base: -1.0,
-                guided: -1.0,
-                references: vec![None; arms.len()],
-                arms,
-                kl: 0.5,
-                entropy: 1.0,
-                top_p: 0.5,
-                base_best: 0,
-                guided_best: 0,
-            }])
+            Ok(vec![TokenScore::of_arms(token, arms)])
         }
     }
 

@@ -32,17 +32,12 @@ impl TextGenerator for Fake {
     }
 
     fn score(&mut self, _: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
+        let arms: Vec<f32> = weights.iter().map(|w| -1.0 / (1.0 + w)).collect();
         let one = |token: &Token| TokenScore {
-            token: *token,
             base: -2.0,
-            guided: -1.0,
-            arms: weights.iter().map(|w| -1.0 / (1.0 + w)).collect(),
-            references: vec![None; weights.len()],
             kl: weights[0],
-            entropy: 1.0,
-            top_p: 0.5,
-            base_best: 0,
             guided_best: 1,
+            ..TokenScore::of_arms(*token, arms.clone())
         };
         Ok(response.iter().map(one).collect())
     }

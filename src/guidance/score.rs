@@ -39,6 +39,25 @@ fn no_references(references: &[Option<f32>]) -> bool {
     references.iter().all(Option::is_none)
 }
 
+#[cfg(all(test, feature = "eval"))]
+impl TokenScore {
+    /// A score that only a test's ARMs make different.
+    pub(crate) fn of_arms(token: Token, arms: Vec<f32>) -> Self {
+        Self {
+            token,
+            base: -1.0,
+            guided: -1.0,
+            references: vec![None; arms.len()],
+            arms,
+            kl: 0.5,
+            entropy: 1.0,
+            top_p: 0.5,
+            base_best: 0,
+            guided_best: 0,
+        }
+    }
+}
+
 impl TokenScore {
     /// Its reward under an ARM, but for the factor β_r: the log-probability, less that of the reference if there is
     /// one.

@@ -298,8 +298,8 @@ impl Backbone {
         let mixed = linear("attn_output", &attention.forward(&q, &k, &v)?)?;
         let x = (x + after("post_attention_norm", mixed)?)?;
         let h = self.norm(&name("ffn_norm"), &x)?;
-        let (gate, up) = (linear("ffn_gate", &h)?, linear("ffn_up", &h)?);
-        let h = if self.shape.is_gemma() { ops::geglu(&gate, &up)? } else { ops::swiglu(&gate, &up)? };
+        let (h_gate, h_up) = (linear("ffn_gate", &h)?, linear("ffn_up", &h)?);
+        let h = if self.shape.is_gemma() { ops::geglu(&h_gate, &h_up)? } else { ops::swiglu(&h_gate, &h_up)? };
         x + after("post_ffw_norm", linear("ffn_down", &h)?)?
     }
 

@@ -72,7 +72,7 @@ pub enum TrainError {
     Data {
         /// The file.
         path: PathBuf,
-        /// Line number, from 1 (element number, for a JSON array).
+        /// Line number, from 1 (element number, for a JSON array; row, for a table).
         line: usize,
         /// What is wrong with it.
         reason: String,

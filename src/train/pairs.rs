@@ -59,6 +59,8 @@ pub struct Counts {
     pub truncated: usize,
     /// Left out: malformed.
     pub bad: usize,
+    /// Left out: `--prefer` names a label or score that prefers neither response.
+    pub tied: usize,
     /// Of those read: conversations, which the template has rendered.
     pub conversations: usize,
 }
@@ -69,7 +71,8 @@ impl std::fmt::Display for Counts {
             f,
             "{} used, {} truncated; left out: {} overlong, {} duplicate, {} identical, {} empty, {} bad",
             self.used, self.truncated, self.overlong, self.duplicate, self.identical, self.empty, self.bad
-        )
+        )?;
+        if self.tied > 0 { write!(f, ", {} tied", self.tied) } else { Ok(()) }
     }
 }
 
@@ -96,25 +99,29 @@ pub fn load(
         counts: Counts::default(),
     };
     let mut preference = settings.prefer.as_deref().map(Preference::new);
-    read::each_value(path, &mut |line, value| {
-        let row = value.and_then(|value| renamed(value, &settings.columns));
-        let row = match &mut preference {
-            Some(preference) => row.and_then(|row| preference.push(row)),
-            None => row.map(Some),
-        };
-        match row.and_then(|row| row.map_or(Ok(()), |row| loader.add(parse(&row, pairs)?))) {
+    let mut take = |line: usize, pair: Result<Option<prefer::Pair>, String>| {
+        // A pair of several rows is named by its first one.
+        let at = pair.as_ref().ok().and_then(Option::as_ref).map_or(line, |(first, _)| *first);
+        match pair.and_then(|pair| pair.map_or(Ok(()), |(_, row)| loader.add(parse(&row, pairs)?))) {
             Ok(()) => Ok(()),
             Err(_) if settings.skip_bad => {
                 loader.counts.bad += 1;
                 Ok(())
             }
-            Err(reason) => Err(data(line, reason)),
+            Err(reason) => Err(data(at, reason)),
         }
+    };
+    read::each_value(path, &mut |line, value| {
+        let row = value.and_then(|value| renamed(value, &settings.columns));
+        let pair = match &mut preference {
+            Some(preference) => row.and_then(|row| preference.push(line, row)),
+            None => row.map(|row| Some((line, row))),
+        };
+        take(line, pair)
     })?;
-    if let Some(row) = preference.and_then(|mut preference| preference.finish()) {
-        parse(&row, pairs)
-            .and_then(|raw| loader.add(raw))
-            .map_err(|reason| data(0, format!("the last rows: {reason}")))?;
+    if let Some(preference) = &mut preference {
+        take(0, Ok(preference.finish()))?;
+        loader.counts.tied = preference.ties;
     }
     if loader.out.is_empty() {
         return Err(TrainError::NoData { path: path.into(), counts: loader.counts.to_string() });

@@ -19,7 +19,7 @@ use crate::engine::ADAPT;
 use crate::engine::gguf::{GgufFile, Value};
 use crate::engine::llama::Vocab;
 use crate::expert::Token;
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -182,6 +182,11 @@ impl<'a> Run<'a> {
             let (held_out_loss, held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
             report.record(Record { held_out_loss, held_out_accuracy, ..Record::default() })?;
         }
+        if self.adam.step > 0 && self.adam.step.is_multiple_of(s.eval_every) {
+            // Ctrl-C may have cut the measurement of this step short.
+            let held_out = self.evaluate()?;
+            self.keep_best(self.adam.step, &held_out)?;
+        }
         let (mut n_tokens, mut seconds) = (0, 0.0);
         let mut order = (usize::MAX, Vec::new());
         while self.adam.step < total {
@@ -209,14 +214,14 @@ impl<'a> Run<'a> {
             if (step + 1).is_multiple_of(s.eval_every) && step + 1 < total {
                 let held_out = self.evaluate()?;
                 (record.held_out_loss, record.held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
-                self.keep_best(step + 1, &held_out);
+                self.keep_best(step + 1, &held_out)?;
             }
             report.record(record)?;
             self.checkpoint_if_due(step + 1, total)?;
         }
         let held_out = self.evaluate()?;
         self.check_numbers(held_out.loss())?;
-        self.keep_best(self.adam.step, &held_out);
+        self.keep_best(self.adam.step, &held_out)?;
         let mut held_out = (held_out.loss(), held_out.accuracy(s.objective));
         let mut kept = self.adam.step;
         if let Some(best) = self.best.take() {
@@ -273,18 +278,16 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps the weights where none before had a lower held-out loss, if the best ones are to be written.
-    fn keep_best(&mut self, step: usize, held_out: &Totals) {
-        let Some(loss) = held_out.loss().filter(|loss| loss.is_finite() && self.settings.keep == Keep::Best) else {
-            return;
-        };
+    fn keep_best(&mut self, step: usize, held_out: &Totals) -> Result<(), TrainError> {
+        let wanted = |loss: &f64| loss.is_finite() && self.settings.keep == Keep::Best;
+        let Some(loss) = held_out.loss().filter(wanted) else { return Ok(()) };
         if self.best.as_ref().is_none_or(|best| loss < best.loss) {
-            let accuracy = held_out.accuracy(self.settings.objective);
-            let weights = self.backbone.trainable().iter();
-            // A copy: the optimiser sets the weights in place.
-            let weights =
-                weights.filter_map(|(name, var)| Some((name.clone(), var.as_tensor().copy().ok()?.detach()))).collect();
-            self.best = Some(Best { step, loss, accuracy, weights });
+            // Copies: the optimiser sets the weights in place.
+            let copy = |(name, var): (&String, &Var)| Ok((name.clone(), var.as_tensor().copy()?.detach()));
+            let weights = self.backbone.trainable().iter().map(copy).collect::<Result<_, TrainError>>()?;
+            self.best = Some(Best { step, loss, accuracy: held_out.accuracy(self.settings.objective), weights });
         }
+        Ok(())
     }
 
     /// Saves the state when it is time, and ends the run with its result so far after Ctrl-C.

@@ -28,6 +28,15 @@ fn byte_pairs(control: &[&str], user_defined: &[&str]) -> SyntheticVocabulary {
     SyntheticVocabulary::from_gguf(&base).expect("the demo vocabulary").with_tokens(control, user_defined)
 }
 
+/// The demo vocabulary with SmolLM2's markers and template.
+fn smollm2() -> SyntheticVocabulary {
+    byte_pairs(&["<|im_start|>", "<|im_end|>"], &[])
+        .with("tokenizer.ggml.bos_token_id", 2048u32)
+        .with("tokenizer.ggml.eos_token_id", 2049u32)
+        .with("tokenizer.ggml.add_bos_token", false)
+        .with("tokenizer.chat_template", &*template("smollm2"))
+}
+
 /// Writes a model of random weights.
 fn write(path: &Path, vocabulary: &SyntheticVocabulary, seed: u64) {
     let shape = Shape::of_size(1_000_000, vocabulary.n_tokens() as u64).expect("a tiny shape");

@@ -8,16 +8,12 @@ use genarm::session::Session;
 use genarm::{Expert, Flow};
 use tempfile::TempDir;
 
-use super::{byte_pairs, template, write};
+use super::{smollm2, write};
 
 /// A base with a chat template, and a session on it with these ARMs.
 fn session(arms: &str, more: &str) -> (TempDir, Session) {
     let folder = tempfile::tempdir().expect("a folder");
-    let vocabulary = byte_pairs(&["<|im_start|>", "<|im_end|>"], &[])
-        .with("tokenizer.ggml.bos_token_id", 2048u32)
-        .with("tokenizer.ggml.eos_token_id", 2049u32)
-        .with("tokenizer.ggml.add_bos_token", false)
-        .with("tokenizer.chat_template", &*template("smollm2"));
+    let vocabulary = smollm2();
     write(&folder.path().join("base.gguf"), &vocabulary, 1);
     write(&folder.path().join("other.gguf"), &vocabulary, 2);
     let yaml =

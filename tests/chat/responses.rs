@@ -9,16 +9,12 @@ use genarm::session::Session;
 use genarm::{Expert, Flow, Prompt, Token};
 use tempfile::TempDir;
 
-use super::{byte_pairs, template, write};
+use super::{smollm2, write};
 use crate::support::random;
 
 fn session(more: &str) -> (TempDir, Session) {
     let folder = tempfile::tempdir().expect("a folder");
-    let vocabulary = byte_pairs(&["<|im_start|>", "<|im_end|>"], &[])
-        .with("tokenizer.ggml.bos_token_id", 2048u32)
-        .with("tokenizer.ggml.eos_token_id", 2049u32)
-        .with("tokenizer.ggml.add_bos_token", false)
-        .with("tokenizer.chat_template", &*template("smollm2"));
+    let vocabulary = smollm2();
     let path = |name: &str| folder.path().join(name);
     write(&path("base.gguf"), &vocabulary, 1);
     random::lora_on(&path("base.gguf"), &path("arm.gguf"), 3, 0.4, "response");

@@ -56,6 +56,7 @@ fn pairs_of_rated_answers_are_what_training_reads() {
     assert!(few["pairs"].as_u64() <= counts["pairs"].as_u64(), "{few}");
     let (talk, code) = failure(&[&words(&made)[..], &["--margin", "1000"]].concat());
     assert!(code == Some(1) && talk.contains("smaller --margin"), "{talk}");
+    assert!(folder.path().join("pairs.jsonl").metadata().expect("the pairs").len() > 0, "the earlier pairs stay");
     let other = args(&folder, &base, &prompts, &["--scorer", "talkative"], "pairs.jsonl");
     let (talk, _) = failure(&words(&other));
     assert!(talk.contains("results of other work"), "{talk}");

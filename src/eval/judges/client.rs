@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::JudgeError;
 use super::criterion::{Criterion, Question};
 
+/// The best score of one token: many vocabularies write 10 as two, of which the first would be the worst score.
+const BEST_IN_ONE_TOKEN: u8 = 9;
+
 /// How judges are asked.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -19,8 +22,9 @@ pub struct Client {
     pub model: String,
     /// What judges look at, beside helpful and harmless.
     pub criteria: Vec<Criterion>,
-    /// Rate by the mean of the scores under the probabilities of the reply's first token, not by the reply: finer, and
-    /// the only way to hear a small model. The API must return `top_logprobs`.
+    /// Rate by the expected score under the probabilities of the reply's first token, not by the reply itself. This is
+    /// finer, and small models need it: they reply with the same score almost every time. The API must return
+    /// `top_logprobs`.
     pub logprobs: bool,
     /// Sent as a bearer token.
     pub key: Option<String>,
@@ -57,6 +61,11 @@ impl Client {
     #[must_use]
     pub fn at(&self, url: &str) -> Self {
         Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// The best score that [`Criterion::rate`] asks for.
+    pub fn best(&self) -> u8 {
+        if self.logprobs { BEST_IN_ONE_TOKEN } else { 10 }
     }
 
     /// What a judge of this name looks at.
@@ -149,18 +158,12 @@ impl Client {
     }
 }
 
-/// The mean of the scores 1 to 10 among a reply's likeliest first tokens, by their probabilities; `None` where no score
-/// is among them.
+/// The mean of the scores 1 to 9 among a reply's likeliest first tokens, by their probabilities; `None` where no score is
+/// among them.
 fn mean_score(likely: &[Value]) -> Option<f64> {
     let scored = likely.iter().filter_map(|token| {
-        let score: f64 = token["token"]
-            .as_str()?
-            .trim()
-            .parse()
-            .ok()
-            .filter(|score| (1..=10).contains(score))
-            .map(|score: i32| score.into())?;
-        Some((score, token["logprob"].as_f64()?.exp()))
+        let score: u8 = token["token"].as_str()?.trim().parse().ok()?;
+        (1..=BEST_IN_ONE_TOKEN).contains(&score).then_some((f64::from(score), token["logprob"].as_f64()?.exp()))
     });
     let (sum, weight) = scored.fold((0.0, 0.0), |(sum, weight), (score, p)| (sum + score * p, weight + p));
     (weight > 0.0).then(|| sum / weight)
@@ -173,7 +176,7 @@ mod tests {
     #[test]
     fn the_mean_score_is_over_the_scores_among_the_first_tokens() {
         let token = |token: &str, p: f64| json!({"token": token, "logprob": p.ln()});
-        let likely = [token("8", 0.3), token(" 4", 0.1), token("I", 0.5), token("0", 0.05), token("11", 0.05)];
+        let likely = [token("8", 0.3), token(" 4", 0.1), token("I", 0.5), token("0", 0.05), token("10", 0.05)];
         assert!((mean_score(&likely).unwrap() - 7.0).abs() < 1e-9);
         assert_eq!(mean_score(&[token("I", 0.9)]), None);
     }

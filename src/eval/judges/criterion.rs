@@ -83,11 +83,11 @@ impl Criterion {
         Question { system: self.system.clone(), user }
     }
 
-    /// How good one answer is.
-    pub fn rate(&self, prompt: &str, answer: &str) -> Question {
+    /// How good one answer is, as a score from 1 to `best`.
+    pub fn rate(&self, prompt: &str, answer: &str, best: u8) -> Question {
         let user = format!(
-            "[User's prompt]\n{prompt}\n\n[Answer]\n{answer}\n[End of the answer]\n\n{} Give the answer a whole score from 1 \
-             (worst) to 10 (best). Begin your reply with one line that holds the score only. Then explain it briefly.",
+            "[User's prompt]\n{prompt}\n\n[Answer]\n{answer}\n[End of the answer]\n\n{} Give the answer a whole score from \
+             1 (worst) to {best} (best). Begin your reply with one line that holds the score only. Then explain it briefly.",
             self.grade
         );
         Question { system: self.system.clone(), user }
@@ -148,7 +148,7 @@ mod tests {
     fn a_sentence_is_a_criterion_of_its_own() {
         let polite: Criterion = "polite=The answer is polite".parse().unwrap();
         assert_eq!(polite.name(), "polite");
-        let question = polite.rate("Why?", "Because.");
+        let question = polite.rate("Why?", "Because.", 10);
         assert!(question.system.ends_with("by nothing else: The answer is polite."));
         assert!(question.user.contains("meets the criterion: The answer is polite. Give the answer"));
         for wrong in ["polite", "=x", "polite= "] {

@@ -132,7 +132,9 @@ struct JudgeScorer {
 
 impl Scorer for JudgeScorer {
     fn score(&self, items: &[Item<'_>]) -> Result<Vec<f64>, ScorerError> {
-        let questions: Vec<_> = items.iter().map(|item| self.criterion.rate(item.prompt, item.response)).collect();
+        let best = self.client.best();
+        let questions: Vec<_> =
+            items.iter().map(|item| self.criterion.rate(item.prompt, item.response, best)).collect();
         let answers = self.client.ask_all(&questions)?;
         Ok(answers.iter().map(|answer| super::judges::scores::<1>(answer).map_or(f64::NAN, |[score]| score)).collect())
     }

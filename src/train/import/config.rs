@@ -1,6 +1,6 @@
 //! `adapter_config.json`: what of it a GGUF adapter can express, and what it cannot.
 
-use super::ImportError;
+use super::{ImportError, MERGE};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,6 @@ fn is_true(config: &Map<String, Value>, key: &str) -> bool {
 /// Refuses whatever a plain LoRA cannot express.
 fn check(config: &Map<String, Value>) -> Result<(), String> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
-    let merge = "merge it into the model (merge_and_unload), and convert that";
     match text("peft_type") {
         Some("LORA") => {}
         Some(other) => return Err(format!("`peft_type` is {other}; only LORA can be imported")),
@@ -89,11 +88,11 @@ fn check(config: &Map<String, Value>) -> Result<(), String> {
     }
     for key in ["use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"] {
         if is_true(config, key) {
-            return Err(format!("`{key}` is no plain LoRA; {merge}"));
+            return Err(format!("`{key}` is no plain LoRA; {MERGE}"));
         }
     }
     if let Some(bias) = text("bias").filter(|bias| *bias != "none") {
-        return Err(format!("`bias` is \"{bias}\": trained biases are no LoRA; {merge}"));
+        return Err(format!("`bias` is \"{bias}\": trained biases are no LoRA; {MERGE}"));
     }
     let set = |value: &&Value| match value {
         Value::Null | Value::Bool(false) => false,
@@ -103,7 +102,7 @@ fn check(config: &Map<String, Value>) -> Result<(), String> {
     };
     for key in ["modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication"] {
         if let Some(value) = config.get(key).filter(set) {
-            return Err(format!("`{key}` is {value}: whole tensors are no LoRA; {merge}"));
+            return Err(format!("`{key}` is {value}: whole tensors are no LoRA; {MERGE}"));
         }
     }
     if config.get("alora_invocation_tokens").filter(set).is_some() {

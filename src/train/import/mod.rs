@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 const ARCHITECTURES: [(&str, bool); 5] =
     [("llama", true), ("qwen2", false), ("qwen3", false), ("gemma3", false), ("phi3", false)];
 
+/// What to do with an adapter that is more than a LoRA.
+const MERGE: &str = "merge it into the model (merge_and_unload), and convert that";
+
 /// Why an adapter cannot be imported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -1,5 +1,7 @@
 //! PEFT's names of tensors, and GGUF's.
 
+use super::MERGE;
+
 /// One of the two factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Half {
@@ -46,26 +48,25 @@ const MODULES: [(&str, &str); 9] = [
 ///
 /// Why it has none.
 pub(super) fn target(name: &str) -> Result<Target, String> {
-    let merge = "merge it into the model (merge_and_unload), and convert that";
     let path = name.strip_prefix("base_model.model.").unwrap_or(name);
     if path.contains("lora_embedding_") {
-        return Err(format!("an adapter of the embeddings is not supported; {merge}"));
+        return Err(format!("an adapter of the embeddings is not supported; {MERGE}"));
     }
     if path.contains("lora_magnitude_vector") {
-        return Err(format!("DoRA is no plain LoRA; {merge}"));
+        return Err(format!("DoRA is no plain LoRA; {MERGE}"));
     }
     let halves = [(".lora_A", Half::A), (".lora_B", Half::B)];
     let Some((module, rest, half)) =
         halves.into_iter().find_map(|(mark, half)| path.rsplit_once(mark).map(|(module, rest)| (module, rest, half)))
     else {
-        return Err(format!("a whole tensor is no LoRA; {merge}"));
+        return Err(format!("a whole tensor is no LoRA; {MERGE}"));
     };
     // PEFT leaves the adapter's name out; other tools keep it.
     if !rest.ends_with(".weight") || rest.matches('.').count() > 2 {
-        return Err(format!("it is no matrix of a LoRA; {merge}"));
+        return Err(format!("it is no matrix of a LoRA; {MERGE}"));
     }
     if module.ends_with("lm_head") || module.ends_with("embed_tokens") {
-        return Err(format!("an adapter of {module} is not supported; {merge}"));
+        return Err(format!("an adapter of {module} is not supported; {MERGE}"));
     }
     // Multimodal models keep their text model under a name of its own.
     let plain = module.replace("language_model.", "");
@@ -75,7 +76,7 @@ pub(super) fn target(name: &str) -> Result<Target, String> {
     };
     match MODULES.iter().find(|(peft, _)| *peft == part) {
         Some((_, gguf)) => Ok(Target { gguf: format!("blk.{layer}.{gguf}.weight"), module: module.to_owned(), half }),
-        None => Err(format!("there is no place for an adapter of {part}; {merge}")),
+        None => Err(format!("there is no place for an adapter of {part}; {MERGE}")),
     }
 }
 

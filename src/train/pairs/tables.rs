@@ -3,8 +3,8 @@
 
 use super::limits::{Each, INFLATED_MAX, INFLATED_MIN, LINE_MAX};
 use crate::train::TrainError;
-use parquet::basic::LogicalType;
 use parquet::file::reader::{FileReader, Length, SerializedFileReader};
+use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
 use std::fs::File;
@@ -29,21 +29,18 @@ pub(super) fn each_csv_row(
     if names.is_empty() || names.iter().all(str::is_empty) {
         return Err(data(1, "the first row must name the columns".to_owned()));
     }
-    if let Some(twice) = (1..names.len()).find(|i| names.iter().take(*i).any(|name| name == &names[*i])) {
+    let named = |i: &usize| !names[*i].is_empty() && names.iter().take(*i).any(|name| name == &names[*i]);
+    if let Some(twice) = (1..names.len()).find(named) {
         return Err(data(1, format!("two columns are called `{}`", &names[twice])));
     }
+    // Rows are counted as a spreadsheet counts them: the names are the first one.
     let mut row = csv::StringRecord::new();
-    loop {
-        let line = reader.position().line() as usize;
+    for at in 2.. {
         reader.get_mut().since = 0;
         match reader.read_record(&mut row) {
-            Ok(false) => return Ok(()),
-            Ok(true) => {
-                // The position stands after the blank lines that were skipped.
-                let line = row.position().map_or(line, |position| position.line() as usize);
-                each(line, object(&names, &row))?;
-            }
-            Err(e) if e.is_io_error() => return Err(csv_error(path, line, e)),
+            Ok(false) => break,
+            Ok(true) => each(at, object(&names, &row))?,
+            Err(e) if e.is_io_error() => return Err(csv_error(path, at, e)),
             Err(e) => {
                 let reason = match e.kind() {
                     csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -52,10 +49,11 @@ pub(super) fn each_csv_row(
                     csv::ErrorKind::Utf8 { .. } => "not UTF-8".to_owned(),
                     _ => e.to_string(),
                 };
-                each(e.position().map_or(line, |position| position.line() as usize), Err(reason))?;
+                each(at, Err(reason))?;
             }
         }
     }
+    Ok(())
 }
 
 fn csv_error(path: &Path, line: usize, error: csv::Error) -> TrainError {
@@ -125,41 +123,45 @@ pub(super) fn each_parquet_row(path: &Path, file: File, each: &mut Each<'_>) -> 
     let broken = |reason: String| TrainError::Io { path: path.into(), source: io::Error::other(reason) };
     let bytes = file.len();
     // The reader checks most of what it reads, but not all: a damaged file must not end the program.
-    let caught = catch_unwind(AssertUnwindSafe(|| {
-        let reader = SerializedFileReader::new(file).map_err(|e| broken(format!("a broken Parquet file ({e})")))?;
-        let metadata = reader.metadata();
-        let inflated: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size()).sum();
-        if inflated < 0 || inflated as u64 > bytes.saturating_mul(INFLATED_MAX).max(INFLATED_MIN) {
-            return Err(broken(format!("inflates to more than {INFLATED_MAX} times its size; look at what it is")));
-        }
-        if let Some(column) = metadata
-            .file_metadata()
-            .schema_descr()
-            .columns()
-            .iter()
-            .find(|column| matches!(column.logical_type_ref(), Some(LogicalType::Variant { .. })))
+    let mut rows = caught(|| open_rows(file, bytes)).map_err(&broken)?;
+    for at in 1.. {
+        match caught(|| rows.next().transpose().map_err(|e| e.to_string()))
+            .map_err(|e| broken(format!("row {at}: {e}")))?
         {
-            return Err(broken(format!("column `{}` has a type that cannot be read", column.path())));
+            Some(row) => each(at, row_value(&row))?,
+            None => break,
         }
-        let rows = reader.get_row_iter(None).map_err(|e| broken(format!("a broken Parquet file ({e})")))?;
-        for (i, row) in rows.enumerate() {
-            match row {
-                Ok(row) => each(i + 1, Ok(row_value(&row)))?,
-                // Nothing after it can be read.
-                Err(e) => return Err(broken(format!("row {}: {e}", i + 1))),
-            }
-        }
-        Ok(())
-    }));
-    caught.unwrap_or_else(|_| Err(broken("a broken Parquet file".into())))
+    }
+    Ok(())
 }
 
-fn row_value(row: &Row) -> Value {
-    Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), field_value(field))).collect())
+/// What `read` returns; a panic in it is an error.
+fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("a broken Parquet file".to_owned()))
 }
 
-fn field_value(field: &Field) -> Value {
-    match field {
+/// The rows of a file of `bytes` bytes.
+fn open_rows(file: File, bytes: u64) -> Result<RowIter<'static>, String> {
+    let broken = |e: parquet::errors::ParquetError| format!("a broken Parquet file ({e})");
+    let reader = SerializedFileReader::new(file).map_err(broken)?;
+    let metadata = reader.metadata();
+    let inflated: i64 = metadata.row_groups().iter().map(|group| group.total_byte_size()).sum();
+    if inflated < 0 || inflated as u64 > bytes.saturating_mul(INFLATED_MAX).max(INFLATED_MIN) {
+        return Err(format!("inflates to more than {INFLATED_MAX} times its size; look at what it is"));
+    }
+    Ok(RowIter::from_file_into(Box::new(reader)))
+}
+
+fn row_value(row: &Row) -> Result<Value, String> {
+    let cell = |(name, field): (&String, &Field)| {
+        let value = field_value(field).map_err(|reason| format!("column `{name}`: {reason}"))?;
+        Ok((name.clone(), value))
+    };
+    row.get_column_iter().map(cell).collect::<Result<_, String>>().map(Value::Object)
+}
+
+fn field_value(field: &Field) -> Result<Value, String> {
+    Ok(match field {
         Field::Null => Value::Null,
         Field::Bool(x) => (*x).into(),
         Field::Byte(x) => (*x).into(),
@@ -173,12 +175,18 @@ fn field_value(field: &Field) -> Value {
         Field::Float(x) => f64::from(*x).into(),
         Field::Double(x) => (*x).into(),
         Field::Str(x) => x.as_str().into(),
-        Field::Group(row) => row_value(row),
-        Field::ListInternal(list) => Value::Array(list.elements().iter().map(field_value).collect()),
+        // Some writers do not say that their texts are texts.
+        Field::Bytes(x) => std::str::from_utf8(x.data()).map_err(|_| "bytes that are no text (not UTF-8)")?.into(),
+        Field::Group(row) => row_value(row)?,
+        Field::ListInternal(list) => list.elements().iter().map(field_value).collect::<Result<_, _>>()?,
         Field::MapInternal(map) => {
-            let entry = |(key, value): &(Field, Field)| (key.to_string(), field_value(value));
-            Value::Object(map.entries().iter().map(entry).collect())
+            let entry = |(key, value): &(Field, Field)| {
+                let key = field_value(key)?;
+                Ok((key.as_str().map_or_else(|| key.to_string(), str::to_owned), field_value(value)?))
+            };
+            Value::Object(map.entries().iter().map(entry).collect::<Result<_, String>>()?)
         }
+        // Dates and decimals play no part in a pair.
         other => other.to_string().into(),
-    }
+    })
 }

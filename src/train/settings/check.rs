@@ -1,6 +1,6 @@
 //! What is refused before anything is read: numbers that make no sense, and options without effect.
 
-use super::{Adapt, ObjectiveName, OutType, Wire};
+use super::{Adapt, Keep, ObjectiveName, OutType, Wire};
 use crate::train::TrainError;
 
 /// Threads that a run can have at most.
@@ -81,6 +81,7 @@ fn effects(w: &Wire) -> Result<(), TrainError> {
     let of_objective = format!("the objective {name}");
     let hinge = "the hinge loss".to_owned();
     let full = "a run that trains every weight (--full)".to_owned();
+    let unmeasured = "a run that holds no examples out (--held-out 0)".to_owned();
     let rules = [
         ("beta", w.beta.is_some() && sft, &of_objective),
         ("gamma", w.gamma.is_some() && !arm, &of_objective),
@@ -91,6 +92,7 @@ fn effects(w: &Wire) -> Result<(), TrainError> {
         ("lora-alpha", w.lora_alpha.is_some() && w.full, &full),
         ("lora-dropout", w.lora_dropout.is_some() && w.full, &full),
         ("lora-targets", w.lora_targets.is_some() && w.full, &full),
+        ("keep", w.keep == Some(Keep::Best) && w.held_out == Some(0.0), &unmeasured),
         ("init", w.init.is_some() && w.full, &full),
         ("adapt", w.adapt.is_some() && w.full, &full),
     ];

@@ -270,24 +270,34 @@ impl Wire {
 pub struct Column(pub String, pub String);
 
 /// The columns that the data may have, as genarm names them.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 27] = [
     "prompt",
     "chosen",
     "rejected",
     "system",
+    "system_prompt",
     "question",
+    "query",
     "instruction",
     "input",
     "history",
+    "conversation",
     "conversations",
     "messages",
     "text",
     "response",
-    "response_0",
-    "response_1",
+    "completion",
+    "output",
+    "answer",
     "responses",
     "completions",
-    "completion",
+    "response_0",
+    "response_1",
+    "response_2",
+    "response_a",
+    "response_b",
+    "human_ref_A",
+    "human_ref_B",
 ];
 
 impl std::str::FromStr for Column {

@@ -195,6 +195,7 @@ fn an_adapter_for_responses_says_so_and_other_files_cannot() {
     for (wire, part) in [
         (Wire { out_type: Some(OutType::F16), ..wire("x.gguf") }, "cannot be merged"),
         (Wire { full: true, ..wire("x.gguf") }, "--adapt has no effect"),
+        (Wire { keep: Some(Keep::Best), held_out: Some(0.0), ..wire("x.gguf") }, "--keep has no effect"),
         (Wire { full: true, adapt: None, out_type: Some(OutType::AdapterF16), ..wire("x.gguf") }, "drop --out-type"),
     ] {
         let error = Settings::try_from(wire).unwrap_err().to_string();

@@ -243,3 +243,58 @@ fn prompts_are_read_from_data_of_any_form() {
     assert_eq!(chat(&prompts(&path, 1).unwrap()[0]), ["user:Q"], "an answer is no part of the question");
     assert!(matches!(prompts(&path, 9), Err(TrainError::Data { line: 2, .. })));
 }
+
+#[test]
+fn labels_and_scores_are_numbers_in_a_spreadsheet_too() {
+    let chosen = |text: &str, by: &str| -> Vec<String> {
+        let rows = try_bytes("p.csv", text.as_bytes(), preferring(by)).unwrap();
+        rows.into_iter().map(|[_, chosen, _]| chosen).collect()
+    };
+    let strength = "prompt,response_1,response_2,preference_strength\nA,a1,a2,1\nB,b1,b2,-2\nC,c1,c2,0\nD,d1,d2,0.5\n";
+    assert_eq!(chosen(strength, "preference_strength"), ["a2", "b1", "d2"]);
+    let labels = "history,human_ref_A,human_ref_B,labels\nA,a1,a2,1\nB,b1,b2,0\n";
+    assert_eq!(chosen(labels, "labels"), ["a1", "b2"]);
+    let ids = "prompt,response_0,response_1,better_response_id\nA,a0,a1,1\nB,b0,b1,0\n";
+    assert_eq!(chosen(ids, "helpful"), ["a1", "b0"]);
+    let scores = "prompt,response,helpfulness\nA,a1,1\nA,a2,4.5\nB,b1,2\n";
+    assert_eq!(chosen(scores, "helpfulness"), ["a2"]);
+    let message = try_bytes("p.csv", ids.replace(",0\n", ",0.9\n").as_bytes(), preferring("helpful")).unwrap_err();
+    assert!(message.contains("p.csv:3: column `better_response_id` is \"0.9\""), "{message}");
+}
+
+#[test]
+fn only_responses_to_one_question_are_set_against_each_other() {
+    let line =
+        |asked: &str, response: &str, score: u8| format!("{{{asked},\"response\":\"{response}\",\"s\":{score}}}\n");
+    let turn = |text: &str| format!("\"conversation\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]");
+    let text = [line(&turn("A"), "a1", 1), line(&turn("A"), "a2", 2), line(&turn("B"), "b1", 9)].concat();
+    let rows = try_bytes("p.jsonl", text.as_bytes(), preferring("s")).unwrap();
+    assert_eq!(rows, [row("\n\nHuman: A\n\nAssistant:", " a2", " a1")]);
+    // What would be lost is an error with its own line, and counted where bad lines are left out.
+    let good = line("\"prompt\":\"Q\"", "q1", 1) + &line("\"prompt\":\"Q\"", "q2", 2);
+    for (bad, at, part) in [
+        (line("\"x\":1", "b", 1), 3, "no `prompt`"),
+        ("{\"prompt\":\"P\",\"reply\":\"b\",\"s\":1}\n".to_owned(), 3, "there is no response"),
+        ("{\"prompt\":\"P\",\"responses\":[\"a\",\"b\"]}\n".to_owned(), 3, "a completion must be an object"),
+        (line("\"prompt\":7", "a", 1), 3, "`prompt` must be a text"),
+    ] {
+        let text = format!("{good}{bad}");
+        let message = try_bytes("p.jsonl", text.as_bytes(), preferring("s")).unwrap_err();
+        assert!(message.contains(part) && message.contains(&format!("p.jsonl:{at}:")), "{message}");
+        let skipping = Wire { skip_bad: true, ..preferring("s") };
+        let (examples, counts) = load_within(400, "p.jsonl", text.as_bytes(), skipping).unwrap();
+        assert_eq!((examples.len(), counts.bad), (1, 1), "{bad}");
+    }
+    let tied = format!("{good}{}{}", line("\"prompt\":\"T\"", "t1", 3), line("\"prompt\":\"T\"", "t2", 3));
+    let (examples, counts) = load_within(400, "p.jsonl", tied.as_bytes(), preferring("s")).unwrap();
+    assert_eq!((examples.len(), counts.tied), (1, 1));
+    assert!(counts.to_string().ends_with(", 1 tied"), "{counts}");
+}
+
+#[test]
+fn texts_that_their_writer_calls_bytes_are_texts() {
+    let found = rows("bytes.parquet");
+    assert_eq!(found, [row("Grüße?", "ja", "nein")]);
+    let message = try_rows("no-text.parquet", Wire::default()).unwrap_err();
+    assert!(message.contains(":1: column `chosen`: bytes that are no text"), "{message}");
+}
