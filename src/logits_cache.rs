@@ -118,14 +118,6 @@ impl Expert for CachedExpert<'_> {
         self.expert.read()
     }
 
-    fn set_prompt_len(&mut self, n_prompt: usize) -> bool {
-        let changes = self.expert.set_prompt_len(n_prompt);
-        if changes {
-            *self.store = LogitsCache::default();
-        }
-        changes
-    }
-
     fn forget(&mut self) {
         *self.store = LogitsCache::default();
         self.expert.forget();

@@ -169,7 +169,7 @@ fn count_lost(
     tokens: &[Token],
 ) -> anyhow::Result<()> {
     let (hook, weights) = (session.hook().clone(), session.weights().get());
-    let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
+    let prompts = ScoredPrompts::new(&prompt.base, &prompt.experts);
     let scores = hook.with_guide(|guide| score::score(session.base(), guide, prompts, tokens, &weights))?;
     for score in scores.iter().filter(|score| gate.passes(score.entropy, score.top_p)) {
         let lost = [1.0, f64::from(score.kl), f64::from(u8::from(score.flipped()))];

@@ -150,7 +150,7 @@ fn measure(
         return Ok(None);
     }
     let hook = session.hook().clone();
-    let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
+    let prompts = ScoredPrompts::new(&prompt.base, &prompt.experts);
     let sums = hook.with_guide(|guide| divergences(session.base(), guide, prompts, &written.tokens, weights));
     Ok(Some(sums?))
 }

@@ -191,7 +191,7 @@ fn heatmap(session: &mut Session, item: &Item, args: &Args) -> anyhow::Result<He
         if args.eos && !(tokens.last().is_some() && tokens.last() == eos.as_ref()) {
             tokens.extend(eos);
         }
-        let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
+        let prompts = ScoredPrompts::new(&prompt.base, &prompt.experts);
         let hook = session.hook().clone();
         let scores = hook.with_guide(|guide| score(session.base(), guide, prompts, &tokens, &weights))?;
         responses.push(response(session, title, &scores, &arms));

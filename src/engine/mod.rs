@@ -15,4 +15,4 @@ mod stack;
 
 pub use sequence::Sequence;
 pub use shared_context::Progress;
-pub use stack::{ADAPT, Part, Scaled, StackError, stack};
+pub use stack::{ADAPT, Part, Scaled, StackError, acts_on_responses_only, stack};

@@ -61,6 +61,7 @@ impl Sequence {
     pub fn on_progress(&mut self, progress: Option<Progress>) {
         self.lock().on_progress(self.row, progress);
     }
+
     /// Batches that its context has decoded, for this sequence and the others.
     pub fn n_batches(&self) -> u64 {
         self.lock().n_batches()

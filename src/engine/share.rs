@@ -24,6 +24,9 @@ pub enum ShareError {
     /// No context.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// An expert cannot be read in a context of its own either.
+    #[error(transparent)]
+    Apart(Box<ShareError>),
     /// A probe could not be decoded.
     #[error(transparent)]
     Expert(#[from] ExpertError),
@@ -86,6 +89,9 @@ pub fn apart(
     n_slots: usize,
 ) -> Result<Vec<Sequence>, ShareError> {
     if acts_on_responses_only(adapters)? {
+        if let (true, Some((path, _))) = (model.is_recurrent(), adapters.first()) {
+            return Err(StackError::Recurrent { path: path.to_path_buf() }.into());
+        }
         // Only in a stack the tokens of a batch can be read without their adapter.
         return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0));
     }
@@ -124,8 +130,9 @@ impl Probe {
         let n = u32::try_from(experts.len()).unwrap_or(u32::MAX);
         let params = ContextParams { n_ctx: N_PROBE, n_batch: 2 * n, n_ubatch: 2 * n, ..params.clone() };
         // First, because it names the adapter that cannot be loaded.
-        let apart = experts.iter().map(|adapters| Ok(apart(model, adapters, &params, 1)?.remove(0)));
-        let apart = apart.collect::<Result<Vec<_>, ShareError>>()?;
+        let one = |adapters: &Vec<Scaled<'_>>| Ok(apart(model, adapters, &params, 1)?.remove(0));
+        let apart = experts.iter().map(one).collect::<Result<Vec<_>, ShareError>>();
+        let apart = apart.map_err(|error| ShareError::Apart(Box::new(error)))?;
         let together = together(model, experts, &params, 1)?.into_iter().flatten().collect();
         let none = Adapters::All(Vec::new());
         let plain = Sequence::together(model, none, &params, &vec![None; experts.len()])?;

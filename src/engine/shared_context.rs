@@ -32,6 +32,8 @@ struct Seq {
     part: Option<Part>,
     /// Tokens of its histories that are a prompt.
     n_prompt: usize,
+    /// Where the adapter begins to act, once the whole prompt has been seen.
+    border: Option<usize>,
     /// The tokens in memory.
     cached: Vec<Token>,
     /// Those before this one are in memory as the base reads them, without the adapter.
@@ -112,6 +114,7 @@ impl SharedContext {
     /// Says how many tokens of a sequence's histories are a prompt. Returns whether its logits may be others now.
     pub(super) fn set_prompt_len(&mut self, at: usize, n_prompt: usize) -> bool {
         let seq = &mut self.seqs[at];
+        seq.border = None;
         let changes = mem::replace(&mut seq.n_prompt, n_prompt) != n_prompt;
         changes && seq.part.is_some_and(|part| part.response_only)
     }
@@ -122,7 +125,7 @@ impl SharedContext {
         let seq = &self.seqs[at];
         match seq.part {
             Some(part) if part.response_only => match history.get(..seq.n_prompt) {
-                Some(prompt) => self.ctx.model().vocab().response_start(prompt),
+                Some(prompt) => seq.border.unwrap_or_else(|| self.ctx.model().vocab().response_start(prompt)),
                 // A part of the prompt: where it ends is not known yet.
                 None => history.len(),
             },
@@ -132,8 +135,7 @@ impl SharedContext {
 
     /// Tokens in memory that are read as `history` wants them, with or without the adapter.
     fn n_valid(&self, at: usize, history: &[Token]) -> usize {
-        let (is, wanted) = (self.seqs[at].adapted_from, self.adapted_from(at, history));
-        if is == wanted { usize::MAX } else { is.min(wanted) }
+        self.seqs[at].n_valid(self.adapted_from(at, history))
     }
 
     /// Where the logits of the last `k` positions of `history` begin among the rows that a sequence holds, if it holds
@@ -255,11 +257,14 @@ impl SharedContext {
         if self.seqs[at].due == 0 {
             return;
         }
-        let wanted = mem::take(&mut self.seqs[at].wanted);
-        let (n_valid, adapted_from) = (self.n_valid(at, &wanted), self.adapted_from(at, &wanted));
+        let adapted_from = self.adapted_from(at, &self.seqs[at].wanted);
         let Self { ctx, seqs, .. } = self;
         let seq = &mut seqs[at];
-        (seq.wanted, seq.adapted_from) = (wanted, adapted_from);
+        let n_valid = seq.n_valid(adapted_from);
+        seq.adapted_from = adapted_from;
+        if seq.wanted.len() >= seq.n_prompt {
+            seq.border = Some(adapted_from);
+        }
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
         let n = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
@@ -379,6 +384,11 @@ fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
 }
 
 impl Seq {
+    /// Tokens in memory that are read as they are where the adapter acts from `wanted` on.
+    fn n_valid(&self, wanted: usize) -> usize {
+        if self.adapted_from == wanted { usize::MAX } else { self.adapted_from.min(wanted) }
+    }
+
     /// Whether tokens are missing that it reads without its adapter.
     fn lacks_plain(&self) -> bool {
         self.due > 0 && self.cached.len() < self.adapted_from

@@ -45,6 +45,18 @@ pub enum StackError {
         /// An adapter that differs from the first.
         path: PathBuf,
     },
+    /// The base's own adapter acts on everything.
+    #[error("{}: an adapter that acts on responses alone can be an ARM, and not the base's own", path.display())]
+    OfBase {
+        /// The adapter.
+        path: PathBuf,
+    },
+    /// A recurrent model keeps no keys and values of which a part could be another's.
+    #[error("{}: an adapter that acts on responses alone needs a model with attention in every layer", path.display())]
+    Recurrent {
+        /// The adapter.
+        path: PathBuf,
+    },
     /// An adapter says in a way that is not known where it acts.
     #[error("{}: {ADAPT} is \"{value}\"; known: all, response", path.display())]
     Adapt {

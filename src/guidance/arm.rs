@@ -60,24 +60,26 @@ impl Arm {
         }
     }
 
-    /// Tokens of its own histories that are the prompt.
-    fn own_prompt_len(&self, n_prompt: usize) -> usize {
-        match (&self.prompt, &self.prefix) {
+    /// Begins a text whose first `n_prompt` tokens are the base's prompt; `prompt` is what the ARM reads instead.
+    pub(super) fn begin(&mut self, prompt: Option<Vec<Token>>, n_prompt: usize) {
+        self.prompt = prompt;
+        let own = match (&self.prompt, &self.prefix) {
             (Some(prompt), _) => prompt.len(),
             (None, Some(prefix)) => prefix.tokens.len() + n_prompt,
             (None, None) => n_prompt,
-        }
+        };
+        self.set_own_prompt_len(own);
     }
 
-    fn set_prompt_len(&mut self, n_prompt: usize) {
-        let changes = self.expert.set_prompt_len(self.own_prompt_len(n_prompt));
+    /// Says how many tokens of its own histories are a prompt.
+    pub(super) fn set_own_prompt_len(&mut self, n_prompt: usize) {
+        let changes = self.expert.set_prompt_len(n_prompt);
         if let (true, Some(rows)) = (changes, &mut self.rows) {
             *rows = LogitsCache::default();
         }
     }
 
     pub(super) fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<&[f32], GuideError> {
-        self.set_prompt_len(n_prompt);
         let wanted = own_history(self.prompt.as_deref(), self.prefix.as_ref(), &mut self.history, history, n_prompt);
         let fail = |source| GuideError { arm: self.name.clone(), source };
         match &mut self.rows {
@@ -87,7 +89,6 @@ impl Arm {
     }
 
     pub(super) fn prepare(&mut self, history: &[Token], n_prompt: usize, k: usize) {
-        self.set_prompt_len(n_prompt);
         let wanted = own_history(self.prompt.as_deref(), self.prefix.as_ref(), &mut self.history, history, n_prompt);
         match &mut self.rows {
             Some(rows) => rows.prepare(&mut *self.expert, wanted, k),
@@ -104,7 +105,6 @@ impl Arm {
 
     /// Announces the next `max` tokens, if the ARM lacks more than that. False where it does not.
     pub(super) fn prepare_chunk(&mut self, history: &[Token], n_prompt: usize, max: usize) -> bool {
-        self.set_prompt_len(n_prompt);
         let wanted = own_history(self.prompt.as_deref(), self.prefix.as_ref(), &mut self.history, history, n_prompt);
         let end = self.expert.n_cached(wanted) + max;
         // A prompt that does not fit is refused by the step itself.

@@ -187,7 +187,7 @@ impl Guide {
         assert_eq!(prompts.len(), self.experts.len(), "a prompt for each expert");
         self.n_prompt = n_prompt;
         for (expert, prompt) in self.experts.iter_mut().zip(prompts) {
-            expert.prompt = prompt;
+            expert.begin(prompt, n_prompt);
         }
     }
 
@@ -195,6 +195,7 @@ impl Guide {
     /// tokens.
     pub fn set_prompt_len(&mut self, n_prompt: usize) {
         self.n_prompt = n_prompt;
+        self.experts.iter_mut().for_each(|expert| expert.begin(None, n_prompt));
     }
 
     /// Uses the base alone where `gate` says that it is sure; `None` asks the ARMs always.

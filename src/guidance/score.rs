@@ -111,6 +111,15 @@ pub struct ScoredPrompts<'a> {
     pub base: &'a [Token],
     /// For each expert of the guide its own tokens; `None` reads the base's.
     pub experts: &'a [Option<Vec<Token>>],
+    /// Tokens at the end of both that belong to the response: they have been scored before.
+    pub n_done: usize,
+}
+
+impl<'a> ScoredPrompts<'a> {
+    /// Prompts of a response of which nothing has been scored yet.
+    pub fn new(base: &'a [Token], experts: &'a [Option<Vec<Token>>]) -> Self {
+        Self { base, experts, n_done: 0 }
+    }
 }
 
 /// Positions read at once: enough for a full batch, and few rows of logits to hold.
@@ -205,7 +214,10 @@ fn at_positions(
     let n_vocab = base.n_vocab();
     let mut histories: Vec<Vec<Token>> =
         prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
-    let n_prompts = prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).len());
+    // Once for all chunks.
+    for (arm, own) in guide.experts().iter_mut().zip(&histories) {
+        arm.set_own_prompt_len(own.len() - prompts.n_done);
+    }
     let mut history = prompts.base.to_vec();
     let mut before: &[Token] = &[];
     let used = guide.used_experts().to_vec();
@@ -218,12 +230,10 @@ fn at_positions(
         let base_rows = base.advance(&history, chunk.len()).map_err(GuideError::of_base)?;
         check_rows(base_rows, n_vocab).map_err(GuideError::of_base)?;
         let mut of_experts: Vec<(Vec<f32>, usize)> = Vec::with_capacity(used.len());
-        let experts = guide.experts().iter_mut().zip(&mut histories);
-        for (((expert, own), used), n_prompt) in experts.zip(&used).zip(n_prompts.clone()) {
+        for ((expert, own), used) in guide.experts().iter_mut().zip(&mut histories).zip(&used) {
             own.extend_from_slice(&new);
             let name = expert.name().to_owned();
             let expert = expert.expert();
-            expert.set_prompt_len(n_prompt);
             let width = expert.n_vocab();
             let rows = if *used { expert.advance(own, chunk.len()) } else { Ok(&[][..]) };
             let rows = rows.and_then(|rows| check_rows(rows, width).map(|()| rows.to_vec()));
@@ -319,7 +329,7 @@ mod tests {
     fn a_reference_is_subtracted_from_the_law_and_from_the_reward() {
         let direction = Direction { arm: Source::Expert(0), reference: Some(Source::Base) };
         let mut guide = Guide::with_references(experts(), vec![direction], Weights::new([("a".to_owned(), 0.0)]));
-        let prompts = ScoredPrompts { base: &[0], experts: &[None] };
+        let prompts = ScoredPrompts::new(&[0], &[None]);
         let scores = score(&mut table(BASE), &mut guide, prompts, &[1, 2], &[2.0]).unwrap();
         for (score, [last, next]) in scores.iter().zip([[0, 1], [1, 2]]) {
             let guided: Vec<_> = BASE[last].iter().zip(ARM[last]).map(|(b, a)| b + 2.0 * (a - b)).collect();
@@ -331,7 +341,7 @@ mod tests {
 
     #[test]
     fn every_token_is_scored_from_the_row_before_it() {
-        let prompts = ScoredPrompts { base: &[2, 0], experts: &[None] };
+        let prompts = ScoredPrompts::new(&[2, 0], &[None]);
         // Longer than a chunk, so that the seam is tested too.
         let response: Vec<Token> = (0..150).map(|i| (i * 7 % 5 % 3) as Token).collect();
         let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.5]).unwrap();
@@ -353,7 +363,7 @@ mod tests {
 
     #[test]
     fn without_a_weight_guidance_is_the_base() {
-        let prompts = ScoredPrompts { base: &[0], experts: &[None] };
+        let prompts = ScoredPrompts::new(&[0], &[None]);
         for score in score(&mut table(BASE), &mut arm(), prompts, &[1, 2, 1], &[0.0]).unwrap() {
             assert_eq!((score.guided, score.kl, score.flipped()), (score.base, 0.0, false));
         }
@@ -361,7 +371,8 @@ mod tests {
 
     #[test]
     fn an_arm_reads_its_own_prompt() {
-        let prompts = ScoredPrompts { base: &[0], experts: &[Some(vec![1, 1, 2])] };
+        let own = [Some(vec![1, 1, 2])];
+        let prompts = ScoredPrompts::new(&[0], &own);
         let scores = score(&mut table(BASE), &mut arm(), prompts, &[1], &[1.0]).unwrap();
         assert!((scores[0].arms[0] - log_softmax(&ARM[2], 1.0)[1]).abs() < 1e-6);
         assert!((scores[0].base - log_softmax(&BASE[0], 1.0)[1]).abs() < 1e-6);
@@ -370,7 +381,7 @@ mod tests {
     #[test]
     fn the_sum_of_one_model_is_that_of_the_scores() {
         let response: Vec<Token> = (0..130).map(|i| (i * 5 % 7 % 3) as Token).collect();
-        let prompts = ScoredPrompts { base: &[1], experts: &[None] };
+        let prompts = ScoredPrompts::new(&[1], &[None]);
         let scores = score(&mut table(BASE), &mut arm(), prompts, &response, &[0.0]).unwrap();
         let sum = log_prob_of(&mut table(ARM), &[1], &response).unwrap();
         assert!((sum - Totals::of(&scores, 1).arms[0]).abs() < 1e-6);
@@ -378,7 +389,7 @@ mod tests {
 
     #[test]
     fn an_empty_response_has_no_scores_and_a_full_model_is_named() {
-        let prompts = ScoredPrompts { base: &[0], experts: &[None] };
+        let prompts = ScoredPrompts::new(&[0], &[None]);
         assert_eq!(score(&mut table(BASE), &mut arm(), prompts, &[], &[1.0]).unwrap(), []);
         let full = score(&mut table(BASE).with_n_ctx(2), &mut arm(), prompts, &[1, 1, 1], &[1.0]).unwrap_err();
         assert_eq!(full.arm, "base");

@@ -23,6 +23,7 @@ struct Leased {
     guide: Guide,
     /// What it was asked for last.
     history: Vec<Token>,
+    n_prompt: usize,
     owner: Option<u64>,
     used: u64,
 }
@@ -45,19 +46,22 @@ impl Pool {
         Ok(())
     }
 
-    /// The guide of text `owner`, which is about to be asked for `history`.
+    /// The guide of text `owner`, which is about to be asked for `history`, whose first `n_prompt` tokens are a prompt.
     ///
     /// # Errors
     ///
     /// What making the first guide gave. Where a further one cannot be made, texts share those that are there.
-    pub fn lease(&mut self, owner: u64, history: &[Token]) -> Result<&mut Guide, SessionError> {
+    pub fn lease(&mut self, owner: u64, history: &[Token], n_prompt: usize) -> Result<&mut Guide, SessionError> {
         let index = match self.guides.iter().position(|g| g.owner == Some(owner)) {
             Some(own) => own,
             None => self.find(history)?,
         };
         self.clock += 1;
         let leased = &mut self.guides[index];
-        leased.owner = Some(owner);
+        if leased.owner.replace(owner) != Some(owner) || leased.n_prompt != n_prompt {
+            leased.n_prompt = n_prompt;
+            leased.guide.set_prompt_len(n_prompt);
+        }
         leased.used = self.clock;
         let common = common_prefix(&leased.history, history);
         leased.history.truncate(common);
@@ -110,7 +114,7 @@ impl Pool {
 
     fn grow(&mut self) -> Result<usize, SessionError> {
         let guide = (self.make)()?;
-        self.guides.push(Leased { guide, history: Vec::new(), owner: None, used: 0 });
+        self.guides.push(Leased { guide, history: Vec::new(), n_prompt: 0, owner: None, used: 0 });
         Ok(self.guides.len() - 1)
     }
 }

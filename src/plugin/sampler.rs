@@ -41,10 +41,9 @@ impl HostSampler {
     fn steer(&self, history: &[Token], n_prompt: usize, candidates: &mut Candidates<'_>) -> Result<(), StepError> {
         check_size(&self.plugin, candidates.as_mut_slice().len())?;
         let mut pool = self.plugin.pool();
-        let guide = pool.lease(self.text.id, history)?;
+        let guide = pool.lease(self.text.id, history, n_prompt)?;
         guide.steer_by(&self.text.weights);
         guide.set_limits(self.plugin.state().config.guidance.limits);
-        guide.set_prompt_len(n_prompt);
         // ARMs that share a batch are decoded together.
         guide.prepare(history, 1);
         Ok(steer(guide, history, candidates)?)
@@ -63,11 +62,10 @@ impl CustomSampler for HostSampler {
         if inner.history.is_empty() {
             return; // without a history an ARM has no logits
         }
+        let n_prompt = inner.prompt_len();
         if self.is_gated(&mut inner, candidates) {
             return;
         }
-        let len = inner.history.len();
-        let n_prompt = *inner.n_prompt.get_or_insert(len);
         let Err(error) = self.steer(&inner.history, n_prompt, candidates) else { return };
         // Where the host's own logits are no numbers there is nothing to fall back to.
         let policy = match &error {

@@ -24,6 +24,14 @@ pub(super) struct Inner {
     pub gated: Option<(usize, bool)>,
 }
 
+impl Inner {
+    /// Tokens of the prompt: what has been accepted when this is asked first.
+    pub fn prompt_len(&mut self) -> usize {
+        let len = self.history.len();
+        *self.n_prompt.get_or_insert(len)
+    }
+}
+
 /// Why a step was not guided.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,7 +88,7 @@ impl HostText {
             return Err(StepError::NoToken);
         };
         let mut pool = plugin.pool();
-        let guide = pool.lease(self.id, before)?;
+        let guide = pool.lease(self.id, before, inner.n_prompt.unwrap_or(before.len()))?;
         let n_vocab =
             plugin.n_vocab().unwrap_or_else(|| guide.experts().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
         let rows = guide.expert_logits(before, n_vocab)?;
@@ -101,8 +109,15 @@ impl HostText {
         }
         check_size(plugin, logits.len())?;
         check_finite(logits).map_err(GuideError::of_base)?;
+        let n_prompt = {
+            // A shorter history than the first one is another text.
+            let mut inner = self.inner();
+            let n = inner.n_prompt.map_or(history.len(), |n| n.min(history.len()));
+            inner.n_prompt = Some(n);
+            n
+        };
         let mut pool = plugin.pool();
-        let guide = pool.lease(self.id, history)?;
+        let guide = pool.lease(self.id, history, n_prompt)?;
         guide.steer_by(&self.weights);
         guide.set_limits(plugin.state().config.guidance.limits);
         guide.prepare(history, 1);

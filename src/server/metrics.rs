@@ -27,7 +27,7 @@ pub struct Metrics {
     pub cancelled: Counter,
     /// Configurations taken over while running, by result.
     pub reloads: Family<Reload, Counter>,
-    /// Lanes with a text.
+    /// Slots with a text.
     pub slots_busy: Gauge,
     /// Jobs in the queue.
     pub queue_length: Gauge,

@@ -25,15 +25,13 @@ pub(super) struct Experts {
 }
 
 impl ExpertSetup {
-    /// What other messages call it.
+    /// Its name in messages, with what it is.
     pub fn who(&self) -> String {
         let of = if self.is_reference { "reference of " } else { "" };
         format!("{of}ARM \"{}\"", self.arm)
     }
-}
 
-impl ExpertSetup {
-    /// What errors of its logits call it.
+    /// Its name in errors of its logits.
     pub fn name(&self) -> String {
         if self.is_reference { format!("{} (its reference)", self.arm) } else { self.arm.clone() }
     }

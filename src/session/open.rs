@@ -10,8 +10,9 @@ use super::share::{self, Member, Shared};
 use super::{ExpertText, SessionError, plan, template};
 use crate::chat::ChatTemplate;
 use crate::config::{Config, ExpertSpec};
-use crate::engine::Sequence;
 use crate::engine::llama::{FlashAttention, Model, ModelParams};
+use crate::engine::share::ShareError;
+use crate::engine::{Sequence, StackError, acts_on_responses_only};
 use crate::guidance::{Arm, Contract, Guide, Weights, check_vocabulary};
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
@@ -34,6 +35,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     let mut models = Models::new(loading);
     let base = models.get("base", &config.base)?;
     let base_template = template::of_base(config, base.file())?;
+    refuse_response_only(&config.base)?;
     let mut members = vec![member("base".into(), &base, &config.base)?];
     let (mut contracts, mut texts) = (Vec::new(), Vec::new());
     let experts = Experts::of(config, true);
@@ -115,4 +117,17 @@ pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) 
         return Err(SessionError::QuantisedV { who, ty });
     }
     Ok(Member { who, model: Arc::clone(model), spec, params })
+}
+
+/// Refuses a base whose own adapter acts on responses alone: ARMs take over its keys and values.
+fn refuse_response_only(base: &ExpertSpec) -> Result<(), SessionError> {
+    let adapters: Vec<_> = base.lora.iter().map(|lora| (lora.path.as_path(), lora.scale)).collect();
+    match (acts_on_responses_only(&adapters), adapters.first()) {
+        (Ok(true), Some((path, _))) => {
+            let source = ShareError::Stack(StackError::OfBase { path: path.to_path_buf() });
+            Err(SessionError::Sequence { who: "base".into(), source })
+        }
+        // What is wrong with a file is reported when it is loaded.
+        _ => Ok(()),
+    }
 }

@@ -110,8 +110,8 @@ fn share(experts: &[&Member<'_>], switch: Switch, n_slots: usize) -> (Option<Vec
         }
         Err(error) => {
             let who = report.experts.join(", ");
-            // An adapter that cannot be loaded ends the start with the same words.
-            if !matches!(error, ShareError::Lora(_)) {
+            // What cannot be read in a context of its own either ends the start with the same words.
+            if !matches!(error, ShareError::Apart(_)) {
                 tracing::warn!("{who} do not share a batch, and run in contexts of their own: {error}");
             }
             report.why_not = Some(error.to_string());

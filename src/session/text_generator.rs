@@ -92,7 +92,7 @@ impl TextGenerator for SessionGenerator {
 
     fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
         let Prompt { base, experts } = &self.prompts[prompt];
-        let prompts = ScoredPrompts { base, experts };
+        let prompts = ScoredPrompts::new(base, experts);
         let hook = self.session.hook().clone();
         let expert = self.session.base();
         let scored = hook.with_guide(|guide| score(expert, guide, prompts, response, weights));

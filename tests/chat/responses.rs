@@ -67,11 +67,20 @@ fn in_a_context_of_its_own_in_slots_and_in_scores_the_arm_is_the_same() {
         let text = generate(&mut session, &prompt, 16);
         // Scored in one go, each token is the likeliest under the same guidance.
         let hook = session.hook().clone();
-        let prompts = ScoredPrompts { base: &prompt.base, experts: &prompt.experts };
+        let prompts = ScoredPrompts::new(&prompt.base, &prompt.experts);
         let scores = hook.with_guide(|guide| score(session.base(), guide, prompts, &text, &[2.0])).expect("scores");
         let best: Vec<Token> = scores.iter().map(|token| token.guided_best).collect();
         assert_eq!(best, text, "{more}");
         assert!(scores.iter().any(|token| token.flipped()), "the ARM must matter");
+        // In pieces, as the server scores, it is the same response.
+        for (done, whole) in scores.iter().enumerate().step_by(5) {
+            let before = [&prompt.base[..], &text[..done]].concat();
+            let experts: Vec<_> = prompt.experts.iter().map(|_| None).collect();
+            let prompts = ScoredPrompts { base: &before, experts: &experts, n_done: done };
+            let piece = &text[done..=done];
+            let score = hook.with_guide(|guide| score(session.base(), guide, prompts, piece, &[2.0])).expect("a score");
+            assert!((score[0].arms[0] - whole.arms[0]).abs() < 1e-3, "{done}: {} {}", score[0].arms[0], whole.arms[0]);
+        }
         // After other texts, and again.
         let other = session.prompts().chat(&[Message::new("user", "Hi")], "").expect("a prompt");
         generate(&mut session, &other, 4);
@@ -79,4 +88,15 @@ fn in_a_context_of_its_own_in_slots_and_in_scores_the_arm_is_the_same() {
         text
     });
     assert_eq!(texts[0], texts[1]);
+}
+
+#[test]
+fn the_bases_own_adapter_acts_on_everything() {
+    let (folder, session) = session("");
+    drop(session);
+    let path = folder.path().join("prefs.yaml");
+    let yaml = "base: {model: base.gguf, lora: [{path: arm.gguf}]}\n";
+    let config = Config::parse(yaml, &path, &Overrides::default()).expect("a configuration");
+    let error = Session::open(config, &mut |_, _| true).err().expect("a refusal").to_string();
+    assert!(error.contains("arm.gguf") && error.contains("not the base's own"), "{error}");
 }

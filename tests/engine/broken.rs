@@ -110,7 +110,7 @@ fn a_score_names_who_has_no_numbers() {
     assert!(of_base.contains("base: its logits hold +inf") && !of_base.contains("ARM"), "{of_base}");
 
     let (nan, base) = (support::load(&folder.path().join("nan.gguf")), support::load(&folder.path().join("base.gguf")));
-    let prompts = ScoredPrompts { base: &[1], experts: &[] };
+    let prompts = ScoredPrompts::new(&[1], &[]);
     let none = || Guide::new(Vec::new(), Weights::new([]));
     let refused = score(&mut support::sequence(&nan), &mut none(), prompts, &[2, 3], &[]).expect_err("no numbers");
     assert!(refused.is_of_base() && matches!(refused.source, ExpertError::NotFinite { what: "NaN", .. }));

@@ -196,3 +196,16 @@ fn adapters_of_one_expert_act_alike_and_say_so_in_known_words() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[test]
+fn a_text_with_another_prompt_of_the_same_length_has_a_border_of_its_own() {
+    let family = Family::new("llama");
+    let mut rows = family.together();
+    let first = prompt(40);
+    step(&mut rows, &first, 40, 1);
+    // The header is longer here.
+    let mut second = text(9, 40);
+    second[30] = MARK;
+    let found = step(&mut rows, &second, 40, 1);
+    assert!(worst(&found, &family.expected(&second, 30, 1)) < 1e-3);
+}

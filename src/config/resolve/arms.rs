@@ -29,6 +29,14 @@ fn files(given: &ArmOverride, base: &ExpertSpec) -> Result<(PathBuf, Vec<LoraSpe
     }
 }
 
+/// An expert on the base's model shares the base's weights, on whatever servers they are; another one is here.
+fn serve_as(base: &ExpertSpec, spec: &mut ExpertSpec) {
+    (spec.rpc, spec.rpc_timeout) = match spec.model == base.model {
+        true => (base.rpc.clone(), base.rpc_timeout),
+        false => (Vec::new(), None),
+    };
+}
+
 impl Resolver<'_> {
     /// The ARMs of the file, then those that only the command line names.
     pub(super) fn arms(&self, wire: &ConfigWire, base: &ExpertSpec) -> Result<Vec<ArmSpec>, ConfigError> {
@@ -44,14 +52,12 @@ impl Resolver<'_> {
             }
             let (model, lora) = files(given, base)?;
             if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
-                // A persona's adapters and servers are those of the base, which is no longer its model.
-                if known.reading.is_persona() && known.spec.model == base.model {
-                    (known.spec.lora, known.spec.rpc, known.spec.rpc_timeout) = (Vec::new(), Vec::new(), None);
-                }
-                if !lora.is_empty() {
+                // Adapters are those of the model that is no longer meant.
+                if !lora.is_empty() || known.reading.is_persona() && known.spec.model == base.model {
                     known.spec.lora = lora;
                 }
                 known.spec.model = model;
+                serve_as(base, &mut known.spec);
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {
                 let spec = self.expert(model, lora, &EngineOptions::default(), base, &base_engine);
@@ -131,10 +137,9 @@ impl Resolver<'_> {
         base: &ExpertSpec,
         base_engine: &EngineOptions,
     ) -> ExpertSpec {
-        let on_base = model == base.model;
-        let spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(engine).or(base_engine));
-        // On the base's model it shares the base's weights, wherever they are.
-        if on_base { ExpertSpec { rpc: base.rpc.clone(), rpc_timeout: base.rpc_timeout, ..spec } } else { spec }
+        let mut spec = ExpertSpec::new(model, lora, &self.overrides.engine.or(engine).or(base_engine));
+        serve_as(base, &mut spec);
+        spec
     }
 
     fn reference(

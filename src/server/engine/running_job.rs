@@ -252,12 +252,11 @@ impl RunningJob {
         let Work::Score { response, scores } = &mut self.work else { return Ok(None) };
         let prompt = &self.job.prompt;
         let done = scores.len();
-        let n = SCORE_CHUNK;
-        let chunk = &response[done..(done + n).min(response.len())];
+        let chunk = &response[done..(done + SCORE_CHUNK).min(response.len())];
         let before = |own: &[Token]| [own, &response[..done]].concat();
         let base = before(&prompt.base);
         let experts: Vec<_> = prompt.experts.iter().map(|own| own.as_deref().map(before)).collect();
-        let prompts = score::ScoredPrompts { base: &base, experts: &experts };
+        let prompts = score::ScoredPrompts { base: &base, experts: &experts, n_done: done };
         let (hook, weights) = (slot.hook().clone(), slot.weights().get());
         let more = hook.with_guide(|guide| score::score(slot.base(), guide, prompts, chunk, &weights))?;
         scores.extend(more);
