@@ -65,6 +65,12 @@ fn a_key_is_asked_for_and_nothing_else_will_do() {
     for path in ["/metrics", "/props", "/v1/preferences"] {
         assert_eq!(server.get(path).0, 401, "{path}");
     }
+    let url = server.url("/v1/generations/cmpl-00000000000000000000000000000000");
+    let change = json!({"preferences": {"cheerful": 1}});
+    let patch = || client().patch(&url).json(&change);
+    assert_eq!(answer(patch()).0, 401, "a running text is changed with a key only");
+    assert_eq!(answer(patch().bearer_auth("wrong-key")).0, 401);
+    assert_eq!(answer(patch().bearer_auth("first-key-12345")).0, 404, "there is no such text");
     for path in ["/", "/health", "/page.js"] {
         assert_eq!(server.get(path).0, 200, "{path}");
     }
