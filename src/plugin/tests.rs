@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::TableExpert;
+use crate::expert::{Expert, ExpertError};
 use crate::guidance::{Arm, Contract, Guide, Tail};
 use crate::sampling::abi::{llama_token_data, llama_token_data_array};
 use crate::sampling::vtable::{Candidates, CustomSampler};
@@ -203,6 +204,11 @@ fn a_saved_change_holds_from_the_next_token_on_and_a_bad_one_changes_nothing() {
 
 /// A plugin whose ARM gives this row.
 fn plugin_of(row: [f32; N], yaml: &str) -> Arc<Plugin> {
+    let expert = move || TableExpert::new(N, 16, move |_, logits| logits.copy_from_slice(&row));
+    plugin_with(move || Box::new(expert()), yaml)
+}
+
+fn plugin_with(expert: impl Fn() -> Box<dyn Expert + Send> + Send + 'static, yaml: &str) -> Arc<Plugin> {
     let config = Config::parse(
         &format!("base: {{model: base.gguf}}\narms: {{a: {{model: a.gguf}}}}\n{yaml}"),
         Path::new("test.yaml"),
@@ -211,8 +217,7 @@ fn plugin_of(row: [f32; N], yaml: &str) -> Arc<Plugin> {
     let weights = Weights::new([("a".to_owned(), 1.0)]);
     let of_guide = weights.clone();
     let make = move || {
-        let expert = TableExpert::new(N, 16, move |_, logits| logits.copy_from_slice(&row));
-        let arm = Arm::new("a", Box::new(expert), Contract { n_common: N, tail: Tail::None });
+        let arm = Arm::new("a", expert(), Contract { n_common: N, tail: Tail::None });
         Ok(Guide::new(vec![arm], of_guide.clone()))
     };
     Plugin::new(config.unwrap(), Overrides::default(), None, weights, Pool::new(1, Box::new(make)))
@@ -247,4 +252,88 @@ fn a_host_without_numbers_is_told_so_and_its_text_ends() {
     let mut logits = [f32::NAN; N];
     let refused = sampler.text.add(&plugin, &[0], &mut logits).unwrap_err().to_string();
     assert!(refused.starts_with("base: its logits hold NaN"), "{refused}");
+}
+
+/// Prefers the token whose number is the length of the prompt: an adapter that acts on responses alone, to the outside.
+struct Border {
+    row: [f32; N],
+    n_decoded: u64,
+}
+
+impl Expert for Border {
+    fn n_vocab(&self) -> usize {
+        N
+    }
+
+    fn n_ctx(&self) -> usize {
+        16
+    }
+
+    fn advance(&mut self, _: &[Token], k: usize) -> Result<&[f32], ExpertError> {
+        assert_eq!(k, 1);
+        self.n_decoded += 1;
+        Ok(&self.row)
+    }
+
+    fn prepare(&mut self, _: &[Token], _: usize) {}
+
+    fn start(&mut self) -> bool {
+        false
+    }
+
+    fn n_cached(&self, _: &[Token]) -> usize {
+        0
+    }
+
+    fn read(&mut self) -> Result<(), ExpertError> {
+        Ok(())
+    }
+
+    fn set_prompt_len(&mut self, n_prompt: usize) -> bool {
+        self.row = [0.0; N];
+        self.row[n_prompt] = 1.0;
+        true
+    }
+
+    fn forget(&mut self) {}
+
+    fn n_decoded(&self) -> u64 {
+        self.n_decoded
+    }
+}
+
+#[test]
+fn the_prompt_of_a_text_is_what_was_accepted_before_the_first_step() {
+    let border = || -> Box<dyn Expert + Send> { Box::new(Border { row: [0.0; N], n_decoded: 0 }) };
+    let place = |row: Vec<f32>| row.iter().position(|x| *x == 1.0);
+    let plugin = plugin_with(border, "");
+    let mut sampler = HostSampler::new(&plugin);
+    tell(&mut sampler, &[0, 0]);
+    assert_eq!(place(apply(&mut sampler)), Some(2));
+    tell(&mut sampler, &[1]);
+    assert_eq!(place(apply(&mut sampler)), Some(2), "what was generated is a response");
+    let (_, logprobs) = sampler.text.last_logprobs(&plugin).unwrap();
+    assert!(logprobs[0] < -1.0, "{logprobs:?}");
+    let mut fork = sampler.fork();
+    tell(&mut fork, &[1]);
+    assert_eq!(place(apply(&mut fork)), Some(2), "a fork is of the same text");
+    // Another text has the only guide in between.
+    let mut other = HostSampler::new(&plugin);
+    tell(&mut other, &[0, 0, 0]);
+    assert_eq!((place(apply(&mut other)), place(apply(&mut sampler))), (Some(3), Some(2)));
+    sampler.reset();
+    tell(&mut sampler, &[1]);
+    assert_eq!(place(apply(&mut sampler)), Some(1));
+    // A host that hands out logits: the first history is the prompt, a shorter one another prompt.
+    let added = |history: &[Token]| {
+        let mut logits = [0.0; N];
+        other.text.add(&plugin, history, &mut logits).unwrap();
+        place(logits.to_vec())
+    };
+    assert_eq!((added(&[0, 0, 0, 1]), added(&[0, 0]), added(&[0, 0, 1])), (Some(3), Some(2), Some(2)));
+    // A step that a gate leaves to the base is a step.
+    let mut gated = HostSampler::new(&plugin_with(border, "guidance: {gate: {top_p: 0.1}}"));
+    tell(&mut gated, &[0]);
+    apply(&mut gated);
+    assert_eq!(gated.text.inner().n_prompt, Some(1));
 }
