@@ -15,6 +15,8 @@ fn main() {
         println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
     guarded();
+    #[cfg(feature = "server")]
+    chat();
     let bindings = bindgen::Builder::default()
         .header(HEADER)
         .allowlist_type("llama_token_data|llama_token_data_array|llama_sampler|llama_sampler_i")
@@ -78,17 +80,41 @@ fn lay(file: &Path, to: &Path) {
     std::fs::copy(file, to).unwrap_or_else(|e| panic!("cannot copy {} to {}: {e}", file.display(), to.display()));
 }
 
+/// Where llama.cpp's source is. Its crate does not say, but cmake's cache, beside what it has built, does.
+#[cfg(any(feature = "rpc", feature = "server"))]
+fn llama_source() -> PathBuf {
+    let root = PathBuf::from(env::var_os("DEP_LLAMA_ROOT").expect("llama-cpp-sys-2 says where it built"));
+    let cache = root.join("build/CMakeCache.txt");
+    let text = std::fs::read_to_string(&cache).unwrap_or_else(|e| panic!("cannot read {}: {e}", cache.display()));
+    let source = text.lines().find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
+    PathBuf::from(source.unwrap_or_else(|| panic!("{} names no source", cache.display())))
+}
+
+/// Compiles the way to llama.cpp's reading of answers with calls of tools (`vendor/chat`).
+#[cfg(feature = "server")]
+fn chat() {
+    const SOURCE: &str = "vendor/chat/chat.cpp";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let llama = llama_source();
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .opt_level(2)
+        .include(llama.join("common"))
+        .include(llama.join("include"))
+        .include(llama.join("ggml/include"))
+        .include(llama.join("vendor"))
+        .file(SOURCE)
+        .compile("genarm_chat");
+}
+
 /// Compiles llama.cpp's ggml-rpc.cpp, unchanged, on a transport of our own (`vendor/rpc-transport`).
 #[cfg(feature = "rpc")]
 fn rpc() {
     const TRANSPORT: &str = "vendor/rpc-transport/transport.cpp";
     println!("cargo:rerun-if-changed={TRANSPORT}");
-    // The crate does not say where its source is, but cmake's cache, beside what it has built, does.
-    let root = PathBuf::from(env::var_os("DEP_LLAMA_ROOT").expect("llama-cpp-sys-2 says where it built"));
-    let cache = root.join("build/CMakeCache.txt");
-    let text = std::fs::read_to_string(&cache).unwrap_or_else(|e| panic!("cannot read {}: {e}", cache.display()));
-    let source = text.lines().find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
-    let ggml = PathBuf::from(source.unwrap_or_else(|| panic!("{} names no source", cache.display()))).join("ggml");
+    let ggml = llama_source().join("ggml");
     cc::Build::new()
         .cpp(true)
         .std("c++17")

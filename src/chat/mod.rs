@@ -5,9 +5,11 @@ pub mod conversation;
 pub mod rendered;
 pub mod source;
 pub mod template;
+mod tools;
 mod trace;
 
 pub use content::text_of_parts;
 pub use conversation::{Conversation, ConversationError, Message};
 pub use rendered::{Rendered, SpecialTexts, Split, Tokenize, without_end};
-pub use template::{ChatTemplate, TemplateError, TemplateRef};
+pub use template::{ChatTemplate, TOOLS, TemplateError, TemplateRef};
+pub use tools::{PLAIN_TOOLS, in_plain_text};

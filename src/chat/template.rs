@@ -20,7 +20,7 @@ use crate::nearest::suggestion;
 const HH: &str = r"{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == 'user' %}{{ '\n\nHuman: ' ~ m.content }}{% else %}{{ '\n\nAssistant: ' ~ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}";
 
 /// The templates that have a name, with their Jinja source.
-const BUILTIN: [(&str, &str); 8] = [
+const BUILTIN: [(&str, &str); 15] = [
     (
         "chatml",
         r"{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
@@ -40,6 +40,34 @@ const BUILTIN: [(&str, &str); 8] = [
     (
         "alpaca",
         r"{% if messages and messages[0].role != 'system' %}{{ 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n' }}{% endif %}{% for m in messages %}{% if m.role == 'system' %}{{ m.content ~ '\n\n' }}{% elif m.role == 'user' %}{{ '### Instruction:\n' ~ m.content ~ '\n\n' }}{% else %}{{ '### Response:\n' ~ m.content ~ eos_token ~ '\n\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
+    ),
+    (
+        "gemma",
+        r"{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.system = (m.content | trim) ~ '\n\n' %}{% else %}{{ '<start_of_turn>' ~ ('model' if m.role == 'assistant' else m.role) ~ '\n' }}{% if m.role != 'assistant' %}{{ ns.system }}{% set ns.system = '' %}{% endif %}{{ (m.content | trim) ~ '<end_of_turn>\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+    ),
+    (
+        "mistral-v7",
+        r"{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ '[SYSTEM_PROMPT] ' ~ m.content ~ '[/SYSTEM_PROMPT]' }}{% elif m.role == 'user' %}{{ '[INST] ' ~ m.content ~ '[/INST]' }}{% else %}{{ ' ' ~ m.content ~ eos_token }}{% endif %}{% endfor %}",
+    ),
+    (
+        "phi3",
+        r"{% for m in messages %}{{ '<|' ~ m.role ~ '|>\n' ~ m.content ~ '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
+    ),
+    (
+        "command-r",
+        r"{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}{% if m.role == 'system' %}{{ '<|SYSTEM_TOKEN|>' }}{% elif m.role == 'user' %}{{ '<|USER_TOKEN|>' }}{% else %}{{ '<|CHATBOT_TOKEN|>' }}{% endif %}{{ (m.content | trim) ~ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}",
+    ),
+    (
+        "deepseek",
+        r"{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% elif m.role == 'user' %}{{ '### Instruction:\n' ~ m.content ~ '\n' }}{% else %}{{ '### Response:\n' ~ m.content ~ '\n<|EOT|>\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
+    ),
+    (
+        "vicuna",
+        r"{% for m in messages %}{% if m.role == 'system' %}{{ m.content ~ '\n\n' }}{% elif m.role == 'user' %}{{ 'USER: ' ~ m.content ~ '\n' }}{% else %}{{ 'ASSISTANT: ' ~ m.content ~ eos_token ~ '\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}",
+    ),
+    (
+        "monarch",
+        r"{% for m in messages %}{{ bos_token ~ m.role ~ '\n' ~ m.content ~ eos_token ~ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ bos_token ~ 'assistant\n' }}{% endif %}",
     ),
     ("hh", HH),
     ("raw", r"{% for m in messages %}{{ m.content }}{% endfor %}"),
@@ -89,6 +117,9 @@ pub enum TemplateError {
         "a message spells a control token, and the chat template takes it for its own; leave the token out of the message"
     )]
     Markup,
+    /// The tools, or the calls of an earlier answer, spell a control token.
+    #[error("{0} spells a control token, which only the chat template may write; leave the token out")]
+    Tools(&'static str),
     /// A variable for the template spells a control token.
     #[error(
         "chat_template_kwargs.{0} spells a control token, which only the chat template may write; leave the token out"
@@ -256,8 +287,13 @@ impl ChatTemplate {
             return Err(fault.clone());
         }
         let spells = |value: &Json| any_text(value, &|text| !words.control_tokens(text).is_empty());
-        if let Some((name, _)) = self.variables.iter().find(|(_, value)| spells(value)) {
-            return Err(TemplateError::Variable(name.clone()));
+        match self.variables.iter().find(|(_, value)| spells(value)) {
+            Some((name, _)) if name == TOOLS => return Err(TemplateError::Tools(TOOLS)),
+            Some((name, _)) => return Err(TemplateError::Variable(name.clone())),
+            None => {}
+        }
+        if messages.iter().flat_map(|message| &message.tool_calls).any(spells) {
+            return Err(TemplateError::Tools("a message's tool_calls"));
         }
         let messages = messages.iter().map(known_role).collect::<Result<Vec<_>, _>>()?;
         let (special, now) = (words.special(), Timestamp::now());
@@ -268,6 +304,24 @@ impl ChatTemplate {
         // Anthropic's transcripts have a space there, which is no part of the answer.
         let lead = if self.source == HH { " " } else { "" };
         Ok(Rendered::new(text, contents, lead))
+    }
+
+    /// The text of a conversation, to be continued by the assistant or complete.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write), but for what the text may spell.
+    pub fn text(
+        &self,
+        messages: &[Message],
+        words: &dyn Tokenize,
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
+        let messages = messages.iter().map(known_role).collect::<Result<Vec<_>, _>>()?;
+        self.render(&messages, add_generation_prompt, &words.special(), Timestamp::now())
     }
 
     /// Writes a conversation as prompt text.
@@ -284,7 +338,7 @@ impl ChatTemplate {
         let names = [
             ("messages", Value::from(Serde(messages))),
             ("add_generation_prompt", add_generation_prompt.into()),
-            ("tools", Value::from(())),
+            (TOOLS, self.variables.get(TOOLS).map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
             ("documents", Value::from(())),
             ("bos_token", (&*special.bos).into()),
             ("eos_token", (&*special.eos).into()),
@@ -297,6 +351,9 @@ impl ChatTemplate {
         template.render(Value::from_pairs(given.chain(names).chain(more))).map_err(fail)
     }
 }
+
+/// The variable that holds the tools which the assistant may call.
+pub const TOOLS: &str = "tools";
 
 /// Whether any text in a JSON value, names of members too, is one that `is` finds.
 fn any_text(value: &Json, is: &dyn Fn(&str) -> bool) -> bool {
@@ -312,7 +369,7 @@ fn any_text(value: &Json, is: &dyn Fn(&str) -> bool) -> bool {
 fn known_role(message: &Message) -> Result<Message, TemplateError> {
     match &*message.role {
         // OpenAI's newer name.
-        "developer" => Ok(Message::new("system", &*message.content)),
+        "developer" => Ok(Message { role: "system".to_owned(), ..message.clone() }),
         role if ROLES.contains(&role) => Ok(message.clone()),
         other => Err(TemplateError::Role(other.to_owned())),
     }

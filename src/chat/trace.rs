@@ -50,7 +50,15 @@ pub fn contents<E>(
         let mut cipher = Cipher::new(method, messages, plain)?;
         let messages: Vec<Message> = messages
             .iter()
-            .map(|message| Some(Message::new(&*message.role, cipher.write(&message.content, controls, &openers)?)))
+            .map(|message| {
+                let mut write = |text: &str| cipher.write(text, controls, &openers);
+                let content = write(&message.content)?;
+                let reasoning_content = match &message.reasoning_content {
+                    Some(text) => Some(write(text)?),
+                    None => None,
+                };
+                Some(Message { content, reasoning_content, ..message.clone() })
+            })
             .collect::<Option<_>>()?;
         cipher.read(&render(&messages).ok()?, plain)
     })
@@ -69,7 +77,11 @@ struct Cipher {
 impl Cipher {
     fn new(method: Method, messages: &[Message], plain: &str) -> Option<Self> {
         let is_private = |c: &char| *c >= '\u{f0000}';
-        let contents = messages.iter().flat_map(|message| message.content.chars());
+        let texts = |message: &'_ Message| {
+            [Some(message.content.clone()), message.reasoning_content.clone()].into_iter().flatten()
+        };
+        let contents = messages.iter().flat_map(texts).collect::<String>();
+        let contents = contents.chars();
         let used: HashSet<char> = contents.chain(plain.chars()).filter(is_private).collect();
         let mut free = private().filter(move |c| !used.contains(c));
         let mark = free.next()?;

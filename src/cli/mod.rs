@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
-        Command::Serve(args) => serve::run(*args),
+        Command::Serve(args) => serve::run(*args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::RpcServer(args) => rpc_server::run(&args),

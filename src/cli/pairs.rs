@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -36,6 +37,12 @@ pub struct Args {
     /// Keep only pairs whose ratings are further apart than this
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     margin: f64,
+    /// Most pairs of a prompt: the best answer against the worst, the second best against the second worst, and so on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
+    per_prompt: u32,
+    /// Only rate the answers of an earlier run: its OUT.answers.jsonl, of the same prompts, base and sampling
+    #[arg(long, value_name = "FILE")]
+    answers_from: Option<PathBuf>,
     /// Pairs: JSONL
     #[arg(long, value_name = "FILE", default_value = "pairs.jsonl")]
     out: PathBuf,
@@ -78,7 +85,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let params = seeded(&config.sampling);
     let kept = appended(&args.out, ".answers.jsonl");
     let outputs = [("--out", Some(args.out.as_path())), ("the answers", Some(kept.as_path()))];
-    guard(&outputs, &[("the prompts", &args.texts.prompts)], &[&config])?;
+    let made = args.answers_from.as_deref();
+    let inputs = [Some(("the prompts", args.texts.prompts.as_path())), made.map(|path| ("--answers-from", path))];
+    guard(&outputs, &inputs.into_iter().flatten().collect::<Vec<_>>(), &[&config])?;
     let mut more = args.texts.about(&texts);
     more["seed"] = params.seed.into();
     more["answers"] = args.answers.into();
@@ -98,15 +107,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let answered = if done.len() == texts.len() {
         done
     } else {
-        let mut generator = generator(&args, config.clone(), &asked, &texts)?;
         let n = u64::from(args.answers);
-        let bar = progress("answering", texts.len() as u64 * n).with_position(done.len() as u64 * n);
-        bar.reset_eta();
-        let answered = asker.run(&mut generator, &mut results, done, &mut || bar.inc(1))?;
-        bar.finish_and_clear();
-        answered
+        let bar = |talk| progress(talk, texts.len() as u64 * n).with_position(done.len() as u64 * n);
+        if let Some(made) = made {
+            let bar = bar("rating");
+            let made = answers_of(made, &about, &asker)?;
+            asker.rate_again(made, &mut results, done, &mut || bar.inc(1))?
+        } else {
+            let mut generator = generator(&args, config.clone(), &asked, &texts)?;
+            let bar = bar("answering");
+            bar.reset_eta();
+            asker.run(&mut generator, &mut results, done, &mut || bar.inc(1))?
+        }
     };
-    let pairs: Vec<_> = answered.iter().filter_map(|a| Some((a.prompt, a.pair(args.margin)?))).collect();
+    let mut pairs = Vec::new();
+    for one in &answered {
+        pairs.extend(one.pairs(args.margin, args.per_prompt as usize).into_iter().map(|pair| (one.prompt, pair)));
+    }
     let source =
         json!({"base": model_name(&config.base.model), "scorer": args.scorer.to_string(), "seed": params.seed});
     let line = |(prompt, (chosen, rejected)): &(usize, (&Answer, &Answer))| {
@@ -114,13 +131,37 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let counts = counts(&args, &answered, &pairs);
     if pairs.is_empty() {
-        anyhow::bail!("no prompt has two answers that are rated differently, so there is no pair; {}", hint(&counts));
+        bail!("no prompt has two answers that are rated differently, so there is no pair; {}", hint(&counts));
     }
     write_whole(&args.out, &pairs.iter().map(line).collect::<String>())?;
     match args.json {
         true => print(&format!("{}\n", serde_json::to_string_pretty(&counts)?)),
         false => print(&text(&counts, &args.out)),
     }
+}
+
+/// The answers of an earlier run, of which all but the rating is as this run would make it.
+fn answers_of(path: &Path, about: &Value, asker: &Asked<'_>) -> anyhow::Result<Vec<Answered>> {
+    if matches!(asker.rater, Rater::Arm(..)) {
+        return Err(Usage("--answers-from: an ARM rates tokens, which are not kept; let it answer anew".into()).into());
+    }
+    let (there, made) = Results::read::<Answered>(path)?;
+    let others = |about: &Value| -> Vec<(String, Value)> {
+        let keys = about.as_object().into_iter().flatten();
+        keys.filter(|(key, _)| !["scorer", "judge"].contains(&key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    };
+    if let Some((key, _)) = others(about).iter().find(|(key, value)| there.get(key) != Some(value)) {
+        bail!("--answers-from {}: these are answers of other work (their \"{key}\" is another)", path.display());
+    }
+    let complete = made.len() == asker.prompts.len()
+        && made.iter().enumerate().all(|(i, of)| of.prompt == i && of.answers.len() == asker.n_answers);
+    if !complete {
+        let (n, of) = (made.len(), asker.prompts.len());
+        bail!("--answers-from {}: has answers to {n} of {of} prompts; finish that run first", path.display());
+    }
+    Ok(made)
 }
 
 fn rater(args: &Args, config: &Config) -> anyhow::Result<Rater> {
@@ -147,7 +188,7 @@ fn read(args: &Args, config: &Config) -> anyhow::Result<Vec<TrainingPrompt>> {
         false => prompts(path, n)?,
     };
     if all.is_empty() {
-        anyhow::bail!("{}: contains no prompts; write one per line", path.display());
+        bail!("{}: contains no prompts; write one per line", path.display());
     }
     let system = config.prompt.system.as_deref().filter(|text| !text.is_empty());
     for prompt in &mut all {

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::load::{ConfigArgs, open_slots};
 use crate::engine::llama::exit_now;
 use crate::server::{Limits, Options, Server, Stuck, serve};
@@ -15,7 +17,7 @@ use crate::server::{Limits, Options, Server, Stuck, serve};
 /// saved configuration file, changes weights, profiles and sampling of new requests.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address to listen on; other than loopback needs --api-key-file or --no-api-key
+    /// Address to listen on; other than loopback needs an API key or --no-api-key
     #[arg(long, value_name = "IP", default_value = "127.0.0.1", help_heading = "Server")]
     host: IpAddr,
     /// Port to listen on, 0 for a free one
@@ -27,12 +29,33 @@ pub struct Args {
     /// Require an API key from this file, one per line
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     api_key_file: Option<PathBuf>,
+    /// Require this API key, or another one of the list (other users of this machine can see it); repeatable
+    #[arg(long, value_name = "KEY,…", value_delimiter = ',', help_heading = "Server")]
+    api_key: Vec<String>,
     /// Require no API key, even if other machines can reach --host
-    #[arg(long, conflicts_with = "api_key_file", help_heading = "Server")]
+    #[arg(long, conflicts_with_all = ["api_key_file", "api_key"], help_heading = "Server")]
     no_api_key: bool,
     /// Refuse requests with a grammar or a JSON Schema of their own
     #[arg(long, help_heading = "Server")]
     no_grammar: bool,
+    /// Refuse fields of requests that have no effect here, instead of naming them in the answer
+    #[arg(long, help_heading = "Server")]
+    strict_fields: bool,
+    /// Name under which the model is listed; further ones after commas [default: the file's name]
+    #[arg(short, long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Server")]
+    alias: Vec<String>,
+    /// Most tokens per text where the request does not say, -1 for as many as fit
+    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..), help_heading = "Server")]
+    n_predict: i32,
+    /// Variables for the chat template where the request does not give them, as '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON", value_parser = object, help_heading = "Server")]
+    chat_template_kwargs: Option<Map<String, Value>>,
+    /// Serve no page at /
+    #[arg(long, help_heading = "Server")]
+    no_ui: bool,
+    /// Do not show at /slots which slots work
+    #[arg(long, help_heading = "Server")]
+    no_slots: bool,
     /// Personas that a request may bring; each takes a KV cache of the base per text
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=16), help_heading = "Server")]
     max_personas: u8,
@@ -67,16 +90,28 @@ pub struct Args {
     config: ConfigArgs,
 }
 
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))
+}
+
 impl Args {
-    fn options(&self) -> Options {
+    fn options(&self, verbose: bool) -> Options {
         let seconds = |n: u32| Duration::from_secs(n.into());
         Options {
             host: self.host,
             port: self.port,
             parallel: self.parallel.into(),
             api_key_file: self.api_key_file.clone(),
+            api_keys: self.api_key.clone(),
+            verbose,
             no_api_key: self.no_api_key,
             no_grammar: self.no_grammar,
+            strict_fields: self.strict_fields,
+            aliases: self.alias.clone(),
+            n_predict: u32::try_from(self.n_predict).ok().filter(|n| *n > 0),
+            variables: self.chat_template_kwargs.clone().unwrap_or_default(),
+            page: !self.no_ui,
+            slots: !self.no_slots,
             metrics: self.metrics,
             rate_limit: self.rate_limit,
             cors_origins: self.cors_origin.clone(),
@@ -97,8 +132,8 @@ impl Args {
 const STUCK: u8 = 75;
 
 /// Serves until it is told to end.
-pub fn run(args: Args) -> anyhow::Result<()> {
-    let (config, options) = (args.config.resolve_to_draft()?, args.options());
+pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
+    let (config, options) = (args.config.resolve_to_draft()?, args.options(verbose));
     let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
     let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;

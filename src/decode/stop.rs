@@ -18,6 +18,8 @@ pub struct StopStrings {
     held: Vec<u8>,
     /// What each held byte belongs to.
     kinds: Vec<Kind>,
+    /// The string that was found.
+    found: Option<usize>,
 }
 
 /// What became of the bytes that were not decided yet.
@@ -52,10 +54,11 @@ impl StopStrings {
         let (first, rest) = if shown { (Kind::Shown, Kind::Shown) } else { (Kind::Name, Kind::InName) };
         self.kinds.extend(bytes.iter().enumerate().map(|(i, _)| if i == 0 { first } else { rest }));
         let (found, held) = self.scan();
-        let n = found.unwrap_or(held);
+        let n = found.map_or(held, |(at, _)| at);
         self.held.drain(..n);
         self.kinds.drain(..n);
-        if found.is_some() {
+        if let Some((_, string)) = found {
+            self.found = Some(string);
             self.held.clear();
             self.kinds.clear();
         }
@@ -68,8 +71,14 @@ impl StopStrings {
         std::mem::take(&mut self.held).len()
     }
 
-    /// Where the first stop string begins, and from where on bytes are held because one may begin there.
-    fn scan(&self) -> (Option<usize>, usize) {
+    /// The string that stopped the text.
+    pub fn found(&self) -> Option<&[u8]> {
+        self.found.map(|at| self.strings[at].as_slice())
+    }
+
+    /// Where the first stop string begins and which one it is, and from where on bytes are held because one may begin
+    /// there.
+    fn scan(&self) -> (Option<(usize, usize)>, usize) {
         let (found, held) = scan(&self.strings, &self.held, &self.kinds);
         if !self.kinds.contains(&Kind::Name) {
             return (found, held);
@@ -78,17 +87,17 @@ impl StopStrings {
         let at: Vec<usize> = (0..self.held.len()).filter(|i| self.kinds[*i] == Kind::Shown).collect();
         let shown: Vec<u8> = at.iter().map(|i| self.held[*i]).collect();
         let (among, from) = scan(&self.strings, &shown, &vec![Kind::Shown; shown.len()]);
-        let found = [found, among.map(|i| at[i])].into_iter().flatten().min();
+        let found = [found, among.map(|(i, string)| (at[i], string))].into_iter().flatten().min();
         (found, held.min(at.get(from).copied().unwrap_or(self.held.len())))
     }
 }
 
-fn scan(strings: &[Vec<u8>], held: &[u8], kinds: &[Kind]) -> (Option<usize>, usize) {
+fn scan(strings: &[Vec<u8>], held: &[u8], kinds: &[Kind]) -> (Option<(usize, usize)>, usize) {
     // A name is matched as a whole: neither end of a match lies inside one.
     let is_edge = |at: usize| kinds.get(at) != Some(&Kind::InName);
     let starts = || (0..held.len()).filter(|at| is_edge(*at));
     let matches = |at: usize, s: &[u8]| held[at..].starts_with(s) && is_edge(at + s.len());
-    let found = starts().find(|at| strings.iter().any(|s| matches(*at, s)));
+    let found = starts().find_map(|at| Some((at, strings.iter().position(|s| matches(at, s))?)));
     let begins = |at: usize| strings.iter().any(|s| s.starts_with(&held[at..]));
     (found, starts().find(|at| begins(*at)).unwrap_or(held.len()))
 }

@@ -111,6 +111,40 @@ impl Asked<'_> {
         Ok(answered)
     }
 
+    /// Rates answers that were made before, but for those that `done` has already, into `results`; returns all. `each` is
+    /// called with every answer.
+    ///
+    /// # Errors
+    ///
+    /// [`SweepError`].
+    ///
+    /// # Panics
+    ///
+    /// If an ARM rates: it needs the tokens.
+    pub fn rate_again(
+        &self,
+        made: Vec<Answered>,
+        results: &mut Results,
+        done: Vec<Answered>,
+        each: &mut dyn FnMut(),
+    ) -> Result<Vec<Answered>, SweepError> {
+        let Rater::Scorer(scorer) = self.rater else { panic!("an ARM rates tokens, not texts") };
+        let mut answered = done;
+        let mut left = made.into_iter().skip(answered.len()).collect::<Vec<_>>();
+        for unit in left.chunks_mut(self.unit.max(1)) {
+            let answers = unit.iter().flat_map(|of| of.answers.iter().map(|answer| (of.prompt, &answer.text)));
+            let items = answers.map(|(prompt, response)| Item { prompt: &self.prompts[prompt], response });
+            let scores = scorer.score(&items.collect::<Vec<_>>())?;
+            for (answer, score) in unit.iter_mut().flat_map(|of| &mut of.answers).zip(scores) {
+                answer.score = Some(score).filter(|score| score.is_finite());
+                each();
+            }
+            results.append(unit)?;
+            answered.extend_from_slice(unit);
+        }
+        Ok(answered)
+    }
+
     fn unit(
         &self,
         generator: &mut dyn TextGenerator,
@@ -168,14 +202,22 @@ impl Asked<'_> {
 }
 
 impl Answered {
-    /// The best and the worst answer that were rated, where they differ and their ratings are further apart than
-    /// `margin`. Of answers with the same rating the first one counts.
-    pub fn pair(&self, margin: f64) -> Option<(&Answer, &Answer)> {
-        let rated =
-            || self.answers.iter().filter(|answer| !answer.text.trim().is_empty()).filter_map(|a| Some((a.score?, a)));
-        let (most, best) = rated().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
-        let (least, worst) = rated().reduce(|a, b| if b.0 < a.0 { b } else { a })?;
-        (most - least > margin && best.text != worst.text).then_some((best, worst))
+    /// Up to `max` pairs of answers that were rated: the best against the worst, the second best against the second
+    /// worst, and so on, as far as they differ and their ratings are further apart than `margin`. Of answers with the
+    /// same rating the first one counts.
+    pub fn pairs(&self, margin: f64, max: usize) -> Vec<(&Answer, &Answer)> {
+        let rated = self.answers.iter().filter(|answer| !answer.text.trim().is_empty());
+        let mut best: Vec<_> = rated.filter_map(|answer| Some((answer.score?, answer))).collect();
+        let mut worst = best.clone();
+        // Both sorts keep the order of equal ones.
+        best.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        worst.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let n = (best.len() / 2).min(max);
+        let pairs = best.into_iter().zip(worst).take(n);
+        let differ = |((most, chosen), (least, rejected)): &((f64, &Answer), (f64, &Answer))| {
+            most - least > margin && chosen.text != rejected.text
+        };
+        pairs.filter(differ).map(|((_, chosen), (_, rejected))| (chosen, rejected)).collect()
     }
 }
 

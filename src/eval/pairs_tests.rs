@@ -49,7 +49,8 @@ fn answered(scores: &[(&str, Option<f64>)]) -> Answered {
 
 #[test]
 fn a_pair_is_the_best_answer_against_the_worst_of_those_that_were_rated() {
-    let texts = |answered: &Answered, margin| answered.pair(margin).map(|(a, b)| (a.text.clone(), b.text.clone()));
+    let text = |(a, b): &(&Answer, &Answer)| (a.text.clone(), b.text.clone());
+    let texts = |answered: &Answered, margin| answered.pairs(margin, 1).first().map(text);
     let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
     let four = answered(&[("b", Some(1.0)), ("c", Some(3.0)), ("failed", None), ("a", Some(-2.0)), ("d", Some(3.0))]);
     assert_eq!(texts(&four, 0.0), pair("c", "a"));
@@ -59,6 +60,9 @@ fn a_pair_is_the_best_answer_against_the_worst_of_those_that_were_rated() {
     assert_eq!(texts(&answered(&[("a", Some(1.0)), ("a", Some(2.0))]), 0.0), None, "nor are two equal texts");
     assert_eq!(texts(&answered(&[(" \n", Some(9.0)), ("b", Some(1.0))]), 0.0), None, "an empty answer is none");
     assert_eq!(texts(&answered(&[("a", None), ("b", Some(1.0))]), 0.0), None);
+    let all = |max| four.pairs(0.0, max).iter().map(text).collect::<Vec<_>>();
+    assert_eq!(all(9), [("c".into(), "a".into()), ("d".into(), "b".into())], "each answer is in one pair");
+    assert_eq!(all(1).len(), 1);
 }
 
 #[test]

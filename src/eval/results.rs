@@ -82,6 +82,22 @@ impl Results {
         Ok((Self { path: path.to_owned(), file }, records))
     }
 
+    /// The first line and the whole records of a file that is only read.
+    ///
+    /// # Errors
+    ///
+    /// [`ResultsError`].
+    pub fn read<T: DeserializeOwned>(path: &Path) -> Result<(Value, Vec<T>), ResultsError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ResultsError::Io { path: path.to_owned(), source })?;
+        let invalid = |line: usize, reason: String| ResultsError::Invalid { path: path.to_owned(), line, reason };
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).zip(1..);
+        let (first, _) = lines.next().ok_or_else(|| invalid(1, "its first line has no end".to_owned()))?;
+        let header = serde_json::from_str(first).map_err(|e| invalid(1, e.to_string()))?;
+        let record = |(text, line)| serde_json::from_str(text).map_err(|e| invalid(line, e.to_string()));
+        Ok((header, lines.map(record).collect::<Result<_, _>>()?))
+    }
+
     /// Adds a unit. It is on disk when this returns.
     ///
     /// # Errors

@@ -140,7 +140,7 @@ impl SamplingParams {
         at_least("temp", self.temp, 0.0)?;
         at_least("dynatemp_range", self.dynatemp_range, 0.0)?;
         at_least("dynatemp_exponent", self.dynatemp_exponent, 0.0)?;
-        fraction_above_zero("top_p", self.top_p)?;
+        fraction("top_p", self.top_p)?;
         fraction("min_p", self.min_p)?;
         fraction("xtc_probability", self.xtc_probability)?;
         fraction("xtc_threshold", self.xtc_threshold)?;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use anyhow::Context;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use subtle::{Choice, ConstantTimeEq};
@@ -30,6 +30,12 @@ const MIN_KEY_BYTES: usize = 8;
 /// Clients that are remembered before those who have not come lately are forgotten.
 const MAX_CLIENTS: usize = 10_000;
 
+const A_KEY: &str = "an API key has at least 8 printable ASCII characters and no space";
+
+fn is_key(key: &str) -> bool {
+    key.len() >= MIN_KEY_BYTES && key.chars().all(|c| c.is_ascii_graphic())
+}
+
 impl Access {
     /// Reads the keys, and refuses to serve others than this machine without one.
     ///
@@ -37,7 +43,7 @@ impl Access {
     ///
     /// One line that says what to do.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let keys = match &options.api_key_file {
+        let mut keys = match &options.api_key_file {
             None => Vec::new(),
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -49,14 +55,12 @@ impl Access {
                     .map(String::from)
                     .collect();
                 anyhow::ensure!(!keys.is_empty(), "{} contains no API key; write one per line", path.display());
-                anyhow::ensure!(
-                    keys.iter().all(|key| key.len() >= MIN_KEY_BYTES && key.chars().all(|c| c.is_ascii_graphic())),
-                    "{}: an API key has at least {MIN_KEY_BYTES} printable ASCII characters and no space",
-                    path.display()
-                );
+                anyhow::ensure!(keys.iter().all(|key| is_key(key)), "{}: {A_KEY}", path.display());
                 keys
             }
         };
+        anyhow::ensure!(options.api_keys.iter().all(|key| is_key(key)), "--api-key: {A_KEY}");
+        keys.extend(options.api_keys.iter().cloned());
         let is_local = options.host.is_loopback();
         anyhow::ensure!(
             is_local || !keys.is_empty() || options.no_api_key,
@@ -104,7 +108,8 @@ impl Access {
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, key)| key.trim());
-        match bearer {
+        // Anthropic's clients send the key by itself.
+        match bearer.or_else(|| value(HeaderName::from_static("x-api-key")).map(str::trim)) {
             Some(key) if self.knows(key) => Ok(()),
             _ => Err(ApiError::unauthorized()),
         }

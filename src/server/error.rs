@@ -29,12 +29,14 @@ pub struct ApiError {
     message: String,
     /// Seconds after which to try again.
     retry_after: Option<u64>,
+    /// Tokens of a prompt that is too long, and of the context.
+    overflow: Option<Box<(usize, usize)>>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl fmt::Display) -> Self {
         let message = brief::message(&message.to_string(), MAX_MESSAGE).into_owned();
-        Self { status, kind, code: None, param: None, message, retry_after: None }
+        Self { status, kind, code: None, param: None, message, retry_after: None, overflow: None }
     }
 
     /// A field of the request is wrong. The message names it, because some clients show nothing else: where it does not
@@ -56,10 +58,25 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// Prompt and response do not fit.
+    /// Prompt and response do not fit. The message is llama.cpp's, by which clients know that it is time to leave
+    /// something out.
     pub fn too_long(n_tokens: usize, n_ctx: usize) -> Self {
-        let message = format!("this takes {n_tokens} tokens and the context has {n_ctx}; shorten the prompt");
-        Self { code: Some("context_length_exceeded"), ..Self::bad_request(message) }
+        let message = format!(
+            "the prompt is too long: {n_tokens} tokens exceeds the available context size ({n_ctx} tokens); shorten it, \
+             or start the server with a larger --n-ctx"
+        );
+        let error = Self::new(StatusCode::BAD_REQUEST, "exceed_context_size_error", message);
+        Self { code: Some("context_length_exceeded"), overflow: Some(Box::new((n_tokens, n_ctx))), ..error }
+    }
+
+    /// Whether a prompt does not fit.
+    pub fn is_overflow(&self) -> bool {
+        self.overflow.is_some()
+    }
+
+    /// There is no such thing here, and there will not be.
+    pub fn not_supported(message: impl fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_supported_error", message)
     }
 
     /// The key is missing or wrong.
@@ -174,8 +191,8 @@ impl ApiError {
     /// A text that has no tokens, or too many. `shown` is what the client reads where there is nothing better to say.
     pub fn of_tokens(param: &str, error: &TokenizeError, shown: impl fmt::Display) -> Self {
         match error {
-            TokenizeError::TooMany { .. } => {
-                Self { code: Some("context_length_exceeded"), ..Self::invalid(param, error) }
+            TokenizeError::TooMany { at_least, max } => {
+                Self { param: Some(param.to_owned()), ..Self::too_long(*at_least, *max) }
             }
             TokenizeError::Cancelled => Self::shutting_down(),
             TokenizeError::Failed | TokenizeError::Stack { .. } => Self::internal(error),
@@ -205,7 +222,12 @@ impl ApiError {
     /// OpenAI's body.
     pub fn body(&self) -> Value {
         let Self { message, kind, param, code, .. } = self;
-        json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
+        let mut error = json!({ "message": message, "type": kind, "param": param, "code": code });
+        if let Some((n_tokens, n_ctx)) = self.overflow.as_deref() {
+            error["n_prompt_tokens"] = (*n_tokens).into();
+            error["n_ctx"] = (*n_ctx).into();
+        }
+        json!({ "error": error })
     }
 }
 

@@ -16,10 +16,26 @@ pub struct Options {
     pub parallel: usize,
     /// File of API keys, one a line.
     pub api_key_file: Option<PathBuf>,
+    /// Further API keys.
+    pub api_keys: Vec<String>,
+    /// Whether answers repeat the prompt that the model read, as `__verbose`.
+    pub verbose: bool,
     /// Whether an address that others can reach may be served without a key.
     pub no_api_key: bool,
     /// Whether grammars and schemas of requests are refused.
     pub no_grammar: bool,
+    /// Whether unknown fields of requests are refused on all routes.
+    pub strict_fields: bool,
+    /// Names under which the model is listed; without any, that of its file.
+    pub aliases: Vec<String>,
+    /// Most tokens per text where a request does not say.
+    pub n_predict: Option<u32>,
+    /// Variables for the chat template where a request does not give them.
+    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// Whether there is a page.
+    pub page: bool,
+    /// Whether there is `/slots`.
+    pub slots: bool,
     /// Whether there is `/metrics`.
     pub metrics: bool,
     /// Requests a second and client.
@@ -72,8 +88,10 @@ pub const MAX_PERSONA_BYTES: usize = 16 << 10;
 pub const MAX_WEIGHT_CHANGES: usize = 4096;
 /// Texts that one request may ask for.
 pub const MAX_CHOICES: usize = 16;
+/// Tools of a request.
+pub const MAX_TOOLS: usize = 256;
 /// Stop strings of a request.
-pub const MAX_STOP: usize = 16;
+pub const MAX_STOP: usize = 128;
 /// Bytes of a stop string.
 pub const MAX_STOP_BYTES: usize = 512;
 /// Alternatives that are listed beside a token, as in OpenAI's API.

@@ -1,6 +1,6 @@
 //! What all routes share.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
@@ -11,7 +11,9 @@ use super::error::ApiError;
 use super::metrics::Metrics;
 use super::options::{Limits, Options};
 use super::readers::{Purpose, Readers};
+use super::routes::Answers;
 use super::running::RunningAnswers;
+use crate::chat::SpecialTexts;
 use crate::config::{Config, Overrides};
 use crate::session::{PromptRenderer, Session};
 
@@ -24,6 +26,8 @@ pub struct Server {
     pub(super) queue: Arc<Queue>,
     /// How prompts are read.
     pub(super) prompts: Arc<PromptRenderer>,
+    /// How answers are read; known when the first one is.
+    answers: OnceLock<Result<Answers, String>>,
     /// Room for those who read prompts.
     pub(super) readers: Readers,
     /// Tokens that a text may have.
@@ -44,6 +48,22 @@ pub struct Server {
     pub(super) access: Access,
     /// Whether grammars and schemas of requests are refused.
     pub(super) refuses_grammars: bool,
+    /// Whether unknown fields of requests are refused on all routes.
+    pub(super) strict_fields: bool,
+    /// All names of the model, that of `model` first.
+    pub(super) aliases: Vec<String>,
+    /// Most tokens per text where a request does not say.
+    pub(super) n_predict: Option<usize>,
+    /// Variables for the chat template where a request does not give them.
+    pub(super) variables: serde_json::Map<String, serde_json::Value>,
+    /// Whether there is a page.
+    pub(super) has_page: bool,
+    /// Whether answers repeat the prompt.
+    pub(super) verbose: bool,
+    /// Whether the slots are shown.
+    pub(super) shows_slots: bool,
+    /// The base's file.
+    pub(super) model_path: std::path::PathBuf,
     /// Bounds.
     pub(super) limits: Limits,
     /// Counters.
@@ -73,13 +93,25 @@ impl Server {
         let n_arms = config.arms.len();
         config.arms.retain(|arm| !arm.spare);
         let n_personas = n_arms - config.arms.len();
-        let model = crate::files::model_name(&config.base.model);
+        let mut aliases = options.aliases.clone();
+        if aliases.is_empty() {
+            aliases.push(crate::files::model_name(&config.base.model));
+        }
         let server = Self {
             queue: Arc::clone(engine.queue()),
             prompts,
+            answers: OnceLock::new(),
             readers: Readers::default(),
             n_ctx,
-            model,
+            model: aliases[0].clone(),
+            aliases,
+            n_predict: options.n_predict.map(|n| n as usize),
+            verbose: options.verbose,
+            variables: options.variables.clone(),
+            has_page: options.page,
+            shows_slots: options.slots,
+            strict_fields: options.strict_fields,
+            model_path: config.base.model.clone(),
             created: now(),
             defaults: RwLock::new(Arc::new(config)),
             n_personas,
@@ -93,6 +125,20 @@ impl Server {
             cors_origins: options.cors_origins.clone(),
         };
         Ok((Arc::new(server), engine))
+    }
+
+    /// How llama.cpp reads answers under the base's chat template.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub(super) fn answers(&self) -> Result<&Answers, &str> {
+        let read = || {
+            let template = self.prompts.template(0).ok_or("there is none")?;
+            let special = SpecialTexts::of(self.prompts.vocab());
+            Answers::new(template.source(), &special.bos, &special.eos)
+        };
+        self.answers.get_or_init(read).as_ref().map_err(String::as_str)
     }
 
     /// Whether texts are still being read, on threads that llama.cpp has at work.

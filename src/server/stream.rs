@@ -60,27 +60,36 @@ impl Chunks {
     }
 
     fn push(&mut self, value: &Value) {
-        self.out.push_back(sse::Event::default().data(value.to_string()));
+        let event = sse::Event::default().data(value.to_string());
+        let name = value["type"].as_str().filter(|_| self.format.names_events());
+        self.out.push_back(match name {
+            Some(name) => event.event(name),
+            None => event,
+        });
+    }
+
+    fn push_all(&mut self, values: &[Value]) {
+        values.iter().for_each(|value| self.push(value));
     }
 
     fn take(&mut self, index: usize, event: Event) {
         if !matches!(event, Event::Failed(_)) && !std::mem::replace(&mut self.opened[index], true) {
             let open = self.format.open(&self.head, index);
-            open.iter().for_each(|value| self.push(value));
+            self.push_all(&open);
         }
         match event {
             Event::Piece(piece) if piece.text.is_empty() && piece.report.is_none() && !self.format.lists_tokens() => {}
             Event::Piece(piece) => {
-                let chunk = self.format.piece(&self.head, index, &piece);
-                self.push(&chunk);
+                let chunks = self.format.piece(&self.head, index, &piece);
+                self.push_all(&chunks);
             }
             Event::Ended(ended) => {
-                let chunk = self.format.ended(&self.head, index, &ended);
-                self.push(&chunk);
+                let chunks = self.format.ended(&self.head, index, &ended);
+                self.push_all(&chunks);
                 self.ended.push(ended);
                 if self.ended.len() == self.opened.len() {
                     let usage = self.format.usage(&self.head, &self.ended);
-                    usage.iter().for_each(|value| self.push(value));
+                    self.push_all(&usage);
                     self.finish();
                 }
             }

@@ -22,6 +22,8 @@ pub struct Detokenizer {
     /// Characters that came out so far.
     n_chars: usize,
     stopped: bool,
+    /// Control tokens whose names are part of the text.
+    spelled: Vec<Token>,
 }
 
 /// A token of the text.
@@ -59,13 +61,20 @@ impl Detokenizer {
             ready: VecDeque::new(),
             n_chars: 0,
             stopped: false,
+            spelled: Vec::new(),
         }
+    }
+
+    /// The same for a text in which these control tokens have their names as texts.
+    #[must_use]
+    pub fn spelling(self, spelled: Vec<Token>) -> Self {
+        Self { spelled, ..self }
     }
 
     /// Takes a token, and returns whether the text goes on.
     pub fn push(&mut self, token: Token) -> Flow {
         let mut bytes = Vec::new();
-        self.vocab.piece(token, false, &mut bytes);
+        self.vocab.piece(token, self.spelled.contains(&token), &mut bytes);
         if bytes.is_empty() {
             return self.push_name(token, true);
         }
@@ -97,6 +106,11 @@ impl Detokenizer {
     /// The text of all tokens that can be shown.
     pub fn take_text(&mut self) -> String {
         self.ready.drain(..).map(|token| token.text).collect()
+    }
+
+    /// The stop string that ended the text.
+    pub fn stopped_by(&self) -> Option<String> {
+        self.stop.found().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
     /// Gives out what was held back, when the text has ended. Returns what stands for an incomplete character at the

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{ExpertText, ExpertTexts, PromptError, Session};
-use crate::chat::{ChatTemplate, Conversation, Message, Rendered, without_end};
+use crate::chat::{ChatTemplate, Conversation, Message, Rendered, TOOLS, TemplateError, in_plain_text, without_end};
 use crate::config::ReadingSpec;
 use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
@@ -169,6 +169,22 @@ impl PromptRenderer {
         self.with_personas(&[]).chat(messages, begun, variables)
     }
 
+    /// The text of a conversation as the base's template writes it, to be continued by the assistant or complete.
+    ///
+    /// # Errors
+    ///
+    /// [`PromptError`].
+    pub fn chat_text(
+        &self,
+        messages: &[Message],
+        variables: &Map<String, Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String, PromptError> {
+        let template = self.base_template.as_ref().ok_or(PromptError::NoTemplate)?;
+        let text = with(template, variables).text(messages, &self.vocab, add_generation_prompt);
+        text.map_err(|source| PromptError::Template { who: "base".into(), source })
+    }
+
     /// A conversation and a response to it: one text in tokens, cut where the response begins.
     ///
     /// # Errors
@@ -187,6 +203,11 @@ pub struct Personas<'a> {
 }
 
 impl Personas<'_> {
+    /// The base's vocabulary.
+    pub fn vocab(&self) -> &Vocab {
+        &self.renderer.vocab
+    }
+
     /// As [`PromptRenderer::text`].
     ///
     /// # Errors
@@ -316,7 +337,18 @@ impl ExpertText {
         base: &[Token],
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let rendered = write(&self.who, &with(template, variables), &self.vocab, &reading.messages(messages))?;
+        let messages = reading.messages(messages);
+        let rendered = write(&self.who, &with(template, variables), &self.vocab, &messages);
+        let has_tools =
+            || variables.contains_key(TOOLS) || messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty());
+        let rendered = match rendered {
+            // A template that knows no tools reads them as text.
+            Err(PromptError::Template { source: TemplateError::Render(_), .. }) if has_tools() => {
+                let tools = variables.get(TOOLS).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                write(&self.who, template, &self.vocab, &in_plain_text(&messages, tools))
+            }
+            other => other,
+        }?;
         let own = rendered.followed_by(begun).tokens(&self.vocab).map_err(|e| self.fail(e))?;
         self.own(reading, own, base)
     }

@@ -61,6 +61,17 @@ fn pairs_of_rated_answers_are_what_training_reads() {
     let (talk, _) = failure(&words(&other));
     assert!(talk.contains("results of other work"), "{talk}");
 
+    // Another scorer rates the same answers.
+    let answers = folder.path().join("pairs.jsonl.answers.jsonl").display().to_string();
+    let again = args(&folder, &base, &prompts, &["--scorer", "plain", "--answers-from", &answers], "plain.jsonl");
+    json(&words(&again));
+    let texts =
+        |name| lines(&folder, name)[1..].iter().map(|line| line["answers"][2]["text"].clone()).collect::<Vec<_>>();
+    assert_eq!(texts("plain.jsonl.answers.jsonl"), texts("pairs.jsonl.answers.jsonl"));
+    assert!(lines(&folder, "plain.jsonl")[0]["score_chosen"].as_f64() < Some(0.0), "rated by another scorer");
+    let (talk, _) = failure(&[&words(&again)[..], &["--seed", "9", "--out", &(answers.clone() + ".x")]].concat());
+    assert!(talk.contains("other work"), "{talk}");
+
     json(&words(&made));
     let (pairs, arm) = (folder.path().join("pairs.jsonl"), folder.path().join("arm.gguf"));
     let [pairs, arm] = [pairs, arm].map(|path| path.display().to_string());

@@ -4,6 +4,8 @@
 //! context is used through `&mut`, so one thread decodes at a time.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "server")]
+mod answers;
 mod backend;
 mod blocks;
 mod context;
@@ -19,6 +21,8 @@ pub mod rpc;
 mod tokenize;
 mod vocab;
 
+#[cfg(feature = "server")]
+pub use answers::{AnswerError, AnswerParser, AnswerTemplate};
 pub use backend::{Build, backend, build, exit_now, interrupt_flag, start};
 pub use blocks::{Block, Blocks};
 pub use context::{Adapters, Context, ContextError, SavedState};

@@ -12,6 +12,8 @@ mod gbnf;
 mod schema;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "server")]
+mod trigger;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -23,6 +25,10 @@ use serde_json::Value;
 use super::params::SamplingParams;
 use crate::engine::llama::Vocab;
 use crate::expert::Token;
+#[cfg(feature = "server")]
+pub use trigger::Trigger;
+#[cfg(feature = "server")]
+use trigger::Triggers;
 use vocabulary::GrammarVocabulary;
 
 /// Bytes of a grammar or a schema.
@@ -50,6 +56,23 @@ pub struct Compiled {
     vocabulary: Arc<GrammarVocabulary>,
     field: &'static str,
     warnings: Vec<String>,
+    /// What wakes the grammar; from the beginning it is awake where there is nothing.
+    #[cfg(feature = "server")]
+    triggers: Option<Triggers>,
+    /// What the grammar begins with and the text does not: the end of the prompt.
+    prefix: Vec<u8>,
+}
+
+/// The grammar of calls of tools, as llama.cpp writes it.
+#[cfg(feature = "server")]
+#[derive(Debug, Clone, Default)]
+pub struct CallGrammar {
+    /// GBNF.
+    pub text: String,
+    /// The end of the prompt, with which the grammar begins where it does not sleep.
+    pub prefix: String,
+    /// What wakes it; from the beginning it is awake without that.
+    pub triggers: Option<Vec<Trigger>>,
 }
 
 enum Engine {
@@ -85,19 +108,55 @@ impl Compiled {
             Ok([token]) => Some(*token),
             _ => None,
         };
-        Self::gbnf_over(text, &token_of, || GrammarVocabulary::of(vocab))
+        let compiled = Self::gbnf_over(text, "grammar", &token_of, &[], || GrammarVocabulary::of(vocab))?;
+        Ok(Arc::new(compiled))
+    }
+
+    /// A grammar of calls of tools (field `tools`): its texts may be written with the `spelled` control tokens, and it
+    /// sleeps until one of its triggers comes, where it has some.
+    ///
+    /// # Errors
+    ///
+    /// [`GrammarError`].
+    #[cfg(feature = "server")]
+    pub fn calls(grammar: &CallGrammar, spelled: &[(Token, String)], vocab: &Vocab) -> Result<Arc<Self>, GrammarError> {
+        let token_of = |_: &str| None;
+        let vocabulary = || GrammarVocabulary::of(vocab);
+        let mut compiled = Self::gbnf_over(&grammar.text, "tools", &token_of, spelled, vocabulary)?;
+        compiled.triggers = grammar.triggers.as_ref().map(|triggers| Triggers::new(triggers, spelled)).transpose()?;
+        if compiled.triggers.is_none() {
+            compiled.prefix = grammar.prefix.clone().into_bytes();
+        }
+        Ok(Arc::new(compiled))
     }
 
     fn gbnf_over(
         text: &str,
+        field: &'static str,
         token_of: &gbnf::TokenOf<'_>,
+        spelled: &gbnf::Spelled,
         vocabulary: impl FnOnce() -> Arc<GrammarVocabulary>,
-    ) -> Result<Arc<Self>, GrammarError> {
-        let field = "grammar";
+    ) -> Result<Self, GrammarError> {
         check_size(field, text.len())?;
-        let engine = gbnf::Gbnf::new(text, token_of);
+        let engine = gbnf::Gbnf::new(text, token_of, spelled);
         let engine = engine.map_err(|fault| GrammarError { field, problem: fault.problem() })?;
-        Ok(Arc::new(Self { engine: Engine::Gbnf(engine), vocabulary: vocabulary(), field, warnings: Vec::new() }))
+        Ok(Self {
+            engine: Engine::Gbnf(engine),
+            vocabulary: vocabulary(),
+            field,
+            warnings: Vec::new(),
+            #[cfg(feature = "server")]
+            triggers: None,
+            prefix: Vec::new(),
+        })
+    }
+
+    /// Whether it sleeps at the beginning of a text.
+    fn sleeps(&self) -> bool {
+        #[cfg(feature = "server")]
+        return self.triggers.is_some();
+        #[cfg(not(feature = "server"))]
+        false
     }
 
     /// A JSON Schema of this field. What cannot be enforced is an error where it is `strict`, else a warning.
@@ -119,7 +178,15 @@ impl Compiled {
         let vocabulary = vocabulary();
         let compiled = schema::Schema::new(schema, strict, &vocabulary);
         let (engine, warnings) = compiled.map_err(|problem| GrammarError { field, problem })?;
-        Ok(Arc::new(Self { engine: Engine::Schema(Box::new(engine)), vocabulary, field, warnings }))
+        Ok(Arc::new(Self {
+            engine: Engine::Schema(Box::new(engine)),
+            vocabulary,
+            field,
+            warnings,
+            #[cfg(feature = "server")]
+            triggers: None,
+            prefix: Vec::new(),
+        }))
     }
 
     /// What is not enforced.
@@ -144,6 +211,11 @@ pub struct Grammar {
     is_masked: bool,
     is_fresh: bool,
     failed: bool,
+    /// Whether no trigger has come yet.
+    asleep: bool,
+    /// What came while it slept.
+    #[cfg(feature = "server")]
+    heard: trigger::Heard,
 }
 
 enum Matcher {
@@ -156,7 +228,17 @@ impl Grammar {
     pub fn new(compiled: Arc<Compiled>) -> Self {
         let mask = compiled.vocabulary.trie().alloc_token_set();
         let matcher = Matcher::of(&compiled);
-        Self { compiled, matcher, mask, is_masked: false, is_fresh: true, failed: false }
+        Self {
+            asleep: compiled.sleeps(),
+            compiled,
+            matcher,
+            mask,
+            is_masked: false,
+            is_fresh: true,
+            failed: false,
+            #[cfg(feature = "server")]
+            heard: trigger::Heard::default(),
+        }
     }
 
     /// The field that the grammar came in.
@@ -168,12 +250,15 @@ impl Grammar {
     pub fn reset(&mut self) {
         if !std::mem::replace(&mut self.is_fresh, true) {
             match &mut self.matcher {
-                Matcher::Gbnf(matcher) => matcher.reset(),
+                Matcher::Gbnf(matcher) => begin(matcher, &self.compiled.prefix),
                 Matcher::Schema(_) => self.matcher = Matcher::of(&self.compiled),
             }
             self.is_masked = false;
         }
         self.failed = false;
+        self.asleep = self.compiled.sleeps();
+        #[cfg(feature = "server")]
+        self.heard.clear();
     }
 
     /// Whether this token may come next.
@@ -182,6 +267,9 @@ impl Grammar {
     ///
     /// [`TooMuchWork`].
     pub fn allows(&mut self, token: Token) -> Result<bool, TooMuchWork> {
+        if self.asleep {
+            return Ok(true);
+        }
         self.ask();
         self.is_allowed(token)
     }
@@ -210,6 +298,9 @@ impl Grammar {
     ///
     /// [`TooMuchWork`].
     pub fn apply(&mut self, candidates: &mut [llama_token_data]) -> Result<(), TooMuchWork> {
+        if self.asleep {
+            return Ok(());
+        }
         if candidates.len() > FEW {
             self.check()?;
             let filled = self.fill_mask();
@@ -232,6 +323,10 @@ impl Grammar {
     /// [`TooMuchWork`].
     pub fn accept(&mut self, token: Token) -> Result<(), TooMuchWork> {
         self.check()?;
+        #[cfg(feature = "server")]
+        if self.asleep {
+            return self.listen(token);
+        }
         (self.is_masked, self.is_fresh) = (false, false);
         let is_taken = match &mut self.matcher {
             // The end leads nowhere: a text that is continued behind it may end again.
@@ -240,6 +335,28 @@ impl Grammar {
             Matcher::Schema(matcher) => matcher.accept(token),
         };
         self.failed |= !is_taken;
+        self.check()
+    }
+
+    /// Takes a token while it sleeps. Where a trigger comes with it, it wakes and takes what came from there on; what
+    /// does not fit then was no call, and it sleeps on.
+    #[cfg(feature = "server")]
+    fn listen(&mut self, token: Token) -> Result<(), TooMuchWork> {
+        let Some(triggers) = &self.compiled.triggers else { return Ok(()) };
+        let bytes = self.compiled.vocabulary.bytes(token);
+        let Some(tail) = self.heard.push(triggers, token, bytes) else { return Ok(()) };
+        let Matcher::Gbnf(matcher) = &mut self.matcher else { return Ok(()) };
+        (self.is_masked, self.is_fresh) = (false, false);
+        let mut result = matcher.accept_bytes(&tail.part);
+        for token in tail.tokens {
+            result = result
+                .and_then(|fits| if fits { matcher.accept(token).map(|()| !matcher.is_dead()) } else { Ok(false) });
+        }
+        match result {
+            Ok(true) => self.asleep = false,
+            Ok(false) => matcher.reset(),
+            Err(_) => self.failed = true,
+        }
         self.check()
     }
 
@@ -270,10 +387,22 @@ impl Grammar {
     }
 }
 
+/// Puts a matcher at the beginning of a text. A grammar that does not begin with `prefix` begins with the text.
+fn begin(matcher: &mut gbnf::Matcher, prefix: &[u8]) {
+    matcher.reset();
+    if !prefix.is_empty() && matcher.accept_bytes(prefix) != Ok(true) {
+        matcher.reset();
+    }
+}
+
 impl Matcher {
     fn of(compiled: &Compiled) -> Self {
         match &compiled.engine {
-            Engine::Gbnf(gbnf) => Self::Gbnf(Box::new(gbnf.matcher(&compiled.vocabulary))),
+            Engine::Gbnf(gbnf) => {
+                let mut matcher = gbnf.matcher(&compiled.vocabulary);
+                begin(&mut matcher, &compiled.prefix);
+                Self::Gbnf(Box::new(matcher))
+            }
             Engine::Schema(schema) => Self::Schema(Box::new(schema.matcher())),
         }
     }

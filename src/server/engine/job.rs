@@ -59,6 +59,8 @@ pub struct Generate {
     pub n_predict: usize,
     /// Strings that end the text.
     pub stop: Vec<String>,
+    /// Control tokens whose names are part of the text.
+    pub spelled: Vec<Token>,
     /// Whether every token is explained, with how many of the likeliest ones.
     pub n_top: Option<usize>,
     /// Changes of the weights at tokens to come, in order.
@@ -102,6 +104,10 @@ pub struct Ended {
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
+    /// The stop string that ended it, if one did.
+    pub stopped_by: Option<String>,
+    /// The slot that it ran in.
+    pub slot: usize,
     /// Whether the time limit of requests ended it.
     pub timed_out: bool,
     /// Tokens of the prompt.

@@ -19,6 +19,8 @@ pub struct Queue {
 struct QueueState {
     waiting: VecDeque<Job>,
     running: usize,
+    /// The slots that work, as the engine stated last.
+    busy: Vec<usize>,
     closed: bool,
     /// When what runs is cut off.
     stop_at: Option<Instant>,
@@ -89,9 +91,16 @@ impl Queue {
         (state.running, state.waiting.len())
     }
 
-    /// The engine states how many jobs run.
-    pub(super) fn set_running(&self, running: usize) {
-        self.lock().running = running;
+    /// The slots that work.
+    pub fn busy(&self) -> Vec<usize> {
+        self.lock().busy.clone()
+    }
+
+    /// The engine states in which slots jobs run.
+    pub(super) fn set_running(&self, busy: Vec<usize>) {
+        let mut state = self.lock();
+        state.running = busy.len();
+        state.busy = busy;
     }
 
     /// How many jobs run at once.

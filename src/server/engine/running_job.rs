@@ -25,6 +25,8 @@ const SCORE_CHUNK: usize = 16;
 /// A running job.
 pub(super) struct RunningJob {
     pub job: Job,
+    /// The number of its slot.
+    at: usize,
     text: Text,
     sampler: Sampler,
     weights: WeightSteps,
@@ -71,9 +73,11 @@ struct Counted {
 }
 
 impl RunningJob {
-    /// Begins a job in a slot. A text ends as it is when `timeout` has passed since its request.
+    /// Begins a job in a slot, the one with number `at`. A text ends as it is when `timeout` has passed since its
+    /// request.
     pub fn begin(
         mut job: Job,
+        at: usize,
         slot: &mut Slot,
         vocab: &Vocab,
         timeout: Duration,
@@ -82,6 +86,7 @@ impl RunningJob {
             Ok((text, sampler, work, n_cached)) => Ok(Self {
                 weights: WeightSteps::new(&mut job, slot.weights().clone()),
                 job,
+                at,
                 text,
                 sampler,
                 work,
@@ -123,7 +128,9 @@ impl RunningJob {
         let text = slot.begin(&mut sampler, &job.prompt, n_predict).map_err(|e| ApiError::of_decoding(&e))?;
         let work = match &job.task {
             Task::Generate(generate) => Work::Generate {
-                pieces: Box::new(Detokenizer::new(vocab.clone(), generate.stop.clone())),
+                pieces: Box::new(
+                    Detokenizer::new(vocab.clone(), generate.stop.clone()).spelling(generate.spelled.clone()),
+                ),
                 temp: params.temp,
                 n_top: generate.n_top,
                 reports: VecDeque::new(),
@@ -167,6 +174,11 @@ impl RunningJob {
             self.stuck_since.get_or_insert_with(Instant::now);
         }
         has_room
+    }
+
+    /// The number of its slot.
+    pub fn at(&self) -> usize {
+        self.at
     }
 
     /// Hands over the last event. By then the slot is free and all is counted: a client may look at once.
@@ -273,11 +285,14 @@ impl RunningJob {
         };
         let now = Instant::now();
         let text = pieces.finish();
+        let stopped_by = pieces.stopped_by();
         self.show();
         let [n_drafted, n_accepted] = self.drafts();
         let ended = Ended {
             text,
             finish,
+            stopped_by,
+            slot: self.at,
             timed_out,
             n_prompt: self.job.prompt.base.len(),
             n_cached: self.n_cached,

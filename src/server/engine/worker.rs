@@ -35,8 +35,8 @@ impl Worker {
     pub fn run(mut self) {
         loop {
             self.drop_gone();
+            self.count_running();
             let (n_running, n_free) = (self.scheduler.n_running(), self.scheduler.n_free());
-            self.metrics.slots_busy.set(n_running as i64);
             let (now, timeout) = (Instant::now(), self.limits.queue_timeout);
             let gone = |job: &Job| job.events.is_closed() || now.duration_since(job.came) > timeout;
             let Some(taken) = self.queue.take(n_running, n_free, gone) else { return };
@@ -73,10 +73,10 @@ impl Worker {
     }
 
     /// States how many jobs run.
-    fn count_running(&self) {
+    fn count_running(&mut self) {
         let n_running = self.scheduler.n_running();
         self.metrics.slots_busy.set(n_running as i64);
-        self.queue.set_running(n_running);
+        self.queue.set_running(self.scheduler.texts().map(|running| running.at()).collect());
     }
 
     /// Begins a job in a free slot. Returns the job with an error where it cannot begin.
@@ -85,7 +85,7 @@ impl Worker {
         let Some(at) = self.scheduler.choose(slots, &job.prompt.base) else {
             unreachable!("as many jobs were taken as slots are free")
         };
-        match RunningJob::begin(job, &mut slots[at], &self.vocab, self.limits.request_timeout) {
+        match RunningJob::begin(job, at, &mut slots[at], &self.vocab, self.limits.request_timeout) {
             Ok(running_job) => {
                 self.scheduler.run(at, running_job);
                 None

@@ -16,6 +16,24 @@ use crate::nearest::nearest;
 
 pub use kinds::{Field, items, wrong};
 
+/// Fields of other servers whose names are near to known ones and mean something else.
+const OTHERS: [&str; 14] = [
+    "temp_last",
+    "max_temp",
+    "min_temp",
+    "min_tokens",
+    "max_length",
+    "min_length",
+    "top_a",
+    "tfs_z",
+    "num_ctx",
+    "stop_token_ids",
+    "logits",
+    "n_ctx",
+    "seeds",
+    "samplers_order",
+];
+
 /// The fields of an object that have not been read yet.
 #[derive(Debug)]
 pub struct Fields {
@@ -26,10 +44,16 @@ pub struct Fields {
     known: Vec<&'static str>,
     /// Where a value stood under another of its names: the first of its names, and that one.
     renamed: Vec<(&'static str, &'static str)>,
+    /// The fields that were sent and have no effect.
+    ignored: Vec<String>,
 }
 
 /// What is read from the fields of a request.
 pub trait FromFields: Sized {
+    /// Whether fields that are not known have no effect: those of other servers on the routes that others have too. A
+    /// slip in the name of a known field is refused all the same.
+    const LENIENT: bool = false;
+
     /// Reads it. What is left over afterwards is unknown.
     ///
     /// # Errors
@@ -47,18 +71,42 @@ impl Fields {
     /// The fields of an object within a request.
     pub fn at(path: &str, mut object: Map<String, Value>) -> Self {
         object.retain(|_, value| !value.is_null());
-        Self { path: path.to_owned(), object, known: Vec::new(), renamed: Vec::new() }
+        Self { path: path.to_owned(), object, known: Vec::new(), renamed: Vec::new(), ignored: Vec::new() }
     }
 
-    /// Reads all of a request.
+    /// Reads all of a request, with the names of the fields that have no effect. Where the server is `strict`, none is
+    /// unknown.
     ///
     /// # Errors
     ///
     /// Those of the request's own reader, and an unknown field.
-    pub fn into_request<T: FromFields>(mut self) -> Result<T, ApiError> {
+    pub fn into_request<T: FromFields>(mut self, strict: bool) -> Result<(T, Vec<String>), ApiError> {
         let request = T::read(&mut self)?;
-        self.finish()?;
-        Ok(request)
+        if strict || !T::LENIENT {
+            self.check_known()?;
+        }
+        self.check_slips()?;
+        let unknown = self.object.keys().map(|name| self.path(name));
+        self.ignored.extend(unknown.collect::<Vec<_>>());
+        Ok((request, self.ignored))
+    }
+
+    /// Reads the request as another one: `translate` makes the fields of that from what was sent.
+    ///
+    /// # Errors
+    ///
+    /// Those of `translate`.
+    pub fn translate(
+        &mut self,
+        translate: impl FnOnce(&mut Self) -> Result<Map<String, Value>, ApiError>,
+    ) -> Result<(), ApiError> {
+        let object = translate(self)?;
+        for (name, value) in object {
+            if !value.is_null() {
+                self.object.insert(name, value);
+            }
+        }
+        Ok(())
     }
 
     /// Where a field stands in the request.
@@ -96,7 +144,7 @@ impl Fields {
     pub fn need_last<T: Field>(&mut self, name: &'static str) -> Result<T, ApiError> {
         if !self.object.contains_key(name) {
             self.known.push(name);
-            self.check_known()?;
+            self.check_slips()?;
         }
         self.need(name)
     }
@@ -148,7 +196,12 @@ impl Fields {
     ///
     /// Where a value is of another kind.
     pub fn ignore<T: Field>(&mut self, names: &[&'static str]) -> Result<(), ApiError> {
-        names.iter().try_for_each(|name| self.take::<T>(name).map(drop))
+        for name in names {
+            if self.take::<T>(name)?.is_some() {
+                self.ignored.push(self.path(name));
+            }
+        }
+        Ok(())
     }
 
     /// A field that only has an effect that is not supported: one of `harmless` values, or an error that ends with
@@ -176,14 +229,35 @@ impl Fields {
         self.check_known()
     }
 
+    /// Refuses slips in the names of known fields. What else has not been read has no effect.
+    ///
+    /// # Errors
+    ///
+    /// About the first such field.
+    pub fn finish_leniently(self) -> Result<(), ApiError> {
+        self.check_slips()
+    }
+
     fn check_known(&self) -> Result<(), ApiError> {
+        self.check_slips()?;
         let Some(name) = self.object.keys().next() else { return Ok(()) };
         let path = self.path(name);
-        let help = match nearest(name, self.known.iter().copied()) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => "docs/server.md lists what a request may hold".to_owned(),
+        let message = format!("unknown field \"{path}\"; docs/server.md lists what a request may hold");
+        Err(ApiError::invalid(&path, message))
+    }
+
+    fn check_slips(&self) -> Result<(), ApiError> {
+        let slip = |name: &String| {
+            let near = nearest(name, self.known.iter().copied()).filter(|_| !OTHERS.contains(&name.as_str()))?;
+            Some((self.path(name), near))
         };
-        Err(ApiError::invalid(&path, format!("unknown field \"{path}\"; {help}")))
+        match self.object.keys().find_map(slip) {
+            Some((path, near)) => {
+                let message = format!("unknown field \"{path}\"; did you mean \"{near}\"?");
+                Err(ApiError::invalid(&path, message))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The names that were asked for.

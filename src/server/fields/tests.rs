@@ -16,7 +16,7 @@ const RUST: [&str; 25] = [
 
 fn read<T: FromFields>(object: &Value) -> Result<(), ApiError> {
     let Value::Object(object) = object.clone() else { panic!("an object: {object}") };
-    Fields::new(object).into_request::<T>().map(drop)
+    Fields::new(object).into_request::<T>(true).map(drop)
 }
 
 fn known<T: FromFields>(object: &Value) -> Vec<&'static str> {

@@ -4,10 +4,13 @@ use serde_json::{Map, Value, json};
 
 use super::foreign;
 use super::reply::{
-    Choice, Format, Head, additions, explained, finish_reason, frame, number, token_text, usage_chunk, whole, with,
+    Choice, Format, Head, additions, explained, finish_reason, frame, number, timings, token_text, usage_chunk, whole,
+    with,
 };
 use super::request::{Asked, n_top};
+use super::tools::{AnswerReader, Call, Delta, Said, Tools};
 use crate::chat::Message;
+use crate::decode::Finish;
 use crate::guidance::TokenReport;
 use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
@@ -18,15 +21,25 @@ use crate::server::fields::{Field, Fields, FromFields, shown, wrong};
 pub struct ChatRequest {
     /// What it asks of the answer.
     pub asked: Asked,
-    /// The conversation.
+    /// The conversation, without the beginning of the answer.
     pub messages: Vec<Message>,
     /// The beginning of the answer.
-    pub begun: String,
+    pub begun: Option<Message>,
     /// Variables for the chat template, beside the conversation.
     pub variables: Map<String, Value>,
+    /// What the answer may call.
+    pub tools: Option<Tools>,
+    /// Whether what the model thinks is kept apart from what it says.
+    pub splits_reasoning: bool,
+    /// Whether the text ends where an answer begins.
+    pub generates: bool,
+    /// Whether the oldest turns are left out where the conversation does not fit.
+    pub truncates: bool,
 }
 
 impl FromFields for ChatRequest {
+    const LENIENT: bool = true;
+
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
         let logprobs = fields.flag("logprobs")?;
@@ -35,14 +48,59 @@ impl FromFields for ChatRequest {
             let message = "top_logprobs needs \"logprobs\": true";
             return Err(ApiError::invalid("top_logprobs", message));
         }
-        let help = "must be true; with \"continue_final_message\" the last message is continued";
-        fields.only("add_generation_prompt", &[true.into()], help)?;
         let variables = variables(fields)?;
-        let continues = fields.flag("continue_final_message")?;
+        let generates: Option<bool> = fields.take("add_generation_prompt")?;
+        let continues: Option<bool> = fields.take("continue_final_message")?;
+        let tools = Tools::read(fields)?;
+        let splits_reasoning = splits_reasoning(fields)?;
+        let truncates = truncates(fields)?;
         let asked = Asked { logprobs: logprobs.then_some(top), ..Asked::read_openai(fields, usize::MAX)? };
         let messages: Vec<ChatMessage> = fields.need_last("messages")?;
         let (messages, begun) = conversation(messages, continues)?;
-        Ok(Self { asked, messages, begun, variables })
+        if (generates, continues) == (Some(true), Some(true)) {
+            let message = "add_generation_prompt and continue_final_message cannot both be true";
+            return Err(ApiError::invalid("continue_final_message", message));
+        }
+        if asked.format.is_some() && tools.as_ref().is_some_and(Tools::may_be_called) && asked.sampling.is_constrained()
+        {
+            return Err(ApiError::invalid("grammar", "grammar cannot be combined with tools"));
+        }
+        Ok(Self {
+            asked,
+            messages,
+            begun,
+            variables,
+            tools,
+            splits_reasoning,
+            generates: generates != Some(false),
+            truncates,
+        })
+    }
+}
+
+/// OpenAI's `truncation`.
+fn truncates(fields: &mut Fields) -> Result<bool, ApiError> {
+    match fields.take::<String>("truncation")?.as_deref() {
+        None | Some("disabled") => Ok(false),
+        Some("auto") => Ok(true),
+        Some(other) => {
+            let message = format!("truncation must be \"auto\" or \"disabled\", got \"{}\"", shown(other));
+            Err(ApiError::invalid("truncation", message))
+        }
+    }
+}
+
+/// llama.cpp's `reasoning_format`: anything but "none" keeps thoughts apart.
+fn splits_reasoning(fields: &mut Fields) -> Result<bool, ApiError> {
+    let format: Option<String> = fields.take("reasoning_format")?;
+    match format.as_deref() {
+        None | Some("auto" | "deepseek" | "deepseek-legacy") => Ok(true),
+        Some("none") => Ok(false),
+        Some(other) => {
+            let message =
+                format!("reasoning_format must be \"auto\", \"deepseek\" or \"none\", got \"{}\"", shown(other));
+            Err(ApiError::invalid("reasoning_format", message))
+        }
     }
 }
 
@@ -62,22 +120,32 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     Ok(given)
 }
 
-/// The messages to render, and the beginning of the answer.
-fn conversation(messages: Vec<ChatMessage>, continues: bool) -> Result<(Vec<Message>, String), ApiError> {
+/// The messages to render, and the beginning of the answer: as in llama.cpp, a last message of the assistant is
+/// continued unless `continue_final_message` is false.
+pub fn conversation(
+    messages: Vec<ChatMessage>,
+    continues: Option<bool>,
+) -> Result<(Vec<Message>, Option<Message>), ApiError> {
     if messages.is_empty() {
         return Err(ApiError::invalid("messages", "messages holds no message; give at least one"));
     }
     let mut messages: Vec<Message> = messages.into_iter().map(|message| message.0).collect();
-    if !continues {
-        return Ok((messages, String::new()));
-    }
-    match messages.pop() {
-        Some(last) if last.role == "assistant" => Ok((messages, last.content)),
-        _ => {
-            let message = "continue_final_message needs a last message of role \"assistant\"";
-            Err(ApiError::invalid("continue_final_message", message))
+    let is_begun = messages.last().is_some_and(|last| last.role == "assistant" && last.tool_calls.is_empty());
+    match continues {
+        Some(true) if !is_begun => {
+            let message = "continue_final_message needs a last message of role \"assistant\" that calls no tool";
+            return Err(ApiError::invalid("continue_final_message", message));
         }
+        Some(false) => return Ok((messages, None)),
+        _ if !is_begun => return Ok((messages, None)),
+        _ => {}
     }
+    let begun = messages.pop();
+    if messages.last().is_some_and(|last| last.role == "assistant") {
+        let message = "messages ends with two messages of the assistant; only one can be continued";
+        return Err(ApiError::invalid("messages", message));
+    }
+    Ok((messages, begun))
 }
 
 /// A message as OpenAI writes it.
@@ -87,27 +155,57 @@ impl Field for ChatMessage {
     fn read(value: Value, at: &str) -> Result<Self, ApiError> {
         let mut fields = Fields::read(value, at)?;
         let role = match fields.need::<String>("role")?.as_str() {
-            "developer" => "system",
-            "system" => "system",
+            "developer" | "system" => "system",
             "user" => "user",
             "assistant" => "assistant",
+            "tool" | "function" => "tool",
             other => {
                 let (path, other) = (fields.path("role"), shown(other));
-                let message = format!("{path}: unknown role \"{other}\"; use system, user or assistant");
+                let message = format!("{path}: unknown role \"{other}\"; use system, user, assistant or tool");
                 return Err(ApiError::invalid(&path, message));
             }
         };
         // An answer of the assistant comes back without a content where it has called a tool.
         let content: Option<Content> =
             if role == "assistant" { fields.take("content")? } else { Some(fields.need("content")?) };
-        // Clients send an answer back with all its fields.
-        fields.ignore::<String>(&["name"])?;
-        let none = [Value::Array(Vec::new())];
-        for name in ["tool_calls", "function_call", "audio", "annotations", "refusal"] {
-            fields.only(name, &none, "is not supported in a message: only role and content are read")?;
+        let calls: Vec<ToolCall> = fields.take("tool_calls")?.unwrap_or_default();
+        let (path, of_assistant) = (fields.path("tool_calls"), role == "assistant");
+        if !calls.is_empty() && !of_assistant {
+            return Err(ApiError::invalid(&path, format!("{path}: only the assistant calls tools")));
         }
-        fields.finish()?;
-        Ok(Self(Message::new(role, content.map_or_else(String::new, |content| content.0))))
+        let reasoning = fields.take_as(&["reasoning_content", "reasoning"])?;
+        let message = Message {
+            role: role.to_owned(),
+            content: content.map_or_else(String::new, |content| content.0),
+            reasoning_content: reasoning.filter(|text: &String| of_assistant && !text.is_empty()),
+            tool_calls: calls.into_iter().map(|call| call.0).collect(),
+            tool_call_id: fields.take("tool_call_id")?,
+            name: fields.take("name")?,
+        };
+        // What else clients send back of an answer changes nothing.
+        fields.finish_leniently()?;
+        Ok(Self(message))
+    }
+}
+
+/// A call of a tool in an earlier answer, checked.
+struct ToolCall(Value);
+
+impl Field for ToolCall {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        let mut fields = Fields::read(value, at)?;
+        let id: Option<String> = fields.take("id")?;
+        fields.only("type", &["function".into()], "must be \"function\"")?;
+        let mut function: Fields = fields.need("function")?;
+        let name: String = function.need("name")?;
+        let arguments = match function.take::<Value>("arguments")? {
+            None => "{}".to_owned(),
+            Some(Value::String(text)) => text,
+            Some(object @ Value::Object(_)) => object.to_string(),
+            Some(other) => return Err(wrong(&function.path("arguments"), "a string of JSON", &other)),
+        };
+        let call = Call { id: id.unwrap_or_default(), name, arguments };
+        Ok(Self(call.json()))
     }
 }
 
@@ -143,10 +241,18 @@ fn part_text(part: Value, at: &str, i: usize) -> Result<String, ApiError> {
 }
 
 /// Writes `chat.completion` objects.
-pub struct ChatFormat;
+#[derive(Default)]
+pub struct ChatFormat {
+    reader: AnswerReader,
+}
 
 impl ChatFormat {
-    fn chunk(head: &Head, index: usize, delta: Value, finish: Option<&str>) -> Value {
+    /// For answers that this reads.
+    pub fn new(reader: AnswerReader) -> Self {
+        Self { reader }
+    }
+
+    fn chunk(head: &Head, index: usize, delta: &Value, finish: Option<&str>) -> Value {
         frame(
             head,
             "chat.completion.chunk",
@@ -155,37 +261,79 @@ impl ChatFormat {
     }
 }
 
+/// A new part of an answer, as OpenAI writes it.
+fn delta_json(delta: &Delta) -> Value {
+    match delta {
+        Delta::Reasoning(text) => json!({ "reasoning_content": text }),
+        Delta::Content(text) => json!({ "content": text }),
+        Delta::Call(i, call) => {
+            let mut call = call.json();
+            call["index"] = (*i).into();
+            json!({ "tool_calls": [call] })
+        }
+        Delta::Arguments(i, text) => json!({ "tool_calls": [{ "index": i, "function": { "arguments": text } }] }),
+    }
+}
+
+/// The end of an answer that has called tools or not.
+fn reason(finish: Finish, calls: &[Call]) -> &'static str {
+    match finish_reason(finish) {
+        "stop" if !calls.is_empty() => "tool_calls",
+        reason => reason,
+    }
+}
+
 impl Format for ChatFormat {
-    fn open(&self, head: &Head, index: usize) -> Option<Value> {
-        let chunk = Self::chunk(head, index, json!({ "role": "assistant", "content": "" }), None);
-        Some(with(chunk, "genarm", Some(additions(head, None))))
+    fn open(&mut self, head: &Head, index: usize) -> Vec<Value> {
+        let chunk = Self::chunk(head, index, &json!({ "role": "assistant", "content": null }), None);
+        vec![with(chunk, "genarm", Some(additions(head, None)))]
     }
 
-    fn piece(&self, head: &Head, index: usize, piece: &Piece) -> Value {
-        let chunk = Self::chunk(head, index, json!({ "content": piece.text }), None);
-        explained(chunk, head, piece, logprobs(head, std::iter::once(piece)))
+    fn piece(&mut self, head: &Head, index: usize, piece: &Piece) -> Vec<Value> {
+        let mut deltas: Vec<Value> = self.reader.push(index, &piece.text).iter().map(delta_json).collect();
+        // What is wanted to be known of a token comes with its text, or alone.
+        if deltas.is_empty() && piece.report.is_some() {
+            deltas.push(json!({}));
+        }
+        let chunk = |(i, delta): (usize, &Value)| {
+            let chunk = Self::chunk(head, index, delta, None);
+            if i == 0 { explained(chunk, head, piece, logprobs(head, std::iter::once(piece))) } else { chunk }
+        };
+        deltas.iter().enumerate().map(chunk).collect()
     }
 
-    fn ended(&self, head: &Head, index: usize, ended: &Ended) -> Value {
-        let delta = if ended.text.is_empty() { json!({}) } else { json!({ "content": ended.text }) };
-        let chunk = Self::chunk(head, index, delta, Some(finish_reason(ended.finish)));
-        with(chunk, "genarm", Some(additions(head, Some(ended))))
+    fn ended(&mut self, head: &Head, index: usize, ended: &Ended) -> Vec<Value> {
+        let (deltas, said) = self.reader.finish(index, &ended.text);
+        let held_back = deltas.iter().map(|delta| Self::chunk(head, index, &delta_json(delta), None));
+        let last = Self::chunk(head, index, &json!({}), Some(reason(ended.finish, &said.calls)));
+        let last = with(with(last, "timings", Some(timings(ended))), "genarm", Some(additions(head, Some(ended))));
+        held_back.chain([last]).collect()
     }
 
-    fn usage(&self, head: &Head, ended: &[Ended]) -> Option<Value> {
+    fn usage(&mut self, head: &Head, ended: &[Ended]) -> Vec<Value> {
         usage_chunk(head, "chat.completion.chunk", ended)
     }
 
-    fn whole(&self, head: &Head, choices: &[Choice]) -> Value {
+    fn whole(&mut self, head: &Head, choices: &[Choice]) -> Value {
         whole(head, "chat.completion", choices, |choice| {
+            let said = self.reader.whole(&choice.text);
             json!({
                 "index": choice.index,
-                "message": { "role": "assistant", "content": choice.text, "refusal": null },
+                "message": message(&said),
                 "logprobs": logprobs(head, choice.pieces.iter()),
-                "finish_reason": finish_reason(choice.ended.finish),
+                "finish_reason": reason(choice.ended.finish, &said.calls),
             })
         })
     }
+}
+
+fn message(said: &Said) -> Value {
+    let content =
+        if said.content.is_empty() && !said.calls.is_empty() { Value::Null } else { said.content.clone().into() };
+    let message = json!({ "role": "assistant", "content": content, "refusal": null });
+    let reasoning = (!said.reasoning.is_empty()).then(|| said.reasoning.clone().into());
+    let calls = (!said.calls.is_empty()).then(|| said.calls.iter().map(Call::json).collect());
+    with(with(message, "reasoning_content", reasoning), "tool_calls", calls)
 }
 
 /// OpenAI's list of tokens with their log-probabilities: the guided ones.

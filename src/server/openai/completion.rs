@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::foreign;
 use super::reply::{
-    Choice, Format, Head, additions, explained, finish_reason, frame, number, usage_chunk, whole, with,
+    Choice, Format, Head, additions, explained, finish_reason, frame, number, timings, usage_chunk, whole, with,
 };
 use super::request::{Asked, n_top};
 use crate::expert::Token;
@@ -27,8 +27,11 @@ pub struct CompletionRequest {
 }
 
 impl FromFields for CompletionRequest {
+    const LENIENT: bool = true;
+
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
+        fields.only("n_probs", &[0.into()], "must be 0; log-probabilities come with \"logprobs\"")?;
         let logprobs = n_top(fields, "logprobs")?;
         let asked = Asked { logprobs, ..Asked::read_openai(fields, DEFAULT_MAX_TOKENS)? };
         if fields.take::<u32>("best_of")?.is_some_and(|best_of| best_of as usize != asked.n) {
@@ -39,29 +42,71 @@ impl FromFields for CompletionRequest {
     }
 }
 
-/// A prompt: a text, tokens, or several of either.
+/// One prompt or several.
 #[derive(Debug, Clone)]
-pub enum PromptInput {
+pub struct PromptInput {
+    /// The prompts.
+    pub prompts: Vec<PromptText>,
+    /// Whether they stand in a list.
+    pub listed: bool,
+}
+
+/// A prompt: a text, tokens, or parts of either.
+#[derive(Debug, Clone)]
+pub enum PromptText {
     /// A text.
     Text(String),
     /// Tokens.
     Tokens(Vec<Token>),
-    /// Texts.
-    Texts(Vec<String>),
-    /// Lists of tokens.
-    TokenLists(Vec<Vec<Token>>),
+    /// Texts and tokens, one after the other.
+    Parts(Vec<PromptPart>),
+}
+
+/// A part of a prompt.
+#[derive(Debug, Clone)]
+pub enum PromptPart {
+    /// A text.
+    Text(String),
+    /// A token.
+    Token(Token),
 }
 
 impl Field for PromptInput {
     fn read(value: Value, at: &str) -> Result<Self, ApiError> {
         match value {
+            // Texts alone are prompts of their own; with tokens among them they are parts of one.
+            Value::Array(list) if !list.is_empty() && !list.iter().any(Value::is_number) => {
+                Ok(Self { prompts: items(list, at, MAX_CHOICES)?, listed: true })
+            }
+            one => Ok(Self { prompts: vec![PromptText::read(one, at)?], listed: false }),
+        }
+    }
+}
+
+impl Field for PromptText {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        match value {
             Value::String(text) => Ok(Self::Text(text)),
-            Value::Array(list) if list.is_empty() => Ok(Self::Tokens(Vec::new())),
-            // The first item decides, so that an error about another one says what that should be.
-            Value::Array(list) if list[0].is_string() => items(list, at, MAX_CHOICES).map(Self::Texts),
-            Value::Array(list) if list[0].is_array() => items(list, at, MAX_CHOICES).map(Self::TokenLists),
-            Value::Array(list) if list[0].is_number() => items(list, at, usize::MAX).map(Self::Tokens),
+            Value::Array(list) if list.iter().any(Value::is_string) => items(list, at, usize::MAX).map(Self::Parts),
+            Value::Array(list) => items(list, at, usize::MAX).map(Self::Tokens),
+            // As llama.cpp's server writes a prompt with pictures.
+            Value::Object(_) => {
+                let mut fields = Fields::read(value, at)?;
+                let text = fields.need("prompt_string")?;
+                fields.only("multimodal_data", &[Value::Array(Vec::new())], "cannot be read: only text can")?;
+                fields.finish()?;
+                Ok(Self::Text(text))
+            }
             other => Err(wrong(at, "a string, a list of strings, or a list of token ids", &other)),
+        }
+    }
+}
+
+impl Field for PromptPart {
+    fn read(value: Value, at: &str) -> Result<Self, ApiError> {
+        match value {
+            Value::String(text) => Ok(Self::Text(text)),
+            other => Token::read(other, at).map(Self::Token),
         }
     }
 }
@@ -80,25 +125,27 @@ impl CompletionFormat {
 }
 
 impl Format for CompletionFormat {
-    fn open(&self, _: &Head, _: usize) -> Option<Value> {
-        None
+    fn open(&mut self, _: &Head, _: usize) -> Vec<Value> {
+        Vec::new()
     }
 
-    fn piece(&self, head: &Head, index: usize, piece: &Piece) -> Value {
+    fn piece(&mut self, head: &Head, index: usize, piece: &Piece) -> Vec<Value> {
         let chunk = Self::chunk(head, index, &piece.text, None);
-        explained(chunk, head, piece, logprobs(head, std::iter::once(piece)))
+        vec![explained(chunk, head, piece, logprobs(head, std::iter::once(piece)))]
     }
 
-    fn ended(&self, head: &Head, index: usize, ended: &Ended) -> Value {
-        let chunk = Self::chunk(head, index, &ended.text, Some(finish_reason(ended.finish)));
-        with(chunk, "genarm", Some(additions(head, Some(ended))))
+    fn ended(&mut self, head: &Head, index: usize, ended: &Ended) -> Vec<Value> {
+        let held_back = (!ended.text.is_empty()).then(|| Self::chunk(head, index, &ended.text, None));
+        let last = Self::chunk(head, index, "", Some(finish_reason(ended.finish)));
+        let last = with(with(last, "timings", Some(timings(ended))), "genarm", Some(additions(head, Some(ended))));
+        held_back.into_iter().chain([last]).collect()
     }
 
-    fn usage(&self, head: &Head, ended: &[Ended]) -> Option<Value> {
+    fn usage(&mut self, head: &Head, ended: &[Ended]) -> Vec<Value> {
         usage_chunk(head, "text_completion", ended)
     }
 
-    fn whole(&self, head: &Head, choices: &[Choice]) -> Value {
+    fn whole(&mut self, head: &Head, choices: &[Choice]) -> Value {
         whole(head, "text_completion", choices, |choice| {
             json!({
                 "index": choice.index,

@@ -10,7 +10,7 @@ use crate::server::fields::Fields;
 
 /// Names and notes.
 const TEXTS: [&str; 5] = ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
-const FLAGS: [&str; 3] = ["store", "parallel_tool_calls", "timings_per_token"];
+const FLAGS: [&str; 2] = ["store", "timings_per_token"];
 const OBJECTS: [&str; 3] = ["metadata", "prediction", "prompt_cache_options"];
 /// Places and memory of llama.cpp's server, which are found without them; a full context never drops its beginning
 /// here.
@@ -37,23 +37,17 @@ type Neutral = (&'static str, Vec<Value>, &'static str);
 
 fn neutral() -> Vec<Neutral> {
     let none = || vec![json!([])];
-    let no_tools = "is not supported: no tool can be called; use response_format for JSON of a schema";
-    let choices = || vec![json!("none"), json!("auto")];
     vec![
-        ("tools", none(), "are not supported; use response_format for JSON of a schema"),
-        ("functions", none(), "are not supported; use response_format for JSON of a schema"),
-        ("tool_choice", choices(), no_tools),
-        ("function_call", choices(), no_tools),
+        ("functions", none(), "are OpenAI's old name; send them as \"tools\""),
+        ("function_call", vec![json!("none"), json!("auto")], "is OpenAI's old name; send it as \"tool_choice\""),
         ("modalities", vec![json!(["text"]), json!([])], "must be [\"text\"]: this server writes text only"),
         ("audio", vec![], "is not supported: this server writes text only"),
         ("web_search_options", vec![], "is not supported: this server reads nothing but the request"),
         ("verbosity", vec![json!("medium")], "must be \"medium\": ask for the length of an answer in a message"),
         ("echo", vec![json!(false)], "must be false: the prompt is not repeated in the answer"),
         ("suffix", vec![json!("")], "is not supported: texts are continued at their end only"),
-        ("n_probs", vec![json!(0)], "must be 0; /v1/completions gives log-probabilities with \"logprobs\""),
-        ("post_sampling_probs", vec![json!(false)], "must be false; /v1/completions gives \"logprobs\""),
+        ("post_sampling_probs", vec![json!(false)], "must be false: probabilities are those before sampling"),
         ("return_progress", vec![json!(false)], "must be false: the reading of the prompt is not reported"),
-        ("response_fields", none(), "is not supported: an answer has all its fields"),
         ("t_max_predict_ms", vec![json!(0), json!(-1)], "is not supported; --request-timeout limits the time"),
         ("n_indent", vec![json!(0)], "is not supported"),
         ("lora", none(), "is not supported; give weights with \"preferences\""),

@@ -5,8 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::decode::Finish;
 use crate::engine::llama::Vocab;
+use crate::expert::Token;
 use crate::guidance::{ArmReward, StepReport};
+use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Ended, Piece, WeightChange};
+
+/// OpenAI's name of what made an answer; clients of llama.cpp's server expect the "b" of its builds.
+pub const FINGERPRINT: &str = concat!("b0-genarm-", env!("CARGO_PKG_VERSION"));
 
 /// What every part of an answer repeats.
 pub struct Head {
@@ -24,6 +29,26 @@ pub struct Head {
     pub seed: u32,
     /// What of the request is not followed.
     pub warnings: Vec<String>,
+    /// Fields of the request that have no effect.
+    pub ignored: Vec<String>,
+    /// Messages that were left out because the conversation did not fit.
+    pub dropped: usize,
+    /// How tokens are drawn.
+    pub params: SamplingParams,
+    /// Strings that end a text.
+    pub stop: Vec<String>,
+    /// Most tokens per text.
+    pub n_predict: usize,
+    /// Whether the answer comes in chunks.
+    pub stream: bool,
+    /// The prompts, where the format repeats them.
+    pub prompts: Vec<Vec<Token>>,
+    /// Texts of each prompt.
+    pub n_per_prompt: usize,
+    /// Whether the answer repeats the prompt that the model read.
+    pub verbose: bool,
+    /// Tokens of a context.
+    pub n_ctx: usize,
     /// To write tokens as text.
     pub vocab: Vocab,
     /// Alternatives to list beside each token, if log-probabilities are wanted.
@@ -47,30 +72,41 @@ pub struct Choice {
 }
 
 /// One route's way of writing answers.
-pub trait Format: Send + Sync + 'static {
-    /// The chunk before the first token of a choice.
-    fn open(&self, head: &Head, index: usize) -> Option<Value>;
-    /// The chunk of a token.
-    fn piece(&self, head: &Head, index: usize, piece: &Piece) -> Value;
-    /// The last chunk of a choice; the one with its finish reason.
-    fn ended(&self, head: &Head, index: usize, ended: &Ended) -> Value;
-    /// The chunk after all choices.
-    fn usage(&self, head: &Head, ended: &[Ended]) -> Option<Value>;
+pub trait Format: Send + 'static {
+    /// The chunks before the first token of a choice.
+    fn open(&mut self, head: &Head, index: usize) -> Vec<Value>;
+    /// The chunks of a token.
+    fn piece(&mut self, head: &Head, index: usize, piece: &Piece) -> Vec<Value>;
+    /// The last chunks of a choice; the very last one has its finish reason and no text.
+    fn ended(&mut self, head: &Head, index: usize, ended: &Ended) -> Vec<Value>;
+    /// The chunks after all choices.
+    fn usage(&mut self, head: &Head, ended: &[Ended]) -> Vec<Value>;
     /// The whole answer.
-    fn whole(&self, head: &Head, choices: &[Choice]) -> Value;
+    fn whole(&mut self, head: &Head, choices: &[Choice]) -> Value;
     /// Whether a chunk lists its tokens, so that one without a text says something.
     fn lists_tokens(&self) -> bool {
+        false
+    }
+    /// Whether the prompt is part of an answer.
+    fn repeats_prompt(&self) -> bool {
         false
     }
     /// Whether a stream ends with `[DONE]`.
     fn says_done(&self) -> bool {
         true
     }
+    /// Whether each chunk is an event of the name that its `type` says.
+    fn names_events(&self) -> bool {
+        false
+    }
 }
 
 /// The object that every part of an answer is, of this kind.
 pub fn frame(head: &Head, object: &str, choices: Value) -> Value {
-    json!({ "id": head.id, "object": object, "created": head.created, "model": head.model, "choices": choices })
+    json!({
+        "id": head.id, "object": object, "created": head.created, "model": head.model,
+        "system_fingerprint": FINGERPRINT, "choices": choices,
+    })
 }
 
 /// The chunk of a token, with what is wanted to be known about the token.
@@ -82,19 +118,55 @@ pub fn explained(mut chunk: Value, head: &Head, piece: &Piece, logprobs: Option<
 }
 
 /// The chunk that reports the tokens used, if that is wanted.
-pub fn usage_chunk(head: &Head, object: &str, ended: &[Ended]) -> Option<Value> {
-    head.include_usage.then(|| with(frame(head, object, json!([])), "usage", Some(usage(ended.iter()))))
+pub fn usage_chunk(head: &Head, object: &str, ended: &[Ended]) -> Vec<Value> {
+    let chunk = || {
+        let chunk = with(frame(head, object, json!([])), "usage", Some(usage(ended.iter())));
+        with(chunk, "timings", ended.first().map(timings))
+    };
+    head.include_usage.then(chunk).into_iter().collect()
+}
+
+/// Where the time went, as llama.cpp's server says it. Its rates leave out the first token, which the prompt's last
+/// step gives.
+pub fn timings(ended: &Ended) -> Value {
+    let rates = |n: usize, d: std::time::Duration| {
+        let ms = d.as_secs_f64() * 1e3;
+        let is_known = n > 0 && ms > 0.0;
+        (ms, if is_known { ms / n as f64 } else { 0.0 }, if is_known { 1e3 / ms * n as f64 } else { 0.0 })
+    };
+    let n_read = ended.n_prompt - ended.n_cached;
+    let (prompt_ms, prompt_each, prompt_rate) = rates(n_read, ended.timings.prompt);
+    let (ms, each, rate) = rates(ended.n_generated.saturating_sub(1), ended.timings.generation);
+    let mut timings = json!({
+        "cache_n": ended.n_cached,
+        "prompt_n": n_read,
+        "prompt_ms": prompt_ms,
+        "prompt_per_token_ms": prompt_each,
+        "prompt_per_second": prompt_rate,
+        "predicted_n": ended.n_generated,
+        "predicted_ms": ms,
+        "predicted_per_token_ms": each,
+        "predicted_per_second": rate,
+    });
+    if ended.n_drafted > 0 {
+        timings["draft_n"] = ended.n_drafted.into();
+        timings["draft_n_accepted"] = ended.n_accepted.into();
+    }
+    timings
 }
 
 /// The whole answer, with each choice as `one` writes it.
-pub fn whole(head: &Head, object: &str, choices: &[Choice], one: impl Fn(&Choice) -> Value) -> Value {
+pub fn whole(head: &Head, object: &str, choices: &[Choice], mut one: impl FnMut(&Choice) -> Value) -> Value {
     let several = choices.len() > 1;
-    let one = |choice: &Choice| {
+    let mut one = |choice: &Choice| {
         let object = with(one(choice), "rewards", rewards(head, choice.pieces.iter()));
         with(object, "weights_log", weights_log(head, &choice.ended.weights_log).filter(|_| several))
     };
-    let answer = frame(head, object, choices.iter().map(one).collect());
+    let answer = frame(head, object, choices.iter().map(&mut one).collect());
     let answer = with(answer, "usage", Some(usage(choices.iter().map(|choice| &choice.ended))));
+    let answer = with(answer, "timings", choices.first().map(|choice| timings(&choice.ended)));
+    let prompt = head.prompts.first().filter(|_| head.verbose).map(|tokens| head.vocab.text(tokens, true));
+    let answer = with(answer, "__verbose", prompt.map(|prompt| json!({ "prompt": prompt })));
     with(answer, "genarm", Some(additions(head, choices.first().map(|choice| &choice.ended))))
 }
 
@@ -107,7 +179,7 @@ pub fn finish_reason(finish: Finish) -> &'static str {
 }
 
 /// The tokens used.
-fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
+pub fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
     // Choices of one prompt share it, so it counts once.
     let prompt = ended.clone().map(|e| e.n_prompt).max().unwrap_or(0);
     let cached = ended.clone().map(|e| e.n_cached).max().unwrap_or(0);
@@ -124,7 +196,9 @@ fn usage<'a>(ended: impl Iterator<Item = &'a Ended> + Clone) -> Value {
 pub fn additions(head: &Head, ended: Option<&Ended>) -> Value {
     let added = json!({ "weights": head.weights, "profile": head.profile, "seed": head.seed });
     let warnings = (!head.warnings.is_empty()).then(|| head.warnings.clone().into());
-    let mut added = with(added, "warnings", warnings);
+    let ignored = (!head.ignored.is_empty()).then(|| head.ignored.clone().into());
+    let added = with(with(added, "warnings", warnings), "ignored", ignored);
+    let mut added = with(added, "dropped_messages", (head.dropped > 0).then(|| head.dropped.into()));
     if let (Some(ended), Some(added)) = (ended, added.as_object_mut()) {
         let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
         let seconds = ended.timings.generation.as_secs_f64();

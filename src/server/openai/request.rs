@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::format::ResponseFormat;
 use super::sampling::Sampling;
 use super::steering::{Guidance, WeightsLog};
+use crate::expert::Token;
+use crate::sampling::grammar::CallGrammar;
 use crate::server::error::ApiError;
 use crate::server::fields::{Field, Fields, FromFields, items, wrong};
 use crate::server::options::{MAX_CHOICES, MAX_STOP, MAX_STOP_BYTES, MAX_TOP_LOGPROBS};
@@ -36,6 +38,21 @@ pub struct Asked {
     pub rewards: bool,
     /// Whether the prompt may come from a slot's memory.
     pub cache_prompt: Option<bool>,
+    /// Fields that have no effect.
+    pub ignored: Vec<String>,
+    /// How calls of tools are written.
+    pub calls: Calls,
+    /// Whether the answer repeats the prompt that the model read.
+    pub verbose: bool,
+}
+
+/// How calls of tools are written in a text.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// The grammar that they follow.
+    pub grammar: Option<CallGrammar>,
+    /// Control tokens that are part of the text, with their names.
+    pub spelled: Vec<(Token, String)>,
 }
 
 impl Asked {
@@ -46,7 +63,7 @@ impl Asked {
     /// A 400 that names the field.
     pub fn read(fields: &mut Fields, n_predict: usize) -> Result<Self, ApiError> {
         // Any model is answered by the one that is loaded.
-        fields.ignore::<String>(&["model"])?;
+        fields.take::<String>("model")?;
         Ok(Self {
             guidance: Guidance::read(fields)?,
             weights_log: fields.take("weights_log")?.unwrap_or_default(),
@@ -60,6 +77,9 @@ impl Asked {
             logprobs: None,
             rewards: false,
             cache_prompt: fields.take("cache_prompt")?,
+            ignored: Vec::new(),
+            calls: Calls::default(),
+            verbose: fields.flag("verbose")?,
         })
     }
 
@@ -85,7 +105,8 @@ fn n_predict_of(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     for name in ["max_tokens", "max_completion_tokens", "n_predict"] {
         let n = match fields.take::<i64>(name)? {
             None => continue,
-            Some(-1) => usize::MAX,
+            // -2 is llama.cpp's for as many as fit.
+            Some(-1 | -2) => usize::MAX,
             Some(n) => usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
                 ApiError::invalid(name, format!("{name} must be at least 1, or -1 for as many as fit, got {n}"))
             })?,

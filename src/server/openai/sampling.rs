@@ -86,12 +86,10 @@ impl Sampling {
             params.json_schema = Some(schema);
         }
         params.validate().map_err(|e| self.wrong(e.field, &e.problem))?;
-        for (field, n) in [("penalty_last_n", params.penalty_last_n), ("dry_penalty_last_n", params.dry_penalty_last_n)]
-        {
-            if usize::try_from(n).is_ok_and(|n| n > n_ctx) {
-                return Err(self.wrong(field, &format!("must be at most the context, {n_ctx} tokens, got {n}")));
-            }
-        }
+        // More than a context can hold is all of it.
+        let n_ctx = i32::try_from(n_ctx).unwrap_or(i32::MAX);
+        params.penalty_last_n = params.penalty_last_n.min(n_ctx);
+        params.dry_penalty_last_n = params.dry_penalty_last_n.min(n_ctx);
         check_bias(&params)?;
         Ok(with_known_seed(&params))
     }
@@ -123,12 +121,14 @@ fn first_name(field: &str) -> &str {
 fn seed(fields: &mut Fields) -> Result<Option<i64>, ApiError> {
     let seed: Option<i64> = fields.take("seed")?;
     match seed {
-        Some(seed) if !(-1..=i64::from(u32::MAX)).contains(&seed) => {
-            let message = format!("seed must be an integer between -1 and {}, got {seed}", u32::MAX);
+        Some(seed) if seed < -1 => {
+            let message = format!("seed must be an integer of at least -1, got {seed}");
             Err(ApiError::invalid("seed", message))
         }
         // This one asks for a random seed.
         Some(seed) if seed == i64::from(RANDOM_SEED) => Ok(Some(-1)),
+        // Of longer seeds, as OpenAI takes them, the lower half counts.
+        Some(seed) if seed > i64::from(u32::MAX) => Ok(Some(seed % i64::from(u32::MAX))),
         seed => Ok(seed),
     }
 }
@@ -210,10 +210,34 @@ impl Field for Mirostat {
     }
 }
 
+/// llama.cpp's letters of samplers (`common_sampler_type_to_chr`).
+const LETTERS: [(char, &str); 9] = [
+    ('d', "dry"),
+    ('k', "top_k"),
+    ('y', "typ_p"),
+    ('p', "top_p"),
+    ('s', "top_n_sigma"),
+    ('m', "min_p"),
+    ('t', "temperature"),
+    ('x', "xtc"),
+    ('e', "penalties"),
+];
+
+/// Whether a text names samplers by letters; "temp" is a name.
+fn is_letters(text: &str) -> bool {
+    let is_letter = |c| LETTERS.iter().any(|(letter, _)| *letter == c);
+    text.parse::<SamplerKind>().is_err() && text.chars().all(is_letter)
+}
+
 impl Field for SamplerOrder {
     fn read(value: Value, at: &str) -> Result<Self, ApiError> {
         let names: Vec<String> = match value {
             Value::Array(list) => items(list, at, MAX_SAMPLERS)?,
+            // llama.cpp's letters, one a sampler.
+            Value::String(text) if is_letters(&text) => {
+                let name = |c| LETTERS.iter().find(|(letter, _)| *letter == c).map(|(_, name)| (*name).to_owned());
+                text.chars().filter_map(name).collect()
+            }
             Value::String(text) => {
                 let names = text.split([';', ',']).filter(|name| !name.trim().is_empty()).map(str::to_owned);
                 names.take(MAX_SAMPLERS + 1).collect()

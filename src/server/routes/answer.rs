@@ -7,7 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
 
-use super::constraint::{constraint, dry};
+use super::constraint::{calls, constraint, dry};
 use crate::config::{Config, Limits};
 use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Event, Generate, Job, LiveWeights, Task};
@@ -41,6 +41,14 @@ struct Wanted {
     fresh: bool,
 }
 
+/// The prompts of a request in tokens.
+pub struct ReadPrompts {
+    /// The prompts.
+    pub prompts: Vec<Prompt>,
+    /// Messages that were left out because the conversation did not fit.
+    pub dropped: usize,
+}
+
 /// Answers a request: `read` gives the prompts, `id` is the kind of its id.
 ///
 /// # Errors
@@ -51,8 +59,9 @@ pub async fn respond(
     asked: Asked,
     id: &str,
     format: impl Format,
-    read: impl FnOnce(&Personas<'_>) -> Result<Vec<Prompt>, ApiError> + Send + 'static,
+    read: impl FnOnce(&Personas<'_>) -> Result<ReadPrompts, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let asked = Asked { n_predict: n_predict(server, asked.n_predict), ..asked };
     let Steered { config, mut weights, limits, systems } = asked.guidance.over(server.defaults(), server.n_personas)?;
     let changes = asked.weights_log.changes(&config, &mut weights)?;
     let format_of = asked.format.as_ref();
@@ -62,15 +71,31 @@ pub async fn respond(
     // Who drafts how many tokens depends on measured times, and on who else is served: not where a seed is to give the
     // same text again.
     let speculates = !is_seeded;
-    let grammar = constraint(server, &asked.sampling, format_of, &mut params).await?;
+    // A grammar that sleeps at first knows nothing of drafts.
+    let speculates = speculates && asked.calls.grammar.is_none();
+    let grammar = match asked.calls.grammar {
+        Some(grammar) => Some(calls(server, grammar, asked.calls.spelled.clone()).await?),
+        None => constraint(server, &asked.sampling, format_of, &mut params).await?,
+    };
+    let spelled = asked.calls.spelled.into_iter().map(|(token, _)| token).collect();
     let dry = dry(server, &params).await?;
-    let head = Head {
+    let mut head = Head {
         id: new_id(id),
         created: now(),
         model: server.model.clone(),
         weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
         profile: asked.guidance.steering.profile,
         seed: params.seed,
+        ignored: asked.ignored,
+        dropped: 0,
+        params: params.clone(),
+        stop: asked.stop.clone(),
+        n_predict: asked.n_predict,
+        stream: asked.stream,
+        prompts: Vec::new(),
+        verbose: server.verbose || asked.verbose,
+        n_ctx: server.n_ctx,
+        n_per_prompt: 1,
         warnings: grammar.as_ref().map(|grammar| grammar.warnings().to_vec()).unwrap_or_default(),
         vocab: server.prompts.vocab().clone(),
         logprobs: asked.logprobs,
@@ -82,13 +107,23 @@ pub async fn respond(
         let systems: Vec<_> = systems.iter().map(String::as_str).collect();
         read(&readers.with_personas(&systems))
     };
-    let prompts = server.off_thread(Purpose::Prompt, read).await?;
+    let ReadPrompts { prompts, dropped } = server.off_thread(Purpose::Prompt, read).await?;
+    head.dropped = dropped;
     let n = check_n(asked.n as i64, prompts.len())?;
+    head.n_per_prompt = n;
+    if format.repeats_prompt() || head.verbose {
+        head.prompts = prompts.iter().map(|prompt| prompt.base.clone()).collect();
+    }
     let (n_predict, stop) = (asked.n_predict, asked.stop);
-    let generate = Generate { params, grammar, dry, n_predict, stop, n_top, changes, speculates };
+    let generate = Generate { params, grammar, dry, n_predict, stop, spelled, n_top, changes, speculates };
     let fresh = server.reads_anew(is_seeded, asked.cache_prompt);
     let wanted = Wanted { prompts, n, generate, weights, limits, config, stream: asked.stream, fresh };
     answer(server, wanted, head, format).await
+}
+
+/// Most tokens of a text that asks for this many: where it asks for as many as fit, the server may know better.
+fn n_predict(server: &Server, asked: usize) -> usize {
+    if asked == usize::MAX { server.n_predict.unwrap_or(asked) } else { asked }
 }
 
 /// Hands the texts of a request to the engine and answers with what comes.
@@ -96,7 +131,7 @@ pub async fn respond(
 /// # Errors
 ///
 /// [`ApiError`]: that of the queue, or the first of any text before its first token.
-async fn answer(server: &Server, wanted: Wanted, head: Head, format: impl Format) -> Result<Response, ApiError> {
+async fn answer(server: &Server, wanted: Wanted, head: Head, mut format: impl Format) -> Result<Response, ApiError> {
     let Wanted { prompts, n, generate, weights, limits, config, stream, fresh } = wanted;
     let n_choices = prompts.len() * n;
     let live = Arc::new(LiveWeights::new(weights.clone(), n_choices));
@@ -165,5 +200,5 @@ async fn collect(
 
 /// An id that cannot be guessed.
 fn new_id(kind: &str) -> String {
-    format!("{kind}-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>())
+    format!("{kind}{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>())
 }

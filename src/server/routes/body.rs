@@ -13,14 +13,15 @@ use crate::server::error::ApiError;
 use crate::server::fields::{self, Fields};
 use crate::server::state::Server;
 
-/// A request, read from its body.
-pub struct Body<T>(pub T);
+/// A request, read from its body, and the names of its fields that have no effect.
+pub struct Body<T>(pub T, pub Vec<String>);
 
 impl<T: fields::FromFields> FromRequest<Arc<Server>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Result<Self, ApiError> {
-        Fields::new(object(request, server).await?).into_request().map(Self)
+        let fields = Fields::new(object(request, server).await?);
+        fields.into_request(server.strict_fields).map(|(request, ignored)| Self(request, ignored))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::expert::Token;
 use crate::sampling::Dry;
-use crate::sampling::grammar::{Compiled, GrammarError};
+use crate::sampling::grammar::{CallGrammar, Compiled, GrammarError};
 use crate::sampling::params::SamplingParams;
 use crate::server::error::ApiError;
 use crate::server::openai::format::{ResponseFormat, SchemaSource};
@@ -53,6 +54,24 @@ pub async fn constraint(
         (None, None) => Ok(None),
     };
     let compile = move || compile().map_err(|error: GrammarError| ApiError::of_grammar(&error));
+    server.off_thread(Purpose::Grammar, compile).await
+}
+
+/// Compiles the grammar of calls of tools.
+///
+/// # Errors
+///
+/// A 400 about `tools`.
+pub async fn calls(
+    server: &Server,
+    grammar: CallGrammar,
+    spelled: Vec<(Token, String)>,
+) -> Result<Arc<Compiled>, ApiError> {
+    let vocab = server.prompts.vocab().clone();
+    let compile = move || {
+        let compiled = Compiled::calls(&grammar, &spelled, &vocab);
+        compiled.map_err(|error| ApiError::of_grammar(&error))
+    };
     server.off_thread(Purpose::Grammar, compile).await
 }
 

@@ -24,7 +24,7 @@ pub async fn health(State(server): State<Arc<Server>>) -> Result<Json<Value>, Ap
 /// The counters, in OpenMetrics text.
 pub async fn metrics(State(server): State<Arc<Server>>) -> Result<Response, ApiError> {
     if !server.shows_metrics {
-        return Err(ApiError::forbidden("metrics are off; start the server with --metrics"));
+        return Err(ApiError::not_supported("metrics are off; start the server with --metrics"));
     }
     let (_, waiting) = server.queue.load();
     server.metrics.queue_length.set(waiting as i64);

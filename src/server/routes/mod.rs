@@ -8,9 +8,11 @@ mod constraint;
 mod generations;
 mod health;
 mod llama;
+mod messages;
 mod models;
 mod page;
 mod preferences;
+mod responses;
 mod score;
 
 use std::sync::Arc;
@@ -22,7 +24,9 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+pub(super) use chat::Answers;
 
 use super::access::Peer;
 use super::error::ApiError;
@@ -33,23 +37,35 @@ use super::state::Server;
 pub fn app(server: Arc<Server>) -> Router {
     let max_body = server.limits.body;
     let router = Router::new()
-        .route("/", get(page::html))
-        .route("/page.css", get(page::css))
-        .route("/page.js", get(page::js))
-        .route("/favicon.svg", get(page::icon))
+        .merge(if server.has_page { page() } else { Router::new() })
         .route("/health", get(health::health))
+        .route("/v1/health", get(health::health))
         .route("/metrics", get(health::metrics))
         .route("/v1/models", get(models::list))
+        .route("/models", get(models::list))
         .route("/v1/models/{model}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/chat/completions", post(chat::complete))
+        .route("/v1/chat/completions/input_tokens", post(chat::count_tokens))
+        .route("/chat/completions/input_tokens", post(chat::count_tokens))
+        .route("/v1/responses", post(responses::complete))
+        .route("/responses", post(responses::complete))
+        .route("/v1/messages", post(messages::complete))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
+        .route("/apply-template", post(chat::apply_template))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/score", post(score::score))
         .route("/v1/preferences", get(preferences::get).put(preferences::put))
         .route("/v1/generations/{id}", patch(generations::change))
         .route("/completion", post(llama::completion))
+        .route("/completions", post(llama::completion))
         .route("/tokenize", post(llama::tokenize))
         .route("/detokenize", post(llama::detokenize))
         .route("/props", get(llama::props))
+        .route("/slots", get(llama::slots))
+        .route("/v1/embeddings", post(embeddings))
+        .route("/embeddings", post(embeddings))
+        .route("/embedding", post(embeddings))
         .fallback(|request: Request| async move { ApiError::not_found(request.uri().path()) })
         .method_not_allowed_fallback(|request: Request| async move {
             ApiError::method(request.method().as_str(), request.uri().path())
@@ -68,6 +84,22 @@ pub fn app(server: Arc<Server>) -> Router {
     router.with_state(server)
 }
 
+/// The routes of the page.
+fn page() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/", get(page::html))
+        .route("/page.css", get(page::css))
+        .route("/page.js", get(page::js))
+        .route("/favicon.svg", get(page::icon))
+}
+
+/// A model that writes text has no embeddings worth having.
+async fn embeddings() -> ApiError {
+    ApiError::not_supported(
+        "this server makes no embeddings; run llama-server --embedding with an embedding model beside it",
+    )
+}
+
 /// Without `--cors-origin` pages from elsewhere get nothing.
 fn cors(origins: &[String]) -> Option<CorsLayer> {
     let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
@@ -75,7 +107,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
             .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH])
-            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+            // OpenAI's clients send headers of their own; what they may not send is no matter of headers.
+            .allow_headers(AllowHeaders::mirror_request())
     })
 }
 

@@ -11,7 +11,10 @@ use crate::server::state::Server;
 
 fn model(server: &Server) -> Value {
     let meta = json!({ "n_ctx": server.n_ctx, "n_vocab": server.prompts.vocab().n_tokens(), "chat": server.prompts.can_chat() });
-    json!({ "id": server.model, "object": "model", "created": server.created, "owned_by": "genarm", "meta": meta })
+    json!({
+        "id": server.model, "object": "model", "created": server.created, "owned_by": "genarm",
+        "aliases": server.aliases, "tags": [], "meta": meta,
+    })
 }
 
 /// The one model that there is.
@@ -21,5 +24,9 @@ pub async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
 
 /// The same by its name.
 pub async fn one(State(server): State<Arc<Server>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
-    if name == server.model { Ok(Json(model(&server))) } else { Err(ApiError::not_found(&format!("model {name}"))) }
+    if server.aliases.contains(&name) {
+        Ok(Json(model(&server)))
+    } else {
+        Err(ApiError::not_found(&format!("model {name}")))
+    }
 }

@@ -36,7 +36,8 @@ enum Context {
 
 impl FromFields for ScoreRequest {
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        fields.ignore::<String>(&["model", "user"])?;
+        fields.take::<String>("model")?;
+        fields.ignore::<String>(&["user"])?;
         let guidance = Guidance::read(fields)?;
         let prompt: Option<String> = fields.take("prompt")?;
         let messages: Option<Vec<ChatMessage>> = fields.take("messages")?;

@@ -165,6 +165,21 @@ impl Matcher {
         Ok(())
     }
 
+    /// Takes bytes; false where they do not fit.
+    pub fn accept_bytes(&mut self, bytes: &[u8]) -> Result<bool, TooMuchWork> {
+        self.work = 0;
+        self.check()?;
+        for byte in bytes {
+            self.at = if self.at == DEAD { DEAD } else { self.step(self.at, *byte)? };
+        }
+        Ok(self.at != DEAD)
+    }
+
+    /// Whether nothing can follow, not even the end.
+    pub fn is_dead(&self) -> bool {
+        self.at == DEAD
+    }
+
     fn check(&self) -> Result<(), TooMuchWork> {
         if self.failed { Err(TooMuchWork) } else { Ok(()) }
     }

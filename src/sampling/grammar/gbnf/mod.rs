@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::vocabulary::GrammarVocabulary;
 pub use matcher::Matcher;
-pub use parse::TokenOf;
+pub use parse::{Spelled, TokenOf};
 
 /// Parentheses in parentheses.
 const MAX_DEPTH: usize = 200;
@@ -51,13 +51,13 @@ impl Fault {
 pub struct Gbnf(Arc<automaton::Automaton>);
 
 impl Gbnf {
-    /// Reads and checks a grammar.
+    /// Reads and checks a grammar. Its texts may be written with the `spelled` control tokens.
     ///
     /// # Errors
     ///
     /// [`Fault`].
-    pub fn new(text: &str, token_of: &parse::TokenOf<'_>) -> Result<Self, Fault> {
-        let tree = parse::parse(text, token_of)?;
+    pub fn new(text: &str, token_of: &parse::TokenOf<'_>, spelled: &Spelled) -> Result<Self, Fault> {
+        let tree = parse::parse(text, token_of, spelled)?;
         automaton::Automaton::new(&tree).map(|automaton| Self(Arc::new(automaton)))
     }
 

@@ -7,9 +7,13 @@ use crate::expert::Token;
 /// Turns the text of a token (`<think>`) into its id, where it is exactly one.
 pub type TokenOf<'a> = dyn Fn(&str) -> Option<Token> + 'a;
 
-/// Reads a grammar. The rules that it names are all there, `root` among them.
-pub fn parse(text: &str, token_of: &TokenOf<'_>) -> Result<Tree, Fault> {
-    let mut parser = Parser { rest: text, text, rules: indexmap::IndexMap::new(), depth: 0, token_of };
+/// Control tokens that the grammar may spell, with their names.
+pub type Spelled = [(Token, String)];
+
+/// Reads a grammar. The rules that it names are all there, `root` among them. Where one of its texts holds the name of a
+/// `spelled` token, that token matches there too.
+pub fn parse(text: &str, token_of: &TokenOf<'_>, spelled: &Spelled) -> Result<Tree, Fault> {
+    let mut parser = Parser { rest: text, text, rules: indexmap::IndexMap::new(), depth: 0, token_of, spelled };
     parser.space(true);
     while !parser.rest.is_empty() {
         parser.rule()?;
@@ -32,6 +36,7 @@ struct Parser<'a> {
     rules: indexmap::IndexMap<String, Option<Expr>>,
     depth: usize,
     token_of: &'a TokenOf<'a>,
+    spelled: &'a Spelled,
 }
 
 impl<'a> Parser<'a> {
@@ -220,7 +225,7 @@ impl<'a> Parser<'a> {
                 None => return self.fail("a character that Unicode has, before this"),
             }
         }
-        Ok(Expr::Bytes(bytes))
+        Ok(spelling(bytes, self.spelled))
     }
 
     fn class(&mut self) -> Result<Expr, Fault> {
@@ -289,6 +294,20 @@ impl<'a> Parser<'a> {
         self.rest = &self.rest[end + 1..];
         Ok(Expr::Token { id, negated })
     }
+}
+
+/// A text, in which a name may be its token.
+fn spelling(bytes: Vec<u8>, spelled: &Spelled) -> Expr {
+    let place = |(id, name): &(Token, String)| {
+        let at = bytes.windows(name.len().max(1)).position(|part| part == name.as_bytes())?;
+        Some((at, name.len(), *id))
+    };
+    // Of two names at one place the longer one is meant.
+    let first = spelled.iter().filter_map(place).min_by_key(|(at, n, _)| (*at, std::cmp::Reverse(*n)));
+    let Some((at, n, id)) = first else { return Expr::Bytes(bytes) };
+    let name = Expr::Any(vec![Expr::Bytes(bytes[at..at + n].to_vec()), Expr::Token { id, negated: false }]);
+    let rest = spelling(bytes[at + n..].to_vec(), spelled);
+    Expr::All(vec![Expr::Bytes(bytes[..at].to_vec()), name, rest])
 }
 
 fn is_word(c: char) -> bool {

@@ -25,7 +25,7 @@ fn bytes() -> Arc<GrammarVocabulary> {
 }
 
 fn compile_gbnf(text: &str) -> Result<Arc<Compiled>, GrammarError> {
-    Compiled::gbnf_over(text, &|text| (text == "<think>").then_some(270), bytes)
+    Compiled::gbnf_over(text, "grammar", &|text| (text == "<think>").then_some(270), &[], bytes).map(Arc::new)
 }
 
 fn compile_schema(schema: &Value, strict: bool) -> Result<Arc<Compiled>, GrammarError> {

@@ -1,0 +1,149 @@
+//! What wakes a grammar that sleeps at the beginning of a text: a token, or a pattern that the text matches, as in
+//! llama.cpp (`llama_grammar_accept_impl`).
+
+use fancy_regex::Regex;
+
+use super::GrammarError;
+use crate::expert::Token;
+
+/// Bytes of a pattern.
+const MAX_PATTERN: usize = 4096;
+
+/// One of the things that wake a grammar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// A token.
+    Token(Token),
+    /// This text.
+    Word(String),
+    /// A regular expression, anywhere in the text. The grammar begins where its first group with a match does.
+    Pattern(String),
+    /// A regular expression that the whole text matches.
+    Whole(String),
+}
+
+/// Triggers, ready to be looked for.
+pub struct Triggers {
+    tokens: Vec<Token>,
+    patterns: Vec<Regex>,
+    /// Control tokens that count by their names.
+    spelled: Vec<(Token, String)>,
+}
+
+impl Triggers {
+    pub(super) fn new(triggers: &[Trigger], spelled: &[(Token, String)]) -> Result<Self, GrammarError> {
+        let (mut tokens, mut patterns) = (Vec::new(), Vec::new());
+        for trigger in triggers {
+            let pattern = match trigger {
+                Trigger::Token(token) => {
+                    tokens.push(*token);
+                    continue;
+                }
+                Trigger::Word(word) => fancy_regex::escape(word).into_owned(),
+                Trigger::Pattern(pattern) => pattern.clone(),
+                Trigger::Whole(pattern) => format!("^(?:{pattern})$"),
+            };
+            let fail = |problem: String| GrammarError { field: "tools", problem };
+            if pattern.len() > MAX_PATTERN {
+                return Err(fail(format!("a trigger may have {MAX_PATTERN} bytes, this has {}", pattern.len())));
+            }
+            let compiled = Regex::new(&pattern).map_err(|e| fail(format!("the template's trigger {pattern:?}: {e}")));
+            patterns.push(compiled?);
+        }
+        Ok(Self { tokens, patterns, spelled: spelled.to_vec() })
+    }
+
+    /// Where in a text the grammar begins.
+    fn find(&self, text: &str) -> Option<usize> {
+        let start = |pattern: &Regex| {
+            // A search that takes too many steps finds nothing.
+            let groups = pattern.captures(text).ok().flatten()?;
+            let group = (1..groups.len()).find_map(|i| groups.get(i).filter(|group| group.start() < group.end()));
+            Some(group.or(groups.get(0))?.start())
+        };
+        self.patterns.iter().find_map(start)
+    }
+}
+
+/// What came while a grammar slept.
+#[derive(Default)]
+pub struct Heard {
+    bytes: Vec<u8>,
+    /// The tokens, and where in the bytes each begins.
+    tokens: Vec<(Token, usize)>,
+}
+
+/// What a grammar takes when it wakes: the end of a token that the trigger cuts, and the tokens from there on.
+pub struct Tail {
+    pub part: Vec<u8>,
+    pub tokens: Vec<Token>,
+}
+
+impl Heard {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.tokens.clear();
+    }
+
+    /// Takes a token; returns what the grammar is to take where a trigger has come.
+    pub fn push(&mut self, triggers: &Triggers, token: Token, bytes: &[u8]) -> Option<Tail> {
+        if triggers.tokens.contains(&token) {
+            return Some(Tail { part: Vec::new(), tokens: vec![token] });
+        }
+        self.tokens.push((token, self.bytes.len()));
+        let name = triggers.spelled.iter().find(|(spelled, _)| *spelled == token).map(|(_, name)| name.as_bytes());
+        self.bytes.extend_from_slice(name.unwrap_or(bytes));
+        // A character that is not whole yet cannot end a match.
+        let text = match std::str::from_utf8(&self.bytes) {
+            Ok(text) => text,
+            Err(e) => std::str::from_utf8(&self.bytes[..e.valid_up_to()]).unwrap_or_default(),
+        };
+        let start = triggers.find(text)?;
+        let first = self.tokens.partition_point(|(_, at)| *at < start);
+        let from = self.tokens.get(first).map_or(self.bytes.len(), |(_, at)| *at);
+        let tail = Tail {
+            part: self.bytes[start..from].to_vec(),
+            tokens: self.tokens[first..].iter().map(|(token, _)| *token).collect(),
+        };
+        self.clear();
+        Some(tail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn triggers(list: &[Trigger]) -> Triggers {
+        Triggers::new(list, &[(9, "<call>".to_owned())]).unwrap()
+    }
+
+    fn heard(triggers: &Triggers, tokens: &[(Token, &str)]) -> Vec<Option<(String, Vec<Token>)>> {
+        let mut heard = Heard::default();
+        let push = |(token, text): &(Token, &str)| {
+            let tail = heard.push(triggers, *token, text.as_bytes())?;
+            Some((String::from_utf8(tail.part).unwrap(), tail.tokens))
+        };
+        tokens.iter().map(push).collect()
+    }
+
+    #[test]
+    fn a_grammar_wakes_at_a_token_a_word_or_a_pattern_and_takes_what_came_from_there_on() {
+        let word = triggers(&[Trigger::Word("{\"a".into())]);
+        assert_eq!(heard(&word, &[(1, "well {"), (2, "\"a")]), [None, Some(("{".into(), vec![2]))]);
+        let token = triggers(&[Trigger::Token(5)]);
+        assert_eq!(heard(&token, &[(1, "x"), (5, "")]), [None, Some((String::new(), vec![5]))]);
+        let group = triggers(&[Trigger::Pattern("think\\s*(<call>)".into())]);
+        assert_eq!(heard(&group, &[(1, "think "), (9, "")]), [None, Some((String::new(), vec![9]))]);
+        let whole = triggers(&[Trigger::Whole("a+(b)".into())]);
+        assert_eq!(heard(&whole, &[(1, "xa"), (2, "b")]), [None, None]);
+        assert_eq!(heard(&whole, &[(1, "aa"), (2, "b")]), [None, Some((String::new(), vec![2]))]);
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_read_is_an_error_about_the_tools() {
+        assert!(Triggers::new(&[Trigger::Pattern(">>>(?!all)".into())], &[]).is_ok());
+        let error = Triggers::new(&[Trigger::Pattern("(x".into())], &[]).err().unwrap();
+        assert_eq!(error.field, "tools");
+    }
+}
