@@ -13,7 +13,7 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-real lint features test test-real snapshots test-tools test-hosts test-install bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo demo-real lint features test test-real snapshots test-tools test-peers test-hosts test-install bench-hosts fuzz bench install models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-real: ## Run the tests that need real models (98 MB; with Gemma 3 270M wher
 
 snapshots: ## Record anew what tests compare with: the texts of tests/cases, the help texts
 	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has cli::help
+
+test-peers: build ## Run the tests of llama.cpp's server, unmodified, against genarm serve
+	@scripts/test-peers
 
 test-hosts: setup ## Run unmodified llama.cpp tools and llama-cpp-python under genarm (builds them once)
 	@scripts/test-hosts

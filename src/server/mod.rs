@@ -9,6 +9,7 @@
 //! Nothing in a request names a file, a model or a template.
 
 mod access;
+mod answers;
 mod connections;
 mod engine;
 mod error;

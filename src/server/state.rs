@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::access::Access;
+use super::answers::Answers;
 use super::engine::{Engine, Event, Job, Queue, Refused};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::options::{Limits, Options};
 use super::readers::{Purpose, Readers};
-use super::routes::Answers;
 use super::running::RunningAnswers;
 use crate::chat::SpecialTexts;
 use crate::config::{Config, Overrides};

@@ -99,7 +99,7 @@ fn a_field_that_changes_nothing_is_accepted_and_changes_nothing() {
 fn a_field_that_would_change_the_text_is_refused_by_name() {
     let server = Serve::demo(&[]);
     let everywhere = [
-        ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+        ("tools", json!([{"type": "retrieval"}])),
         ("tool_choice", json!("required")),
         ("tool_choice", json!({"type": "function", "function": {"name": "f"}})),
         ("functions", json!([{"name": "f"}])),
@@ -111,21 +111,20 @@ fn a_field_that_would_change_the_text_is_refused_by_name() {
         ("verbosity", json!("low")),
         ("echo", json!(true)),
         ("suffix", json!("x")),
-        ("n_probs", json!(3)),
         ("t_max_predict_ms", json!(100)),
-        ("response_fields", json!(["content"])),
         ("lora", json!([{"id": 0, "scale": 1}])),
         ("max_tokens", json!(0)),
-        ("max_tokens", json!(-2)),
+        ("max_tokens", json!(-3)),
         ("n", json!(0)),
-        ("stop", json!(vec!["x"; 17])),
-        ("prompt_string", json!("x")),
+        ("stop", json!(vec!["x"; 129])),
         ("chat_template", json!("chatml")),
     ];
     let of_openai = [
         ("response_format", json!({"type": "xml"})),
         ("response_format", json!({"type": "grammar", "grammar": "root ::= \"a\""})),
         ("stream_options", json!({"continuous_usage_stats": true})),
+        ("n_probs", json!(3)),
+        ("response_fields", json!(["content"])),
         ("n", json!(17)),
     ];
     let of_chat = [
@@ -135,20 +134,9 @@ fn a_field_that_would_change_the_text_is_refused_by_name() {
         ("chat_template_kwargs", json!({"messages": []})),
         ("best_of", json!(2)),
     ];
-    let of_completions = [
-        ("best_of", json!(3)),
-        ("logprobs", json!(true)),
-        ("logprobs", json!(21)),
-        ("top_logprobs", json!(2)),
-        ("chat_template_kwargs", json!({"enable_thinking": true})),
-    ];
-    let of_llama = [
-        ("n", json!(3)),
-        ("logprobs", json!(2)),
-        ("response_format", json!({"type": "json_object"})),
-        ("stream_options", json!({"include_usage": true})),
-        ("return_rewards", json!(true)),
-    ];
+    let of_completions =
+        [("best_of", json!(3)), ("logprobs", json!(true)), ("logprobs", json!(21)), ("top_logprobs", json!(2))];
+    let of_llama = [("n", json!(17)), ("logprobs", json!(2)), ("return_rewards", json!(true))];
     for path in [CHAT, TEXT, LLAMA] {
         let own: &[&[(&str, Value)]] = match path {
             CHAT => &[&of_openai, &of_chat],
@@ -175,6 +163,26 @@ fn a_field_that_would_change_the_text_is_refused_by_name() {
 }
 
 #[test]
+fn a_field_of_another_server_is_named_as_ignored_and_a_slip_is_refused() {
+    let fields = json!({"user": "someone", "mirostat_mode": 0, "banned_strings": [], "temp_last": true});
+    let ignored = |answer: &Value| {
+        let mut names: Vec<_> = answer["genarm"]["ignored"].as_array().into_iter().flatten().collect();
+        names.sort_by_key(ToString::to_string);
+        json!(names)
+    };
+    let server = Serve::demo(&[]);
+    for path in [TEXT, LLAMA] {
+        let answer = server.ok(path, &with(json!({"prompt": "x", "max_tokens": 1}), &fields));
+        assert_eq!(ignored(&answer), json!(["banned_strings", "mirostat_mode", "temp_last", "user"]), "{path}");
+        let (status, answer) = server.post(path, &json!({"prompt": "x", "max_token": 1}));
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("max_token")), "{answer}");
+    }
+    let strict = Serve::demo(&["--strict-fields"]);
+    let (status, answer) = strict.post(TEXT, &json!({"prompt": "x", "banned_strings": []}));
+    assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("banned_strings")), "{answer}");
+}
+
+#[test]
 fn fields_of_a_message_that_mean_nothing_are_accepted_and_the_others_refused() {
     let server = Serve::demo(&[]);
     let ask = |message: Value| {
@@ -186,9 +194,17 @@ fn fields_of_a_message_that_mean_nothing_are_accepted_and_the_others_refused() {
         "function_call": null, "annotations": []});
     assert_eq!(ask(answer).0, 200);
     assert_eq!(ask(json!({"role": "user", "content": "Hello", "name": "Tom"})).0, 200);
+    assert_eq!(ask(json!({"role": "tool", "content": "5", "tool_call_id": "a"})).0, 200);
     for (message, param) in [
-        (json!({"role": "assistant", "content": null, "tool_calls": [{"id": "a"}]}), "messages[1].tool_calls"),
-        (json!({"role": "tool", "content": "5", "tool_call_id": "a"}), "messages[1].role"),
+        (
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": "a"}]}),
+            "messages[1].tool_calls[0].function",
+        ),
+        (
+            json!({"role": "user", "content": "x", "tool_calls": [{"function": {"name": "f"}}]}),
+            "messages[1].tool_calls",
+        ),
+        (json!({"role": "robot", "content": "5"}), "messages[1].role"),
         (json!({"role": "user", "content": null}), "messages[1].content"),
         (json!({"role": "user", "content": "x", "contents": "y"}), "messages[1].contents"),
         (json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}), "messages[1].content"),
@@ -220,7 +236,10 @@ fn a_bound_on_tokens_holds_under_each_of_its_names() {
 #[test]
 fn a_forbidden_token_may_be_written_as_llama_cpp_writes_it() {
     let server = Serve::demo(&[]);
-    let first = server.ok(LLAMA, &json!({"prompt": PROMPT, "n_predict": 1, "temperature": 0}))["tokens"][0].clone();
+    let first =
+        server.ok(LLAMA, &json!({"prompt": PROMPT, "n_predict": 1, "temperature": 0, "return_tokens": true}))["tokens"]
+            [0]
+        .clone();
     let text = |bias: Value| whole(TEXT).ask(&server, &with(plain(), &json!({"logit_bias": bias}))).text;
     let pairs = text(json!([[first, false]]));
     assert_eq!(pairs, text(json!({first.to_string(): -100})));

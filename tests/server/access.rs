@@ -87,7 +87,7 @@ fn the_defaults_cannot_be_changed_without_a_key() {
     let server = Serve::demo(&[]);
     let put = answer(client().put(server.url("/v1/preferences")).json(&json!({"preferences": {"cheerful": 0}})));
     assert_eq!((put.0, &put.1["error"]["type"]), (403, &json!("permission_error")));
-    assert_eq!(server.get("/metrics").0, 403, "metrics are shown on demand only");
+    assert_eq!(server.get("/metrics").0, 501, "metrics are shown on demand only");
 }
 
 #[test]

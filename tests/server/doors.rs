@@ -81,6 +81,7 @@ impl Door {
         }
         if self.path == LLAMA {
             ["logprobs", "return_rewards", "n"].iter().for_each(|name| drop(fields.remove(*name)));
+            fields.insert("return_tokens".into(), true.into());
         } else if self.stream {
             fields.insert("stream_options".into(), json!({"include_usage": true}));
         }

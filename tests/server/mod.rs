@@ -22,6 +22,7 @@ mod speculate;
 mod steering;
 mod stops;
 mod stream;
+mod tools;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

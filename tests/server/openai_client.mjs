@@ -17,6 +17,16 @@ const stream = await client.chat.completions.create({ model: "base", messages, m
 for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? "";
 assert.equal(text, chat.choices[0].message.content);
 
+const parameters = { type: "object", properties: { city: { enum: ["Rome"] } }, required: ["city"] };
+const tools = [{ type: "function", function: { name: "weather", parameters } }];
+const calls = await client.chat.completions.create({ model: "base", messages, tools, tool_choice: "required", max_tokens: 200, temperature: 0, stream: true });
+let args = "";
+for await (const chunk of calls) args += chunk.choices[0]?.delta?.tool_calls?.[0]?.function?.arguments ?? "";
+assert.deepEqual(JSON.parse(args), { city: "Rome" });
+const response = await client.responses.create({ model: "base", input: messages[0].content, max_output_tokens: 8 });
+assert.equal(response.usage.output_tokens, 8);
+assert.ok(response.output_text.length > 0);
+
 await assert.rejects(client.chat.completions.create({ model: "base", messages, temperature: -1 }), (error) => error.status === 400 && error.param === "temperature");
 await assert.rejects(new OpenAI({ baseURL, apiKey: "wrong", maxRetries: 0 }).models.list(), (error) => error.status === 401);
 console.log("all is well");

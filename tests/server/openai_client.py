@@ -55,6 +55,38 @@ answer = client.chat.completions.create(
 )
 assert json.loads(answer.choices[0].message.content)["mood"] in ("happy", "sad")
 
+SCHEMA = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
+asked = {"model": "base", "messages": MESSAGES, "tools": TOOLS, "tool_choice": "required", "max_tokens": 200, "temperature": 0}
+called = client.chat.completions.create(**asked).choices[0]
+assert called.finish_reason == "tool_calls" and called.message.tool_calls[0].function.name == "weather", called
+assert json.loads(called.message.tool_calls[0].function.arguments) == {"city": "Rome"}
+deltas = [chunk.choices[0].delta for chunk in client.chat.completions.create(stream=True, **asked) if chunk.choices]
+parts = [call for delta in deltas for call in delta.tool_calls or []]
+assert parts[0].id and parts[0].function.name == "weather", parts
+assert json.loads("".join(part.function.arguments or "" for part in parts)) == {"city": "Rome"}, parts
+result = {"role": "tool", "tool_call_id": called.message.tool_calls[0].id, "content": "31 degrees"}
+goes_on = client.chat.completions.create(model="base", messages=[*MESSAGES, called.message, result], tools=TOOLS, max_tokens=4)
+assert goes_on.usage.completion_tokens > 0
+
+response = client.responses.create(model="base", input=PROMPT, max_output_tokens=8, temperature=0)
+assert response.output_text and response.usage.output_tokens == 8, response
+text = "".join(
+    event.delta
+    for event in client.responses.create(model="base", input=PROMPT, max_output_tokens=8, temperature=0, stream=True)
+    if event.type == "response.output_text.delta"
+)
+assert text == response.output_text, (text, response.output_text)
+flat = [{"type": "function", "name": "weather", "parameters": SCHEMA}]
+item = client.responses.create(model="base", input=PROMPT, tools=flat, tool_choice="required", max_output_tokens=200, temperature=0).output[0]
+assert item.type == "function_call" and json.loads(item.arguments) == {"city": "Rome"}, item
+
+try:
+    client.chat.completions.create(model="base", messages=[{"role": "user", "content": "Lily ran. " * 400}])
+    sys.exit("a prompt that does not fit was taken")
+except openai.BadRequestError as error:
+    assert error.code == "context_length_exceeded" and "exceeds the available context size" in str(error), error
+
 try:
     client.chat.completions.create(model="base", messages=MESSAGES, temperature=-1)
     sys.exit("a wrong temperature was taken")

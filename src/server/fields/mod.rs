@@ -17,22 +17,35 @@ use crate::nearest::nearest;
 pub use kinds::{Field, items, wrong};
 
 /// Fields of other servers whose names are near to known ones and mean something else.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 22] = [
     "temp_last",
+    "temperature_last",
     "max_temp",
     "min_temp",
     "min_tokens",
     "max_length",
     "min_length",
+    "max_new_tokens",
     "top_a",
+    "tfs",
     "tfs_z",
+    "typical",
     "num_ctx",
     "stop_token_ids",
+    "mirostat_mode",
+    "dynatemp_min",
+    "dynatemp_max",
+    "dynatemp_low",
+    "dynatemp_high",
+    "dynatemp_mode",
     "logits",
     "n_ctx",
-    "seeds",
-    "samplers_order",
 ];
+
+/// Unknown fields that a request may have, to be named in its answer.
+const MAX_UNKNOWN: usize = 100;
+/// Bytes of the name of such a field.
+const MAX_NAME: usize = 100;
 
 /// The fields of an object that have not been read yet.
 #[derive(Debug)]
@@ -82,7 +95,8 @@ impl Fields {
     /// Those of the request's own reader, and an unknown field.
     pub fn into_request<T: FromFields>(mut self, strict: bool) -> Result<(T, Vec<String>), ApiError> {
         let request = T::read(&mut self)?;
-        if strict || !T::LENIENT {
+        let is_attack = self.object.len() > MAX_UNKNOWN || self.object.keys().any(|name| name.len() > MAX_NAME);
+        if strict || !T::LENIENT || is_attack {
             self.check_known()?;
         }
         self.check_slips()?;

@@ -42,6 +42,8 @@ impl FromFields for ChatRequest {
 
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
+        foreign::openai(fields)?;
+        fields.only("best_of", &[1.into()], "is not supported; take n texts")?;
         let logprobs = fields.flag("logprobs")?;
         let top = n_top(fields, "top_logprobs")?.unwrap_or(0);
         if top > 0 && !logprobs {

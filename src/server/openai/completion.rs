@@ -31,7 +31,8 @@ impl FromFields for CompletionRequest {
 
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
         foreign::read(fields)?;
-        fields.only("n_probs", &[0.into()], "must be 0; log-probabilities come with \"logprobs\"")?;
+        foreign::openai(fields)?;
+        foreign::no_tools(fields)?;
         let logprobs = n_top(fields, "logprobs")?;
         let asked = Asked { logprobs, ..Asked::read_openai(fields, DEFAULT_MAX_TOKENS)? };
         if fields.take::<u32>("best_of")?.is_some_and(|best_of| best_of as usize != asked.n) {

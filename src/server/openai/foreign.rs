@@ -32,6 +32,28 @@ pub fn read(fields: &mut Fields) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Fields of tools on a route that puts no conversation to a template.
+///
+/// # Errors
+///
+/// A 400 that names the field.
+pub fn no_tools(fields: &mut Fields) -> Result<(), ApiError> {
+    let help = "cannot be used here: a conversation calls tools, on /v1/chat/completions";
+    fields.only("tools", &[json!([])], help)?;
+    fields.only("tool_choice", &[json!("none"), json!("auto")], help)?;
+    fields.ignore::<bool>(&["parallel_tool_calls"])
+}
+
+/// Fields of llama.cpp's own route on OpenAI's.
+///
+/// # Errors
+///
+/// A 400 that names the field.
+pub fn openai(fields: &mut Fields) -> Result<(), ApiError> {
+    fields.only("n_probs", &[json!(0)], "must be 0; log-probabilities come with \"logprobs\"")?;
+    fields.only("response_fields", &[json!([])], "is not supported here: an answer has all its fields")
+}
+
 /// A field, the values of it that have no effect, and what is said about the others.
 type Neutral = (&'static str, Vec<Value>, &'static str);
 
@@ -49,6 +71,7 @@ fn neutral() -> Vec<Neutral> {
         ("post_sampling_probs", vec![json!(false)], "must be false: probabilities are those before sampling"),
         ("return_progress", vec![json!(false)], "must be false: the reading of the prompt is not reported"),
         ("t_max_predict_ms", vec![json!(0), json!(-1)], "is not supported; --request-timeout limits the time"),
+        ("chat_template", vec![], "is not supported: start the server with --chat-template"),
         ("n_indent", vec![json!(0)], "is not supported"),
         ("lora", none(), "is not supported; give weights with \"preferences\""),
         ("image_data", none(), "is not supported: this server reads text only"),

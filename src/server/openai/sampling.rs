@@ -33,7 +33,7 @@ impl FromFields for Sampling {
             typ_p: fields.take_as(&["typ_p", "typical_p"])?,
             top_n_sigma: fields.take("top_n_sigma")?,
             penalty_last_n: fields.take_as(&["penalty_last_n", "repeat_last_n"])?,
-            repeat_penalty: fields.take("repeat_penalty")?,
+            repeat_penalty: fields.take_as(&["repeat_penalty", "repetition_penalty"])?,
             frequency_penalty: fields.take("frequency_penalty")?,
             presence_penalty: fields.take("presence_penalty")?,
             dry_multiplier: fields.take("dry_multiplier")?,

@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{ReadPrompts, respond};
 use super::body::Body;
-use crate::chat::{Message, PLAIN_TOOLS, TOOLS, TemplateError, in_plain_text};
-use crate::engine::llama::{AnswerParser, AnswerTemplate, Vocab};
+use crate::chat::{Message, TOOLS, TemplateError, in_plain_text};
+use crate::engine::llama::{AnswerParser, Vocab};
 use crate::expert::Token;
 use crate::sampling::grammar::{CallGrammar, Trigger};
+use crate::server::answers::Reading;
 use crate::server::error::ApiError;
 use crate::server::openai::chat::{ChatFormat, ChatRequest};
 use crate::server::openai::reply::Format;
@@ -186,17 +187,8 @@ fn of_chat(error: &PromptError) -> ApiError {
     ApiError::of_prompt(field, error)
 }
 
-/// How the base's template reads tools.
-#[derive(Debug, Clone, Copy)]
-enum Reading {
-    /// By itself, with the arguments of calls as objects or as texts.
-    Tools { objects: bool },
-    /// Not at all: they are put to it as text.
-    PlainText,
-}
-
 /// How a conversation is answered.
-struct Plan {
+struct AnswerPlan {
     parser: Option<Arc<AnswerParser>>,
     calls: Calls,
     stop: Vec<String>,
@@ -205,7 +197,7 @@ struct Plan {
     closes: String,
 }
 
-impl Plan {
+impl AnswerPlan {
     /// An answer that is its text.
     fn text(reading: Reading) -> Self {
         Self { parser: None, calls: Calls::default(), stop: Vec::new(), reading, closes: String::new() }
@@ -214,12 +206,12 @@ impl Plan {
 
 /// Reads how the base's template has calls and thoughts written. A conversation without tools, and a template without
 /// thoughts, need none of that.
-async fn planned(server: &Arc<Server>, mut request: ChatRequest) -> Result<(ChatRequest, Plan), ApiError> {
+async fn planned(server: &Arc<Server>, mut request: ChatRequest) -> Result<(ChatRequest, AnswerPlan), ApiError> {
     let wanted = request.tools.is_some()
         || request.messages.iter().any(|message| !message.tool_calls.is_empty() || message.role == "tool")
         || (request.splits_reasoning && request.asked.format.is_none());
     if !wanted || server.prompts.template(0).is_none() {
-        return Ok((request, Plan::text(Reading::Tools { objects: true })));
+        return Ok((request, AnswerPlan::text(Reading::Tools { objects: true })));
     }
     let server_of = Arc::clone(server);
     let plan = move || {
@@ -229,19 +221,19 @@ async fn planned(server: &Arc<Server>, mut request: ChatRequest) -> Result<(Chat
     server.off_thread(Purpose::Grammar, plan).await
 }
 
-fn plan(server: &Server, request: &mut ChatRequest) -> Result<Plan, ApiError> {
+fn plan(server: &Server, request: &mut ChatRequest) -> Result<AnswerPlan, ApiError> {
     let has_tools = request.tools.is_some();
     let refused = |problem: String| match has_tools {
         true => Err(ApiError::invalid(TOOLS, format!("tools: {problem}"))),
         // Without tools the answer is its text.
-        false => Ok(Plan::text(Reading::Tools { objects: true })),
+        false => Ok(AnswerPlan::text(Reading::Tools { objects: true })),
     };
     let answers = match server.answers() {
         Ok(answers) => answers,
         Err(problem) => return refused(format!("llama.cpp cannot read this model's chat template: {problem}")),
     };
     if request.tools.is_none() && !answers.thinks {
-        return Ok(Plan::text(answers.reading));
+        return Ok(AnswerPlan::text(answers.reading));
     }
     if answers.thinks {
         // As llama.cpp calls a template: it thinks unless it is not to.
@@ -294,7 +286,7 @@ fn plan(server: &Server, request: &mut ChatRequest) -> Result<Plan, ApiError> {
     });
     let calls = Calls { grammar, spelled };
     let closes = closes(server, request, answers.reading, applied["generation_prompt"].as_str().unwrap_or_default());
-    Ok(Plan { parser: Some(parser), calls, stop: texts("additional_stops"), reading: answers.reading, closes })
+    Ok(AnswerPlan { parser: Some(parser), calls, stop: texts("additional_stops"), reading: answers.reading, closes })
 }
 
 /// What llama.cpp adds to a prompt under which the model is not to think and whose template begins a thought all the
@@ -368,35 +360,4 @@ fn triggers(list: &Value, vocab: &Vocab) -> Vec<Trigger> {
         })
     };
     list.as_array().into_iter().flatten().filter_map(trigger).collect()
-}
-
-/// What llama.cpp knows of the base's chat template.
-pub(in crate::server) struct Answers {
-    template: AnswerTemplate,
-    /// For calls in plain text.
-    plain: AnswerTemplate,
-    /// Whether answers may hold thoughts.
-    thinks: bool,
-    reading: Reading,
-}
-
-impl Answers {
-    /// Reads a template.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be read.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, String> {
-        let template = AnswerTemplate::new(source, bos, eos).map_err(|e| e.to_string())?;
-        let simple = json!({ "messages": [{ "role": "user", "content": "x" }] });
-        let thinks = template.apply(&simple).is_ok_and(|applied| applied["supports_thinking"] == true);
-        let caps = template.caps().map_err(|e| e.to_string())?;
-        let knows_tools = caps["supports_tools"] == true && caps["supports_tool_calls"] == true;
-        let reading = match knows_tools {
-            true => Reading::Tools { objects: caps["supports_object_arguments"] != false },
-            false => Reading::PlainText,
-        };
-        let plain = AnswerTemplate::new(PLAIN_TOOLS, bos, eos).map_err(|e| e.to_string())?;
-        Ok(Self { template, plain, thinks, reading })
-    }
 }

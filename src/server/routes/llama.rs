@@ -40,8 +40,12 @@ impl FromFields for CompletionRequest {
         let lists_tokens = fields.flag("return_tokens")?;
         let wanted = fields.take("response_fields")?.unwrap_or_default();
         let logprobs = n_top(fields, "n_probs")?.filter(|n| *n > 0);
-        let n: i64 = fields.take_as(&["n", "n_cmpl"])?.unwrap_or(1);
-        let asked = Asked { logprobs, n: check_n(n, 1)?, ..Asked::read(fields, usize::MAX)? };
+        let n: i64 = fields.take("n")?.unwrap_or(1);
+        foreign::no_tools(fields)?;
+        fields.only("logprobs", &[false.into()], "is called n_probs here")?;
+        fields.only("return_rewards", &[false.into()], "must be false; /v1/completions gives rewards")?;
+        let format = fields.take("response_format")?;
+        let asked = Asked { logprobs, format, n: check_n(n, 1)?, ..Asked::read(fields, usize::MAX)? };
         let prompt: PromptInput = fields.need_last("prompt")?;
         let listed = prompt.listed || asked.n > 1;
         Ok(Self { asked, prompt, format: LlamaFormat { lists_tokens, listed, wanted } })

@@ -26,8 +26,6 @@ use axum::routing::{get, patch, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-pub(super) use chat::Answers;
-
 use super::access::Peer;
 use super::error::ApiError;
 use super::metrics;

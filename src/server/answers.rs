@@ -1,0 +1,51 @@
+//! What llama.cpp knows of the base's chat template: how answers under it are written.
+
+use serde_json::json;
+
+use crate::chat::PLAIN_TOOLS;
+use crate::engine::llama::AnswerTemplate;
+
+/// How the base's template reads tools.
+#[derive(Debug, Clone, Copy)]
+pub enum Reading {
+    /// By itself, with the arguments of calls as objects or as texts.
+    Tools {
+        /// Whether they are objects.
+        objects: bool,
+    },
+    /// Not at all: they are put to it as text.
+    PlainText,
+}
+
+/// What llama.cpp knows of the base's chat template.
+pub struct Answers {
+    /// As it is.
+    pub template: AnswerTemplate,
+    /// For calls in plain text.
+    pub plain: AnswerTemplate,
+    /// Whether answers may hold thoughts.
+    pub thinks: bool,
+    /// How it reads tools.
+    pub reading: Reading,
+}
+
+impl Answers {
+    /// Reads a template.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, String> {
+        let template = AnswerTemplate::new(source, bos, eos).map_err(|e| e.to_string())?;
+        let simple = json!({ "messages": [{ "role": "user", "content": "x" }] });
+        let thinks = template.apply(&simple).is_ok_and(|applied| applied["supports_thinking"] == true);
+        let caps = template.caps().map_err(|e| e.to_string())?;
+        let knows_tools = caps["supports_tools"] == true && caps["supports_tool_calls"] == true;
+        let reading = match knows_tools {
+            true => Reading::Tools { objects: caps["supports_object_arguments"] != false },
+            false => Reading::PlainText,
+        };
+        let plain = AnswerTemplate::new(PLAIN_TOOLS, bos, eos).map_err(|e| e.to_string())?;
+        Ok(Self { template, plain, thinks, reading })
+    }
+}

@@ -1,0 +1,218 @@
+//! Tools: called, answered, streamed, and kept to their schemas, on all three routes that have them.
+
+use serde_json::{Value, json};
+
+use super::doors::{CHAT, LLAMA, TEXT};
+use super::stream::{events, runtime};
+use super::{Serve, root};
+
+const RESPONSES: &str = "/v1/responses";
+const MESSAGES: &str = "/v1/messages";
+
+fn server() -> Serve {
+    let base = root().join("models/base.gguf").display().to_string();
+    let arm = format!("cheerful={}", root().join("models/arm-cheerful.gguf").display());
+    Serve::start(&["--base", &base, "--arm", &arm, "--chat-template", "chatml", "--n-ctx", "2048"])
+}
+
+/// Schemas that leave no choice: what a small model writes is known.
+fn city() -> Value {
+    json!({"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]})
+}
+
+fn tool(name: &str) -> Value {
+    json!({"type": "function", "function": {"name": name, "description": "Tells the weather", "parameters": city()}})
+}
+
+fn arguments(text: &Value) -> Value {
+    serde_json::from_str(text.as_str().expect("a text")).expect("JSON")
+}
+
+fn question() -> Value {
+    json!([{"role": "user", "content": "Is it warm?"}])
+}
+
+#[test]
+fn a_required_call_follows_its_schema_and_is_streamed_in_parts() {
+    let server = server();
+    let body = json!({"messages": question(), "tools": [tool("weather"), tool("news")], "max_tokens": 200,
+        "tool_choice": {"type": "function", "function": {"name": "weather"}}, "temperature": 0});
+    let whole = server.ok(CHAT, &body);
+    let choice = &whole["choices"][0];
+    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+    let call = &choice["message"]["tool_calls"][0];
+    assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("weather")), "{whole}");
+    assert_eq!(arguments(&call["function"]["arguments"]), json!({"city": "Rome"}));
+    assert!(call["id"].as_str().is_some_and(|id| !id.is_empty()));
+
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    let chunks = runtime().block_on(events(server.url(CHAT), streamed));
+    let deltas: Vec<&Value> = chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]).collect();
+    let calls: Vec<&Value> = deltas.iter().filter_map(|delta| delta["tool_calls"].get(0)).collect();
+    assert_eq!((&calls[0]["index"], &calls[0]["function"]["name"]), (&json!(0), &json!("weather")));
+    assert!(calls[1..].iter().all(|call| call.get("id").is_none() && call["function"].get("name").is_none()));
+    let text: String = calls.iter().filter_map(|call| call["function"]["arguments"].as_str()).collect();
+    assert_eq!(arguments(&json!(text)), json!({"city": "Rome"}));
+    let last = chunks.iter().rfind(|chunk| chunk["choices"][0]["finish_reason"].is_string()).expect("an end");
+    assert_eq!(last["choices"][0]["finish_reason"], "tool_calls");
+    assert!(
+        last["choices"][0]["delta"].as_object().is_some_and(serde_json::Map::is_empty),
+        "no text beside the reason"
+    );
+}
+
+#[test]
+fn a_conversation_goes_on_with_what_a_tool_answered_and_every_arm_reads_it() {
+    let server = server();
+    let call =
+        json!({"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{\"city\":\"Rome\"}"}});
+    let messages = json!([{"role": "user", "content": "Is it warm?"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "31 degrees"}]);
+    let text = server.ok("/apply-template", &json!({"messages": messages, "tools": [tool("weather")]}));
+    let text = text["prompt"].as_str().expect("a text");
+    for part in
+        ["\"name\":\"weather\"", "<tool_call>\n{\"name\":\"weather\",\"arguments\":{\"city\":\"Rome\"}}", "31 degrees"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let answer = server.ok(
+        CHAT,
+        &json!({"messages": messages, "tools": [tool("weather")], "max_tokens": 4,
+        "tool_choice": "none", "return_rewards": true}),
+    );
+    assert_eq!(answer["choices"][0]["rewards"][0]["arms"].as_object().expect("rewards").len(), 1);
+    assert!(answer["choices"][0]["message"].get("tool_calls").is_none());
+}
+
+#[test]
+fn responses_and_messages_call_tools_in_their_own_words() {
+    let server = server();
+    let flat = json!({"type": "function", "name": "weather", "parameters": city()});
+    let body = json!({"input": "Is it warm?", "tools": [flat], "tool_choice": "required", "max_output_tokens": 200,
+        "temperature": 0});
+    let response = server.ok(RESPONSES, &body);
+    let call = &response["output"][0];
+    assert_eq!((&response["status"], &call["type"]), (&json!("completed"), &json!("function_call")), "{response}");
+    assert_eq!((&call["name"], arguments(&call["arguments"])), (&json!("weather"), json!({"city": "Rome"})));
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    let chunks = runtime().block_on(events(server.url(RESPONSES), streamed));
+    let text: String = chunks
+        .iter()
+        .filter(|chunk| chunk["type"] == "response.function_call_arguments.delta")
+        .filter_map(|chunk| chunk["delta"].as_str())
+        .collect();
+    assert_eq!(arguments(&json!(text)), json!({"city": "Rome"}));
+    let numbers: Vec<_> = chunks.iter().filter_map(|chunk| chunk["sequence_number"].as_u64()).collect();
+    assert_eq!(numbers, (0..chunks.len() as u64).collect::<Vec<_>>());
+    assert_eq!(chunks.last().expect("an end")["response"]["output"][0]["name"], "weather");
+
+    let tools = json!([{"name": "weather", "input_schema": city()}]);
+    let body = json!({"messages": question(), "tools": tools, "tool_choice": {"type": "any"}, "max_tokens": 200,
+        "temperature": 0});
+    let message = server.ok(MESSAGES, &body);
+    let block = &message["content"][0];
+    assert_eq!((&message["stop_reason"], &block["type"]), (&json!("tool_use"), &json!("tool_use")), "{message}");
+    assert_eq!((&block["name"], &block["input"]), (&json!("weather"), &json!({"city": "Rome"})));
+    let again = json!([{"role": "user", "content": "Is it warm?"}, {"role": "assistant", "content": [block]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": block["id"], "content": "31"}]}]);
+    let count = server.ok("/v1/messages/count_tokens", &json!({"messages": again, "tools": tools, "max_tokens": 1}));
+    assert!(count["input_tokens"].as_u64() > Some(50), "{count}");
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    let chunks = runtime().block_on(events(server.url(MESSAGES), streamed));
+    let kinds: Vec<_> = chunks.iter().filter_map(|chunk| chunk["type"].as_str()).collect();
+    assert_eq!(
+        (kinds[0], kinds[1], *kinds.last().expect("one")),
+        ("message_start", "content_block_start", "message_stop")
+    );
+}
+
+#[test]
+fn tools_that_cannot_be_called_are_refused_by_name() {
+    let server = server();
+    for (path, body, param) in [
+        (CHAT, json!({"tools": [{"type": "retrieval"}]}), "tools[0].type"),
+        (CHAT, json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
+        (CHAT, json!({"tools": [tool("a")], "tool_choice": {"function": {"name": "b"}}}), "tool_choice"),
+        (CHAT, json!({"tool_choice": "required"}), "tool_choice"),
+        (CHAT, json!({"tools": vec![tool("a"); 300]}), "tools"),
+        (CHAT, json!({"truncation": "some"}), "truncation"),
+        (CHAT, json!({"reasoning_format": "x"}), "reasoning_format"),
+        (TEXT, json!({"prompt": "x", "tools": [tool("a")]}), "tools"),
+        (LLAMA, json!({"prompt": "x", "tools": [tool("a")]}), "tools"),
+        (RESPONSES, json!({"input": "x", "previous_response_id": "a"}), "previous_response_id"),
+        (RESPONSES, json!({"input": [{"type": "item_reference", "id": "a"}]}), "input[0]"),
+        (RESPONSES, json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (MESSAGES, json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}), "messages[0].content[0]"),
+    ] {
+        let mut body = body;
+        if path == CHAT {
+            body["messages"] = question();
+        }
+        let (status, answer) = server.post(path, &body);
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{path} {body}: {answer}");
+    }
+}
+
+#[test]
+fn a_conversation_that_does_not_fit_says_so_as_clients_expect_or_loses_its_oldest_turns() {
+    let server = Serve::demo(&[]);
+    let turn = |i: usize| {
+        [
+            json!({"role": "user", "content": format!("Question {i}: {}", "why ".repeat(40))}),
+            json!({"role": "assistant", "content": "Because."}),
+        ]
+    };
+    let mut messages = vec![json!({"role": "system", "content": "Be short."})];
+    messages.extend((0..12).flat_map(turn));
+    messages.push(json!({"role": "user", "content": "And now?"}));
+    let body = json!({"messages": messages, "max_tokens": 4});
+    let (status, answer) = server.post(CHAT, &body);
+    let error = &answer["error"];
+    assert_eq!((status, &error["type"]), (400, &json!("exceed_context_size_error")), "{answer}");
+    assert!(
+        error["message"].as_str().is_some_and(|text| text.contains("exceeds the available context size (512 tokens)"))
+    );
+    assert_eq!((error["n_prompt_tokens"].as_u64() > Some(512), &error["n_ctx"]), (true, &json!(512)), "{error}");
+    let mut auto = body;
+    auto["truncation"] = "auto".into();
+    let answer = server.ok(CHAT, &auto);
+    let dropped = answer["genarm"]["dropped_messages"].as_u64().expect("a number");
+    assert!(dropped > 0 && dropped.is_multiple_of(2), "whole turns: {answer}");
+    assert!(answer["usage"]["prompt_tokens"].as_u64() <= Some(508));
+    let small = server.ok(CHAT, &json!({"messages": question(), "truncation": "auto", "max_tokens": 1}));
+    assert!(small["genarm"].get("dropped_messages").is_none(), "nothing is said where nothing was dropped");
+}
+
+#[test]
+fn what_a_model_thinks_is_kept_apart_from_what_it_says() {
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}";
+    let base = root().join("models/base.gguf").display().to_string();
+    let server = Serve::start(&["--base", &base, "--chat-template", template]);
+    let grammar = "root ::= \"<think>\\nIt is hot.\\n</think>\\n\\nYes.\"";
+    let body = json!({"messages": question(), "grammar": grammar, "max_tokens": 80});
+    let message = server.ok(CHAT, &body)["choices"][0]["message"].clone();
+    assert_eq!(message["content"], "Yes.", "{message}");
+    assert_eq!(message["reasoning_content"].as_str().map(str::trim), Some("It is hot."), "{message}");
+    let mut raw = body.clone();
+    raw["reasoning_format"] = "none".into();
+    let message = server.ok(CHAT, &raw)["choices"][0]["message"].clone();
+    assert!(message["content"].as_str().is_some_and(|text| text.starts_with("<think>")), "{message}");
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    let chunks = runtime().block_on(events(server.url(CHAT), streamed));
+    let join = |name: &str| -> String {
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"][name].as_str()).collect()
+    };
+    assert_eq!((join("content").as_str(), join("reasoning_content").trim()), ("Yes.", "It is hot."));
+    let prompt = |fields: Value| {
+        let mut body = json!({"messages": question()});
+        body["chat_template_kwargs"] = fields;
+        server.ok("/apply-template", &body)["prompt"].as_str().expect("a text").to_owned()
+    };
+    assert!(prompt(json!({"enable_thinking": false})).ends_with("<think>\n\n</think>\n\n"));
+    assert!(prompt(json!({})).ends_with("assistant\n"));
+}
