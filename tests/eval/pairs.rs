@@ -69,7 +69,8 @@ fn pairs_of_rated_answers_are_what_training_reads() {
         |name| lines(&folder, name)[1..].iter().map(|line| line["answers"][2]["text"].clone()).collect::<Vec<_>>();
     assert_eq!(texts("plain.jsonl.answers.jsonl"), texts("pairs.jsonl.answers.jsonl"));
     assert!(lines(&folder, "plain.jsonl")[0]["score_chosen"].as_f64() < Some(0.0), "rated by another scorer");
-    let (talk, _) = failure(&[&words(&again)[..], &["--seed", "9", "--out", &(answers.clone() + ".x")]].concat());
+    let other = args(&folder, &base, &prompts, &["--scorer", "plain", "--answers-from", &answers], "other.jsonl");
+    let (talk, _) = failure(&[&words(&other)[..], &["--seed", "9"]].concat());
     assert!(talk.contains("other work"), "{talk}");
 
     json(&words(&made));
