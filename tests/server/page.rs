@@ -269,9 +269,102 @@ fn what_a_model_or_a_user_writes_stays_text() {
         let page = open(&driver, &server, (1000, 800), false).await;
         let attack = "<img src=x onerror='document.title=1'><script>document.title=2</script>";
         js(&page, &format!("const a = newAnswer('guided', {{}}); a.tokens.push({{text: {attack:?}, arms: {{}}, base: 0, guided: 0, kl: 0}}); state.turns.push({{user: {attack:?}}}, {{guided: a}}); showTalk()")).await;
-        assert_eq!(js(&page, "return document.querySelector('.user').textContent").await, attack);
+        assert_eq!(js(&page, "return document.querySelector('.user span').textContent").await, attack);
         assert_eq!(js(&page, "return document.querySelectorAll('main img, main script').length").await, json!(0));
         assert_eq!(page.title().await.expect("a title"), "genarm");
+        page.close().await.expect("closed");
+    });
+}
+
+/// Clicks on a button of the page by its text.
+async fn click(browser: &Client, text: &str) {
+    let code = format!(
+        "[...document.querySelectorAll('button')].find(b => b.textContent === {text:?} && b.checkVisibility({{opacityProperty: false}})).click()"
+    );
+    js(browser, &code).await;
+}
+
+#[test]
+fn conversations_survive_a_reload_and_a_server_that_has_gone() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&["--parallel", "2"]);
+    runtime().block_on(async {
+        let page = open(&driver, &server, (1280, 860), false).await;
+        set(&page, "#seed", "5").await;
+        set(&page, "#max", "24").await;
+        set(&page, "[data-arm=cheerful]", "0.5").await;
+        send(&page, PROMPT).await;
+        until(&page, IDLE).await;
+        let shown = "return document.querySelector('.answer.guided .tokens').textContent";
+        let first = js(&page, shown).await;
+        assert_eq!(js(&page, "return document.querySelector('.cut-off') !== null").await, json!(true), "it was cut off");
+        assert_eq!(js(&page, "return document.getElementById('context').value > 24").await, json!(true));
+
+        // Another answer to the same message: both are kept.
+        set(&page, "#seed", "6").await;
+        click(&page, "Answer again").await;
+        until(&page, "!state.running && document.querySelector('.version')").await;
+        let second = js(&page, shown).await;
+        assert_ne!(second, first);
+        click(&page, "‹").await;
+        assert_eq!(js(&page, shown).await, first);
+
+        // A reload shows the same, with the weights and the colours.
+        page.refresh().await.expect("a reload");
+        until(&page, "document.querySelector('.answer .token')").await;
+        assert_eq!(js(&page, shown).await, first);
+        assert_eq!(js(&page, "return state.arms.find(arm => arm.name === 'cheerful').weight").await, json!(0.5));
+        assert_eq!(js(&page, "return document.querySelector('.token').token.arms.cheerful < 0").await, json!(true));
+        click(&page, "›").await;
+        assert_eq!(js(&page, shown).await, second);
+
+        // An edited message begins a conversation of its own; the old one stays in the list.
+        js(&page, "document.querySelector('.user .edit').click()").await;
+        assert_eq!(js(&page, "return document.getElementById('message').value").await, PROMPT);
+        send(&page, " She had a dog.").await;
+        until(&page, "!state.running && document.querySelectorAll('#conversations li').length === 2").await;
+        let branch = js(&page, "return document.querySelector('.user span').textContent").await;
+        assert!(branch.as_str().is_some_and(|text| text.ends_with("She had a dog.")), "{branch}");
+
+        // Rename, search, open, delete.
+        js(&page, "document.querySelector('#conversations li:nth-child(2) button:nth-child(2)').click(); const i = document.querySelector('#conversations input'); i.value = 'Lily alone'; i.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'}))").await;
+        set(&page, "#search", "alone").await;
+        until(&page, "document.querySelectorAll('#conversations li').length === 1").await;
+        click(&page, "Lily alone").await;
+        assert_eq!(js(&page, shown).await, second);
+        screenshot(&page, "page-conversations.png").await;
+
+        // Out and in again, as JSON; and as Markdown.
+        let exported = js(&page, "const kept = storedConversations().find(one => one.name === 'Lily alone'); const back = importedConversation(JSON.stringify(kept)); return [back.turns[1].guided.text, asMarkdown(back), importedConversation('[1]'), importedConversation(JSON.stringify({messages: [{role: 'user', content: 'a'}, {role: 'assistant', content: 'b'}]})).turns[1].guided.text]").await;
+        assert_eq!((&exported[0], &exported[2], &exported[3]), (&second, &Value::Null, &json!("b")));
+        assert!(exported[1].as_str().is_some_and(|text| text.starts_with("# Lily alone\n\n**User**")), "{exported}");
+
+        set(&page, "#search", "").await;
+        js(&page, "document.querySelector('#conversations li button:nth-child(3)').click()").await;
+        assert_eq!(js(&page, "return storedConversations().length").await, json!(1));
+
+        // The server goes: what was said comes back to where it was written, and the rest stays.
+        drop(server);
+        send(&page, "Are you there?").await;
+        until(&page, "!state.running && document.getElementById('message').value === 'Are you there?'").await;
+        assert_eq!(js(&page, "return document.getElementById('status').textContent !== ''").await, json!(true));
+        assert_eq!(js(&page, "return storedConversations().every(one => one.turns.length === 2)").await, json!(true));
+        page.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn a_browser_without_room_keeps_the_texts_before_the_tokens() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&[]);
+    runtime().block_on(async {
+        let page = open(&driver, &server, (1000, 800), false).await;
+        let code = "const token = {token: 'x'.repeat(900), text: 'x', arms: {}, base: 0, guided: 0, kl: 0}; \
+            const one = id => ({id, name: id, turns: [{user: 'hello ' + id}, {guided: {...newAnswer('guided', {}), text: 'text of ' + id, tokens: Array(1500).fill(token)}}]}); \
+            const kept = storeConversations(['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'].map(one)); \
+            const list = storedConversations(); \
+            return [kept, list.length, list[0].turns[1].guided.tokens.length, list.at(-1).turns[1].guided.tokens.length, list.at(-1).turns[1].guided.text]";
+        assert_eq!(js(&page, code).await, json!([true, 8, 1500, 0, "text of h"]));
         page.close().await.expect("closed");
     });
 }

@@ -10,6 +10,9 @@ const state = {
   running: null,     // AbortController of what is being generated
   steered: null,     // the guided answer while it is being generated: sliders change its weights
   key: sessionStorage.getItem("genarm-key") || "",
+  id: null,          // of the conversation that is open
+  name: "",          // where it was given one
+  nCtx: 0,           // tokens that a conversation may have
 };
 
 /** Makes an element: make("p", {className: "quiet"}, "text", child). */
@@ -61,7 +64,11 @@ async function load() {
   $("colour").replaceChildren(...options.map(([value, text]) => make("option", { value, textContent: text })));
   if (state.arms.length) $("colour").value = state.arms[0].name;
   showLegend();
-  showTalk();
+  state.nCtx = (await (await api("/props")).json()).default_generation_settings.n_ctx;
+  const open = storedConversations().find((one) => one.id === localStorage.getItem(OPEN));
+  if (open) openConversation(open);
+  else showTalk();
+  showConversations();
 }
 
 function showSliders() {
@@ -116,7 +123,7 @@ const named = (w) => Object.entries(w).map(([name, x]) => `${name} ${round(x)}`)
 // ---------------------------------------------------------------- answers
 
 function newAnswer(kind, used) {
-  return { kind, weights: used, text: "", tokens: [], changes: [], begun: 0, id: null, cut: null, meta: null, error: null, element: null };
+  return { kind, weights: used, text: "", tokens: [], changes: [], begun: 0, id: null, cut: null, meta: null, error: null, element: null, finish: null, made: Date.now() };
 }
 
 /** The weights that an answer has at its end. */
@@ -175,6 +182,7 @@ function take(answer, chunk, bytes) {
   }
   if (chunk.usage) answer.usage = chunk.usage;
   const choice = chunk.choices?.[0];
+  if (choice?.finish_reason) answer.finish = choice.finish_reason;
   for (const token of choice?.rewards ?? []) {
     // A character may be spread over several tokens: it appears with its last one.
     token.text = bytes.decode(Uint8Array.from(token.bytes), { stream: true });
@@ -253,18 +261,60 @@ async function generate(turn, list, begun, seed) {
   $("send").disabled = false;
   const speed = turn.guided.meta?.timings?.tokens_per_second;
   $("status").textContent = turn.guided.error ?? (control.signal.aborted ? "stopped" : speed ? `${speed.toFixed(1)} tokens/s` : "");
+  // A message that was not answered goes back to where it was written.
+  const at = state.turns.indexOf(turn);
+  if (turn.guided.error && !turn.guided.text && at > 0 && at === state.turns.length - 1 && !turn.others?.length) {
+    const [said] = state.turns.splice(at - 1, 2);
+    if (!$("message").value) $("message").value = said.user;
+  }
+  keep();
   showTalk();
 }
 
 function send(text) {
   state.turns.push({ user: text });
+  keep();
   answerLast();
 }
 
+/** Answers the last message again; the answer of now is kept beside the new one. */
+function answerAgain(turn) {
+  const others = [...(turn.others ?? []), turn.guided];
+  state.turns.pop();
+  answerLast(others);
+}
+
+/** Another one of the answers to a message takes the place of the one that is shown. */
+function turnTo(turn, by) {
+  const all = [...(turn.others ?? []), turn.guided].sort((a, b) => (a.made ?? 0) - (b.made ?? 0));
+  const next = all[all.indexOf(turn.guided) + by];
+  if (!next || state.running) return;
+  turn.others = all.filter((answer) => answer !== next);
+  turn.guided = next;
+  delete turn.base;
+  keep();
+  showTalk();
+}
+
+/** Writes a message anew: the conversation up to it goes on as one of its own, and the old one stays. */
+function editMessage(at) {
+  if (state.running) return;
+  const text = state.turns[at].user;
+  const before = state.turns.slice(0, at);
+  keep();
+  state.id = null;
+  state.name = "";
+  state.turns = JSON.parse(JSON.stringify(before.map(keptTurn))).map(repaired);
+  $("message").value = text;
+  showTalk();
+  showConversations();
+  $("message").focus();
+}
+
 /** Answers the last message. */
-function answerLast() {
+function answerLast(others) {
   const list = messages(state.turns.length);
-  const turn = { guided: newAnswer("guided", weights()) };
+  const turn = { guided: newAnswer("guided", weights()), others };
   if ($("compare").checked) turn.base = newAnswer("base", Object.fromEntries(state.arms.map((arm) => [arm.name, 0])));
   state.turns.push(turn);
   generate(turn, list, "", Number($("seed").value));
@@ -298,12 +348,17 @@ function showTalk() {
     return;
   }
   $("talk").replaceChildren(...state.turns.map((turn, i) => {
-    if (turn.user !== undefined) return make("div", { className: "user", textContent: turn.user });
+    if (turn.user !== undefined) {
+      const edit = make("button", { type: "button", className: "edit", textContent: "Edit", ariaLabel: `Edit the message: ${turn.user.slice(0, 40)}` });
+      edit.addEventListener("click", () => editMessage(i));
+      return make("div", { className: "user" }, make("span", { textContent: turn.user }), edit);
+    }
     const last = i === state.turns.length - 1;
     const box = make("div", { className: turn.base ? "turn pair" : "turn" });
     for (const answer of [turn.base, turn.guided].filter(Boolean)) box.append(showAnswer(answer, turn, last));
     return box;
   }));
+  showContext();
   scrollDown();
 }
 
@@ -316,6 +371,8 @@ function showAnswer(answer, turn, last) {
   answer.tokens.forEach((token) => appendToken(answer, token));
   if (answer.cut !== null) tokens.children[answer.cut]?.classList.add("cut", "current");
   walk(tokens, answer);
+  if (!answer.tokens.length && answer.text) tokens.textContent = answer.text;
+  if (answer.finish === "length" && !state.running) element.append(make("p", { className: "cut-off", textContent: "Cut off: at “Max tokens”, or because the context is full." }));
   if (answer.error) element.append(make("p", { className: "error", textContent: answer.error }));
   if (!state.running) element.append(footer(answer, turn, last));
   return element;
@@ -335,8 +392,18 @@ function footer(answer, turn, last) {
     const go = make("button", { type: "button", className: "continue", textContent: answer.cut === null ? "Continue from here" : "Continue from the marked token" });
     go.addEventListener("click", () => continueAnswer(turn));
     const again = make("button", { type: "button", className: "retry", textContent: "Answer again" });
-    again.addEventListener("click", () => { state.turns.pop(); answerLast(); });
+    again.addEventListener("click", () => answerAgain(turn));
     foot.append(go, again);
+    if (turn.others?.length) {
+      const all = [...turn.others, turn.guided].sort((a, b) => (a.made ?? 0) - (b.made ?? 0));
+      const at = all.indexOf(turn.guided);
+      const arrow = (by, text, label) => {
+        const button = make("button", { type: "button", className: "version", textContent: text, ariaLabel: label, disabled: !all[at + by] });
+        button.addEventListener("click", () => turnTo(turn, by));
+        return button;
+      };
+      foot.append(make("span", { className: "versions" }, arrow(-1, "‹", "Earlier answer"), ` answer ${at + 1} of ${all.length} `, arrow(1, "›", "Later answer")));
+    }
   }
   return foot;
 }
@@ -428,6 +495,94 @@ const lastAnswer = () => state.turns.at(-1)?.guided;
 const atBottom = () => $("talk").scrollHeight - $("talk").scrollTop - $("talk").clientHeight < 60;
 const scrollDown = () => { $("talk").scrollTop = $("talk").scrollHeight; };
 
+// ---------------------------------------------------------------- conversations
+
+/** Keeps the conversation that is open in the browser. */
+function keep() {
+  if (!state.turns.length) return;
+  state.id ??= crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+  const one = { id: state.id, name: state.name || nameOf(state.turns), given: Boolean(state.name), changed: Date.now(), system: $("system").value, weights: weights(), turns: state.turns.map(keptTurn) };
+  const others = storedConversations().filter((other) => other.id !== state.id);
+  if (!storeConversations([one, ...others])) $("status").textContent = "this conversation is too long for the browser to keep; export it";
+  localStorage.setItem(OPEN, state.id);
+  showConversations();
+}
+
+function openConversation(one) {
+  state.running?.abort();
+  state.id = one.id;
+  state.name = one.given ? one.name : "";
+  state.turns = one.turns.map(repaired);
+  if (one.system !== undefined) $("system").value = one.system;
+  for (const arm of state.arms) if (Number.isFinite(one.weights?.[arm.name])) arm.weight = one.weights[arm.name];
+  localStorage.setItem(OPEN, one.id);
+  showSliders();
+  showProfiles();
+  showTalk();
+}
+
+function newConversation() {
+  state.running?.abort();
+  state.id = null;
+  state.name = "";
+  state.turns = [];
+  localStorage.removeItem(OPEN);
+  showTalk();
+  showConversations();
+  $("message").focus();
+}
+
+/** The conversations that hold what is sought. */
+function soughtConversations() {
+  const sought = $("search").value.trim().toLowerCase();
+  const texts = (one) => [one.name, ...one.turns.map((turn) => turn.user ?? turn.guided?.text ?? "")];
+  return storedConversations().filter((one) => !sought || texts(one).some((text) => text.toLowerCase().includes(sought)));
+}
+
+function showConversations() {
+  const list = soughtConversations();
+  $("search").hidden = !$("search").value && list.length < 2;
+  $("conversations").replaceChildren(...list.map((one) => {
+    const open = make("button", { type: "button", className: "open", textContent: one.name });
+    if (one.id === state.id) open.setAttribute("aria-current", "true");
+    open.addEventListener("click", () => { openConversation(one); showConversations(); });
+    const rename = make("button", { type: "button", textContent: "Rename", ariaLabel: `Rename ${one.name}` });
+    rename.addEventListener("click", () => renameConversation(one));
+    const remove = make("button", { type: "button", textContent: "Delete", ariaLabel: `Delete ${one.name}` });
+    remove.addEventListener("click", () => {
+      storeConversations(storedConversations().filter((other) => other.id !== one.id));
+      if (one.id === state.id) newConversation();
+      else showConversations();
+    });
+    return make("li", {}, open, rename, remove);
+  }));
+}
+
+function renameConversation(one) {
+  const input = make("input", { value: one.name, ariaLabel: "Name of the conversation", maxLength: 80 });
+  const item = [...$("conversations").children][soughtConversations().findIndex((other) => other.id === one.id)];
+  const done = () => {
+    const name = input.value.trim() || one.name;
+    if (one.id === state.id) state.name = name;
+    storeConversations(storedConversations().map((other) => (other.id === one.id ? { ...other, name, given: true } : other)));
+    showConversations();
+  };
+  input.addEventListener("keydown", (event) => { if (event.key === "Enter") done(); if (event.key === "Escape") showConversations(); });
+  input.addEventListener("blur", done);
+  item.replaceChildren(input);
+  input.select();
+}
+
+/** How much of the context the conversation fills. */
+function showContext() {
+  const used = state.turns.findLast((turn) => turn.guided?.usage)?.guided.usage.total_tokens ?? 0;
+  $("context").hidden = !used || !state.nCtx;
+  $("context").max = state.nCtx;
+  $("context").value = used;
+  $("context").title = `${used} of ${state.nCtx} tokens of the context are used`;
+  $("context").textContent = $("context").title;
+}
+
 // ---------------------------------------------------------------- keeping
 
 function save(name, kind, text) {
@@ -469,7 +624,18 @@ $("colour").addEventListener("change", showLegend);
 $("relative").addEventListener("change", showLegend);
 $("export-json").addEventListener("click", () => save("conversation.json", "application/json", conversation()));
 $("export-yaml").addEventListener("click", () => save("profile.yaml", "application/yaml", profile()));
-$("clear").addEventListener("click", () => { state.running?.abort(); state.turns = []; showTalk(); $("message").focus(); });
+$("export-markdown").addEventListener("click", () => save("conversation.md", "text/markdown", asMarkdown({ name: state.name || nameOf(state.turns), system: $("system").value, turns: state.turns })));
+$("import").addEventListener("change", async () => {
+  const file = $("import").files[0];
+  if (!file) return;
+  const one = importedConversation(await file.text());
+  $("import").value = "";
+  if (!one) { $("status").textContent = `${file.name} is no conversation`; return; }
+  openConversation({ ...one, id: crypto.randomUUID?.() ?? String(Math.random()).slice(2), given: true });
+  keep();
+});
+$("search").addEventListener("input", showConversations);
+$("clear").addEventListener("click", newConversation);
 $("toggle").addEventListener("click", () => {
   const open = $("panel").classList.toggle("open");
   $("toggle").setAttribute("aria-expanded", open);

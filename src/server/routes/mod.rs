@@ -88,6 +88,7 @@ fn page() -> Router<Arc<Server>> {
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
+        .route("/conversations.js", get(page::conversations))
         .route("/favicon.svg", get(page::icon))
 }
 

@@ -1,9 +1,9 @@
-//! The page at `/`: three files that are part of the binary.
+//! The page at `/`: five files that are part of the binary.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-/// Nothing but the page's own two files, no inline code, no frames, no other host.
+/// Nothing but the page's own files, no inline code, no frames, no other host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -20,6 +20,11 @@ pub async fn css() -> Response {
 /// Its program.
 pub async fn js() -> Response {
     file("text/javascript; charset=utf-8", include_str!("../page/page.js"))
+}
+
+/// The part of its program that keeps conversations.
+pub async fn conversations() -> Response {
+    file("text/javascript; charset=utf-8", include_str!("../page/conversations.js"))
 }
 
 /// Its icon.

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""The ARMs of models/smollm2 against the model itself, its system prompts and best-of-N, by scorers that no ARM was trained on.
+
+    pip install vaderSentiment
+    benches/arms.py --config FILE --prompts models/smollm2/held-out.txt > table.md
+
+The configuration has the ARMs `cheerful` and `concise`. `genarm sweep` writes a text per prompt at each weight of one ARM alone, under a
+system prompt that asks for the same, and eight texts of the model, of which the ARM `cheerful` takes the best. Prints Markdown: means and
+standard errors of VADER's compound sentiment (-1 to 1), words, KL to the model in nats per text; how often a text wins against the
+model's own by VADER (cheerful) or by words (concise), with the same prompt; then texts.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+GRID = {"cheerful": [0.25, 0.5, 1], "concise": [0.05, 0.15, 0.3]}
+SYSTEM = {
+    "cheerful": "You are extremely cheerful, enthusiastic and encouraging.",
+    "concise": "You answer in one short sentence of a few words.",
+}
+
+
+def sweep(args, folder, name, extra):
+    out = folder / f"{name}.jsonl"
+    command = [args.genarm, "sweep", "-f", args.config, "--chat", "--prompts", args.prompts, "--no-profiles", "-n", str(args.n_predict),
+               "--parallel", "16", "--seed", "1", "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--threads", args.threads, "--out", str(out), *extra]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    lines = [json.loads(line) for line in out.open()]
+    return lines[0], lines[1:]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--n-prompts", type=int, default=100)
+    parser.add_argument("--n-predict", type=int, default=80)
+    parser.add_argument("--n-best", type=int, default=50, help="prompts for best-of-8")
+    parser.add_argument("--show", type=int, default=5, help="prompts whose texts are printed")
+    parser.add_argument("--genarm", default="target/release/genarm")
+    parser.add_argument("--threads", default="2")
+    parser.add_argument("--keep", help="folder for the results; a run that was stopped goes on there")
+    args = parser.parse_args()
+
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    vader = SentimentIntensityAnalyzer()
+    folder = pathlib.Path(args.keep or tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    prompts = pathlib.Path(args.prompts).read_text().splitlines()[: args.n_prompts]
+    n = ["--n-prompts", str(args.n_prompts)]
+    grid = [flag for name, weights in GRID.items() for flag in ("--grid", f"{name}=0," + ",".join(map(str, weights)))]
+    ways = {}  # name → prompt → (text, KL)
+
+    header, records = sweep(args, folder, "weights", [*n, *grid, "--alone"])
+    names = header["arms"] if "arms" in header else list(GRID)
+    for i, point in enumerate(header["points"]):
+        on = [f"{name} {weight:g}" for name, weight in zip(names, point["weights"]) if weight]
+        ways[" ".join(on) or "the model itself"] = {r["prompt"]: (r["text"], r["kl"]) for r in records if r["point"] == i}
+    for name, system in SYSTEM.items():
+        _, records = sweep(args, folder, f"system-{name}", [*n, "--grid", f"{name}=0", "--system", system])
+        ways[f"system prompt, {name}"] = {r["prompt"]: (r["text"], None) for r in records}
+    header, records = sweep(args, folder, "best", ["--n-prompts", str(args.n_best), "--grid", "cheerful=0,1", "--best-of", "8"])
+    for i, point in enumerate(header["points"]):
+        if point.get("best_of"):
+            ways.setdefault("best of 8 by the ARM cheerful", {r["prompt"]: (r["text"], None) for r in records if r["point"] == i})
+
+    base = ways["the model itself"]
+    measures = {"cheerful": lambda text: vader.polarity_scores(text)["compound"], "concise": lambda text: -len(text.split())}
+
+    def mean(values):
+        values = list(values)
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0
+        return f"{statistics.mean(values):.2f} ± {error:.2f}"
+
+    def wins(way, measure):
+        scores = [(measure(way[p][0]), measure(base[p][0])) for p in way if p in base]
+        won = [1 if a > b else 0.5 if a == b else 0 for a, b in scores]
+        return f"{100 * statistics.mean(won):.0f} ± {100 * statistics.stdev(won) / len(won) ** 0.5:.0f} %"
+
+    print("| texts | VADER | words | KL to the model | wins by VADER | wins by fewer words |\n|---|---|---|---|---|---|")
+    for name, way in ways.items():
+        kl = [kl for _, kl in way.values() if kl is not None]
+        texts = [text for text, _ in way.values()]
+        print(f"| {name} | {mean(map(measures['cheerful'], texts))} | {mean(len(t.split()) for t in texts)} | {mean(kl) if kl else ''} | "
+              f"{wins(way, measures['cheerful']) if way is not base else ''} | {wins(way, measures['concise']) if way is not base else ''} |")
+    shown = ["the model itself", "cheerful 0.25", "cheerful 0.5", "concise 0.15", "system prompt, cheerful"]
+    for p in range(min(args.show, len(prompts))):
+        print(f"\n**{prompts[p]}**\n")
+        for name in shown:
+            if name in ways and p in ways[name]:
+                print(f"- *{name}*: {' '.join(ways[name][p][0].split())}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
