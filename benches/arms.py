@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-GRID = {"cheerful": [0.25, 0.5, 1], "concise": [0.05, 0.15, 0.3]}
+GRID = {"cheerful": [0.25, 0.5], "concise": [0.5, 1]}
 SYSTEM = {
     "cheerful": "You are extremely cheerful, enthusiastic and encouraging.",
     "concise": "You answer in one short sentence of a few words.",
@@ -40,7 +40,7 @@ def main():
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--n-prompts", type=int, default=100)
     parser.add_argument("--n-predict", type=int, default=80)
-    parser.add_argument("--n-best", type=int, default=50, help="prompts for best-of-8")
+    parser.add_argument("--n-best", type=int, default=25, help="prompts for best-of-8")
     parser.add_argument("--show", type=int, default=5, help="prompts whose texts are printed")
     parser.add_argument("--genarm", default="target/release/genarm")
     parser.add_argument("--threads", default="2")
@@ -89,7 +89,7 @@ def main():
         texts = [text for text, _ in way.values()]
         print(f"| {name} | {mean(map(measures['cheerful'], texts))} | {mean(len(t.split()) for t in texts)} | {mean(kl) if kl else ''} | "
               f"{wins(way, measures['cheerful']) if way is not base else ''} | {wins(way, measures['concise']) if way is not base else ''} |")
-    shown = ["the model itself", "cheerful 0.25", "cheerful 0.5", "concise 0.15", "system prompt, cheerful"]
+    shown = ["the model itself", "cheerful 0.25", "cheerful 0.5", "concise 0.5", "system prompt, cheerful"]
     for p in range(min(args.show, len(prompts))):
         print(f"\n**{prompts[p]}**\n")
         for name in shown:

@@ -1,6 +1,7 @@
 //! Two real models, which `scripts/real-models` fetches and `make test-real` tests: SmolLM2-135M-Instruct (Q4_1) and,
 //! where it is in the cache, Gemma 3 270M (Q4_K_M). Tests of the latter have `gemma` in their names.
 
+mod arms;
 mod law;
 mod plain;
 mod train;
