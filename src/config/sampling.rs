@@ -40,7 +40,7 @@ pub struct SamplingOptions {
     pub top_k: Option<i32>,
     /// Keep the smallest set of tokens of at least this probability, 1 for off [default: 0.95]
     #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]
-    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub top_p: Option<f32>,
     /// Drop tokens below this fraction of the best one's probability, 0 for off [default: 0.05]
     #[cfg_attr(feature = "clap", arg(long, value_name = "P"))]

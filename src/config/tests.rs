@@ -66,7 +66,7 @@ fn wrong_flags_are_usage_errors_with_the_nearest_name() {
         (&["--profile", "carefull"][..], "--profile: unknown profile \"carefull\"; did you mean \"careful\"?"),
         (&["--weight", "knid=1"], "--weight: unknown ARM \"knid\"; did you mean \"kind\"?"),
         (&["--arm", "a=x.gguf", "--arm", "a=y.gguf"], "--arm: ARM \"a\" is given twice"),
-        (&["--top-p", "1.5"], "--top-p: must be above 0 and at most 1, got 1.5"),
+        (&["--top-p", "1.5"], "--top-p: must be between 0 and 1, got 1.5"),
         (&["--temp", "nan"], "--temp: must be at least 0, got NaN"),
     ] {
         let error = parse(args).unwrap_err();

@@ -34,7 +34,7 @@ pub struct SamplingParams {
     pub dynatemp_exponent: f32,
     /// Keep the k most probable tokens; 0 or less keeps all.
     pub top_k: i32,
-    /// Keep the smallest set of tokens with at least this probability, in (0, 1]; 1 is off.
+    /// Keep the smallest set of tokens with at least this probability, in [0, 1]; 1 is off, 0 keeps one.
     pub top_p: f32,
     /// Drop tokens below this fraction of the best token's probability, in [0, 1]; 0 is off.
     pub min_p: f32,

@@ -21,7 +21,7 @@ fn every_out_of_range_parameter_is_refused_by_name() {
         ("temp", |p| p.temp = f32::NAN),
         ("temp", |p| p.temp = f32::INFINITY),
         ("dynatemp_range", |p| p.dynatemp_range = -1.0),
-        ("top_p", |p| p.top_p = 0.0),
+        ("top_p", |p| p.top_p = -0.1),
         ("top_p", |p| p.top_p = 1.01),
         ("min_p", |p| p.min_p = f32::NAN),
         ("xtc_probability", |p| p.xtc_probability = 2.0),

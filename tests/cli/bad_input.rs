@@ -197,7 +197,7 @@ fn options_that_contradict_each_other() {
     refused(&["generate", "--config", &config, "--weight", "cheerfull=1", "x"], 2, &["cheerful"]);
     refused(&["generate", "--config", &config, "--weight", "cheerful=nan", "x"], 2, &["finite"]);
     refused(&["generate", "--config", &config, "--profile", "hapy", "x"], 2, &["happy"]);
-    refused(&["generate", "--base", &base, "--top-p", "1.5", "x"], 2, &["--top-p", "at most 1"]);
+    refused(&["generate", "--base", &base, "--top-p", "1.5", "x"], 2, &["--top-p", "between 0 and 1"]);
     refused(
         &["generate", "--base", &base, "--grammar", "root ::= \"a\"", "--json-schema", "{}", "x"],
         2,
