@@ -176,6 +176,7 @@ impl Matcher {
     }
 
     /// Whether nothing can follow, not even the end.
+    #[cfg(feature = "server")]
     pub fn is_dead(&self) -> bool {
         self.at == DEAD
     }
