@@ -91,8 +91,8 @@ const char *genarm_version(void);
 
 // Opens a guidance from a YAML file and loads its ARMs. Of the base only the vocabulary is read.
 //
-// `profile` (or NULL) names a set of weights in the file; `weights` (or NULL) is a list such as "helpful=1.2,harmless=0"
-// that beats both. On success `*out` is a handle; close it with genarm_close.
+// `profile` (or NULL) names a set of weights in the file; `weights` (or NULL) is a list such as
+// "helpful=1.2,harmless=0" that beats both. On success `*out` is a handle; close it with genarm_close.
 enum genarm_status genarm_open_file(const char *path,
                                     const char *profile,
                                     const char *weights,
@@ -108,8 +108,8 @@ enum genarm_status genarm_open_string(const char *yaml,
 // Closes a guidance. Samplers that are still there stay good, and keep the ARMs in memory until the last one is freed.
 enum genarm_status genarm_close(struct genarm *guidance);
 
-// Watches the file that the guidance was opened from: a saved change of the weights holds from the next token on, for all
-// samplers. A file that cannot be used changes nothing; the log says why.
+// Watches the file that the guidance was opened from: a saved change of the weights holds from the next token on, for
+// all samplers. A file that cannot be used changes nothing; the log says why.
 enum genarm_status genarm_watch(struct genarm *guidance);
 
 // The number of ARMs.
@@ -132,25 +132,28 @@ enum genarm_status genarm_set_weights(struct genarm *guidance,
 // Sets the weights of the configuration's profile `name` for all samplers, those to come too.
 enum genarm_status genarm_set_profile(struct genarm *guidance, const char *name);
 
-// Tokens that the ARMs have read since the guidance was opened, in all sequences. What prefix reuse saves is not in it.
+// Tokens that the ARMs have read since the guidance was opened, in all sequences. What prefix reuse saves is not in
+// it.
 enum genarm_status genarm_n_decoded(const struct genarm *guidance,
                                     uint64_t *out);
 
-// Makes a sampler, to be added first to a chain: `llama_sampler_chain_add(chain, sampler)` before all others. The chain then owns it;
-// one that is in no chain is freed with the host's llama_sampler_free, or with genarm_sampler_free.
+// Makes a sampler, to be added first to a chain: `llama_sampler_chain_add(chain, sampler)` before all others. The
+// chain then owns it; one that is in no chain is freed with the host's llama_sampler_free, or with
+// genarm_sampler_free.
 //
-// `vocab` is the host's `llama_vocab` (or NULL): its tokens are compared with the ARMs', and a host with others is refused. Without
-// it, only their number is compared, at each step.
+// `vocab` is the host's `llama_vocab` (or NULL): its tokens are compared with the ARMs', and a host with others is
+// refused. Without it, only their number is compared, at each step.
 //
-// `init` is the host's llama_sampler_init (or NULL: it is looked for among the libraries that are open to all; a program that links
-// llama.cpp statically, and Python, pass it). The sampler is made by it, so that the host may free it.
+// `init` is the host's llama_sampler_init (or NULL: it is looked for among the libraries that are open to all; a
+// program that links llama.cpp statically, and Python, pass it). The sampler is made by it, so that the host may free
+// it.
 enum genarm_status genarm_sampler_new(struct genarm *guidance,
                                       const struct llama_vocab *vocab,
                                       struct llama_sampler *(*init)(struct llama_sampler_i *iface, void *ctx),
                                       struct llama_sampler **out);
 
-// Whether a model of the host can be guided: GENARM_OK where its vocabulary is the ARMs', GENARM_VOCABULARY with the first differences
-// where it is not. A host with several models, one of which drafts, asks which of them is the base.
+// Whether a model of the host can be guided: GENARM_OK where its vocabulary is the ARMs', GENARM_VOCABULARY with the
+// first differences where it is not. A host with several models, one of which drafts, asks which of them is the base.
 enum genarm_status genarm_check_vocabulary(const struct genarm *guidance,
                                            const struct llama_vocab *vocab,
                                            struct llama_sampler *(*init)(struct llama_sampler_i *iface,
@@ -172,8 +175,9 @@ enum genarm_status genarm_sampler_set_weights(struct llama_sampler *sampler, con
 // Sets the weights of the configuration's profile `name` for this sampler and its clones.
 enum genarm_status genarm_sampler_set_profile(struct llama_sampler *sampler, const char *name);
 
-// The log-probability that each ARM gave to the last accepted token: natural, at temperature 1, in the order of the ARMs. It is
-// the token's reward, but for the factor of the ARM's training. `n` is the number of ARMs; `token` (or NULL) gets the token.
+// The log-probability that each ARM gave to the last accepted token: natural, at temperature 1, in the order of the
+// ARMs. It is the token's reward, but for the factor of the ARM's training. `n` is the number of ARMs; `token` (or
+// NULL) gets the token.
 //
 // Costs a pass over the vocabulary an ARM when asked before the next step; after it the ARMs read a token again.
 enum genarm_status genarm_sampler_last_logprobs(const struct llama_sampler *sampler,
@@ -181,8 +185,9 @@ enum genarm_status genarm_sampler_last_logprobs(const struct llama_sampler *samp
                                                 size_t n,
                                                 int32_t *token);
 
-// Adds the ARMs' weighted logits after `tokens` to a row of logits, with this sampler's weights and sequences: for hosts that hand
-// out logits instead of candidates. What the sampler has been told by its chain does not matter here, and does not change.
+// Adds the ARMs' weighted logits after `tokens` to a row of logits, with this sampler's weights and sequences: for
+// hosts that hand out logits instead of candidates. What the sampler has been told by its chain does not matter here,
+// and does not change.
 //
 // `logits` are the base's after `tokens`, one a token of its vocabulary. An empty history changes nothing.
 enum genarm_status genarm_sampler_add_logits(struct llama_sampler *sampler,
@@ -191,7 +196,8 @@ enum genarm_status genarm_sampler_add_logits(struct llama_sampler *sampler,
                                              float *logits,
                                              size_t n_vocab);
 
-// Why the last failed call of this thread failed, in one line; empty if none has. Valid until the next call of this thread.
+// Why the last failed call of this thread failed, in one line; empty if none has. Valid until the next call of this
+// thread.
 const char *genarm_last_error(void);
 
 #ifdef __cplusplus

@@ -70,7 +70,8 @@ pub(super) unsafe fn array_mut<'a, T>(pointer: *mut T, n: usize, what: &str) -> 
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer, n) })
 }
 
-/// Refuses a negative length that became a huge one, and numbers that begin in the middle of a word, as in a slice of packed bytes.
+/// Refuses a negative length that became a huge one, and numbers that begin in the middle of a word, as in a slice of
+/// packed bytes.
 fn check_shape<T>(pointer: *const T, n: usize, what: &str) -> Result<(), Failure> {
     if n > isize::MAX as usize / size_of::<T>() {
         return Err(Failure::new(genarm_status::GENARM_VALUE, format!("{what} cannot have {n} numbers")));

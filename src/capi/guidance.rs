@@ -15,8 +15,8 @@ use crate::plugin::{Plugin, Watch};
 
 /// Opens a guidance from a YAML file and loads its ARMs. Of the base only the vocabulary is read.
 ///
-/// `profile` (or NULL) names a set of weights in the file; `weights` (or NULL) is a list such as "helpful=1.2,harmless=0"
-/// that beats both. On success `*out` is a handle; close it with genarm_close.
+/// `profile` (or NULL) names a set of weights in the file; `weights` (or NULL) is a list such as
+/// "helpful=1.2,harmless=0" that beats both. On success `*out` is a handle; close it with genarm_close.
 ///
 /// # Safety
 ///
@@ -70,8 +70,8 @@ pub extern "C" fn genarm_close(guidance: *mut genarm) -> genarm_status {
     guard(|| handle::close(guidance))
 }
 
-/// Watches the file that the guidance was opened from: a saved change of the weights holds from the next token on, for all
-/// samplers. A file that cannot be used changes nothing; the log says why.
+/// Watches the file that the guidance was opened from: a saved change of the weights holds from the next token on, for
+/// all samplers. A file that cannot be used changes nothing; the log says why.
 #[unsafe(no_mangle)]
 pub extern "C" fn genarm_watch(guidance: *mut genarm) -> genarm_status {
     guard(|| {
@@ -187,7 +187,8 @@ pub unsafe extern "C" fn genarm_set_profile(guidance: *mut genarm, name: *const 
     })
 }
 
-/// Tokens that the ARMs have read since the guidance was opened, in all sequences. What prefix reuse saves is not in it.
+/// Tokens that the ARMs have read since the guidance was opened, in all sequences. What prefix reuse saves is not in
+/// it.
 ///
 /// # Safety
 ///

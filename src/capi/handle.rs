@@ -28,8 +28,8 @@ pub(super) struct Entry {
 /// Verdicts, by what the vocabularies hold.
 pub(super) type Checked = Arc<Mutex<HashMap<Digest, Result<(), Failure>>>>;
 
-/// Handles are numbers dressed as pointers. They are never followed and never given twice, so one that is closed twice, or was
-/// never opened, is found out.
+/// Handles are numbers dressed as pointers. They are never followed and never given twice, so one that is closed twice,
+/// or was never opened, is found out.
 static HANDLES: LazyLock<Mutex<HashMap<usize, Entry>>> = LazyLock::new(Mutex::default);
 static NEXT: AtomicUsize = AtomicUsize::new(0x1000);
 

@@ -1,5 +1,5 @@
-//! The llama.cpp of the program that we are loaded into. It is another copy than ours, perhaps another version: only what it
-//! exports is used, and nothing of it is needed.
+//! The llama.cpp of the program that we are loaded into. It is another copy than ours, perhaps another version: only
+//! what it exports is used, and nothing of it is needed.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -107,8 +107,8 @@ impl HostVocabulary {
         }
     }
 
-    /// The SHA-256 of texts, attributes and special tokens. A host that frees a model may load another one to its address, so
-    /// only the contents say which vocabulary this is.
+    /// The SHA-256 of texts, attributes and special tokens. A host that frees a model may load another one to its
+    /// address, so only the contents say which vocabulary this is.
     ///
     /// # Cost
     ///
@@ -154,8 +154,8 @@ fn find(beside: Option<Init>, name: &CStr) -> Option<*mut c_void> {
         unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
     };
     let narrow = |init: Init| {
-        // SAFETY: `info` is plain data for dladdr to fill; the library that it names is open already (RTLD_NOLOAD), and stays open
-        // when the count that dlopen adds is taken back.
+        // SAFETY: `info` is plain data for dladdr to fill; the library that it names is open already (RTLD_NOLOAD), and
+        // stays open when the count that dlopen adds is taken back.
         unsafe {
             let mut info: libc::Dl_info = std::mem::zeroed();
             if libc::dladdr(init as *const c_void, &raw mut info) == 0 || info.dli_fname.is_null() {

@@ -2,8 +2,8 @@
 
 use super::status::{Failure, genarm_status};
 
-/// Refuses to work where llama.cpp is another library: the loader would then give us the host's, of whatever version, and structs
-/// of one version would be read as those of another.
+/// Refuses to work where llama.cpp is another library: the loader would then give us the host's, of whatever version,
+/// and structs of one version would be read as those of another.
 pub(super) fn check() -> Result<(), Failure> {
     let foreign = cfg!(feature = "dynamic-backends") || !has_own_llama_cpp();
     if foreign { Err(refusal()) } else { Ok(()) }

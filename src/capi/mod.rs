@@ -1,7 +1,7 @@
 //! The C ABI: `include/genarm.h` and `libgenarm.so`, for programs that run the base in their own llama.cpp.
 //!
-//! The header is generated from this folder (`cbindgen.toml`), committed, and compared by a test. Its conventions are written on
-//! its top. What the functions do is [`plugin`](crate::plugin); here is only the way in and out of C:
+//! The header is generated from this folder (`cbindgen.toml`), committed, and compared by a test. Its conventions are
+//! written on its top. What the functions do is [`plugin`](crate::plugin); here is only the way in and out of C:
 //!
 //! ```text
 //! status     codes, the text of the last error, the guard that keeps panics out of C

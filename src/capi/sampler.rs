@@ -12,18 +12,21 @@ use crate::plugin::{HostSampler, HostText, Plugin, directory};
 use crate::sampling::abi::{llama_sampler, llama_sampler_i};
 use crate::sampling::vtable::into_raw;
 
-/// Makes a sampler, to be added first to a chain: `llama_sampler_chain_add(chain, sampler)` before all others. The chain then owns it;
-/// one that is in no chain is freed with the host's llama_sampler_free, or with genarm_sampler_free.
+/// Makes a sampler, to be added first to a chain: `llama_sampler_chain_add(chain, sampler)` before all others. The
+/// chain then owns it; one that is in no chain is freed with the host's llama_sampler_free, or with
+/// genarm_sampler_free.
 ///
-/// `vocab` is the host's `llama_vocab` (or NULL): its tokens are compared with the ARMs', and a host with others is refused. Without
-/// it, only their number is compared, at each step.
+/// `vocab` is the host's `llama_vocab` (or NULL): its tokens are compared with the ARMs', and a host with others is
+/// refused. Without it, only their number is compared, at each step.
 ///
-/// `init` is the host's llama_sampler_init (or NULL: it is looked for among the libraries that are open to all; a program that links
-/// llama.cpp statically, and Python, pass it). The sampler is made by it, so that the host may free it.
+/// `init` is the host's llama_sampler_init (or NULL: it is looked for among the libraries that are open to all; a
+/// program that links llama.cpp statically, and Python, pass it). The sampler is made by it, so that the host may free
+/// it.
 ///
 /// # Safety
 ///
-/// `vocab` is NULL or a vocabulary of the host that is alive; `init` is NULL or llama.h's; `out` is NULL or may be written to.
+/// `vocab` is NULL or a vocabulary of the host that is alive; `init` is NULL or llama.h's; `out` is NULL or may be
+/// written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn genarm_sampler_new(
     guidance: *mut genarm,
@@ -48,8 +51,8 @@ pub unsafe extern "C" fn genarm_sampler_new(
     })
 }
 
-/// Whether a model of the host can be guided: GENARM_OK where its vocabulary is the ARMs', GENARM_VOCABULARY with the first differences
-/// where it is not. A host with several models, one of which drafts, asks which of them is the base.
+/// Whether a model of the host can be guided: GENARM_OK where its vocabulary is the ARMs', GENARM_VOCABULARY with the
+/// first differences where it is not. A host with several models, one of which drafts, asks which of them is the base.
 ///
 /// # Safety
 ///
@@ -160,8 +163,9 @@ pub unsafe extern "C" fn genarm_sampler_set_profile(sampler: *mut llama_sampler,
     })
 }
 
-/// The log-probability that each ARM gave to the last accepted token: natural, at temperature 1, in the order of the ARMs. It is
-/// the token's reward, but for the factor of the ARM's training. `n` is the number of ARMs; `token` (or NULL) gets the token.
+/// The log-probability that each ARM gave to the last accepted token: natural, at temperature 1, in the order of the
+/// ARMs. It is the token's reward, but for the factor of the ARM's training. `n` is the number of ARMs; `token` (or
+/// NULL) gets the token.
 ///
 /// Costs a pass over the vocabulary an ARM when asked before the next step; after it the ARMs read a token again.
 ///
@@ -189,14 +193,16 @@ pub unsafe extern "C" fn genarm_sampler_last_logprobs(
     })
 }
 
-/// Adds the ARMs' weighted logits after `tokens` to a row of logits, with this sampler's weights and sequences: for hosts that hand
-/// out logits instead of candidates. What the sampler has been told by its chain does not matter here, and does not change.
+/// Adds the ARMs' weighted logits after `tokens` to a row of logits, with this sampler's weights and sequences: for
+/// hosts that hand out logits instead of candidates. What the sampler has been told by its chain does not matter here,
+/// and does not change.
 ///
 /// `logits` are the base's after `tokens`, one a token of its vocabulary. An empty history changes nothing.
 ///
 /// # Safety
 ///
-/// `tokens` is NULL or has `n_tokens` tokens; `logits` is NULL or has `n_vocab` numbers that nobody else uses during the call.
+/// `tokens` is NULL or has `n_tokens` tokens; `logits` is NULL or has `n_vocab` numbers that nobody else uses during
+/// the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn genarm_sampler_add_logits(
     sampler: *mut llama_sampler,

@@ -121,7 +121,8 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> genarm_status
     failure.status
 }
 
-/// Why the last failed call of this thread failed, in one line; empty if none has. Valid until the next call of this thread.
+/// Why the last failed call of this thread failed, in one line; empty if none has. Valid until the next call of this
+/// thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn genarm_last_error() -> *const c_char {
     LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())

@@ -35,7 +35,8 @@ pub enum Quantization {
 pub enum SyntheticError {
     /// Not even one layer fits.
     #[error(
-        "a model of {n_params} parameters is too small for a vocabulary of {n_vocab} tokens; ask for at least {smallest}"
+        "a model of {n_params} parameters is too small for a vocabulary of {n_vocab} tokens; \
+         ask for at least {smallest}"
     )]
     TooSmall {
         /// Parameters asked for.
