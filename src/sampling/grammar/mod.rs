@@ -56,7 +56,7 @@ pub struct Compiled {
     vocabulary: Arc<GrammarVocabulary>,
     field: &'static str,
     warnings: Vec<String>,
-    /// What wakes the grammar; from the beginning it is awake where there is nothing.
+    /// From where on a lazy grammar holds; without triggers it holds from the beginning.
     #[cfg(feature = "server")]
     triggers: Option<Triggers>,
     /// What the grammar begins with and the text does not: the end of the prompt.
@@ -69,9 +69,9 @@ pub struct Compiled {
 pub struct CallGrammar {
     /// GBNF.
     pub text: String,
-    /// The end of the prompt, with which the grammar begins where it does not sleep.
+    /// The end of the prompt, with which a grammar begins that is not lazy.
     pub prefix: String,
-    /// What wakes it; from the beginning it is awake without that.
+    /// From where on it holds, where it is lazy.
     pub triggers: Option<Vec<Trigger>>,
 }
 
@@ -112,8 +112,8 @@ impl Compiled {
         Ok(Arc::new(compiled))
     }
 
-    /// A grammar of calls of tools (field `tools`): its texts may be written with the `spelled` control tokens, and it
-    /// sleeps until one of its triggers comes, where it has some.
+    /// A grammar of calls of tools (field `tools`): its texts may be written with the `spelled` control tokens. With
+    /// triggers it is lazy: any text may come before the first of them.
     ///
     /// # Errors
     ///
@@ -151,8 +151,8 @@ impl Compiled {
         })
     }
 
-    /// Whether it sleeps at the beginning of a text.
-    fn sleeps(&self) -> bool {
+    /// Whether any text may come before what it constrains.
+    fn is_lazy(&self) -> bool {
         #[cfg(feature = "server")]
         return self.triggers.is_some();
         #[cfg(not(feature = "server"))]
@@ -211,11 +211,11 @@ pub struct Grammar {
     is_masked: bool,
     is_fresh: bool,
     failed: bool,
-    /// Whether no trigger has come yet.
-    asleep: bool,
-    /// What came while it slept.
+    /// Whether no trigger has come yet, so that everything is allowed.
+    awaits_trigger: bool,
+    /// The text before the first trigger.
     #[cfg(feature = "server")]
-    heard: trigger::Heard,
+    before: trigger::TriggerBuffer,
 }
 
 enum Matcher {
@@ -229,7 +229,7 @@ impl Grammar {
         let mask = compiled.vocabulary.trie().alloc_token_set();
         let matcher = Matcher::of(&compiled);
         Self {
-            asleep: compiled.sleeps(),
+            awaits_trigger: compiled.is_lazy(),
             compiled,
             matcher,
             mask,
@@ -237,7 +237,7 @@ impl Grammar {
             is_fresh: true,
             failed: false,
             #[cfg(feature = "server")]
-            heard: trigger::Heard::default(),
+            before: trigger::TriggerBuffer::default(),
         }
     }
 
@@ -256,9 +256,9 @@ impl Grammar {
             self.is_masked = false;
         }
         self.failed = false;
-        self.asleep = self.compiled.sleeps();
+        self.awaits_trigger = self.compiled.is_lazy();
         #[cfg(feature = "server")]
-        self.heard.clear();
+        self.before.clear();
     }
 
     /// Whether this token may come next.
@@ -267,7 +267,7 @@ impl Grammar {
     ///
     /// [`TooMuchWork`].
     pub fn allows(&mut self, token: Token) -> Result<bool, TooMuchWork> {
-        if self.asleep {
+        if self.awaits_trigger {
             return Ok(true);
         }
         self.ask();
@@ -298,7 +298,7 @@ impl Grammar {
     ///
     /// [`TooMuchWork`].
     pub fn apply(&mut self, candidates: &mut [llama_token_data]) -> Result<(), TooMuchWork> {
-        if self.asleep {
+        if self.awaits_trigger {
             return Ok(());
         }
         if candidates.len() > FEW {
@@ -324,8 +324,8 @@ impl Grammar {
     pub fn accept(&mut self, token: Token) -> Result<(), TooMuchWork> {
         self.check()?;
         #[cfg(feature = "server")]
-        if self.asleep {
-            return self.listen(token);
+        if self.awaits_trigger {
+            return self.await_trigger(token);
         }
         (self.is_masked, self.is_fresh) = (false, false);
         let is_taken = match &mut self.matcher {
@@ -338,13 +338,13 @@ impl Grammar {
         self.check()
     }
 
-    /// Takes a token while it sleeps. Where a trigger comes with it, it wakes and takes what came from there on; what
-    /// does not fit then was no call, and it sleeps on.
+    /// Takes a token before the first trigger. Where one comes with it, the grammar takes the text from there on; a text
+    /// that does not fit was no call, and the grammar waits for the next trigger.
     #[cfg(feature = "server")]
-    fn listen(&mut self, token: Token) -> Result<(), TooMuchWork> {
+    fn await_trigger(&mut self, token: Token) -> Result<(), TooMuchWork> {
         let Some(triggers) = &self.compiled.triggers else { return Ok(()) };
         let bytes = self.compiled.vocabulary.bytes(token);
-        let Some(tail) = self.heard.push(triggers, token, bytes) else { return Ok(()) };
+        let Some(tail) = self.before.push(triggers, token, bytes) else { return Ok(()) };
         let Matcher::Gbnf(matcher) = &mut self.matcher else { return Ok(()) };
         (self.is_masked, self.is_fresh) = (false, false);
         let mut result = matcher.accept_bytes(&tail.part);
@@ -353,7 +353,7 @@ impl Grammar {
                 .and_then(|fits| if fits { matcher.accept(token).map(|()| !matcher.is_dead()) } else { Ok(false) });
         }
         match result {
-            Ok(true) => self.asleep = false,
+            Ok(true) => self.awaits_trigger = false,
             Ok(false) => matcher.reset(),
             Err(_) => self.failed = true,
         }

@@ -1,4 +1,4 @@
-//! What wakes a grammar that sleeps at the beginning of a text: a token, or a pattern that the text matches, as in
+//! Triggers of lazy grammars: a token, or a pattern that the text matches, from which on the grammar holds, as in
 //! llama.cpp (`llama_grammar_accept_impl`).
 
 use fancy_regex::Regex;
@@ -9,7 +9,7 @@ use crate::expert::Token;
 /// Bytes of a pattern.
 const MAX_PATTERN: usize = 4096;
 
-/// One of the things that wake a grammar.
+/// From where on a lazy grammar holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     /// A token.
@@ -65,21 +65,21 @@ impl Triggers {
     }
 }
 
-/// What came while a grammar slept.
+/// The text before the first trigger.
 #[derive(Default)]
-pub struct Heard {
+pub struct TriggerBuffer {
     bytes: Vec<u8>,
     /// The tokens, and where in the bytes each begins.
     tokens: Vec<(Token, usize)>,
 }
 
-/// What a grammar takes when it wakes: the end of a token that the trigger cuts, and the tokens from there on.
+/// What a grammar takes at its trigger: the end of a token inside which that begins, and the tokens from there on.
 pub struct Tail {
     pub part: Vec<u8>,
     pub tokens: Vec<Token>,
 }
 
-impl Heard {
+impl TriggerBuffer {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.tokens.clear();
@@ -118,26 +118,27 @@ mod tests {
         Triggers::new(list, &[(9, "<call>".to_owned())]).unwrap()
     }
 
-    fn heard(triggers: &Triggers, tokens: &[(Token, &str)]) -> Vec<Option<(String, Vec<Token>)>> {
-        let mut heard = Heard::default();
+    /// What the grammar takes at each token.
+    fn taken(triggers: &Triggers, tokens: &[(Token, &str)]) -> Vec<Option<(String, Vec<Token>)>> {
+        let mut before = TriggerBuffer::default();
         let push = |(token, text): &(Token, &str)| {
-            let tail = heard.push(triggers, *token, text.as_bytes())?;
+            let tail = before.push(triggers, *token, text.as_bytes())?;
             Some((String::from_utf8(tail.part).unwrap(), tail.tokens))
         };
         tokens.iter().map(push).collect()
     }
 
     #[test]
-    fn a_grammar_wakes_at_a_token_a_word_or_a_pattern_and_takes_what_came_from_there_on() {
+    fn a_lazy_grammar_takes_the_text_from_a_token_a_word_or_a_pattern_on() {
         let word = triggers(&[Trigger::Word("{\"a".into())]);
-        assert_eq!(heard(&word, &[(1, "well {"), (2, "\"a")]), [None, Some(("{".into(), vec![2]))]);
+        assert_eq!(taken(&word, &[(1, "well {"), (2, "\"a")]), [None, Some(("{".into(), vec![2]))]);
         let token = triggers(&[Trigger::Token(5)]);
-        assert_eq!(heard(&token, &[(1, "x"), (5, "")]), [None, Some((String::new(), vec![5]))]);
+        assert_eq!(taken(&token, &[(1, "x"), (5, "")]), [None, Some((String::new(), vec![5]))]);
         let group = triggers(&[Trigger::Pattern("think\\s*(<call>)".into())]);
-        assert_eq!(heard(&group, &[(1, "think "), (9, "")]), [None, Some((String::new(), vec![9]))]);
+        assert_eq!(taken(&group, &[(1, "think "), (9, "")]), [None, Some((String::new(), vec![9]))]);
         let whole = triggers(&[Trigger::Whole("a+(b)".into())]);
-        assert_eq!(heard(&whole, &[(1, "xa"), (2, "b")]), [None, None]);
-        assert_eq!(heard(&whole, &[(1, "aa"), (2, "b")]), [None, Some((String::new(), vec![2]))]);
+        assert_eq!(taken(&whole, &[(1, "xa"), (2, "b")]), [None, None]);
+        assert_eq!(taken(&whole, &[(1, "aa"), (2, "b")]), [None, Some((String::new(), vec![2]))]);
     }
 
     #[test]
