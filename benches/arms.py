@@ -2,7 +2,7 @@
 """The ARMs of models/smollm2 against the model itself, its system prompts and best-of-N, by scorers that no ARM was trained on.
 
     pip install vaderSentiment
-    benches/arms.py --config FILE --prompts models/smollm2/held-out.txt > table.md
+    benches/arms.py --config models/smollm2/demo.yaml --base SmolLM2.gguf --prompts models/smollm2/held-out.txt > table.md
 
 The configuration has the ARMs `cheerful` and `concise`. `genarm sweep` writes a text per prompt at each weight of one ARM alone, under a
 system prompt that asks for the same, and eight texts of the model, of which the ARM `cheerful` takes the best. Prints Markdown: means and
@@ -11,12 +11,12 @@ model's own by VADER (cheerful) or by words (concise), with the same prompt; the
 """
 
 import argparse
-import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
+
+from sweeping import mean, sweep
 
 GRID = {"cheerful": [0.25, 0.5], "concise": [0.5, 1]}
 SYSTEM = {
@@ -25,18 +25,10 @@ SYSTEM = {
 }
 
 
-def sweep(args, folder, name, extra):
-    out = folder / f"{name}.jsonl"
-    command = [args.genarm, "sweep", "-f", args.config, "--chat", "--prompts", args.prompts, "--no-profiles", "-n", str(args.n_predict),
-               "--parallel", "16", "--seed", "1", "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--threads", args.threads, "--out", str(out), *extra]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    lines = [json.loads(line) for line in out.open()]
-    return lines[0], lines[1:]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
+    parser.add_argument("--base", help="the base, where the configuration names none")
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--n-prompts", type=int, default=100)
     parser.add_argument("--n-predict", type=int, default=80)
@@ -53,30 +45,30 @@ def main():
     folder = pathlib.Path(args.keep or tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
     prompts = pathlib.Path(args.prompts).read_text().splitlines()[: args.n_prompts]
-    n = ["--n-prompts", str(args.n_prompts)]
+    n = ["--n-prompts", args.n_prompts]
+
+    def run(name, extra):
+        given = ["-f", args.config, "--prompts", args.prompts, "-n", args.n_predict, "--parallel", 16, "--threads", args.threads]
+        base = ["--base", args.base] if args.base else []
+        return sweep(args.genarm, folder / f"{name}.jsonl", [*given, *base, *extra])
+
     grid = [flag for name, weights in GRID.items() for flag in ("--grid", f"{name}=0," + ",".join(map(str, weights)))]
     ways = {}  # name → prompt → (text, KL)
 
-    header, records = sweep(args, folder, "weights", [*n, *grid, "--alone"])
-    names = header["arms"] if "arms" in header else list(GRID)
+    header, records = run("weights", [*n, *grid, "--alone"])
     for i, point in enumerate(header["points"]):
-        on = [f"{name} {weight:g}" for name, weight in zip(names, point["weights"]) if weight]
+        on = [f"{name} {weight:g}" for name, weight in zip(GRID, point["weights"]) if weight]
         ways[" ".join(on) or "the model itself"] = {r["prompt"]: (r["text"], r["kl"]) for r in records if r["point"] == i}
     for name, system in SYSTEM.items():
-        _, records = sweep(args, folder, f"system-{name}", [*n, "--grid", f"{name}=0", "--system", system])
+        _, records = run(f"system-{name}", [*n, "--grid", f"{name}=0", "--system", system])
         ways[f"system prompt, {name}"] = {r["prompt"]: (r["text"], None) for r in records}
-    header, records = sweep(args, folder, "best", ["--n-prompts", str(args.n_best), "--grid", "cheerful=0,1", "--best-of", "8"])
+    header, records = run("best", ["--n-prompts", args.n_best, "--grid", "cheerful=0,1", "--best-of", "8"])
     for i, point in enumerate(header["points"]):
         if point.get("best_of"):
             ways.setdefault("best of 8 by the ARM cheerful", {r["prompt"]: (r["text"], None) for r in records if r["point"] == i})
 
     base = ways["the model itself"]
     measures = {"cheerful": lambda text: vader.polarity_scores(text)["compound"], "concise": lambda text: -len(text.split())}
-
-    def mean(values):
-        values = list(values)
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0
-        return f"{statistics.mean(values):.2f} ± {error:.2f}"
 
     def wins(way, measure):
         scores = [(measure(way[p][0]), measure(base[p][0])) for p in way if p in base]

@@ -10,13 +10,12 @@ words, Flesch reading ease, and KL to the model in nats per text; then texts of 
 """
 
 import argparse
-import json
 import pathlib
 import re
-import statistics
-import subprocess
 import sys
 import tempfile
+
+from sweeping import mean, sweep
 
 PERSONAS = {
     "cheerful": "You are extremely cheerful, enthusiastic and encouraging.",
@@ -26,18 +25,10 @@ PERSONAS = {
 WEIGHTS = [0, 0.5, 1, 2]
 
 
-def sweep(args, folder, name, extra, grid, n_prompts=None):
-    out = folder / f"{name}.jsonl"
-    command = [args.genarm, "sweep", "--base", args.base, "--chat", "--prompts", args.prompts, "--no-profiles",
-               "--n-prompts", str(n_prompts or args.n_prompts), "-n", str(args.n_predict), "--parallel", str(args.parallel), "--seed", "1",
-               "--temp", "0.8", "--top-k", "0", "--top-p", "0.95", "--out", str(out), *extra, *grid]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return [json.loads(line) for line in out.open()]
-
-
-def texts(lines, weight):
+def texts(swept, weight):
     """The texts at a weight of the only ARM, each with its KL."""
-    points, records = lines[0]["points"], lines[1:]
+    header, records = swept
+    points = header["points"]
     at = {i for i, point in enumerate(points) if abs(point["weights"][0] - weight) < 1e-6}
     return [(record["text"], record["kl"]) for record in records if record["point"] in at]
 
@@ -74,10 +65,9 @@ def main():
         "Flesch": flesch,
     }
 
-    def mean(values):
-        values = [value for value in values if value == value]
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0
-        return f"{statistics.mean(values):.2f} ± {error:.2f}"
+    def run(name, extra, n_prompts=args.n_prompts):
+        given = ["--base", args.base, "--prompts", args.prompts, "--n-prompts", n_prompts, "-n", args.n_predict, "--parallel", args.parallel]
+        return sweep(args.genarm, folder / f"{name}.jsonl", [*given, *extra])
 
     rows, shown = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -85,16 +75,16 @@ def main():
         for name, system in PERSONAS.items():
             persona = ["--persona", f"{name}={system}"]
             grid = ["--grid", f"{name}={','.join(map(str, WEIGHTS))}"]
-            ways = {f"{name} {w:g}" if w else "the model itself": texts(lines, w)
-                    for lines in [sweep(args, folder, name, persona, grid)] for w in WEIGHTS}
-            prompt = sweep(args, folder, f"{name}-system", [*persona, "--system", system], ["--grid", f"{name}=0"], args.n_system)
+            ways = {f"{name} {w:g}" if w else "the model itself": texts(swept, w)
+                    for swept in [run(name, [*persona, *grid])] for w in WEIGHTS}
+            prompt = run(f"{name}-system", [*persona, "--system", system, "--grid", f"{name}=0"], args.n_system)
             under = [text for text, _ in texts(prompt, 0)]
             same = sum(a == b for a, (b, _) in zip(under, ways[f"{name} 1"]))
             print(f"{name}: {same} of {len(under)} texts at weight 1 are those of the system prompt alone", flush=True)
             for way, found in ways.items():
                 if way == "the model itself" and rows:
                     continue
-                cells = [mean([score(text) for text, _ in found]) for score in scorers.values()]
+                cells = [mean(value for text, _ in found if (value := score(text)) == value) for score in scorers.values()]
                 rows.append([way, *cells, mean([kl for _, kl in found])])
                 shown.append((way, [text for text, _ in found[: args.show]]))
     print("| way | " + " | ".join(scorers) + " | KL, nats |\n|---|" + "---|" * (len(scorers) + 1))
