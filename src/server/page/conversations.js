@@ -4,6 +4,19 @@
 const STORE = "genarm-conversations";
 const OPEN = "genarm-open";
 
+/** The id of the conversation that was open last. */
+function storedOpen() {
+  try { return localStorage.getItem(OPEN); } catch { return null; }
+}
+
+/** Remembers which conversation is open; null for none. A browser that keeps nothing is used without. */
+function storeOpen(id) {
+  try {
+    if (id === null) localStorage.removeItem(OPEN);
+    else localStorage.setItem(OPEN, id);
+  } catch { /* nothing is kept */ }
+}
+
 /** All conversations, the one that was changed last first. */
 function storedConversations() {
   try {
@@ -40,7 +53,7 @@ function keptAnswer(answer) {
   const { element, ...rest } = answer;
   const short = (x) => (typeof x === "number" ? Math.round(x * 1000) / 1000 : x);
   const tokens = answer.tokens.map((token) => ({
-    token: token.token, text: token.text, guided: short(token.guided), base: short(token.base), kl: short(token.kl), flipped: token.flipped,
+    token: token.token, text: token.text, bare: token.bare, guided: short(token.guided), base: short(token.base), kl: short(token.kl), flipped: token.flipped,
     arms: Object.fromEntries(Object.entries(token.arms).map(([name, x]) => [name, short(x)])),
   }));
   return { ...rest, tokens };
@@ -77,13 +90,18 @@ function importedConversation(text) {
     return { system: String(read.system ?? ""), turns: read.turns.map(repaired), name: String(read.name ?? nameOf(read.turns)) };
   }
   if (!Array.isArray(read?.messages)) return null;
-  const turns = read.messages.map(({ role, content }) => (role === "user" ? { user: String(content) } : { guided: { ...newAnswer("guided", read.weights ?? {}), text: String(content) } }));
+  const turns = read.messages.map(({ role, content }) => repaired(role === "user" ? { user: String(content) } : { guided: { weights: read.weights ?? {}, text: String(content) } }));
   return { system: String(read.system ?? ""), turns, name: nameOf(turns) };
 }
 
 /** A turn from a file, with all that the page needs of it. */
 function repaired(turn) {
   if (turn.user !== undefined) return { user: turn.user };
-  const whole = (answer) => answer && { ...newAnswer("guided", {}), ...answer, tokens: Array.isArray(answer.tokens) ? answer.tokens : [] };
+  // A text whose tokens were not kept is one piece, about which nothing is known.
+  const piece = (text) => (text ? [{ text, token: text, arms: {}, bare: true }] : []);
+  const whole = (answer) => answer && {
+    ...newAnswer("guided", {}), ...answer, element: null,
+    tokens: Array.isArray(answer.tokens) && answer.tokens.length ? answer.tokens : piece(String(answer.text ?? "")),
+  };
   return { guided: whole(turn.guided), base: whole(turn.base), others: turn.others?.map(whole) };
 }

@@ -65,7 +65,7 @@ async function load() {
   if (state.arms.length) $("colour").value = state.arms[0].name;
   showLegend();
   state.nCtx = (await (await api("/props")).json()).default_generation_settings.n_ctx;
-  const open = storedConversations().find((one) => one.id === localStorage.getItem(OPEN));
+  const open = storedConversations().find((one) => one.id === storedOpen());
   if (open) openConversation(open);
   else showTalk();
   showConversations();
@@ -263,11 +263,12 @@ async function generate(turn, list, begun, seed) {
   $("status").textContent = turn.guided.error ?? (control.signal.aborted ? "stopped" : speed ? `${speed.toFixed(1)} tokens/s` : "");
   // A message that was not answered goes back to where it was written.
   const at = state.turns.indexOf(turn);
-  if (turn.guided.error && !turn.guided.text && at > 0 && at === state.turns.length - 1 && !turn.others?.length) {
+   if (turn.guided.error && !turn.guided.text && at > 0 && at === state.turns.length - 1 && !turn.others?.length) {
     const [said] = state.turns.splice(at - 1, 2);
     if (!$("message").value) $("message").value = said.user;
   }
-  keep();
+  // Where another conversation has been opened meanwhile, this one is kept already.
+  if (at >= 0) keep();
   showTalk();
 }
 
@@ -371,7 +372,6 @@ function showAnswer(answer, turn, last) {
   answer.tokens.forEach((token) => appendToken(answer, token));
   if (answer.cut !== null) tokens.children[answer.cut]?.classList.add("cut", "current");
   walk(tokens, answer);
-  if (!answer.tokens.length && answer.text) tokens.textContent = answer.text;
   if (answer.finish === "length" && !state.running) element.append(make("p", { className: "cut-off", textContent: "Cut off: at “Max tokens”, or because the context is full." }));
   if (answer.error) element.append(make("p", { className: "error", textContent: answer.error }));
   if (!state.running) element.append(footer(answer, turn, last));
@@ -431,7 +431,7 @@ function reward(token) {
 
 /** Blue for what the ARM likes, orange for what it does not; the middle is 0 (relative) or −3 nats. */
 function colour(span) {
-  const value = reward(span.token);
+  const value = span.token.bare ? null : reward(span.token);
   if (value === null) { span.style.removeProperty("background-color"); return; }
   const x = Math.max(-1, Math.min(1, $("relative").checked ? value / 3 : (value + 3) / 3));
   span.style.setProperty("background-color", `rgba(var(--${x < 0 ? "bad" : "good"}), ${(Math.abs(x) * 0.6).toFixed(3)})`);
@@ -446,6 +446,7 @@ function showLegend() {
 
 function tip(span) {
   const token = span.token;
+  if (token.bare) return;
   const row = (name, value) => make("tr", {}, make("td", { textContent: name }), make("td", { textContent: value.toFixed(3) }));
   const table = make("table", {}, row("guided", token.guided), row("base", token.base), ...Object.entries(token.arms).map(([name, value]) => row(name, value)), row("KL to the base", token.kl));
   const changed = token.flipped ? [make("div", { textContent: "guidance changed the likeliest token" })] : [];
@@ -504,29 +505,36 @@ function keep() {
   const one = { id: state.id, name: state.name || nameOf(state.turns), given: Boolean(state.name), changed: Date.now(), system: $("system").value, weights: weights(), turns: state.turns.map(keptTurn) };
   const others = storedConversations().filter((other) => other.id !== state.id);
   if (!storeConversations([one, ...others])) $("status").textContent = "this conversation is too long for the browser to keep; export it";
-  localStorage.setItem(OPEN, state.id);
+  storeOpen(state.id);
   showConversations();
 }
 
 function openConversation(one) {
-  state.running?.abort();
+  leave();
   state.id = one.id;
   state.name = one.given ? one.name : "";
   state.turns = one.turns.map(repaired);
   if (one.system !== undefined) $("system").value = one.system;
   for (const arm of state.arms) if (Number.isFinite(one.weights?.[arm.name])) arm.weight = one.weights[arm.name];
-  localStorage.setItem(OPEN, one.id);
+  storeOpen(one.id);
   showSliders();
   showProfiles();
   showTalk();
 }
 
+/** Ends what is being written, and keeps it. */
+function leave() {
+  if (!state.running) return;
+  state.running.abort();
+  keep();
+}
+
 function newConversation() {
-  state.running?.abort();
+  leave();
   state.id = null;
   state.name = "";
   state.turns = [];
-  localStorage.removeItem(OPEN);
+  storeOpen(null);
   showTalk();
   showConversations();
   $("message").focus();
@@ -550,9 +558,9 @@ function showConversations() {
     rename.addEventListener("click", () => renameConversation(one));
     const remove = make("button", { type: "button", textContent: "Delete", ariaLabel: `Delete ${one.name}` });
     remove.addEventListener("click", () => {
-      storeConversations(storedConversations().filter((other) => other.id !== one.id));
       if (one.id === state.id) newConversation();
-      else showConversations();
+      storeConversations(storedConversations().filter((other) => other.id !== one.id));
+      showConversations();
     });
     return make("li", {}, open, rename, remove);
   }));
