@@ -6,17 +6,18 @@ use serde_json::{Value, json};
 use super::conversation::Message;
 
 /// A template that writes the same, from which the grammar and the parser of such calls are read.
-pub const PLAIN_TOOLS: &str = r#"{%- if tools %}{{- '<|im_start|>system\n# Tools\n\n<tools>' }}{%- for tool in tools %}{{- '\n' }}{{- tool | tojson }}{%- endfor %}{{- '\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call><|im_end|>\n' }}{%- endif %}{%- for message in messages %}{%- if message.role == 'assistant' %}{{- '<|im_start|>assistant' }}{%- if message.content %}{{- '\n' + message.content }}{%- endif %}{%- for tool_call in message.tool_calls %}{%- if tool_call.function %}{%- set tool_call = tool_call.function %}{%- endif %}{{- '\n<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}{{- tool_call.arguments | tojson }}{{- '}\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- elif message.role == 'tool' %}{{- '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}{%- else %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"#;
+pub const PLAIN_TOOLS: &str = include_str!("plain_tools.jinja");
 
 /// Writes tools, calls and results as plain text into a conversation.
 pub fn in_plain_text(messages: &[Message], tools: &[Value]) -> Vec<Message> {
     let mut out: Vec<Message> = Vec::with_capacity(messages.len() + 1);
-    for message in messages {
+    for (i, message) in messages.iter().enumerate() {
         let plain = match message.role.as_str() {
             "tool" => {
                 let text = format!("<tool_response>\n{}\n</tool_response>", message.content);
                 // Results of several calls are one message.
-                if let Some(last) = out.last_mut().filter(|last| last.content.ends_with("</tool_response>")) {
+                let follows_result = i > 0 && messages[i - 1].role == "tool";
+                if let Some(last) = out.last_mut().filter(|_| follows_result) {
                     last.content = format!("{}\n{text}", last.content);
                     continue;
                 }

@@ -141,6 +141,11 @@ impl Server {
         self.answers.get_or_init(read).as_ref().map_err(String::as_str)
     }
 
+    /// The same, where it has been read.
+    pub(super) fn known_answers(&self) -> Option<Result<&Answers, &str>> {
+        self.answers.get().map(|answers| answers.as_ref().map_err(String::as_str))
+    }
+
     /// Whether texts are still being read, on threads that llama.cpp has at work.
     pub fn is_reading(&self) -> bool {
         self.readers.are_busy()

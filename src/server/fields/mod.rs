@@ -95,8 +95,8 @@ impl Fields {
     /// Those of the request's own reader, and an unknown field.
     pub fn into_request<T: FromFields>(mut self, strict: bool) -> Result<(T, Vec<String>), ApiError> {
         let request = T::read(&mut self)?;
-        let is_attack = self.object.len() > MAX_UNKNOWN || self.object.keys().any(|name| name.len() > MAX_NAME);
-        if strict || !T::LENIENT || is_attack {
+        let are_many = self.object.len() > MAX_UNKNOWN || self.object.keys().any(|name| name.len() > MAX_NAME);
+        if strict || !T::LENIENT || are_many {
             self.check_known()?;
         }
         self.check_slips()?;

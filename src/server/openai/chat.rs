@@ -21,7 +21,18 @@ use crate::server::fields::{Field, Fields, FromFields, shown, wrong};
 pub struct ChatRequest {
     /// What it asks of the answer.
     pub asked: Asked,
-    /// The conversation, without the beginning of the answer.
+    /// What is answered.
+    pub dialogue: Dialogue,
+    /// Whether the text ends where an answer begins.
+    pub generates: bool,
+    /// Whether the oldest turns are left out where the conversation does not fit.
+    pub truncates: bool,
+}
+
+/// A conversation, and how an answer to it is read.
+#[derive(Debug)]
+pub struct Dialogue {
+    /// The messages, without the beginning of the answer.
     pub messages: Vec<Message>,
     /// The beginning of the answer.
     pub begun: Option<Message>,
@@ -31,10 +42,6 @@ pub struct ChatRequest {
     pub tools: Option<Tools>,
     /// Whether what the model thinks is kept apart from what it says.
     pub splits_reasoning: bool,
-    /// Whether the text ends where an answer begins.
-    pub generates: bool,
-    /// Whether the oldest turns are left out where the conversation does not fit.
-    pub truncates: bool,
 }
 
 impl FromFields for ChatRequest {
@@ -63,20 +70,10 @@ impl FromFields for ChatRequest {
             let message = "add_generation_prompt and continue_final_message cannot both be true";
             return Err(ApiError::invalid("continue_final_message", message));
         }
-        if asked.format.is_some() && tools.as_ref().is_some_and(Tools::may_be_called) && asked.sampling.is_constrained()
-        {
-            return Err(ApiError::invalid("grammar", "grammar cannot be combined with tools"));
-        }
-        Ok(Self {
-            asked,
-            messages,
-            begun,
-            variables,
-            tools,
-            splits_reasoning,
-            generates: generates != Some(false),
-            truncates,
-        })
+        // JSON of a schema has no thoughts in it.
+        let splits_reasoning = splits_reasoning && asked.format.is_none();
+        let dialogue = Dialogue { messages, begun, variables, tools, splits_reasoning };
+        Ok(Self { asked, dialogue, generates: generates != Some(false), truncates })
     }
 }
 
@@ -116,8 +113,11 @@ fn variables(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
         let message = format!("{path} cannot be set: the server sets it");
         return Err(ApiError::invalid(&path, message));
     }
-    if let Some(effort) = fields.take::<String>("reasoning_effort")? {
-        given.entry("reasoning_effort").or_insert(effort.into());
+    match fields.take::<String>("reasoning_effort")? {
+        // As llama.cpp reads it.
+        Some(effort) if effort == "none" => drop(given.entry("enable_thinking").or_insert(false.into())),
+        Some(effort) => drop(given.entry("reasoning_effort").or_insert(effort.into())),
+        None => {}
     }
     Ok(given)
 }

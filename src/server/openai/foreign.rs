@@ -44,6 +44,19 @@ pub fn no_tools(fields: &mut Fields) -> Result<(), ApiError> {
     fields.ignore::<bool>(&["parallel_tool_calls"])
 }
 
+/// Fields of chat completions on routes that give one answer, without a word about its tokens.
+///
+/// # Errors
+///
+/// A 400 that names the field.
+pub fn one_answer(fields: &mut Fields) -> Result<(), ApiError> {
+    fields.only("n", &[json!(1)], "must be 1 here; /v1/chat/completions gives several answers")?;
+    for name in ["logprobs", "return_rewards"] {
+        fields.only(name, &[json!(false)], "must be false here; /v1/chat/completions lists tokens")?;
+    }
+    Ok(())
+}
+
 /// Fields of llama.cpp's own route on OpenAI's.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::chat::ChatRequest;
+use super::foreign;
 use super::reply::{Choice, Format, Head, additions, finish_reason, with};
 use super::tools::{AnswerReader, Delta, Said};
 use crate::server::engine::{Ended, Piece};
@@ -26,6 +27,7 @@ impl FromFields for MessagesRequest {
 
 /// The fields of a chat request for those that Anthropic calls otherwise.
 fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+    foreign::one_answer(fields)?;
     let mut chat = Map::new();
     let mut messages = Vec::new();
     if let Some(system) = fields.take::<Value>("system")? {

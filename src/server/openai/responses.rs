@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::chat::ChatRequest;
+use super::foreign;
 use super::reply::{Choice, Format, Head, additions, finish_reason, timings, with};
 use super::tools::{AnswerReader, Call, Delta, Said};
 use crate::server::engine::{Ended, Piece};
@@ -29,6 +30,7 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     }
     fields.only("background", &[false.into()], "must be false: no answer is kept here")?;
     fields.ignore::<Vec<Value>>(&["include"])?;
+    foreign::one_answer(fields)?;
     let mut chat = Map::new();
     let mut messages = Vec::new();
     if let Some(text) = fields.take::<String>("instructions")? {

@@ -1,6 +1,7 @@
 //! Tools that an answer may call: as a request names them, and as an answer calls them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
@@ -186,7 +187,12 @@ pub struct AnswerReader {
 struct Answer {
     text: String,
     said: Said,
+    /// Until then more of the text is only kept.
+    parse_at: Option<Instant>,
 }
+
+/// A parser reads the whole text each time. It rests for so many times as long as it took.
+const REST: u32 = 10;
 
 impl AnswerReader {
     /// Reads with this parser.
@@ -229,7 +235,13 @@ impl Answer {
             return vec![Delta::Content(text.to_owned())];
         };
         self.text.push_str(text);
-        parsed(parser, &self.text, true).map_or_else(Vec::new, |said| self.take(said))
+        let now = Instant::now();
+        if self.parse_at.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        let said = parsed(parser, &self.text, true);
+        self.parse_at = Some(Instant::now() + now.elapsed() * REST);
+        said.map_or_else(Vec::new, |said| self.take(said))
     }
 
     /// A text that is no answer of this template is content as it is.

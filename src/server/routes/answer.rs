@@ -71,9 +71,12 @@ pub async fn respond(
     // Who drafts how many tokens depends on measured times, and on who else is served: not where a seed is to give the
     // same text again.
     let speculates = !is_seeded;
-    // A grammar that sleeps at first knows nothing of drafts.
+    // A grammar of calls knows nothing of drafts, and stands alone.
     let speculates = speculates && asked.calls.grammar.is_none();
     let grammar = match asked.calls.grammar {
+        Some(_) if params.grammar.is_some() || params.json_schema.is_some() => {
+            return Err(ApiError::invalid("tools", "tools cannot be combined with a grammar or a schema of the text"));
+        }
         Some(grammar) => Some(calls(server, grammar, asked.calls.spelled.clone()).await?),
         None => constraint(server, &asked.sampling, format_of, &mut params).await?,
     };

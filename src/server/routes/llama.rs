@@ -190,8 +190,7 @@ fn biases(head: &Head) -> Value {
         BiasKey::Token(token) => json!({ "token": token, "bias": bias.is_finite().then_some(bias) }),
         BiasKey::Text(text) => json!({ "text": text, "bias": bias.is_finite().then_some(bias) }),
     });
-    let n_vocab = Token::try_from(head.vocab.n_tokens()).unwrap_or(Token::MAX);
-    let ends = (0..n_vocab).filter(|token| head.params.ignore_eos && head.vocab.is_eog(*token));
+    let ends = head.params.ignore_eos.then(|| head.vocab.eog_tokens()).into_iter().flatten();
     named.chain(ends.map(|token| json!({ "token": token, "bias": null }))).collect()
 }
 

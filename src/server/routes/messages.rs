@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::chat::{answer, base_prompt};
+use super::chat::{answer, n_prompt};
 use crate::server::error::ApiError;
 use crate::server::openai::messages::{MessagesFormat, MessagesRequest};
 use crate::server::state::Server;
@@ -23,6 +23,5 @@ pub async fn count_tokens(
     State(server): State<Arc<Server>>,
     body: Body<MessagesRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let prompt = base_prompt(&server, body.0.0).await?;
-    Ok(Json(json!({ "input_tokens": prompt.base.len() })))
+    Ok(Json(json!({ "input_tokens": n_prompt(&server, body.0.0).await? })))
 }

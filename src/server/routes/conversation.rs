@@ -1,0 +1,112 @@
+//! A conversation on its way to the templates.
+
+use serde_json::{Map, Value};
+
+use super::answer::ReadPrompts;
+use crate::chat::{Message, TOOLS, TemplateError, in_plain_text};
+use crate::server::answers::Reading;
+use crate::server::error::ApiError;
+use crate::server::openai::chat::Dialogue;
+use crate::session::{Personas, Prompt, PromptError, PromptRenderer};
+
+/// A conversation as the templates read it.
+#[derive(Clone)]
+pub struct Conversation {
+    messages: Vec<Message>,
+    /// The beginning of the answer.
+    pub begun: String,
+    variables: Map<String, Value>,
+}
+
+impl Conversation {
+    /// That of a dialogue, for a template that reads tools in this way.
+    pub fn new(dialogue: Dialogue, reading: Reading) -> Self {
+        let Dialogue { mut messages, begun, mut variables, tools, .. } = dialogue;
+        let tools = tools.map(|tools| tools.list).unwrap_or_default();
+        match reading {
+            Reading::PlainText => messages = in_plain_text(&messages, &tools),
+            Reading::Tools { objects } => {
+                if objects {
+                    messages.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(with_object);
+                }
+                if !tools.is_empty() {
+                    variables.insert(TOOLS.to_owned(), tools.into());
+                }
+            }
+        }
+        Self { messages, begun: begun.map_or_else(String::new, |message| message.content), variables }
+    }
+
+    /// Its text as the base's template writes it, where an answer begins or where the last message ends.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about the field.
+    pub fn text(&self, prompts: &PromptRenderer, generates: bool) -> Result<String, ApiError> {
+        let text = prompts.chat_text(&self.messages, &self.variables, generates || !self.begun.is_empty());
+        text.map(|text| text + &self.begun).map_err(|error| of_chat(&error))
+    }
+
+    /// Its prompt.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about the field.
+    pub fn prompt(&self, prompts: &Personas<'_>) -> Result<Prompt, ApiError> {
+        self.prompt_of(&self.messages, prompts)
+    }
+
+    fn prompt_of(&self, messages: &[Message], prompts: &Personas<'_>) -> Result<Prompt, ApiError> {
+        prompts.chat(messages, &self.begun, &self.variables).map_err(|error| of_chat(&error))
+    }
+
+    /// Its prompt. Where that may have `room` tokens at most, as few of the oldest turns as possible are left out, each
+    /// from one message of the user to the next; the system's message and the last turn stay.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about the field, or about a last turn that does not fit alone.
+    pub fn read(&self, prompts: &Personas<'_>, room: Option<usize>) -> Result<ReadPrompts, ApiError> {
+        let whole = self.prompt(prompts);
+        let Some(room) = room else { return Ok(ReadPrompts { prompts: vec![whole?], dropped: 0 }) };
+        let fits = |result: &Result<Prompt, ApiError>| match result {
+            Ok(prompt) => prompt.base.len() <= room,
+            Err(error) => !error.is_overflow(),
+        };
+        if fits(&whole) {
+            return Ok(ReadPrompts { prompts: vec![whole?], dropped: 0 });
+        }
+        let first = self.messages.iter().position(|message| message.role != "system").unwrap_or(0);
+        let is_user = |at: &usize| self.messages[*at].role == "user";
+        let cuts: Vec<usize> = (first + 1..self.messages.len()).filter(is_user).collect();
+        let from = |cut: usize| {
+            let kept = [&self.messages[..first], &self.messages[cut..]].concat();
+            self.prompt_of(&kept, prompts)
+        };
+        // What leaves out more is not longer: a search by halves, because each prompt is read as a whole.
+        let last = cuts.len().saturating_sub(1);
+        let best = cuts.partition_point(|cut| !fits(&from(*cut))).min(last);
+        match cuts.get(best) {
+            Some(cut) => Ok(ReadPrompts { prompts: vec![from(*cut)?], dropped: cut - first }),
+            None => Ok(ReadPrompts { prompts: vec![whole?], dropped: 0 }),
+        }
+    }
+}
+
+/// Writes the arguments of a call as an object, where they are one.
+fn with_object(call: &mut Value) {
+    let arguments = &mut call["function"]["arguments"];
+    let object = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if let Some(object) = object.filter(Value::is_object) {
+        *arguments = object;
+    }
+}
+
+fn of_chat(error: &PromptError) -> ApiError {
+    let field = match error {
+        PromptError::Template { source: TemplateError::Variable(_), .. } => "chat_template_kwargs",
+        PromptError::Template { source: TemplateError::Tools(TOOLS), .. } => TOOLS,
+        _ => "messages",
+    };
+    ApiError::of_prompt(field, error)
+}

@@ -1,0 +1,201 @@
+//! How a conversation is answered: the grammar of its calls, and what reads the answer.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::conversation::Conversation;
+use crate::chat::TOOLS;
+use crate::engine::llama::{AnswerParser, Vocab};
+use crate::expert::Token;
+use crate::sampling::grammar::{CallGrammar, Trigger};
+use crate::server::answers::{Answers, Reading};
+use crate::server::error::ApiError;
+use crate::server::openai::chat::Dialogue;
+use crate::server::openai::request::Calls;
+use crate::server::openai::tools::{ToolChoice, Tools};
+use crate::server::options::MAX_GRAMMAR_BYTES;
+use crate::server::readers::Purpose;
+use crate::server::state::Server;
+
+/// How a conversation is answered.
+pub struct AnswerPlan {
+    /// What reads the answer, where there is more to it than its text.
+    pub parser: Option<Arc<AnswerParser>>,
+    /// How calls are written.
+    pub calls: Calls,
+    /// Strings that end an answer under this template.
+    pub stop: Vec<String>,
+    /// What is answered.
+    pub conversation: Conversation,
+}
+
+impl AnswerPlan {
+    /// An answer that is its text.
+    fn text(dialogue: Dialogue, reading: Reading) -> Self {
+        let conversation = Conversation::new(dialogue, reading);
+        Self { parser: None, calls: Calls::default(), stop: Vec::new(), conversation }
+    }
+}
+
+/// How a template is taken to read tools of which llama.cpp knows nothing: as transformers calls it.
+const UNKNOWN: Reading = Reading::Tools { objects: true };
+
+/// Plans the answer to a conversation.
+///
+/// # Errors
+///
+/// A 400 about `tools`.
+pub async fn planned(server: &Arc<Server>, mut dialogue: Dialogue) -> Result<AnswerPlan, ApiError> {
+    for (name, value) in &server.variables {
+        dialogue.variables.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    let has_calls = dialogue.messages.iter().any(|message| !message.tool_calls.is_empty() || message.role == "tool");
+    if dialogue.tools.is_none() && !has_calls {
+        // Most conversations: no tools, and a template without thoughts.
+        let thinks = server.known_answers().is_none_or(|answers| answers.is_ok_and(|answers| answers.thinks));
+        if !dialogue.splits_reasoning || !thinks || !server.prompts.can_chat() {
+            return Ok(AnswerPlan::text(dialogue, UNKNOWN));
+        }
+    }
+    let of = Arc::clone(server);
+    server.off_thread(Purpose::Prompt, move || plan(&of, dialogue)).await
+}
+
+fn plan(server: &Server, mut dialogue: Dialogue) -> Result<AnswerPlan, ApiError> {
+    let answers = match server.answers() {
+        Ok(answers) => answers,
+        // Without tools the answer is its text.
+        Err(_) if dialogue.tools.is_none() => return Ok(AnswerPlan::text(dialogue, UNKNOWN)),
+        Err(problem) => return Err(of_tools(format!("llama.cpp cannot read this model's chat template: {problem}"))),
+    };
+    if dialogue.tools.is_none() && !answers.thinks {
+        return Ok(AnswerPlan::text(dialogue, answers.reading));
+    }
+    if answers.thinks {
+        // As llama.cpp calls a template: it thinks unless it is not to.
+        dialogue.variables.entry("enable_thinking").or_insert(true.into());
+    }
+    let n_bytes = dialogue.tools.iter().flat_map(|tools| &tools.list).map(|tool| tool.to_string().len()).sum::<usize>();
+    if n_bytes > MAX_GRAMMAR_BYTES {
+        return Err(of_tools(format!("may have {MAX_GRAMMAR_BYTES} bytes, these have {n_bytes}")));
+    }
+    match read(answers, &dialogue) {
+        Ok((applied, parser)) => Ok(parts(server, answers.reading, dialogue, &applied, parser)),
+        Err(_) if dialogue.tools.is_none() => Ok(AnswerPlan::text(dialogue, answers.reading)),
+        Err(problem) => Err(of_tools(problem)),
+    }
+}
+
+fn of_tools(problem: String) -> ApiError {
+    ApiError::invalid(TOOLS, format!("tools: {problem}"))
+}
+
+/// What llama.cpp says of a conversation: see [`AnswerTemplate::apply`](crate::engine::llama::AnswerTemplate::apply).
+fn read(answers: &Answers, dialogue: &Dialogue) -> Result<(Value, AnswerParser), String> {
+    // A template that knows no tools says nothing about calls; its thoughts are lost beside them.
+    let template = match (answers.reading, &dialogue.tools) {
+        (Reading::PlainText, Some(_)) => &answers.plain,
+        _ => &answers.template,
+    };
+    let messages: Vec<_> = dialogue.messages.iter().chain(&dialogue.begun).collect();
+    let mut asked = json!({
+        "messages": messages,
+        "variables": dialogue.variables,
+        "enable_thinking": thinks(dialogue),
+        "continues": dialogue.begun.is_some(),
+    });
+    if let Some(tools) = &dialogue.tools {
+        asked["tools"] = tools.callable().into();
+        asked["tool_choice"] = match tools.choice {
+            ToolChoice::Auto => "auto",
+            ToolChoice::None => "none",
+            ToolChoice::Required | ToolChoice::Function(_) => "required",
+        }
+        .into();
+        // A model that was taught no tools does not know when to stop calling.
+        let alone = matches!(answers.reading, Reading::PlainText).then_some(false);
+        if let Some(parallel) = tools.parallel.or(alone) {
+            asked["parallel_tool_calls"] = parallel.into();
+        }
+    }
+    let mut applied = template.apply(&asked).map_err(|error| error.to_string())?;
+    applied["parse_tool_calls"] = dialogue.tools.as_ref().is_some_and(Tools::may_be_called).into();
+    applied["continues"] = dialogue.begun.is_some().into();
+    let parser = AnswerParser::new(&applied).map_err(|error| error.to_string())?;
+    Ok((applied, parser))
+}
+
+fn thinks(dialogue: &Dialogue) -> bool {
+    dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// The parts of an answer's plan, from what llama.cpp says.
+fn parts(server: &Server, reading: Reading, dialogue: Dialogue, applied: &Value, parser: AnswerParser) -> AnswerPlan {
+    let vocab = server.prompts.vocab();
+    let text = |name: &str| applied[name].as_str().unwrap_or_default().to_owned();
+    let texts = |name: &str| {
+        let list = applied[name].as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let token = |name: String| Some((token_of(vocab, &name)?, name));
+    let spelled = texts("preserved_tokens").into_iter().filter_map(token).collect();
+    let may_call = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
+    let grammar = (may_call && !text("grammar").is_empty()).then(|| CallGrammar {
+        // A model that was taught no tools talks on where it may: with a text before the call it never comes to it.
+        text: match reading {
+            Reading::PlainText => calls_at_once(&text("grammar")),
+            Reading::Tools { .. } => text("grammar"),
+        },
+        prefix: text("generation_prompt"),
+        triggers: (applied["grammar_lazy"] == true).then(|| triggers(&applied["triggers"], vocab)),
+    });
+    let closes = !thinks(&dialogue) && dialogue.begun.is_none();
+    let mut conversation = Conversation::new(dialogue, reading);
+    if closes {
+        conversation.begun = rest_of_prompt(server, &conversation, &text("generation_prompt"));
+    }
+    let (parser, stop) = (Some(Arc::new(parser)), texts("additional_stops"));
+    AnswerPlan { parser, calls: Calls { grammar, spelled }, stop, conversation }
+}
+
+/// What llama.cpp adds to a prompt under which the model is not to think and whose template begins a thought all the
+/// same: the rest of `end`, with which its own prompt ends.
+fn rest_of_prompt(server: &Server, conversation: &Conversation, end: &str) -> String {
+    let Ok(text) = conversation.text(&server.prompts, true) else { return String::new() };
+    let mut cuts = (1..=end.len()).rev().filter(|cut| end.is_char_boundary(*cut));
+    cuts.find(|cut| text.ends_with(&end[..*cut])).map_or_else(String::new, |cut| end[cut..].to_owned())
+}
+
+/// A grammar of calls without a text before them.
+fn calls_at_once(grammar: &str) -> String {
+    let line = |line: &str| match line.starts_with("root ::= ") {
+        true => line.split(' ').filter(|part| !part.starts_with("until-")).collect::<Vec<_>>().join(" "),
+        false => line.to_owned(),
+    };
+    grammar.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The one token that a name spells.
+fn token_of(vocab: &Vocab, name: &str) -> Option<Token> {
+    match vocab.tokenize(name, false, true).as_deref() {
+        Ok([token]) => Some(*token),
+        _ => None,
+    }
+}
+
+fn triggers(list: &Value, vocab: &Vocab) -> Vec<Trigger> {
+    let trigger = |trigger: &Value| {
+        let value = trigger["value"].as_str()?.to_owned();
+        Some(match trigger["type"].as_str()? {
+            // A word that is one token comes as that token.
+            "word" | "token" => match token_of(vocab, &value) {
+                Some(token) => Trigger::Token(token),
+                None => Trigger::Word(value),
+            },
+            "pattern_full" => Trigger::Whole(value),
+            _ => Trigger::Pattern(value),
+        })
+    };
+    list.as_array().into_iter().flatten().filter_map(trigger).collect()
+}
