@@ -67,6 +67,7 @@ pub mod chat;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod deep;
 #[doc(hidden)]
 pub mod engine;
 #[cfg(feature = "eval")]

@@ -2,11 +2,13 @@
 // not C++. JSON goes in, JSON comes out; an exception becomes {"error": "what it says"}.
 
 #include "chat.h"
+#include "log.h"
 
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 
 namespace {
@@ -67,13 +69,8 @@ common_json apply(const common_chat_templates * templates, const common_json & a
     const auto caps = common_chat_templates_get_caps(templates);
     const auto parallel = caps.find("supports_parallel_tool_calls");
     inputs.parallel_tool_calls = flag_of(asked, "parallel_tool_calls", parallel != caps.end() && parallel->second);
-    inputs.json_schema = text_of(asked, "json_schema");
     inputs.enable_thinking = flag_of(asked, "enable_thinking", true);
     inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
-    if (flag_of(asked, "continues", false)) {
-        inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
-        inputs.add_generation_prompt = false;
-    }
     if (asked.contains("variables")) {
         for (const auto & item : asked.at("variables").items()) {
             inputs.chat_template_kwargs[item.key()] = item.value().dump();
@@ -88,7 +85,6 @@ common_json apply(const common_chat_templates * templates, const common_json & a
         triggers.push_back(one);
     }
     common_json out;
-    out["prompt"] = params.prompt;
     out["grammar"] = params.grammar;
     out["grammar_lazy"] = params.grammar_lazy;
     out["triggers"] = triggers;
@@ -108,7 +104,10 @@ extern "C" {
 // A template, read; null with *error where it cannot be.
 common_chat_templates * genarm_chat_template(const char * source, const char * bos, const char * eos, char ** error) noexcept {
     *error = nullptr;
+    // It would write what users write to standard error.
+    static std::once_flag quiet;
     try {
+        std::call_once(quiet, [] { common_log_set_verbosity_thold(-1); });
         return common_chat_templates_init(nullptr, source, bos, eos).release();
     } catch (const std::exception & e) {
         *error = failed(e.what());
@@ -148,7 +147,6 @@ common_chat_parser_params * genarm_chat_parser(const char * params, char ** erro
         parser->reasoning_format = COMMON_REASONING_FORMAT_AUTO;
         parser->generation_prompt = text_of(asked, "generation_prompt");
         parser->parse_tool_calls = flag_of(asked, "parse_tool_calls", true);
-        parser->is_continuation = flag_of(asked, "continues", false);
         const std::string arena = text_of(asked, "parser");
         if (!arena.empty()) {
             parser->parser.load(arena);

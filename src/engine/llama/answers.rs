@@ -6,8 +6,13 @@ use std::ptr::NonNull;
 
 use serde_json::Value;
 
-/// Brackets in brackets: the parser recurses over them.
-const MAX_DEPTH: usize = 200;
+use crate::brief;
+
+/// Brackets that open in a text: the parser calls itself for each that is not closed, and which are is not known where
+/// some stand in strings.
+const MAX_BRACKETS: usize = 20_000;
+/// Characters of an error of llama.cpp's.
+const MAX_ERROR: usize = 300;
 
 /// What llama.cpp cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +20,15 @@ pub enum AnswerError {
     /// It says why.
     #[error("{0}")]
     Refused(String),
-    /// The text nests too deep.
-    #[error("it nests more than {MAX_DEPTH} brackets")]
-    Depth,
+    /// The text may nest too deep.
+    #[error("it has more than {MAX_BRACKETS} brackets")]
+    Brackets,
+    /// There is nothing to read.
+    #[error("it is empty")]
+    Empty,
+    /// There was no thread to read it on.
+    #[error("no thread: {0}")]
+    Thread(String),
     /// The text holds a NUL character.
     #[error("it holds a NUL character")]
     Nul,
@@ -67,11 +78,17 @@ impl AnswerTemplate {
     ///
     /// [`AnswerError`].
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, AnswerError> {
+        if source.is_empty() {
+            return Err(AnswerError::Empty);
+        }
         let [source, bos, eos] = [c_text(source)?, c_text(bos)?, c_text(eos)?];
-        let mut error = std::ptr::null_mut();
-        // SAFETY: three texts that end with NUL and live through the call, and a place for the error.
-        let made = unsafe { genarm_chat_template(source.as_ptr(), bos.as_ptr(), eos.as_ptr(), &raw mut error) };
-        NonNull::new(made).map(Self).ok_or_else(|| refused(error))
+        deep(|| {
+            let mut error = std::ptr::null_mut();
+            // SAFETY: three texts that end with NUL and live through the call, and a place for the error. The source is
+            // not empty, for which llama.cpp would look into a model.
+            let made = unsafe { genarm_chat_template(source.as_ptr(), bos.as_ptr(), eos.as_ptr(), &raw mut error) };
+            NonNull::new(made).map(Self).ok_or_else(|| refused(error))
+        })
     }
 
     /// What the template can do: `supports_tools`, `supports_tool_calls`, `supports_object_arguments` and more.
@@ -80,21 +97,27 @@ impl AnswerTemplate {
     ///
     /// [`AnswerError`].
     pub fn caps(&self) -> Result<Value, AnswerError> {
+        let this = self;
         // SAFETY: the object lives.
-        taken(unsafe { genarm_chat_caps(self.0.as_ptr()) })
+        deep(|| taken(unsafe { genarm_chat_caps(this.as_ptr()) }))
     }
 
-    /// How a conversation is answered: `asked` holds `messages`, `tools`, `tool_choice` and so on, as `vendor/chat`
-    /// reads them. What comes back holds `grammar`, `triggers`, `preserved_tokens`, `additional_stops` and what
+    /// How conversations like this one are answered: `asked` holds `messages`, `tools`, `tool_choice` and so on, as
+    /// `vendor/chat` reads them. What clients write does not belong there unchecked: llama.cpp follows schemas and
+    /// values as deep as they go. What comes back holds `grammar`, `triggers`, `preserved_tokens`, `additional_stops` and what
     /// [`AnswerParser::new`] takes.
     ///
     /// # Errors
     ///
     /// [`AnswerError`].
     pub fn apply(&self, asked: &Value) -> Result<Value, AnswerError> {
-        let asked = checked(&asked.to_string())?;
+        let (this, asked) = (self, c_text(&asked.to_string())?);
         // SAFETY: the object lives, and so does the text, which ends with NUL.
-        taken(unsafe { genarm_chat_apply(self.0.as_ptr(), asked.as_ptr()) })
+        deep(|| taken(unsafe { genarm_chat_apply(this.as_ptr(), asked.as_ptr()) }))
+    }
+
+    fn as_ptr(&self) -> *const Templates {
+        self.0.as_ptr()
     }
 }
 
@@ -121,10 +144,12 @@ impl AnswerParser {
     /// [`AnswerError`].
     pub fn new(params: &Value) -> Result<Self, AnswerError> {
         let params = c_text(&params.to_string())?;
-        let mut error = std::ptr::null_mut();
-        // SAFETY: the text lives through the call and ends with NUL.
-        let made = unsafe { genarm_chat_parser(params.as_ptr(), &raw mut error) };
-        NonNull::new(made).map(Self).ok_or_else(|| refused(error))
+        deep(|| {
+            let mut error = std::ptr::null_mut();
+            // SAFETY: the text lives through the call and ends with NUL.
+            let made = unsafe { genarm_chat_parser(params.as_ptr(), &raw mut error) };
+            NonNull::new(made).map(Self).ok_or_else(|| refused(error))
+        })
     }
 
     /// What an answer says, so far where it `is_partial`: `content`, `reasoning_content`, `tool_calls`.
@@ -133,9 +158,16 @@ impl AnswerParser {
     ///
     /// [`AnswerError`]: the text is no answer of this template.
     pub fn parse(&self, text: &str, is_partial: bool) -> Result<Value, AnswerError> {
-        let text = checked(text)?;
+        if text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() > MAX_BRACKETS {
+            return Err(AnswerError::Brackets);
+        }
+        let (this, text) = (self, c_text(text)?);
         // SAFETY: the object lives, and so does the text, which ends with NUL.
-        taken(unsafe { genarm_chat_parse(self.0.as_ptr(), text.as_ptr(), is_partial) })
+        deep(|| taken(unsafe { genarm_chat_parse(this.as_ptr(), text.as_ptr(), is_partial) }))
+    }
+
+    fn as_ptr(&self) -> *const ParserParams {
+        self.0.as_ptr()
     }
 }
 
@@ -150,20 +182,13 @@ fn c_text(text: &str) -> Result<CString, AnswerError> {
     CString::new(text).map_err(|_| AnswerError::Nul)
 }
 
-/// A text that may be parsed: not too deep.
-fn checked(text: &str) -> Result<CString, AnswerError> {
-    let mut depth = 0_usize;
-    for byte in text.bytes() {
-        match byte {
-            b'[' | b'{' | b'(' => depth += 1,
-            b']' | b'}' | b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return Err(AnswerError::Depth);
-        }
+/// Does what llama.cpp may call itself many times over for.
+fn deep<T: Send>(work: impl FnOnce() -> Result<T, AnswerError> + Send) -> Result<T, AnswerError> {
+    match crate::deep::deep(work) {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => Err(AnswerError::Thread(error.to_string())),
     }
-    c_text(text)
 }
 
 /// The JSON of a text that C++ made, which is freed. `{"error": …}` is an error.
@@ -177,11 +202,45 @@ fn taken(text: *mut c_char) -> Result<Value, AnswerError> {
     unsafe { genarm_chat_free(text) };
     let value: Value = serde_json::from_str(&json).map_err(|_| AnswerError::NoJson)?;
     match value.get("error").and_then(Value::as_str) {
-        Some(error) => Err(AnswerError::Refused(error.to_owned())),
+        Some(error) => Err(AnswerError::Refused(brief::message(error, MAX_ERROR).into_owned())),
         None => Ok(value),
     }
 }
 
 fn refused(error: *mut c_char) -> AnswerError {
     taken(error).err().unwrap_or(AnswerError::NoJson)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::chat::PLAIN_TOOLS;
+
+    fn parser() -> AnswerParser {
+        let template = AnswerTemplate::new(PLAIN_TOOLS, "<s>", "</s>").expect("a template");
+        let function = json!({ "name": "f", "description": "", "parameters": { "type": "object", "properties": {} } });
+        let applied = template.apply(&json!({
+            "messages": [{ "role": "user", "content": "x" }],
+            "tools": [{ "type": "function", "function": function }],
+            "tool_choice": "auto",
+        }));
+        AnswerParser::new(&applied.expect("an answer")).expect("a parser")
+    }
+
+    #[test]
+    fn an_answer_of_brackets_in_brackets_is_read_or_refused() {
+        let parser = parser();
+        let call = |n: usize| format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {{\"a\": {}", "[".repeat(n));
+        assert!(parser.parse(&call(MAX_BRACKETS - 2), true).is_ok());
+        let _ = parser.parse(&(call(MAX_BRACKETS / 2) + &"]".repeat(MAX_BRACKETS / 2) + "}}\n</tool_call>"), false);
+        assert_eq!(parser.parse(&call(MAX_BRACKETS), true), Err(AnswerError::Brackets));
+        assert!(parser.parse(&"(".repeat(1_000_000), false).is_ok());
+    }
+
+    #[test]
+    fn a_template_without_a_text_is_refused() {
+        assert_eq!(AnswerTemplate::new("", "", "").err(), Some(AnswerError::Empty));
+    }
 }

@@ -26,6 +26,8 @@ use super::params::SamplingParams;
 use crate::engine::llama::Vocab;
 use crate::expert::Token;
 #[cfg(feature = "server")]
+pub use schema::arguments;
+#[cfg(feature = "server")]
 pub use trigger::Trigger;
 #[cfg(feature = "server")]
 use trigger::Triggers;

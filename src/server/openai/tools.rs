@@ -79,12 +79,11 @@ impl Tools {
     }
 
     /// The tools that an answer may call.
-    pub fn callable(&self) -> Vec<Value> {
-        let is_meant = |tool: &&Value| match &self.choice {
+    pub fn callable(&self) -> impl Iterator<Item = &Value> {
+        self.list.iter().filter(|tool| match &self.choice {
             ToolChoice::Function(name) => tool["function"]["name"].as_str() == Some(name),
             _ => true,
-        };
-        self.list.iter().filter(is_meant).cloned().collect()
+        })
     }
 }
 

@@ -8,9 +8,10 @@ use super::conversation::Conversation;
 use crate::chat::TOOLS;
 use crate::engine::llama::{AnswerParser, Vocab};
 use crate::expert::Token;
-use crate::sampling::grammar::{CallGrammar, Trigger};
+use crate::sampling::grammar::{CallGrammar, Trigger, arguments};
 use crate::server::answers::{Answers, Reading};
 use crate::server::error::ApiError;
+use crate::server::fields::shown;
 use crate::server::openai::chat::Dialogue;
 use crate::server::openai::request::Calls;
 use crate::server::openai::tools::{ToolChoice, Tools};
@@ -91,22 +92,22 @@ fn of_tools(problem: String) -> ApiError {
     ApiError::invalid(TOOLS, format!("tools: {problem}"))
 }
 
-/// What llama.cpp says of a conversation: see [`AnswerTemplate::apply`](crate::engine::llama::AnswerTemplate::apply).
+/// What llama.cpp says of answers to such a conversation: see
+/// [`AnswerTemplate::apply`](crate::engine::llama::AnswerTemplate::apply). It reads none of the texts, and of the tools
+/// what [`arguments`] lets pass.
 fn read(answers: &Answers, dialogue: &Dialogue) -> Result<(Value, AnswerParser), String> {
     // A template that knows no tools says nothing about calls; its thoughts are lost beside them.
     let template = match (answers.reading, &dialogue.tools) {
         (Reading::PlainText, Some(_)) => &answers.plain,
         _ => &answers.template,
     };
-    let messages: Vec<_> = dialogue.messages.iter().chain(&dialogue.begun).collect();
     let mut asked = json!({
-        "messages": messages,
+        "messages": stand_in(dialogue),
         "variables": dialogue.variables,
         "enable_thinking": thinks(dialogue),
-        "continues": dialogue.begun.is_some(),
     });
     if let Some(tools) = &dialogue.tools {
-        asked["tools"] = tools.callable().into();
+        asked["tools"] = tools.callable().map(callable).collect::<Result<Vec<_>, _>>()?.into();
         asked["tool_choice"] = match tools.choice {
             ToolChoice::Auto => "auto",
             ToolChoice::None => "none",
@@ -119,11 +120,41 @@ fn read(answers: &Answers, dialogue: &Dialogue) -> Result<(Value, AnswerParser),
             asked["parallel_tool_calls"] = parallel.into();
         }
     }
-    let mut applied = template.apply(&asked).map_err(|error| error.to_string())?;
-    applied["parse_tool_calls"] = dialogue.tools.as_ref().is_some_and(Tools::may_be_called).into();
-    applied["continues"] = dialogue.begun.is_some().into();
-    let parser = AnswerParser::new(&applied).map_err(|error| error.to_string())?;
-    Ok((applied, parser))
+    let applied = template.apply(&asked).map_err(|error| error.to_string())?;
+    let parser = AnswerParser::new(&json!({
+        "format": applied["format"],
+        "generation_prompt": applied["generation_prompt"],
+        "parser": applied["parser"],
+        "parse_tool_calls": dialogue.tools.as_ref().is_some_and(Tools::may_be_called),
+    }));
+    Ok((applied, parser.map_err(|error| error.to_string())?))
+}
+
+/// A conversation with an end like this one's: some templates begin an answer otherwise after the result of a tool.
+fn stand_in(dialogue: &Dialogue) -> Value {
+    let question = json!({ "role": "user", "content": "x" });
+    if dialogue.messages.last().is_none_or(|last| last.role != "tool") {
+        return json!([question]);
+    }
+    let function = json!({ "name": "x", "arguments": "{}" });
+    let call = json!({ "id": "call00000", "type": "function", "function": function });
+    json!([
+        question,
+        { "role": "assistant", "content": "", "tool_calls": [call] },
+        { "role": "tool", "content": "x", "tool_call_id": "call00000" },
+    ])
+}
+
+/// A tool as far as its calls need it.
+fn callable(tool: &Value) -> Result<Value, String> {
+    let function = &tool["function"];
+    let name = function["name"].as_str().unwrap_or_default();
+    let parameters = match &function["parameters"] {
+        Value::Null => json!({ "type": "object", "properties": {} }),
+        schema => arguments(schema).map_err(|problem| format!("the parameters of \"{}\": {problem}", shown(name)))?,
+    };
+    let function = json!({ "name": name, "description": "", "parameters": parameters });
+    Ok(json!({ "type": "function", "function": function }))
 }
 
 fn thinks(dialogue: &Dialogue) -> bool {

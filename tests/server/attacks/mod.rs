@@ -1,12 +1,13 @@
 //! Requests that ended a server, or froze it for everyone. While each of them runs, `/health` answers and another
 //! client's text comes out as ever; afterwards the process lives and every slot is free.
 //!
-//! A new case goes into the file of its kind: [`texts`], [`limits`] or [`grammars`].
+//! A new case goes into the file of its kind: [`texts`], [`limits`], [`grammars`] or [`tools`].
 
 mod connections;
 mod grammars;
 mod limits;
 mod texts;
+mod tools;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -155,4 +156,9 @@ fn lists_and_names_without_end_leave_the_server_and_its_other_clients_as_they_we
 #[test]
 fn grammars_leave_the_server_and_its_other_clients_as_they_were() {
     withstand(&server(&[]), &grammars::attacks());
+}
+
+#[test]
+fn tools_leave_the_server_and_its_other_clients_as_they_were() {
+    withstand(&server(&[]), &tools::attacks());
 }

@@ -400,7 +400,9 @@ impl<'a> Checker<'a> {
         match value {
             // As the fourth draft wrote them.
             Value::Bool(_) if key.starts_with("exclusive") => Ok(Some(value.clone())),
-            Value::Number(number) if !is_exact(number) => self.refuse(key, "is an integer beyond 2^53", path),
+            Value::Number(number) if !is_exact(number) => {
+                self.not_enforced(key, "is an integer beyond 2^53", path).map(|()| None)
+            }
             Value::Number(number) if key == "multipleOf" && number.as_f64().is_none_or(|n| n <= 0.0) => {
                 self.refuse(key, "must be above 0", path)
             }

@@ -3,6 +3,8 @@
 //! What reaches llguidance is a schema written anew from what [`check`] has looked at; its errors quote the schema, so
 //! they are told by their kind alone.
 
+#[cfg(feature = "server")]
+mod calls;
 mod check;
 mod pattern;
 mod refs;
@@ -14,12 +16,12 @@ use llguidance::toktrie::SimpleVob;
 use serde_json::{Value, json};
 
 use super::vocabulary::GrammarVocabulary;
+use crate::deep::deep;
 use crate::expert::Token;
+#[cfg(feature = "server")]
+pub use calls::arguments;
 use check::{Checked, Leave, Refusal};
 
-/// Room for calls in calls while a schema is compiled: llguidance needs some hundred bytes for each property of an
-/// object.
-const STACK_BYTES: usize = 256 << 20;
 /// Space between the parts of JSON, as llama.cpp allows it. Without a bound a model may write spaces for ever.
 const SPACE: &str = r" |\n{1,2}[ \t]{0,20}";
 
@@ -39,12 +41,8 @@ impl Schema {
         strict: bool,
         vocabulary: &Arc<GrammarVocabulary>,
     ) -> Result<(Self, Vec<String>), String> {
-        let compile = || compile(schema, strict, vocabulary);
-        let compiled = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("schema".into()).stack_size(STACK_BYTES);
-            thread.spawn_scoped(scope, compile).map(|thread| thread.join())
-        });
-        match compiled {
+        // llguidance calls itself for each property of an object.
+        match deep(|| compile(schema, strict, vocabulary)) {
             Ok(Ok(result)) => result.map(|(start, warnings)| (Self { start: Mutex::new(start) }, warnings)),
             Ok(Err(_)) => Err("cannot be enforced".into()),
             Err(error) => Err(format!("cannot be compiled: {error}")),
