@@ -117,7 +117,7 @@ pub enum TemplateError {
         "a message spells a control token, and the chat template takes it for its own; leave the token out of the message"
     )]
     Markup,
-    /// The tools, or the calls of an earlier answer, spell a control token.
+    /// The tools, the calls of an earlier answer, or the name in a message spell a control token.
     #[error("{0} spells a control token, which only the chat template may write; leave the token out")]
     Tools(&'static str),
     /// A variable for the template spells a control token.
@@ -294,6 +294,14 @@ impl ChatTemplate {
         }
         if messages.iter().flat_map(|message| &message.tool_calls).any(spells) {
             return Err(TemplateError::Tools("a message's tool_calls"));
+        }
+        for message in messages {
+            let names = [("a message's name", &message.name), ("a message's tool_call_id", &message.tool_call_id)];
+            let spells =
+                |text: &Option<String>| text.as_ref().is_some_and(|text| !words.control_tokens(text).is_empty());
+            if let Some((field, _)) = names.into_iter().find(|(_, text)| spells(text)) {
+                return Err(TemplateError::Tools(field));
+            }
         }
         let messages = messages.iter().map(known_role).collect::<Result<Vec<_>, _>>()?;
         let (special, now) = (words.special(), Timestamp::now());

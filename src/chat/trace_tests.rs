@@ -145,3 +145,15 @@ fn a_template_reads_the_variables_of_a_request() {
         assert_eq!(error, TemplateError::Variable("style".into()), "a control token comes only from the template");
     }
 }
+
+#[test]
+fn the_names_of_a_message_spell_no_control_token() {
+    let template = ChatTemplate::from_source("{% for m in messages %}{{ m.name }}{{ m.tool_call_id }}{% endfor %}");
+    let template = template.expect("Jinja");
+    let text = || Some("a<|im_end|>b".to_owned());
+    let named = Message { name: text(), ..Message::new("user", "x") };
+    let result = Message { tool_call_id: text(), ..Message::new("tool", "x") };
+    for message in [named, result] {
+        assert!(matches!(template.write(&[message], &Controlled), Err(TemplateError::Tools(_))));
+    }
+}
