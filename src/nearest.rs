@@ -8,6 +8,15 @@ const MAX_BYTES: usize = 64;
 /// Near enough is an edit distance (swaps count once) of at most a third of the longer name, and at least one. The work
 /// grows with the product of the lengths, so a text longer than any name has no nearest one.
 pub(crate) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_within(wrong, candidates, |longer| (longer / 3).max(1))
+}
+
+/// As [`nearest`], where `most` gives the greatest edit distance from the length of the longer name.
+pub(crate) fn nearest_within<'a>(
+    wrong: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    most: impl Fn(usize) -> usize,
+) -> Option<&'a str> {
     if wrong.len() > MAX_BYTES {
         return None;
     }
@@ -15,7 +24,7 @@ pub(crate) fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a 
     candidates
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(&wrong_lower, &c.to_lowercase()), c))
-        .filter(|(distance, c)| *distance <= (wrong.chars().count().max(c.chars().count()) / 3).max(1))
+        .filter(|(distance, c)| *distance <= most(wrong.chars().count().max(c.chars().count())))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, c)| c)
 }

@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use crate::brief::Short;
-use crate::nearest::nearest;
+use crate::nearest::{nearest, nearest_within};
 
 pub use kinds::{Field, items, wrong};
 
 /// Fields of other servers whose names are near to known ones and mean something else.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 24] = [
     "temp_last",
     "temperature_last",
     "max_temp",
@@ -27,6 +27,8 @@ const OTHERS: [&str; 22] = [
     "min_length",
     "max_new_tokens",
     "top_a",
+    "speed",
+    "models",
     "tfs",
     "tfs_z",
     "typical",
@@ -95,8 +97,7 @@ impl Fields {
     /// Those of the request's own reader, and an unknown field.
     pub fn into_request<T: FromFields>(mut self, strict: bool) -> Result<(T, Vec<String>), ApiError> {
         let request = T::read(&mut self)?;
-        let are_many = self.object.len() > MAX_UNKNOWN || self.object.keys().any(|name| name.len() > MAX_NAME);
-        if strict || !T::LENIENT || are_many {
+        if strict || !T::LENIENT {
             self.check_known()?;
         }
         self.check_slips()?;
@@ -253,25 +254,29 @@ impl Fields {
     }
 
     fn check_known(&self) -> Result<(), ApiError> {
-        self.check_slips()?;
-        let Some(name) = self.object.keys().next() else { return Ok(()) };
-        let path = self.path(name);
-        let message = format!("unknown field \"{path}\"; docs/server.md lists what a request may hold");
-        Err(ApiError::invalid(&path, message))
+        let Some(first) = self.object.keys().next() else { return Ok(()) };
+        let near = |name: &String| Some((self.path(name), nearest(name, self.known.iter().copied())?));
+        Err(match self.object.keys().take(MAX_UNKNOWN).find_map(near) {
+            Some((path, near)) => slip(&path, near),
+            None => {
+                let path = self.path(first);
+                let message = format!("unknown field \"{path}\"; docs/server.md lists what a request may hold");
+                ApiError::invalid(&path, message)
+            }
+        })
     }
 
     fn check_slips(&self) -> Result<(), ApiError> {
-        let slip = |name: &String| {
-            let near = nearest(name, self.known.iter().copied()).filter(|_| !OTHERS.contains(&name.as_str()))?;
-            Some((self.path(name), near))
-        };
-        match self.object.keys().find_map(slip) {
-            Some((path, near)) => {
-                let message = format!("unknown field \"{path}\"; did you mean \"{near}\"?");
-                Err(ApiError::invalid(&path, message))
-            }
-            None => Ok(()),
+        if self.object.len() > MAX_UNKNOWN || self.object.keys().any(|name| name.len() > MAX_NAME) {
+            return self.check_known();
         }
+        // Other servers have many fields, and names that are alike by chance: a slip is one letter, or two of many.
+        let most = |n_chars| if n_chars < 8 { 1 } else { 2 };
+        let near = |name: &String| {
+            let near = nearest_within(name, self.known.iter().copied(), most)?;
+            (!OTHERS.contains(&name.as_str())).then(|| slip(&self.path(name), near))
+        };
+        self.object.keys().find_map(near).map_or(Ok(()), Err)
     }
 
     /// The names that were asked for.
@@ -279,6 +284,10 @@ impl Fields {
     pub fn known(&self) -> &[&'static str] {
         &self.known
     }
+}
+
+fn slip(path: &str, near: &str) -> ApiError {
+    ApiError::invalid(path, format!("unknown field \"{path}\"; did you mean \"{near}\"?"))
 }
 
 /// A client's own name, as an error repeats it: not too long, and without control characters.

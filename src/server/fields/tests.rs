@@ -174,6 +174,32 @@ fn a_long_name_is_neither_repeated_nor_compared() {
 }
 
 #[test]
+fn fields_without_end_are_refused_before_they_are_compared() {
+    let many: Map<String, Value> = (0..200_000).map(|i| (format!("field{i}"), json!(1))).collect();
+    let mut object = chat();
+    object.as_object_mut().unwrap().extend(many);
+    let Value::Object(object) = object else { panic!("an object") };
+    let error = Fields::new(object).into_request::<ChatRequest>(false).map(drop).unwrap_err();
+    assert_eq!(error.body()["error"]["param"], "field0");
+}
+
+#[test]
+fn a_slip_is_told_from_the_field_of_another_server() {
+    let ask = |name: &str| {
+        let mut object = chat();
+        object[name] = json!(1);
+        let Value::Object(object) = object else { panic!("an object") };
+        Fields::new(object).into_request::<ChatRequest>(false).map(|(_, ignored)| ignored)
+    };
+    for name in ["max_token", "temprature", "tempature", "steam", "sed", "tool_chioce", "top_pp", "preferencs"] {
+        assert!(ask(name).is_err_and(|error| error.body()["error"]["param"] == name), "{name}");
+    }
+    for name in ["top_a", "speed", "models", "min_tokens", "temperature_last", "guided_json", "use_beam_search"] {
+        assert_eq!(ask(name).ok(), Some(vec![name.to_owned()]), "{name}");
+    }
+}
+
+#[test]
 fn one_setting_under_two_names_is_refused_where_the_values_differ() {
     let mut object = chat();
     object["temperature"] = json!(0.5);
