@@ -70,8 +70,14 @@ impl FromFields for ChatRequest {
             let message = "add_generation_prompt and continue_final_message cannot both be true";
             return Err(ApiError::invalid("continue_final_message", message));
         }
+        let is_json = asked.format.as_ref().is_some_and(|format| !format.is_text());
+        if tools.as_ref().is_some_and(Tools::may_be_called) && (is_json || asked.sampling.is_constrained()) {
+            let message = "tools cannot be called in a text that a grammar, a schema or response_format constrains; \
+                           give one of them, or \"tool_choice\": \"none\"";
+            return Err(ApiError::invalid("tools", message));
+        }
         // JSON of a schema has no thoughts in it.
-        let splits_reasoning = splits_reasoning && asked.format.is_none();
+        let splits_reasoning = splits_reasoning && !is_json;
         let dialogue = Dialogue { messages, begun, variables, tools, splits_reasoning };
         Ok(Self { asked, dialogue, generates: generates != Some(false), truncates })
     }

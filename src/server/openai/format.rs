@@ -70,6 +70,11 @@ pub struct SchemaSource {
 }
 
 impl ResponseFormat {
+    /// Whether any text will do.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text)
+    }
+
     /// The schema that is asked for, and where it stands; `None` in place of the latter where any object will do.
     ///
     /// # Errors

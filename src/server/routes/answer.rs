@@ -74,10 +74,11 @@ pub async fn respond(
     // A grammar of calls knows nothing of drafts, and stands alone.
     let speculates = speculates && asked.calls.grammar.is_none();
     let grammar = match asked.calls.grammar {
-        Some(_) if params.grammar.is_some() || params.json_schema.is_some() => {
-            return Err(ApiError::invalid("tools", "tools cannot be combined with a grammar or a schema of the text"));
+        Some(grammar) => {
+            // The request's tools stand in for what the configuration asks of every text.
+            (params.grammar, params.json_schema) = (None, None);
+            Some(calls(server, grammar, asked.calls.spelled.clone()).await?)
         }
-        Some(grammar) => Some(calls(server, grammar, asked.calls.spelled.clone()).await?),
         None => constraint(server, &asked.sampling, format_of, &mut params).await?,
     };
     let spelled = asked.calls.spelled.into_iter().map(|(token, _)| token).collect();

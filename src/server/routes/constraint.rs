@@ -67,6 +67,10 @@ pub async fn calls(
     grammar: CallGrammar,
     spelled: Vec<(Token, String)>,
 ) -> Result<Arc<Compiled>, ApiError> {
+    if server.refuses_grammars {
+        let message = "tools: this server takes no grammars, and calls follow one; send \"tool_choice\": \"none\"";
+        return Err(ApiError::invalid("tools", message));
+    }
     let vocab = server.prompts.vocab().clone();
     let compile = move || {
         let compiled = Compiled::calls(&grammar, &spelled, &vocab);
