@@ -112,6 +112,13 @@ impl Rendered {
         &self.contents
     }
 
+    /// The same with more of what the template writes.
+    #[must_use]
+    pub fn with_markup(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
     /// The same with the beginning of a response. That is not markup either.
     #[must_use]
     pub fn followed_by(&self, response: &str) -> Self {

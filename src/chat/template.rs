@@ -275,6 +275,11 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// Whether it writes tools and their calls.
+    pub fn knows_tools(&self) -> bool {
+        self.source.contains(TOOLS) && self.source.contains("tool_calls")
+    }
+
     /// Writes a conversation as prompt text, to be continued by the assistant, and marks what came from its messages.
     /// `words` is the vocabulary that the text is for.
     ///

@@ -28,7 +28,7 @@ pub use params::context_params;
 pub use plan::{MemoryPlan, plan};
 pub use prompt::Prompt;
 #[doc(hidden)]
-pub use prompt::{Personas, PromptRenderer};
+pub use prompt::{ChatInput, Personas, PromptRenderer};
 pub(crate) use scheduler::{Scheduler, SlotText};
 #[doc(hidden)]
 pub use share::Shared;

@@ -20,6 +20,26 @@ pub struct Prompt {
     pub experts: Vec<Option<Vec<Token>>>,
 }
 
+/// A conversation to be answered, and how its answer begins.
+#[derive(Debug, Clone, Copy)]
+pub struct ChatInput<'a> {
+    /// The conversation.
+    pub messages: &'a [Message],
+    /// Variables for the chat templates, such as `enable_thinking`: those of every model get them.
+    pub variables: &'a Map<String, Value>,
+    /// What the base's template leaves out at its end. Experts with the same template read it too.
+    pub closing: &'a str,
+    /// The beginning of the answer: a text, and no markup.
+    pub begun: &'a str,
+}
+
+impl Prompt {
+    /// The tokens of the longest text that a model reads.
+    pub fn n_longest(&self) -> usize {
+        self.experts.iter().flatten().map(Vec::len).fold(self.base.len(), usize::max)
+    }
+}
+
 /// How the models read what the user says. Shared, so that prompts can be read on other threads than the one that
 /// decodes.
 pub struct PromptRenderer {
@@ -152,21 +172,8 @@ impl PromptRenderer {
     ///
     /// [`PromptError`].
     pub fn chat(&self, messages: &[Message], begun: &str) -> Result<Prompt, PromptError> {
-        self.chat_given(messages, begun, &Map::new())
-    }
-
-    /// The same with variables for the chat templates, such as `enable_thinking`: those of every model get them.
-    ///
-    /// # Errors
-    ///
-    /// [`PromptError`].
-    pub fn chat_given(
-        &self,
-        messages: &[Message],
-        begun: &str,
-        variables: &Map<String, Value>,
-    ) -> Result<Prompt, PromptError> {
-        self.with_personas(&[]).chat(messages, begun, variables)
+        let input = ChatInput { messages, variables: &Map::new(), closing: "", begun };
+        self.with_personas(&[]).chat(&input)
     }
 
     /// The text of a conversation as the base's template writes it, to be continued by the assistant or complete.
@@ -217,7 +224,10 @@ impl Personas<'_> {
         let base = self.renderer.vocab.tokenize_prompt(text, &[]).map_err(of_base)?;
         let messages = self.renderer.as_message(text);
         self.prompt(base, |expert, reading, base| match (expert.templated, reading.before_text()) {
-            (true, _) => expert.read(reading, &messages, "", &Map::new(), base),
+            (true, _) => {
+                let input = ChatInput { messages: &messages, variables: &Map::new(), closing: "", begun: "" };
+                expert.read(reading, &input, base)
+            }
             (false, Some(prefix)) => expert.after(&prefix, base).map(Some),
             (false, None) => Ok(None),
         })
@@ -238,22 +248,22 @@ impl Personas<'_> {
         })
     }
 
-    /// As [`PromptRenderer::chat_given`].
+    /// A conversation: each model reads it through its own chat template.
     ///
     /// # Errors
     ///
     /// [`PromptError`].
-    pub fn chat(
-        &self,
-        messages: &[Message],
-        begun: &str,
-        variables: &Map<String, Value>,
-    ) -> Result<Prompt, PromptError> {
+    pub fn chat(&self, input: &ChatInput<'_>) -> Result<Prompt, PromptError> {
         let PromptRenderer { base_template, vocab, .. } = self.renderer;
         let template = base_template.as_ref().ok_or(PromptError::NoTemplate)?;
-        let rendered = write("base", &with(template, variables), vocab, messages)?;
-        let base = rendered.followed_by(begun).tokens(vocab).map_err(of_base)?;
-        self.prompt(base, |expert, reading, base| expert.read(reading, messages, begun, variables, base))
+        let rendered = write("base", &with(template, input.variables), vocab, input.messages)?;
+        let rendered = rendered.with_markup(input.closing).followed_by(input.begun);
+        let base = rendered.tokens(vocab).map_err(of_base)?;
+        self.prompt(base, |expert, reading, base| {
+            let has_same_template = expert.template.as_ref().is_some_and(|own| own.source() == template.source());
+            let closing = if has_same_template { input.closing } else { "" };
+            expert.read(reading, &ChatInput { closing, ..*input }, base)
+        })
     }
 
     /// As [`PromptRenderer::text_response`].
@@ -331,26 +341,38 @@ impl ExpertText {
     fn read(
         &self,
         reading: &ReadingSpec,
-        messages: &[Message],
-        begun: &str,
-        variables: &Map<String, Value>,
+        input: &ChatInput<'_>,
         base: &[Token],
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
-        let messages = reading.messages(messages);
-        let rendered = write(&self.who, &with(template, variables), &self.vocab, &messages);
-        let has_tools =
-            || variables.contains_key(TOOLS) || messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty());
-        let rendered = match rendered {
-            // A template that knows no tools reads them as text.
-            Err(PromptError::Template { source: TemplateError::Render(_), .. }) if has_tools() => {
-                let tools = variables.get(TOOLS).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-                write(&self.who, template, &self.vocab, &in_plain_text(&messages, tools))
-            }
-            other => other,
-        }?;
-        let own = rendered.followed_by(begun).tokens(&self.vocab).map_err(|e| self.fail(e))?;
+        let messages = reading.messages(input.messages);
+        let rendered = self.written(template, &messages, input.variables)?;
+        let rendered = rendered.with_markup(input.closing).followed_by(input.begun);
+        let own = rendered.tokens(&self.vocab).map_err(|e| self.fail(e))?;
         self.own(reading, own, base)
+    }
+
+    /// A conversation as the template writes it. One that knows no tools reads them as text.
+    fn written(
+        &self,
+        template: &ChatTemplate,
+        messages: &[Message],
+        variables: &Map<String, Value>,
+    ) -> Result<Rendered, PromptError> {
+        let has_tools =
+            variables.contains_key(TOOLS) || messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty());
+        if !has_tools || template.knows_tools() {
+            match write(&self.who, &with(template, variables), &self.vocab, messages) {
+                Err(PromptError::Template { source: TemplateError::Render(_), .. }) if has_tools => {}
+                rendered => return rendered,
+            }
+        }
+        let mut variables = variables.clone();
+        let tools = match variables.shift_remove(TOOLS) {
+            Some(Value::Array(tools)) => tools,
+            _ => Vec::new(),
+        };
+        write(&self.who, &with(template, &variables), &self.vocab, &in_plain_text(messages, &tools))
     }
 
     /// The same up to a response, whose tokens are given: where a token stands across the cut, the prompt ends before

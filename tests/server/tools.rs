@@ -247,3 +247,95 @@ fn what_a_model_thinks_is_kept_apart_from_what_it_says() {
     assert!(prompt(json!({"enable_thinking": false})).ends_with("<think>\n\n</think>\n\n"));
     assert!(prompt(json!({})).ends_with("assistant\n"));
 }
+
+/// A template that begins every answer with a thought.
+const THINKS: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' and m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
+
+fn thinking(args: &[&str]) -> Serve {
+    let base = root().join("models/base.gguf").display().to_string();
+    Serve::start(&[&["--base", &base, "--chat-template", THINKS], args].concat())
+}
+
+fn prompt(server: &Serve, body: &Value) -> String {
+    server.ok("/apply-template", body)["prompt"].as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn an_answer_that_is_begun_goes_on_after_its_thought_and_is_not_repeated() {
+    let server = thinking(&[]);
+    let begun = json!([question()[0], {"role": "assistant", "content": "Yes,"}]);
+    let text = prompt(&server, &json!({"messages": begun}));
+    assert!(text.ends_with("Yes,") && text.matches("</think>").count() == 1, "{text}");
+    let body = json!({"messages": begun, "grammar": "root ::= \" it is hot.\"", "max_tokens": 40});
+    let message = server.ok(CHAT, &body)["choices"][0]["message"].clone();
+    assert_eq!((&message["content"], message.get("reasoning_content")), (&json!(" it is hot."), None), "{message}");
+    let mut streamed = body;
+    streamed["stream"] = true.into();
+    let chunks = runtime().block_on(events(server.url(CHAT), streamed));
+    let content: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(content, " it is hot.");
+    let thought = json!([question()[0], {"role": "assistant", "content": "", "reasoning_content": "Hm."}]);
+    let (status, answer) = server.post(CHAT, &json!({"messages": thought}));
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("messages")), "{answer}");
+}
+
+#[test]
+fn a_thought_that_a_template_begins_all_the_same_is_closed_as_markup() {
+    let server = thinking(&[]);
+    let quiet = json!({"messages": question(), "chat_template_kwargs": {"enable_thinking": false}});
+    let text = prompt(&server, &quiet);
+    assert!(text.contains("<think>") && text.trim_end().ends_with("</think>"), "{text}");
+    let mut complete = quiet.clone();
+    complete["add_generation_prompt"] = false.into();
+    assert!(prompt(&server, &complete).ends_with("<|im_end|>\n"), "nothing is begun, so nothing is closed");
+    let mut body = quiet;
+    body["grammar"] = "root ::= \"Yes.\"".into();
+    let message = server.ok(CHAT, &body)["choices"][0]["message"].clone();
+    assert_eq!((&message["content"], message.get("reasoning_content")), (&json!("Yes."), None), "{message}");
+}
+
+#[test]
+fn a_required_call_goes_on_where_it_is_begun_and_no_text_becomes_one() {
+    let server = server();
+    let ask = |begun: &str| {
+        let messages = json!([question()[0], {"role": "assistant", "content": begun}]);
+        let body = json!({"messages": messages, "tools": [tool("weather")], "tool_choice": "required", "max_tokens": 200,
+            "temperature": 0});
+        server.post(CHAT, &body)
+    };
+    let (status, answer) = ask("<tool_call>\n{\"name\": \"wea");
+    let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!((status, &call["name"]), (200, &json!("weather")), "{answer}");
+    assert_eq!(arguments(&call["arguments"]), json!({"city": "Rome"}));
+    let (status, answer) = ask("I think that");
+    let message = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(status == 400 && message.contains("the answer that is begun is no call"), "{answer}");
+}
+
+#[test]
+fn turns_are_left_out_from_one_question_to_the_next_and_never_from_the_result_of_a_tool() {
+    let server = Serve::demo(&["--n-predict", "40"]);
+    let turn = |i: usize| {
+        let function = json!({"name": "weather", "arguments": ""});
+        [
+            json!({"role": "user", "content": format!("Question {i}: {}", "why ".repeat(20))}),
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function", "function": function}]}),
+            json!({"role": "tool", "tool_call_id": "1", "content": "it is warm ".repeat(10)}),
+            json!({"role": "assistant", "content": "Because."}),
+        ]
+    };
+    let mut messages: Vec<Value> = (0..8).flat_map(turn).collect();
+    messages.push(json!({"role": "user", "content": "And now?"}));
+    let body = json!({"messages": messages, "truncation": "auto"});
+    let answer = server.ok(CHAT, &body);
+    let dropped = answer["genarm"]["dropped_messages"].as_u64().expect("a number");
+    assert!(dropped > 0 && dropped.is_multiple_of(4), "whole turns: {answer}");
+    assert!(answer["usage"]["prompt_tokens"].as_u64() <= Some(512 - 40), "there is room for what the server allows");
+    assert!(answer["usage"]["prompt_tokens"].as_u64() > Some(512 - 40 - 120), "and no turn too many is left out");
+    let n = |body: Value| server.ok(CHAT, &body)["usage"]["completion_tokens"].as_u64();
+    let asked = json!({"messages": question(), "ignore_eos": true});
+    assert_eq!(n(asked.clone()), Some(40));
+    let mut all = asked;
+    all["max_tokens"] = json!(-1);
+    assert!(n(all) > Some(100), "a request may ask for as many as fit");
+}

@@ -50,6 +50,10 @@ bool flag_of(const common_json & object, const char * key, bool otherwise) {
     return object.contains(key) && object.at(key).is_boolean() ? object.at(key).get<bool>() : otherwise;
 }
 
+common_reasoning_format reasoning_format(const common_json & asked) {
+    return flag_of(asked, "splits_reasoning", true) ? COMMON_REASONING_FORMAT_AUTO : COMMON_REASONING_FORMAT_NONE;
+}
+
 const char * name_of(common_grammar_trigger_type type) {
     switch (type) {
         case COMMON_GRAMMAR_TRIGGER_TYPE_TOKEN: return "token";
@@ -70,7 +74,7 @@ common_json apply(const common_chat_templates * templates, const common_json & a
     const auto parallel = caps.find("supports_parallel_tool_calls");
     inputs.parallel_tool_calls = flag_of(asked, "parallel_tool_calls", parallel != caps.end() && parallel->second);
     inputs.enable_thinking = flag_of(asked, "enable_thinking", true);
-    inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
+    inputs.reasoning_format = reasoning_format(asked);
     if (asked.contains("variables")) {
         for (const auto & item : asked.at("variables").items()) {
             inputs.chat_template_kwargs[item.key()] = item.value().dump();
@@ -92,6 +96,7 @@ common_json apply(const common_chat_templates * templates, const common_json & a
     out["additional_stops"] = params.additional_stops;
     out["generation_prompt"] = params.generation_prompt;
     out["supports_thinking"] = params.supports_thinking;
+    out["thinking_end"] = params.thinking_end_tags.empty() ? std::string() : params.thinking_end_tags.front();
     out["format"] = static_cast<int64_t>(params.format);
     out["parser"] = params.parser;
     return out;
@@ -144,7 +149,7 @@ common_chat_parser_params * genarm_chat_parser(const char * params, char ** erro
         const common_json asked = common_json::parse(params);
         auto parser = std::make_unique<common_chat_parser_params>();
         parser->format = static_cast<common_chat_format>(asked.at("format").get<int64_t>());
-        parser->reasoning_format = COMMON_REASONING_FORMAT_AUTO;
+        parser->reasoning_format = reasoning_format(asked);
         parser->generation_prompt = text_of(asked, "generation_prompt");
         parser->parse_tool_calls = flag_of(asked, "parse_tool_calls", true);
         const std::string arena = text_of(asked, "parser");

@@ -61,7 +61,7 @@ pub struct Compiled {
     /// From where on a lazy grammar holds; without triggers it holds from the beginning.
     #[cfg(feature = "server")]
     triggers: Option<Triggers>,
-    /// What the grammar begins with and the text does not: the end of the prompt.
+    /// The end of the prompt: what the grammar has read, or where it is lazy, what its triggers have.
     prefix: Vec<u8>,
 }
 
@@ -71,8 +71,10 @@ pub struct Compiled {
 pub struct CallGrammar {
     /// GBNF.
     pub text: String,
-    /// The end of the prompt, with which a grammar begins that is not lazy.
+    /// The end of the prompt, with which a grammar may begin that is not lazy.
     pub prefix: String,
+    /// The beginning of the text, which the prompt holds too.
+    pub begun: String,
     /// From where on it holds, where it is lazy.
     pub triggers: Option<Vec<Trigger>>,
 }
@@ -126,10 +128,26 @@ impl Compiled {
         let vocabulary = || GrammarVocabulary::of(vocab);
         let mut compiled = Self::gbnf_over(&grammar.text, "tools", &token_of, spelled, vocabulary)?;
         compiled.triggers = grammar.triggers.as_ref().map(|triggers| Triggers::new(triggers, spelled)).transpose()?;
-        if compiled.triggers.is_none() {
-            compiled.prefix = grammar.prefix.clone().into_bytes();
-        }
+        compiled.prefix = compiled.beginning(grammar).ok_or_else(|| GrammarError {
+            field: "tools",
+            problem: "must be called, and the answer that is begun is no call".to_owned(),
+        })?;
         Ok(Arc::new(compiled))
+    }
+
+    /// What a grammar of calls has read where a text goes on.
+    #[cfg(feature = "server")]
+    fn beginning(&self, grammar: &CallGrammar) -> Option<Vec<u8>> {
+        let CallGrammar { prefix, begun, .. } = grammar;
+        let Engine::Gbnf(gbnf) = &self.engine else { return None };
+        if self.is_lazy() {
+            return Some(begun.clone().into_bytes());
+        }
+        // Not every template's grammar begins with the end of the prompt.
+        [format!("{prefix}{begun}"), begun.clone()].into_iter().map(String::into_bytes).find(|bytes| {
+            let mut matcher = gbnf.matcher(&self.vocabulary);
+            bytes.is_empty() || matcher.accept_bytes(bytes) == Ok(true)
+        })
     }
 
     fn gbnf_over(
@@ -151,6 +169,12 @@ impl Compiled {
             triggers: None,
             prefix: Vec::new(),
         })
+    }
+
+    /// What the text begins with before a lazy grammar holds.
+    #[cfg(feature = "server")]
+    fn lazy_prefix(&self) -> &[u8] {
+        if self.is_lazy() { &self.prefix } else { &[] }
     }
 
     /// Whether any text may come before what it constrains.
@@ -232,14 +256,14 @@ impl Grammar {
         let matcher = Matcher::of(&compiled);
         Self {
             awaits_trigger: compiled.is_lazy(),
+            #[cfg(feature = "server")]
+            before: trigger::TriggerBuffer::new(compiled.lazy_prefix()),
             compiled,
             matcher,
             mask,
             is_masked: false,
             is_fresh: true,
             failed: false,
-            #[cfg(feature = "server")]
-            before: trigger::TriggerBuffer::default(),
         }
     }
 
@@ -252,7 +276,7 @@ impl Grammar {
     pub fn reset(&mut self) {
         if !std::mem::replace(&mut self.is_fresh, true) {
             match &mut self.matcher {
-                Matcher::Gbnf(matcher) => begin(matcher, &self.compiled.prefix),
+                Matcher::Gbnf(matcher) => begin(matcher, &self.compiled),
                 Matcher::Schema(_) => self.matcher = Matcher::of(&self.compiled),
             }
             self.is_masked = false;
@@ -260,7 +284,7 @@ impl Grammar {
         self.failed = false;
         self.awaits_trigger = self.compiled.is_lazy();
         #[cfg(feature = "server")]
-        self.before.clear();
+        self.before.begin(self.compiled.lazy_prefix());
     }
 
     /// Whether this token may come next.
@@ -389,11 +413,12 @@ impl Grammar {
     }
 }
 
-/// Puts a matcher at the beginning of a text. A grammar that does not begin with `prefix` begins with the text.
-fn begin(matcher: &mut gbnf::Matcher, prefix: &[u8]) {
+/// Puts a matcher at the beginning of a text.
+fn begin(matcher: &mut gbnf::Matcher, compiled: &Compiled) {
     matcher.reset();
-    if !prefix.is_empty() && matcher.accept_bytes(prefix) != Ok(true) {
-        matcher.reset();
+    if !compiled.is_lazy() && !compiled.prefix.is_empty() {
+        // It fitted when it was compiled.
+        let _ = matcher.accept_bytes(&compiled.prefix);
     }
 }
 
@@ -402,7 +427,7 @@ impl Matcher {
         match &compiled.engine {
             Engine::Gbnf(gbnf) => {
                 let mut matcher = gbnf.matcher(&compiled.vocabulary);
-                begin(&mut matcher, &compiled.prefix);
+                begin(&mut matcher, compiled);
                 Self::Gbnf(Box::new(matcher))
             }
             Engine::Schema(schema) => Self::Schema(Box::new(schema.matcher())),

@@ -80,8 +80,15 @@ pub struct Tail {
 }
 
 impl TriggerBuffer {
-    pub fn clear(&mut self) {
+    /// A text that begins so.
+    pub fn new(begun: &[u8]) -> Self {
+        Self { bytes: begun.to_vec(), tokens: Vec::new() }
+    }
+
+    /// Forgets the text but for its beginning.
+    pub fn begin(&mut self, begun: &[u8]) {
         self.bytes.clear();
+        self.bytes.extend_from_slice(begun);
         self.tokens.clear();
     }
 
@@ -90,9 +97,13 @@ impl TriggerBuffer {
         if triggers.tokens.contains(&token) {
             return Some(Tail { part: Vec::new(), tokens: vec![token] });
         }
-        self.tokens.push((token, self.bytes.len()));
         let name = triggers.spelled.iter().find(|(spelled, _)| *spelled == token).map(|(_, name)| name.as_bytes());
-        self.bytes.extend_from_slice(name.unwrap_or(bytes));
+        let bytes = name.unwrap_or(bytes);
+        if bytes.is_empty() {
+            return None;
+        }
+        self.tokens.push((token, self.bytes.len()));
+        self.bytes.extend_from_slice(bytes);
         // A character that is not whole yet cannot end a match.
         let text = match std::str::from_utf8(&self.bytes) {
             Ok(text) => text,
@@ -105,7 +116,7 @@ impl TriggerBuffer {
             part: self.bytes[start..from].to_vec(),
             tokens: self.tokens[first..].iter().map(|(token, _)| *token).collect(),
         };
-        self.clear();
+        self.begin(&[]);
         Some(tail)
     }
 }

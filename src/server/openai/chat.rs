@@ -63,7 +63,7 @@ impl FromFields for ChatRequest {
         let tools = Tools::read(fields)?;
         let splits_reasoning = splits_reasoning(fields)?;
         let truncates = truncates(fields)?;
-        let asked = Asked { logprobs: logprobs.then_some(top), ..Asked::read_openai(fields, usize::MAX)? };
+        let asked = Asked { logprobs: logprobs.then_some(top), ..Asked::read_openai(fields, None)? };
         let messages: Vec<ChatMessage> = fields.need_last("messages")?;
         let (messages, begun) = conversation(messages, continues)?;
         if (generates, continues) == (Some(true), Some(true)) {
@@ -149,6 +149,10 @@ pub fn conversation(
         _ => {}
     }
     let begun = messages.pop();
+    if begun.as_ref().is_some_and(|begun| begun.content.is_empty() && begun.reasoning_content.is_some()) {
+        let message = "messages ends with a thought and no text; only a text can be continued";
+        return Err(ApiError::invalid("messages", message));
+    }
     if messages.last().is_some_and(|last| last.role == "assistant") {
         let message = "messages ends with two messages of the assistant; only one can be continued";
         return Err(ApiError::invalid("messages", message));
@@ -208,6 +212,8 @@ impl Field for ToolCall {
         let name: String = function.need("name")?;
         let arguments = match function.take::<Value>("arguments")? {
             None => "{}".to_owned(),
+            // Some clients write no arguments so.
+            Some(Value::String(text)) if text.trim().is_empty() => "{}".to_owned(),
             Some(Value::String(text)) => text,
             Some(object @ Value::Object(_)) => object.to_string(),
             Some(other) => return Err(wrong(&function.path("arguments"), "a string of JSON", &other)),

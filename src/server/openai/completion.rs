@@ -35,7 +35,7 @@ impl FromFields for CompletionRequest {
         foreign::no_tools(fields)?;
         fields.only("top_logprobs", &[0.into()], "is a field of chats; \"logprobs\" is a number here")?;
         let logprobs = n_top(fields, "logprobs")?;
-        let asked = Asked { logprobs, ..Asked::read_openai(fields, DEFAULT_MAX_TOKENS)? };
+        let asked = Asked { logprobs, ..Asked::read_openai(fields, Some(DEFAULT_MAX_TOKENS))? };
         if fields.take::<u32>("best_of")?.is_some_and(|best_of| best_of as usize != asked.n) {
             let message = "best_of is not supported: it must equal n; leave it out, and take n texts";
             return Err(ApiError::invalid("best_of", message));

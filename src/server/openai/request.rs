@@ -24,8 +24,8 @@ pub struct Asked {
     pub format: Option<ResponseFormat>,
     /// Strings that end a text.
     pub stop: Vec<String>,
-    /// Most tokens per text.
-    pub n_predict: usize,
+    /// Most tokens per text, where it says.
+    pub n_predict: Option<usize>,
     /// Texts of each prompt.
     pub n: usize,
     /// Whether tokens are sent as they come.
@@ -53,15 +53,17 @@ pub struct Calls {
     pub grammar: Option<CallGrammar>,
     /// Control tokens that are part of the text, with their names.
     pub spelled: Vec<(Token, String)>,
+    /// Strings that end an answer under the template.
+    pub stop: Vec<String>,
 }
 
 impl Asked {
-    /// Reads what all routes know. `n_predict` is the route's default.
+    /// Reads what all routes know. `n_predict` is the route's default, if it has one.
     ///
     /// # Errors
     ///
     /// A 400 that names the field.
-    pub fn read(fields: &mut Fields, n_predict: usize) -> Result<Self, ApiError> {
+    pub fn read(fields: &mut Fields, n_predict: Option<usize>) -> Result<Self, ApiError> {
         // Any model is answered by the one that is loaded.
         fields.take::<String>("model")?;
         Ok(Self {
@@ -70,7 +72,7 @@ impl Asked {
             sampling: Sampling::read(fields)?,
             format: None,
             stop: fields.take::<StopTexts>("stop")?.map_or_else(Vec::new, |stop| stop.0),
-            n_predict: n_predict_of(fields)?.unwrap_or(n_predict),
+            n_predict: n_predict_of(fields)?.or(n_predict),
             n: 1,
             stream: fields.flag("stream")?,
             include_usage: false,
@@ -88,7 +90,7 @@ impl Asked {
     /// # Errors
     ///
     /// A 400 that names the field.
-    pub fn read_openai(fields: &mut Fields, n_predict: usize) -> Result<Self, ApiError> {
+    pub fn read_openai(fields: &mut Fields, n_predict: Option<usize>) -> Result<Self, ApiError> {
         Ok(Self {
             format: fields.take("response_format")?,
             n: n(fields)?,

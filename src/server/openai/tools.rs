@@ -177,14 +177,18 @@ pub enum Delta {
 pub struct AnswerReader {
     /// What finds thoughts and calls in a text; without it all is content.
     parser: Option<Arc<AnswerParser>>,
+    /// How every answer begins.
+    begun: Answer,
     /// One per choice.
     answers: Vec<Answer>,
 }
 
 /// An answer while it comes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Answer {
     text: String,
+    /// How much of the text has been read.
+    n_read: usize,
     said: Said,
     /// Until then more of the text is only kept.
     parse_at: Option<Instant>,
@@ -194,16 +198,29 @@ struct Answer {
 const REST: u32 = 10;
 
 impl AnswerReader {
-    /// Reads with this parser.
-    pub fn new(parser: Option<Arc<AnswerParser>>) -> Self {
-        Self { parser, answers: Vec::new() }
+    /// Reads with this parser what comes after the beginning of an answer. Calls that begin there are part of it.
+    pub fn new(parser: Option<Arc<AnswerParser>>, begun: &str) -> Self {
+        let mut answer = Answer::default();
+        if let (Some(parser), false) = (&parser, begun.is_empty()) {
+            answer.text = begun.to_owned();
+            answer.n_read = begun.len();
+            answer.said = Said { calls: Vec::new(), ..parsed(parser, begun, true).unwrap_or_default() };
+        }
+        Self { parser, begun: answer, answers: Vec::new() }
     }
 
     /// What a whole text says.
     pub fn whole(&self, text: &str) -> Said {
-        let mut answer = Answer::default();
-        answer.finish(self.parser.as_deref(), text);
-        answer.said
+        let mut answer = self.begun.clone();
+        let mut said = Said::default();
+        for delta in answer.finish(self.parser.as_deref(), text) {
+            match delta {
+                Delta::Reasoning(text) => said.reasoning.push_str(&text),
+                Delta::Content(text) => said.content.push_str(&text),
+                Delta::Call(..) | Delta::Arguments(..) => {}
+            }
+        }
+        Said { calls: answer.said.calls, ..said }
     }
 
     /// Takes more of the text of a choice; returns what it adds to the answer. What cannot be read yet adds nothing.
@@ -221,7 +238,7 @@ impl AnswerReader {
 
     fn answer(&mut self, index: usize) -> &mut Answer {
         if self.answers.len() <= index {
-            self.answers.resize_with(index + 1, Answer::default);
+            self.answers.resize(index + 1, self.begun.clone());
         }
         &mut self.answers[index]
     }
@@ -243,25 +260,25 @@ impl Answer {
         said.map_or_else(Vec::new, |said| self.take(said))
     }
 
-    /// A text that is no answer of this template is content as it is.
+    /// A text that is no answer of this template is content from where it could last be read.
     fn finish(&mut self, parser: Option<&AnswerParser>, text: &str) -> Vec<Delta> {
         let Some(parser) = parser else {
             return if text.is_empty() { Vec::new() } else { self.push(None, text) };
         };
         self.text.push_str(text);
-        match parsed(parser, &self.text, false).or_else(|| parsed(parser, &self.text, true)) {
-            Some(said) => self.take(said),
-            None if self.said == Said::default() => {
-                let said = Said { content: self.text.clone(), ..Said::default() };
-                self.take(said)
-            }
-            None => Vec::new(),
+        if let Some(said) = parsed(parser, &self.text, false).or_else(|| parsed(parser, &self.text, true)) {
+            return self.take(said);
         }
+        let rest = self.text[self.n_read..].to_owned();
+        self.n_read = self.text.len();
+        self.said.content.push_str(&rest);
+        if rest.is_empty() { Vec::new() } else { vec![Delta::Content(rest)] }
     }
 
     /// What is new of it. What was sent is never taken back: where the parser has changed its mind, only what comes
     /// after that much is new.
     fn take(&mut self, mut said: Said) -> Vec<Delta> {
+        self.n_read = self.text.len();
         let mut deltas = Vec::new();
         deltas.extend(more(&self.said.reasoning, &said.reasoning).map(Delta::Reasoning));
         deltas.extend(more(&self.said.content, &said.content).map(Delta::Content));

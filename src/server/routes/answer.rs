@@ -61,7 +61,7 @@ pub async fn respond(
     format: impl Format,
     read: impl FnOnce(&Personas<'_>) -> Result<ReadPrompts, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let asked = Asked { n_predict: n_predict(server, asked.n_predict), ..asked };
+    let n_predict = n_predict(server, asked.n_predict);
     let Steered { config, mut weights, limits, systems } = asked.guidance.over(server.defaults(), server.n_personas)?;
     let changes = asked.weights_log.changes(&config, &mut weights)?;
     let format_of = asked.format.as_ref();
@@ -94,7 +94,7 @@ pub async fn respond(
         dropped: 0,
         params: params.clone(),
         stop: asked.stop.clone(),
-        n_predict: asked.n_predict,
+        n_predict,
         stream: asked.stream,
         prompts: Vec::new(),
         verbose: server.verbose || asked.verbose,
@@ -118,16 +118,16 @@ pub async fn respond(
     if format.repeats_prompt() || head.verbose {
         head.prompts = prompts.iter().map(|prompt| prompt.base.clone()).collect();
     }
-    let (n_predict, stop) = (asked.n_predict, asked.stop);
+    let stop = asked.stop.into_iter().chain(asked.calls.stop).collect();
     let generate = Generate { params, grammar, dry, n_predict, stop, spelled, n_top, changes, speculates };
     let fresh = server.reads_anew(is_seeded, asked.cache_prompt);
     let wanted = Wanted { prompts, n, generate, weights, limits, config, stream: asked.stream, fresh };
     answer(server, wanted, head, format).await
 }
 
-/// Most tokens of a text that asks for this many: where it asks for as many as fit, the server may know better.
-fn n_predict(server: &Server, asked: usize) -> usize {
-    if asked == usize::MAX { server.n_predict.unwrap_or(asked) } else { asked }
+/// Most tokens of a text that asks for this many; where it does not say, the server may.
+pub fn n_predict(server: &Server, asked: Option<usize>) -> usize {
+    asked.or(server.n_predict).unwrap_or(usize::MAX)
 }
 
 /// Hands the texts of a request to the engine and answers with what comes.

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::answer::respond;
+use super::answer::{n_predict, respond};
 use super::body::Body;
 use super::plan::planned;
 use crate::server::error::ApiError;
@@ -35,20 +35,22 @@ pub(super) async fn answer<F: Format>(
     id: &str,
     format: impl FnOnce(AnswerReader) -> F,
 ) -> Result<Response, ApiError> {
-    let ChatRequest { mut asked, dialogue, generates, truncates } = request;
+    let ChatRequest { asked, dialogue, generates, truncates } = request;
     if !generates && dialogue.begun.is_none() {
         let message = "add_generation_prompt is false, and the last message is no answer that could be continued";
         return Err(ApiError::invalid("add_generation_prompt", message));
     }
     let plan = planned(server, dialogue).await?;
-    asked.stop.extend(plan.stop);
     let asked = Asked { ignored, calls: plan.calls, ..asked };
     let room = truncates.then(|| {
         // Of a context at least half is left for the conversation.
-        let n_answer = if asked.n_predict == usize::MAX { server.n_ctx / 4 } else { asked.n_predict };
+        let n_answer = match n_predict(server, asked.n_predict) {
+            usize::MAX => server.n_ctx / 4,
+            n => n,
+        };
         server.n_ctx - n_answer.min(server.n_ctx / 2)
     });
-    let (format, conversation) = (format(AnswerReader::new(plan.parser)), plan.conversation);
+    let (format, conversation) = (format(plan.reader), plan.conversation);
     respond(server, asked, id, format, move |prompts| conversation.read(prompts, room)).await
 }
 

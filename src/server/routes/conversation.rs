@@ -7,44 +7,66 @@ use crate::chat::{Message, TOOLS, TemplateError, in_plain_text};
 use crate::server::answers::Reading;
 use crate::server::error::ApiError;
 use crate::server::openai::chat::Dialogue;
-use crate::session::{Personas, Prompt, PromptError, PromptRenderer};
+use crate::session::{ChatInput, Personas, Prompt, PromptError, PromptRenderer};
 
 /// A conversation as the templates read it.
 #[derive(Clone)]
 pub struct Conversation {
     messages: Vec<Message>,
-    /// The beginning of the answer.
-    pub begun: String,
+    /// What is put to the template as text.
+    plain_tools: Vec<Value>,
+    reading: Reading,
     variables: Map<String, Value>,
+    /// What the base's template leaves out at its end.
+    pub closing: String,
+    /// The beginning of the answer.
+    begun: String,
 }
 
 impl Conversation {
     /// That of a dialogue, for a template that reads tools in this way.
     pub fn new(dialogue: Dialogue, reading: Reading) -> Self {
-        let Dialogue { mut messages, begun, mut variables, tools, .. } = dialogue;
-        let tools = tools.map(|tools| tools.list).unwrap_or_default();
-        match reading {
-            Reading::PlainText => messages = in_plain_text(&messages, &tools),
-            Reading::Tools { objects } => {
-                if objects {
-                    messages.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(with_object);
-                }
-                if !tools.is_empty() {
-                    variables.insert(TOOLS.to_owned(), tools.into());
-                }
-            }
+        let Dialogue { messages, begun, mut variables, tools, .. } = dialogue;
+        let mut plain_tools = tools.map(|tools| tools.list).unwrap_or_default();
+        if matches!(reading, Reading::Tools { .. }) && !plain_tools.is_empty() {
+            variables.insert(TOOLS.to_owned(), std::mem::take(&mut plain_tools).into());
         }
-        Self { messages, begun: begun.map_or_else(String::new, |message| message.content), variables }
+        let begun = begun.map_or_else(String::new, |message| message.content);
+        Self { messages, plain_tools, reading, variables, closing: String::new(), begun }
     }
 
-    /// Its text as the base's template writes it, where an answer begins or where the last message ends.
+    /// Messages in the way that the template reads tools.
+    fn as_read(&self, mut messages: Vec<Message>) -> Vec<Message> {
+        match self.reading {
+            Reading::PlainText => return in_plain_text(&messages, &self.plain_tools),
+            Reading::Tools { objects: false } => {}
+            Reading::Tools { objects: true } => {
+                messages.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(with_object);
+            }
+        }
+        messages
+    }
+
+    /// Its text as the base's template writes it by itself, where an answer begins or where the last message ends.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about the field.
+    pub fn template_text(&self, prompts: &PromptRenderer, generates: bool) -> Result<String, ApiError> {
+        let messages = self.as_read(self.messages.clone());
+        prompts.chat_text(&messages, &self.variables, generates).map_err(|error| of_chat(&error))
+    }
+
+    /// The text that the base reads.
     ///
     /// # Errors
     ///
     /// A 400 about the field.
     pub fn text(&self, prompts: &PromptRenderer, generates: bool) -> Result<String, ApiError> {
-        let text = prompts.chat_text(&self.messages, &self.variables, generates || !self.begun.is_empty());
-        text.map(|text| text + &self.begun).map_err(|error| of_chat(&error))
+        match generates || !self.begun.is_empty() {
+            true => Ok(self.template_text(prompts, true)? + &self.closing + &self.begun),
+            false => self.template_text(prompts, false),
+        }
     }
 
     /// Its prompt.
@@ -53,15 +75,18 @@ impl Conversation {
     ///
     /// A 400 about the field.
     pub fn prompt(&self, prompts: &Personas<'_>) -> Result<Prompt, ApiError> {
-        self.prompt_of(&self.messages, prompts)
+        self.prompt_of(self.messages.clone(), prompts)
     }
 
-    fn prompt_of(&self, messages: &[Message], prompts: &Personas<'_>) -> Result<Prompt, ApiError> {
-        prompts.chat(messages, &self.begun, &self.variables).map_err(|error| of_chat(&error))
+    fn prompt_of(&self, messages: Vec<Message>, prompts: &Personas<'_>) -> Result<Prompt, ApiError> {
+        let messages = self.as_read(messages);
+        let Self { variables, closing, begun, .. } = self;
+        let input = ChatInput { messages: &messages, variables, closing, begun };
+        prompts.chat(&input).map_err(|error| of_chat(&error))
     }
 
-    /// Its prompt. Where that may have `room` tokens at most, as few of the oldest turns as possible are left out, each
-    /// from one message of the user to the next; the system's message and the last turn stay.
+    /// Its prompt. Where that may have `room` tokens at most, for every model, as few of the oldest turns as possible
+    /// are left out, each from one message of the user to the next; the system's message and the last turn stay.
     ///
     /// # Errors
     ///
@@ -70,7 +95,7 @@ impl Conversation {
         let whole = self.prompt(prompts);
         let Some(room) = room else { return Ok(ReadPrompts { prompts: vec![whole?], dropped: 0 }) };
         let fits = |result: &Result<Prompt, ApiError>| match result {
-            Ok(prompt) => prompt.base.len() <= room,
+            Ok(prompt) => prompt.n_longest() <= room,
             Err(error) => !error.is_overflow(),
         };
         if fits(&whole) {
@@ -81,7 +106,7 @@ impl Conversation {
         let cuts: Vec<usize> = (first + 1..self.messages.len()).filter(is_user).collect();
         let from = |cut: usize| {
             let kept = [&self.messages[..first], &self.messages[cut..]].concat();
-            self.prompt_of(&kept, prompts)
+            self.prompt_of(kept, prompts)
         };
         // What leaves out more is not longer: a search by halves, because each prompt is read as a whole.
         let last = cuts.len().saturating_sub(1);

@@ -45,7 +45,7 @@ impl FromFields for CompletionRequest {
         fields.only("logprobs", &[false.into()], "is called n_probs here")?;
         fields.only("return_rewards", &[false.into()], "must be false; /v1/completions gives rewards")?;
         let format = fields.take("response_format")?;
-        let asked = Asked { logprobs, format, n: check_n(n, 1)?, ..Asked::read(fields, usize::MAX)? };
+        let asked = Asked { logprobs, format, n: check_n(n, 1)?, ..Asked::read(fields, None)? };
         let prompt: PromptInput = fields.need_last("prompt")?;
         let listed = prompt.listed || asked.n > 1;
         Ok(Self { asked, prompt, format: LlamaFormat { lists_tokens, listed, wanted } })

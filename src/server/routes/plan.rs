@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::conversation::Conversation;
 use crate::chat::TOOLS;
-use crate::engine::llama::{AnswerParser, Vocab};
+use crate::engine::llama::{AnswerParser, AnswerTemplate, Vocab};
 use crate::expert::Token;
 use crate::sampling::grammar::{CallGrammar, Trigger, arguments};
 use crate::server::answers::{Answers, Reading};
@@ -14,19 +14,17 @@ use crate::server::error::ApiError;
 use crate::server::fields::shown;
 use crate::server::openai::chat::Dialogue;
 use crate::server::openai::request::Calls;
-use crate::server::openai::tools::{ToolChoice, Tools};
+use crate::server::openai::tools::{AnswerReader, ToolChoice, Tools};
 use crate::server::options::MAX_GRAMMAR_BYTES;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
 
 /// How a conversation is answered.
 pub struct AnswerPlan {
-    /// What reads the answer, where there is more to it than its text.
-    pub parser: Option<Arc<AnswerParser>>,
+    /// What reads the answer.
+    pub reader: AnswerReader,
     /// How calls are written.
     pub calls: Calls,
-    /// Strings that end an answer under this template.
-    pub stop: Vec<String>,
     /// What is answered.
     pub conversation: Conversation,
 }
@@ -35,7 +33,7 @@ impl AnswerPlan {
     /// An answer that is its text.
     fn text(dialogue: Dialogue, reading: Reading) -> Self {
         let conversation = Conversation::new(dialogue, reading);
-        Self { parser: None, calls: Calls::default(), stop: Vec::new(), conversation }
+        Self { reader: AnswerReader::default(), calls: Calls::default(), conversation }
     }
 }
 
@@ -82,7 +80,7 @@ fn plan(server: &Server, mut dialogue: Dialogue) -> Result<AnswerPlan, ApiError>
         return Err(of_tools(format!("may have {MAX_GRAMMAR_BYTES} bytes, these have {n_bytes}")));
     }
     match read(answers, &dialogue) {
-        Ok((applied, parser)) => Ok(parts(server, answers.reading, dialogue, &applied, parser)),
+        Ok(read) => Ok(parts(server, answers.reading, dialogue, read)),
         Err(_) if dialogue.tools.is_none() => Ok(AnswerPlan::text(dialogue, answers.reading)),
         Err(problem) => Err(of_tools(problem)),
     }
@@ -92,10 +90,18 @@ fn of_tools(problem: String) -> ApiError {
     ApiError::invalid(TOOLS, format!("tools: {problem}"))
 }
 
-/// What llama.cpp says of answers to such a conversation: see
-/// [`AnswerTemplate::apply`](crate::engine::llama::AnswerTemplate::apply). It reads none of the texts, and of the tools
-/// what [`arguments`] lets pass.
-fn read(answers: &Answers, dialogue: &Dialogue) -> Result<(Value, AnswerParser), String> {
+/// How llama.cpp reads answers to a conversation.
+struct AnswersRead {
+    /// See [`AnswerTemplate::apply`].
+    applied: Value,
+    parser: AnswerParser,
+    /// Whether an answer begins without a thought.
+    skips_thought: bool,
+}
+
+/// Asks llama.cpp about answers to such a conversation. It reads none of the texts, and of the tools what [`arguments`]
+/// lets pass.
+fn read(answers: &Answers, dialogue: &Dialogue) -> Result<AnswersRead, String> {
     // A template that knows no tools says nothing about calls; its thoughts are lost beside them.
     let template = match (answers.reading, &dialogue.tools) {
         (Reading::PlainText, Some(_)) => &answers.plain,
@@ -104,7 +110,7 @@ fn read(answers: &Answers, dialogue: &Dialogue) -> Result<(Value, AnswerParser),
     let mut asked = json!({
         "messages": stand_in(dialogue),
         "variables": dialogue.variables,
-        "enable_thinking": thinks(dialogue),
+        "splits_reasoning": dialogue.splits_reasoning,
     });
     if let Some(tools) = &dialogue.tools {
         asked["tools"] = tools.callable().map(callable).collect::<Result<Vec<_>, _>>()?.into();
@@ -120,14 +126,55 @@ fn read(answers: &Answers, dialogue: &Dialogue) -> Result<(Value, AnswerParser),
             asked["parallel_tool_calls"] = parallel.into();
         }
     }
-    let applied = template.apply(&asked).map_err(|error| error.to_string())?;
-    let parser = AnswerParser::new(&json!({
+    let thinks = dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true);
+    let parses_calls = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
+    let read = read_as(template, &mut asked, thinks, parses_calls)?;
+    if thinks && (dialogue.begun.is_none() || !read.begins_in_thought()) {
+        return Ok(read);
+    }
+    // An answer that is begun goes on after its thought, and one without a thought ends it at once.
+    let mut read = if thinks { read_as(template, &mut asked, false, parses_calls)? } else { read };
+    if read.begins_in_thought() {
+        let end = read.applied["thinking_end"].as_str().unwrap_or_default();
+        read.applied["generation_prompt"] = format!("{}{end}\n\n", read.generation_prompt()).into();
+        read.parser = parser(&read.applied, &asked, parses_calls)?;
+    }
+    Ok(read)
+}
+
+fn read_as(
+    template: &AnswerTemplate,
+    asked: &mut Value,
+    thinks: bool,
+    parses_calls: bool,
+) -> Result<AnswersRead, String> {
+    asked["enable_thinking"] = thinks.into();
+    let applied = template.apply(asked).map_err(|error| error.to_string())?;
+    let parser = parser(&applied, asked, parses_calls)?;
+    Ok(AnswersRead { applied, parser, skips_thought: !thinks })
+}
+
+fn parser(applied: &Value, asked: &Value, parses_calls: bool) -> Result<AnswerParser, String> {
+    let params = json!({
         "format": applied["format"],
         "generation_prompt": applied["generation_prompt"],
         "parser": applied["parser"],
-        "parse_tool_calls": dialogue.tools.as_ref().is_some_and(Tools::may_be_called),
-    }));
-    Ok((applied, parser.map_err(|error| error.to_string())?))
+        "parse_tool_calls": parses_calls,
+        "splits_reasoning": asked["splits_reasoning"],
+    });
+    AnswerParser::new(&params).map_err(|error| error.to_string())
+}
+
+impl AnswersRead {
+    /// What a prompt ends with.
+    fn generation_prompt(&self) -> &str {
+        self.applied["generation_prompt"].as_str().unwrap_or_default()
+    }
+
+    /// Whether the template begins a thought.
+    fn begins_in_thought(&self) -> bool {
+        self.parser.parse("x", true).is_ok_and(|said| said["reasoning_content"] == "x")
+    }
 }
 
 /// A conversation with an end like this one's: some templates begin an answer otherwise after the result of a tool.
@@ -157,12 +204,9 @@ fn callable(tool: &Value) -> Result<Value, String> {
     Ok(json!({ "type": "function", "function": function }))
 }
 
-fn thinks(dialogue: &Dialogue) -> bool {
-    dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true)
-}
-
 /// The parts of an answer's plan, from what llama.cpp says.
-fn parts(server: &Server, reading: Reading, dialogue: Dialogue, applied: &Value, parser: AnswerParser) -> AnswerPlan {
+fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRead) -> AnswerPlan {
+    let AnswersRead { applied, parser, skips_thought } = read;
     let vocab = server.prompts.vocab();
     let text = |name: &str| applied[name].as_str().unwrap_or_default().to_owned();
     let texts = |name: &str| {
@@ -172,6 +216,7 @@ fn parts(server: &Server, reading: Reading, dialogue: Dialogue, applied: &Value,
     let token = |name: String| Some((token_of(vocab, &name)?, name));
     let spelled = texts("preserved_tokens").into_iter().filter_map(token).collect();
     let may_call = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
+    let begun = dialogue.begun.as_ref().map_or_else(String::new, |message| message.content.clone());
     let grammar = (may_call && !text("grammar").is_empty()).then(|| CallGrammar {
         // A model that was taught no tools talks on where it may: with a text before the call it never comes to it.
         text: match reading {
@@ -179,21 +224,21 @@ fn parts(server: &Server, reading: Reading, dialogue: Dialogue, applied: &Value,
             Reading::Tools { .. } => text("grammar"),
         },
         prefix: text("generation_prompt"),
+        begun: begun.clone(),
         triggers: (applied["grammar_lazy"] == true).then(|| triggers(&applied["triggers"], vocab)),
     });
-    let closes = !thinks(&dialogue) && dialogue.begun.is_none();
     let mut conversation = Conversation::new(dialogue, reading);
-    if closes {
-        conversation.begun = rest_of_prompt(server, &conversation, &text("generation_prompt"));
+    if skips_thought {
+        conversation.closing = rest_of_prompt(server, &conversation, &text("generation_prompt"));
     }
-    let (parser, stop) = (Some(Arc::new(parser)), texts("additional_stops"));
-    AnswerPlan { parser, calls: Calls { grammar, spelled }, stop, conversation }
+    let reader = AnswerReader::new(Some(Arc::new(parser)), &begun);
+    let calls = Calls { grammar, spelled, stop: texts("additional_stops") };
+    AnswerPlan { reader, calls, conversation }
 }
 
-/// What llama.cpp adds to a prompt under which the model is not to think and whose template begins a thought all the
-/// same: the rest of `end`, with which its own prompt ends.
+/// What a template leaves out of `end`, with which a prompt is to end that begins no thought, or closes it.
 fn rest_of_prompt(server: &Server, conversation: &Conversation, end: &str) -> String {
-    let Ok(text) = conversation.text(&server.prompts, true) else { return String::new() };
+    let Ok(text) = conversation.template_text(&server.prompts, true) else { return String::new() };
     let mut cuts = (1..=end.len()).rev().filter(|cut| end.is_char_boundary(*cut));
     cuts.find(|cut| text.ends_with(&end[..*cut])).map_or_else(String::new, |cut| end[cut..].to_owned())
 }

@@ -19,7 +19,7 @@ use crate::server::openai::reply::{number, token_text, with};
 use crate::server::openai::steering::{Guidance, Steered};
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
-use crate::session::{Personas, PromptError};
+use crate::session::{ChatInput, Personas, PromptError};
 
 /// A prompt or a conversation, and the response to it.
 pub struct ScoreRequest {
@@ -93,7 +93,10 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
 fn of_field(prompts: &Personas<'_>, context: &Context, error: &PromptError) -> ApiError {
     let (field, alone) = match context {
         Context::Prompt(text) => ("prompt", prompts.text(text)),
-        Context::Messages(messages) => ("messages", prompts.chat(messages, "", &Map::new())),
+        Context::Messages(messages) => {
+            let input = ChatInput { messages, variables: &Map::new(), closing: "", begun: "" };
+            ("messages", prompts.chat(&input))
+        }
     };
     match alone {
         Ok(_) => ApiError::of_prompt("response", error),
