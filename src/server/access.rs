@@ -85,7 +85,10 @@ impl Access {
     pub fn check(&self, path: &str, headers: &HeaderMap, peer: Option<&Peer>) -> Result<(), ApiError> {
         self.check_host(headers)?;
         // The page holds no secrets and asks for the key itself; a check of the server's health needs none.
-        if matches!(path, "/" | "/page.css" | "/page.js" | "/conversations.js" | "/favicon.svg" | "/health") {
+        if matches!(
+            path,
+            "/" | "/page.css" | "/page.js" | "/conversations.js" | "/favicon.svg" | "/health" | "/v1/health"
+        ) {
             return Ok(());
         }
         self.check_rate(peer)?;

@@ -229,6 +229,11 @@ impl ApiError {
         }
         json!({ "error": error })
     }
+
+    /// Its kind and its message.
+    pub fn parts(&self) -> (&'static str, &str) {
+        (self.code.unwrap_or(self.kind), &self.message)
+    }
 }
 
 /// Whether a message holds a field's name as a word.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
 use super::engine::{Ended, Event};
+use super::error::ApiError;
 use super::openai::reply::{Format, Head};
 use super::running::Registered;
 
@@ -93,12 +94,15 @@ impl Chunks {
                     self.finish();
                 }
             }
-            Event::Failed(error) => {
-                self.push(&error.body());
-                self.finish();
-            }
+            Event::Failed(error) => self.fail(&error),
             Event::Scored(_) => {}
         }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        let chunks = self.format.failed(&self.head, error);
+        self.push_all(&chunks);
+        self.finish();
     }
 
     fn finish(&mut self) {
@@ -124,9 +128,7 @@ impl Stream for Chunks {
                 Some((index, event)) => self.take(index, event),
                 None => {
                     // The engine gave the text up without a word.
-                    let body = super::error::ApiError::shutting_down().body();
-                    self.push(&body);
-                    self.finish();
+                    self.fail(&ApiError::shutting_down());
                 }
             }
         }

@@ -71,7 +71,7 @@ fn a_key_is_asked_for_and_nothing_else_will_do() {
     assert_eq!(answer(patch()).0, 401, "a running text is changed with a key only");
     assert_eq!(answer(patch().bearer_auth("wrong-key")).0, 401);
     assert_eq!(answer(patch().bearer_auth("first-key-12345")).0, 404, "there is no such text");
-    for path in ["/", "/health", "/page.js"] {
+    for path in ["/", "/health", "/v1/health", "/page.js"] {
         assert_eq!(server.get(path).0, 200, "{path}");
     }
     let put = |body| answer(client().put(server.url("/v1/preferences")).bearer_auth("first-key-12345").json(&body));

@@ -108,6 +108,15 @@ fn responses_and_messages_call_tools_in_their_own_words() {
     let numbers: Vec<_> = chunks.iter().filter_map(|chunk| chunk["sequence_number"].as_u64()).collect();
     assert_eq!(numbers, (0..chunks.len() as u64).collect::<Vec<_>>());
     assert_eq!(chunks.last().expect("an end")["response"]["output"][0]["name"], "weather");
+    assert_eq!(response["tools"][0]["name"], "weather", "an answer repeats its tools");
+    assert_eq!((&response["tool_choice"], &response["instructions"]), (&json!("required"), &Value::Null));
+    let cut = server.ok(
+        RESPONSES,
+        &json!({"input": "Is it warm?", "max_output_tokens": 2, "ignore_eos": true,
+        "metadata": {"a": "b"}, "instructions": "Be short."}),
+    );
+    assert_eq!((&cut["status"], &cut["output"][0]["status"]), (&json!("incomplete"), &json!("incomplete")), "{cut}");
+    assert_eq!((&cut["metadata"], &cut["instructions"]), (&json!({"a": "b"}), &json!("Be short.")));
 
     let tools = json!([{"name": "weather", "input_schema": city()}]);
     let body = json!({"messages": question(), "tools": tools, "tool_choice": {"type": "any"}, "max_tokens": 200,
@@ -148,7 +157,22 @@ fn tools_that_cannot_be_called_are_refused_by_name() {
         (RESPONSES, json!({"input": "x", "previous_response_id": "a"}), "previous_response_id"),
         (RESPONSES, json!({"input": [{"type": "item_reference", "id": "a"}]}), "input[0]"),
         (RESPONSES, json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (RESPONSES, json!({"input": "x", "max_output_tokens": 0}), "max_output_tokens"),
+        (RESPONSES, json!({"input": "x", "max_output_tokens": 5, "max_tokens": 6}), "max_tokens"),
+        (RESPONSES, json!({"input": "x", "text": {"format": {"type": "xml"}}}), "text.format.type"),
+        (RESPONSES, json!({"input": "x", "text": {"fromat": {"type": "text"}}}), "text.fromat"),
+        (RESPONSES, json!({"input": "x", "top_logprobs": 2}), "top_logprobs"),
+        (RESPONSES, json!({"instructions": "y", "input": [{"role": "robot", "content": "x"}]}), "input[0].role"),
+        (RESPONSES, json!({"instructions": "y", "input": [{"role": "user", "content": 5}]}), "input[0].content"),
         (MESSAGES, json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}), "messages[0].content[0]"),
+        (MESSAGES, json!({"system": "y", "messages": [{"role": "user", "content": 5}]}), "messages[0].content"),
+        (MESSAGES, json!({"messages": question(), "stop_sequences": 5}), "stop_sequences"),
+        (MESSAGES, json!({"messages": question(), "thinking": {"tpye": "disabled"}}), "thinking.type"),
+        (
+            MESSAGES,
+            json!({"messages": question(), "tools": [{"name": "a", "input_shcema": {}}]}),
+            "tools[0].input_shcema",
+        ),
     ] {
         let mut body = body;
         if path == CHAT {

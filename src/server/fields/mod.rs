@@ -61,6 +61,8 @@ pub struct Fields {
     renamed: Vec<(&'static str, &'static str)>,
     /// The fields that were sent and have no effect.
     ignored: Vec<String>,
+    /// What a client calls fields that are read under another name.
+    translated: Vec<(&'static str, &'static str)>,
 }
 
 /// What is read from the fields of a request.
@@ -86,7 +88,14 @@ impl Fields {
     /// The fields of an object within a request.
     pub fn at(path: &str, mut object: Map<String, Value>) -> Self {
         object.retain(|_, value| !value.is_null());
-        Self { path: path.to_owned(), object, known: Vec::new(), renamed: Vec::new(), ignored: Vec::new() }
+        Self {
+            path: path.to_owned(),
+            object,
+            known: Vec::new(),
+            renamed: Vec::new(),
+            ignored: Vec::new(),
+            translated: Vec::new(),
+        }
     }
 
     /// Reads all of a request, with the names of the fields that have no effect. Where the server is `strict`, none is
@@ -106,26 +115,40 @@ impl Fields {
         Ok((request, self.ignored))
     }
 
-    /// Reads the request as another one: `translate` makes the fields of that from what was sent.
+    /// Reads the request as another one: `translate` makes the fields of that from what was sent. Some have `names`
+    /// here: that of the other request, and the client's.
     ///
     /// # Errors
     ///
-    /// Those of `translate`.
+    /// Those of `translate`, and a field of the other request that was sent beside what becomes that field.
     pub fn translate(
         &mut self,
+        names: &[(&'static str, &'static str)],
         translate: impl FnOnce(&mut Self) -> Result<Map<String, Value>, ApiError>,
     ) -> Result<(), ApiError> {
         let object = translate(self)?;
         for (name, value) in object {
-            if !value.is_null() {
-                self.object.insert(name, value);
+            if value.is_null() {
+                continue;
             }
+            if self.object.contains_key(&name) {
+                let message = format!("{name} says a second time what this route calls otherwise; leave it out");
+                return Err(ApiError::invalid(&name, message));
+            }
+            self.object.insert(name, value);
         }
+        self.translated = names.to_vec();
         Ok(())
+    }
+
+    /// The value of a field that may be read later.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.object.get(name)
     }
 
     /// Where a field stands in the request.
     pub fn path(&self, name: &str) -> String {
+        let name = self.translated.iter().find(|(read, _)| *read == name).map_or(name, |(_, sent)| sent);
         if self.path.is_empty() { shown(name) } else { format!("{}.{}", self.path, shown(name)) }
     }
 

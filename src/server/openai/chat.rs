@@ -218,6 +218,8 @@ impl Field for ToolCall {
             Some(object @ Value::Object(_)) => object.to_string(),
             Some(other) => return Err(wrong(&function.path("arguments"), "a string of JSON", &other)),
         };
+        function.finish_leniently()?;
+        fields.finish_leniently()?;
         let call = Call { id: id.unwrap_or_default(), name, arguments };
         Ok(Self(call.json()))
     }
@@ -250,7 +252,7 @@ fn part_text(part: Value, at: &str, i: usize) -> Result<String, ApiError> {
     let text = fields.need("text")?;
     // What other servers keep in memory.
     fields.ignore::<Map<String, Value>>(&["cache_control"])?;
-    fields.finish()?;
+    fields.finish_leniently()?;
     Ok(text)
 }
 

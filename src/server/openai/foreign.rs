@@ -51,10 +51,12 @@ pub fn no_tools(fields: &mut Fields) -> Result<(), ApiError> {
 /// A 400 that names the field.
 pub fn one_answer(fields: &mut Fields) -> Result<(), ApiError> {
     fields.only("n", &[json!(1)], "must be 1 here; /v1/chat/completions gives several answers")?;
+    let help = "is not supported here; /v1/chat/completions lists tokens";
     for name in ["logprobs", "return_rewards"] {
-        fields.only(name, &[json!(false)], "must be false here; /v1/chat/completions lists tokens")?;
+        fields.only(name, &[json!(false)], help)?;
     }
-    Ok(())
+    fields.only("top_logprobs", &[json!(0)], help)?;
+    fields.only("verbose", &[json!(false)], "must be false here; /v1/chat/completions repeats the prompt")
 }
 
 /// Fields of llama.cpp's own route on OpenAI's.

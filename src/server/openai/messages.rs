@@ -20,7 +20,7 @@ impl FromFields for MessagesRequest {
     const LENIENT: bool = true;
 
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        fields.translate(as_chat)?;
+        fields.translate(&[("stop", "stop_sequences")], as_chat)?;
         ChatRequest::read(fields).map(Self)
     }
 }
@@ -56,10 +56,15 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
         if let Some(alone) = choice.take::<bool>("disable_parallel_tool_use")? {
             chat.insert("parallel_tool_calls".into(), (!alone).into());
         }
+        choice.finish_leniently()?;
     }
     if let Some(mut thinking) = fields.take::<Fields>("thinking")? {
         let kind: String = thinking.need("type")?;
-        chat.insert("chat_template_kwargs".into(), json!({ "enable_thinking": kind != "disabled" }));
+        thinking.ignore::<i64>(&["budget_tokens"])?;
+        thinking.finish_leniently()?;
+        let mut variables: Map<String, Value> = fields.take("chat_template_kwargs")?.unwrap_or_default();
+        variables.entry("enable_thinking").or_insert((kind != "disabled").into());
+        chat.insert("chat_template_kwargs".into(), variables.into());
     }
     Ok(chat)
 }
@@ -75,6 +80,7 @@ fn tool_of(tool: Value, at: &str) -> Result<Value, ApiError> {
     let name: String = fields.need("name")?;
     let description: Option<String> = fields.take("description")?;
     let schema: Map<String, Value> = fields.take("input_schema")?.unwrap_or_default();
+    fields.finish_leniently()?;
     let function = json!({ "name": name, "parameters": schema });
     let function = with(function, "description", description.map(Value::from));
     Ok(json!({ "type": "function", "function": function }))
@@ -90,8 +96,13 @@ fn chat_messages(message: Value, at: &str) -> Result<Vec<Value>, ApiError> {
     }
     let blocks = match fields.need::<Value>("content")? {
         Value::Array(blocks) => blocks,
-        text => return Ok(vec![json!({ "role": role, "content": text })]),
+        text => {
+            let text = String::read(text, &fields.path("content"))?;
+            fields.finish_leniently()?;
+            return Ok(vec![json!({ "role": role, "content": text })]);
+        }
     };
+    fields.finish_leniently()?;
     let (mut out, mut texts, mut calls, mut thoughts) = (Vec::new(), Vec::new(), Vec::new(), String::new());
     for (i, block) in blocks.into_iter().enumerate() {
         let at = format!("{at}.content[{i}]");
@@ -117,6 +128,7 @@ fn chat_messages(message: Value, at: &str) -> Result<Vec<Value>, ApiError> {
                 return Err(ApiError::invalid(&at, message));
             }
         }
+        block.finish_leniently()?;
     }
     if !texts.is_empty() || !calls.is_empty() || out.is_empty() {
         let mut message = json!({ "role": role, "content": texts });
@@ -278,6 +290,11 @@ impl Format for MessagesFormat {
 
     fn usage(&mut self, _: &Head, _: &[Ended]) -> Vec<Value> {
         Vec::new()
+    }
+
+    fn failed(&mut self, _: &Head, error: &ApiError) -> Vec<Value> {
+        let (kind, message) = error.parts();
+        vec![json!({ "type": "error", "error": { "type": kind, "message": message } })]
     }
 
     fn whole(&mut self, head: &Head, choices: &[Choice]) -> Value {

@@ -9,6 +9,7 @@ use crate::expert::Token;
 use crate::guidance::{ArmReward, StepReport};
 use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Ended, Piece, WeightChange};
+use crate::server::error::ApiError;
 
 /// OpenAI's name of what made an answer; clients of llama.cpp's server expect the "b" of its builds.
 pub const FINGERPRINT: &str = concat!("b0-genarm-", env!("CARGO_PKG_VERSION"));
@@ -81,6 +82,10 @@ pub trait Format: Send + 'static {
     fn ended(&mut self, head: &Head, index: usize, ended: &Ended) -> Vec<Value>;
     /// The chunks after all choices.
     fn usage(&mut self, head: &Head, ended: &[Ended]) -> Vec<Value>;
+    /// The chunks of a text that ends with an error.
+    fn failed(&mut self, _: &Head, error: &ApiError) -> Vec<Value> {
+        vec![error.body()]
+    }
     /// The whole answer.
     fn whole(&mut self, head: &Head, choices: &[Choice]) -> Value;
     /// Whether a chunk lists its tokens, so that one without a text says something.

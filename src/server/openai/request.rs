@@ -110,7 +110,8 @@ fn n_predict_of(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
             // -2 is llama.cpp's for as many as fit.
             Some(-1 | -2) => usize::MAX,
             Some(n) => usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
-                ApiError::invalid(name, format!("{name} must be at least 1, or -1 for as many as fit, got {n}"))
+                let path = fields.path(name);
+                ApiError::invalid(&path, format!("{path} must be at least 1, or -1 for as many as fit, got {n}"))
             })?,
         };
         least = Some(least.map_or(n, |least: usize| least.min(n)));

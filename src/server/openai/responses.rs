@@ -12,14 +12,34 @@ use crate::server::error::ApiError;
 use crate::server::fields::{Field, Fields, FromFields, shown, wrong};
 
 /// A request.
-pub struct ResponsesRequest(pub ChatRequest);
+pub struct ResponsesRequest {
+    /// What it is as a chat request.
+    pub chat: ChatRequest,
+    /// What of it an answer repeats.
+    pub repeated: Map<String, Value>,
+}
+
+/// What an answer repeats of its request, and where that does not say.
+fn repeated(fields: &Fields) -> Map<String, Value> {
+    let otherwise = [
+        ("instructions", Value::Null),
+        ("metadata", json!({})),
+        ("parallel_tool_calls", true.into()),
+        ("tool_choice", "auto".into()),
+        ("tools", json!([])),
+        ("max_output_tokens", Value::Null),
+        ("truncation", "disabled".into()),
+    ];
+    otherwise.into_iter().map(|(name, value)| (name.to_owned(), fields.peek(name).cloned().unwrap_or(value))).collect()
+}
 
 impl FromFields for ResponsesRequest {
     const LENIENT: bool = true;
 
     fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        fields.translate(as_chat)?;
-        ChatRequest::read(fields).map(Self)
+        let repeated = repeated(fields);
+        fields.translate(&[("max_tokens", "max_output_tokens"), ("response_format", "text.format")], as_chat)?;
+        Ok(Self { chat: ChatRequest::read(fields)?, repeated })
     }
 }
 
@@ -64,11 +84,14 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
                 chat.insert("response_format".into(), format.into());
             }
         }
-        text.take::<Value>("verbosity")?;
-        text.finish()?;
+        text.only("verbosity", &["medium".into()], "must be \"medium\": ask for the length of an answer in a message")?;
+        text.finish_leniently()?;
     }
     if let Some(mut reasoning) = fields.take::<Fields>("reasoning")? {
         chat.insert("reasoning_effort".into(), reasoning.take::<Value>("effort")?.unwrap_or_default());
+        // Thoughts are shown whole.
+        reasoning.ignore::<String>(&["summary", "generate_summary"])?;
+        reasoning.finish_leniently()?;
     }
     Ok(chat)
 }
@@ -84,6 +107,8 @@ fn tool_of(tool: Value, at: &str) -> Result<Value, ApiError> {
     let function = json!({ "name": fields.need::<String>("name")? });
     let function = with(function, "description", fields.take::<Value>("description")?);
     let function = with(function, "parameters", fields.take::<Value>("parameters")?);
+    fields.take::<bool>("strict")?;
+    fields.finish_leniently()?;
     Ok(json!({ "type": "function", "function": function }))
 }
 
@@ -94,18 +119,23 @@ fn add_item(messages: &mut Vec<Value>, item: Value, at: &str) -> Result<(), ApiE
     match kind.as_deref() {
         None | Some("message") => {
             let role: String = fields.need("role")?;
-            let content = match fields.need::<Value>("content")? {
+            if !["user", "assistant", "system", "developer"].contains(&role.as_str()) {
+                let path = fields.path("role");
+                let message = format!("{path}: unknown role \"{}\"; use system, user or assistant", shown(&role));
+                return Err(ApiError::invalid(&path, message));
+            }
+            let content: Value = match fields.need::<Value>("content")? {
                 Value::Array(parts) => {
                     let part = |(i, part)| text_part(part, &format!("{at}.content[{i}]"));
                     parts.into_iter().enumerate().map(part).collect::<Result<Vec<_>, _>>()?.into()
                 }
-                text => text,
+                text => String::read(text, &fields.path("content"))?.into(),
             };
             messages.push(json!({ "role": role, "content": content }));
         }
         Some("function_call") => {
             let (id, name): (String, String) = (fields.need("call_id")?, fields.need("name")?);
-            let function = json!({ "name": name, "arguments": fields.take::<Value>("arguments")? });
+            let function = json!({ "name": name, "arguments": fields.take::<String>("arguments")? });
             let call = json!({ "id": id, "type": "function", "function": function });
             // Calls of one answer stand in one message.
             match messages.last_mut() {
@@ -131,7 +161,7 @@ fn add_item(messages: &mut Vec<Value>, item: Value, at: &str) -> Result<(), ApiE
             return Err(ApiError::invalid(at, message));
         }
     }
-    Ok(())
+    fields.finish_leniently()
 }
 
 fn text_part(part: Value, at: &str) -> Result<Value, ApiError> {
@@ -153,6 +183,7 @@ pub struct ResponsesFormat {
     done: Vec<Value>,
     open: Option<Item>,
     n_events: usize,
+    repeated: Map<String, Value>,
 }
 
 /// An item that is being written.
@@ -194,8 +225,8 @@ impl Item {
 
 impl ResponsesFormat {
     /// For an answer that this reads.
-    pub fn new(reader: AnswerReader) -> Self {
-        Self { reader, done: Vec::new(), open: None, n_events: 0 }
+    pub fn new(reader: AnswerReader, repeated: Map<String, Value>) -> Self {
+        Self { reader, done: Vec::new(), open: None, n_events: 0, repeated }
     }
 
     fn event(&mut self, mut event: Value, kind: &str) -> Value {
@@ -213,7 +244,7 @@ impl ResponsesFormat {
     }
 
     fn enter(&mut self, item: Item, events: &mut Vec<Value>) {
-        self.close(events);
+        self.close("completed", events);
         let added = json!({ "output_index": self.done.len(), "item": item.json("in_progress") });
         let is_message = matches!(item, Item::Message { .. });
         self.open = Some(item);
@@ -224,9 +255,9 @@ impl ResponsesFormat {
         }
     }
 
-    fn close(&mut self, events: &mut Vec<Value>) {
+    fn close(&mut self, status: &str, events: &mut Vec<Value>) {
         let Some(item) = &self.open else { return };
-        let json = item.json("completed");
+        let json = item.json(status);
         match item {
             Item::Reasoning { text, .. } => {
                 let done = json!({ "content_index": 0, "text": text });
@@ -295,35 +326,53 @@ impl ResponsesFormat {
     }
 }
 
-/// A response with these items; at its end with the tokens used.
-fn response(head: &Head, output: &[Value], ended: Option<&Ended>) -> Value {
-    let is_cut_off = ended.is_some_and(|ended| finish_reason(ended.finish) == "length");
-    let status = match ended {
-        None => "in_progress",
-        Some(_) if is_cut_off => "incomplete",
-        Some(_) => "completed",
-    };
-    let usage = ended.map(|ended| {
-        json!({
+/// Whether a text was cut off.
+fn is_cut_off(ended: &Ended) -> bool {
+    finish_reason(ended.finish) == "length"
+}
+
+/// The status of a text, and of its last item.
+fn status(ended: &Ended) -> &'static str {
+    if is_cut_off(ended) { "incomplete" } else { "completed" }
+}
+
+impl ResponsesFormat {
+    /// A response with these items and this status.
+    fn response(&self, head: &Head, status: &str, output: &[Value]) -> Value {
+        let mut response = json!({
+            "id": head.id, "object": "response", "created_at": head.created, "status": status, "error": null,
+            "incomplete_details": null, "model": head.model, "output": output,
+            "temperature": head.params.temp, "top_p": head.params.top_p, "usage": null,
+        });
+        if let Some(response) = response.as_object_mut() {
+            response.extend(self.repeated.clone());
+        }
+        response
+    }
+
+    /// The response at the end of a text that thought so.
+    fn ended_response(&self, head: &Head, ended: &Ended, thought: &str, output: &[Value]) -> Value {
+        let mut response = self.response(head, status(ended), output);
+        if is_cut_off(ended) {
+            response["incomplete_details"] = json!({ "reason": "max_output_tokens" });
+        }
+        let n_thought = head.vocab.tokenize(thought, false, false).map_or(0, |tokens| tokens.len());
+        response["usage"] = json!({
             "input_tokens": ended.n_prompt,
             "input_tokens_details": { "cached_tokens": ended.n_cached },
             "output_tokens": ended.n_generated,
-            "output_tokens_details": { "reasoning_tokens": 0 },
+            "output_tokens_details": { "reasoning_tokens": n_thought.min(ended.n_generated) },
             "total_tokens": ended.n_prompt + ended.n_generated,
-        })
-    });
-    json!({
-        "id": head.id, "object": "response", "created_at": head.created, "status": status, "error": null,
-        "incomplete_details": is_cut_off.then(|| json!({ "reason": "max_output_tokens" })),
-        "instructions": null, "metadata": {}, "model": head.model, "output": output, "parallel_tool_calls": true,
-        "temperature": head.params.temp, "top_p": head.params.top_p, "tool_choice": "auto", "tools": [],
-        "usage": usage, "genarm": additions(head, ended),
-    })
+        });
+        response["genarm"] = additions(head, Some(ended));
+        with(response, "timings", Some(timings(ended)))
+    }
 }
 
 impl Format for ResponsesFormat {
     fn open(&mut self, head: &Head, _: usize) -> Vec<Value> {
-        let begun = json!({ "response": response(head, &[], None) });
+        let response = with(self.response(head, "in_progress", &[]), "genarm", Some(additions(head, None)));
+        let begun = json!({ "response": response });
         vec![self.event(begun.clone(), "response.created"), self.event(begun, "response.in_progress")]
     }
 
@@ -333,15 +382,17 @@ impl Format for ResponsesFormat {
     }
 
     fn ended(&mut self, head: &Head, index: usize, ended: &Ended) -> Vec<Value> {
-        let deltas = self.reader.finish(index, &ended.text).0;
+        let (deltas, said) = self.reader.finish(index, &ended.text);
+        let thought = said.reasoning.clone();
         let mut events = self.events(&deltas);
-        self.close(&mut events);
-        let whole = json!({ "response": response(head, &self.done, Some(ended)), "timings": timings(ended) });
-        let kind = match whole["response"]["status"].as_str() {
-            Some("incomplete") => "response.incomplete",
-            _ => "response.completed",
-        };
-        events.push(self.event(whole, kind));
+        let says_nothing = self.open.is_none() && self.done.iter().all(|item| item["type"] == "reasoning");
+        if says_nothing || matches!(self.open, Some(Item::Reasoning { .. })) && !is_cut_off(ended) {
+            self.enter(Item::Message { id: new_id("msg"), text: String::new() }, &mut events);
+        }
+        self.close(status(ended), &mut events);
+        let whole = self.ended_response(head, ended, &thought, &self.done);
+        let kind = if is_cut_off(ended) { "response.incomplete" } else { "response.completed" };
+        events.push(self.event(json!({ "response": whole }), kind));
         events
     }
 
@@ -349,9 +400,17 @@ impl Format for ResponsesFormat {
         Vec::new()
     }
 
+    fn failed(&mut self, head: &Head, error: &ApiError) -> Vec<Value> {
+        let (code, message) = error.parts();
+        let mut response = self.response(head, "failed", &self.done);
+        response["error"] = json!({ "code": code, "message": message });
+        vec![self.event(json!({ "response": response }), "response.failed")]
+    }
+
     fn whole(&mut self, head: &Head, choices: &[Choice]) -> Value {
         let Some(choice) = choices.first() else { return Value::Null };
         let Said { content, reasoning, calls } = self.reader.whole(&choice.text);
+        let thought = reasoning.clone();
         let mut items = Vec::new();
         if !reasoning.is_empty() {
             items.push(Item::Reasoning { id: new_id("rs"), text: reasoning });
@@ -360,8 +419,11 @@ impl Format for ResponsesFormat {
             items.push(Item::Message { id: new_id("msg"), text: content });
         }
         items.extend(calls.into_iter().map(|call| Item::Call { id: new_id("fc"), call }));
-        let output: Vec<Value> = items.iter().map(|item| item.json("completed")).collect();
-        with(response(head, &output, Some(&choice.ended)), "timings", Some(timings(&choice.ended)))
+        let last = items.len().saturating_sub(1);
+        let written =
+            |(i, item): (usize, &Item)| item.json(if i == last { status(&choice.ended) } else { "completed" });
+        let output: Vec<Value> = items.iter().enumerate().map(written).collect();
+        self.ended_response(head, &choice.ended, &thought, &output)
     }
 
     fn says_done(&self) -> bool {

@@ -104,6 +104,9 @@ fn name_of(tool: &Value, i: usize) -> Result<String, ApiError> {
     }
     function.take::<String>("description")?;
     function.take::<Map<String, Value>>("parameters")?;
+    function.take::<bool>("strict")?;
+    function.finish_leniently()?;
+    fields.finish_leniently()?;
     Ok(name)
 }
 
@@ -122,8 +125,12 @@ impl Field for ToolChoice {
             },
             object @ Value::Object(_) => {
                 let mut fields = Fields::read(object, at)?;
+                fields.only("type", &["function".into()], "must be \"function\"")?;
                 let mut function: Fields = fields.need("function")?;
-                Ok(Self::Function(function.need("name")?))
+                let name = function.need("name")?;
+                function.finish_leniently()?;
+                fields.finish_leniently()?;
+                Ok(Self::Function(name))
             }
             other => Err(wrong(at, "a string or an object", &other)),
         }

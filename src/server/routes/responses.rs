@@ -13,5 +13,6 @@ use crate::server::state::Server;
 
 /// Answers a conversation.
 pub async fn complete(State(server): State<Arc<Server>>, body: Body<ResponsesRequest>) -> Result<Response, ApiError> {
-    answer(&server, body.0.0, body.1, "resp_", ResponsesFormat::new).await
+    let ResponsesRequest { chat, repeated } = body.0;
+    answer(&server, chat, body.1, "resp_", |reader| ResponsesFormat::new(reader, repeated)).await
 }
