@@ -102,6 +102,14 @@ impl Vocab {
         self.model.tokenizer().tokenize(text, add_special, parse_special)
     }
 
+    /// The one token that a name spells.
+    pub fn token_of(&self, name: &str) -> Option<Token> {
+        match self.tokenize(name, false, true).as_deref() {
+            Ok([token]) => Some(*token),
+            _ => None,
+        }
+    }
+
     /// The tokens of a prompt, begun as the model wants it, but never with two BOS where the text brings its own. The
     /// names of control tokens are read as those tokens, except where a byte of them lies in `literal`; that text has
     /// the tokens that it would have if the vocabulary had no control tokens.

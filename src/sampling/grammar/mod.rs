@@ -108,10 +108,7 @@ impl Compiled {
     ///
     /// [`GrammarError`].
     pub fn gbnf(text: &str, vocab: &Vocab) -> Result<Arc<Self>, GrammarError> {
-        let token_of = |text: &str| match vocab.tokenize(text, false, true).as_deref() {
-            Ok([token]) => Some(*token),
-            _ => None,
-        };
+        let token_of = |text: &str| vocab.token_of(text);
         let compiled = Self::gbnf_over(text, "grammar", &token_of, &[], || GrammarVocabulary::of(vocab))?;
         Ok(Arc::new(compiled))
     }

@@ -69,6 +69,8 @@ impl Triggers {
 #[derive(Default)]
 pub struct TriggerBuffer {
     bytes: Vec<u8>,
+    /// How many of them are known to be text.
+    n_text: usize,
     /// The tokens, and where in the bytes each begins.
     tokens: Vec<(Token, usize)>,
 }
@@ -82,14 +84,27 @@ pub struct Tail {
 impl TriggerBuffer {
     /// A text that begins so.
     pub fn new(begun: &[u8]) -> Self {
-        Self { bytes: begun.to_vec(), tokens: Vec::new() }
+        Self { bytes: begun.to_vec(), n_text: 0, tokens: Vec::new() }
     }
 
     /// Forgets the text but for its beginning.
     pub fn begin(&mut self, begun: &[u8]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(begun);
+        self.n_text = 0;
         self.tokens.clear();
+    }
+
+    /// The text so far. A character that is not whole yet cannot end a match; bytes that are none count as one each.
+    fn text(&mut self) -> &str {
+        while let Err(e) = std::str::from_utf8(&self.bytes[self.n_text..]) {
+            self.n_text += e.valid_up_to();
+            let Some(n) = e.error_len() else { break };
+            self.bytes[self.n_text..][..n].fill(0x1a);
+        }
+        let n = std::str::from_utf8(&self.bytes[self.n_text..]).map_or(self.n_text, |_| self.bytes.len());
+        self.n_text = n;
+        std::str::from_utf8(&self.bytes[..n]).unwrap_or_default()
     }
 
     /// Takes a token; returns what the grammar is to take where a trigger has come.
@@ -104,12 +119,7 @@ impl TriggerBuffer {
         }
         self.tokens.push((token, self.bytes.len()));
         self.bytes.extend_from_slice(bytes);
-        // A character that is not whole yet cannot end a match.
-        let text = match std::str::from_utf8(&self.bytes) {
-            Ok(text) => text,
-            Err(e) => std::str::from_utf8(&self.bytes[..e.valid_up_to()]).unwrap_or_default(),
-        };
-        let start = triggers.find(text)?;
+        let start = triggers.find(self.text())?;
         let first = self.tokens.partition_point(|(_, at)| *at < start);
         let from = self.tokens.get(first).map_or(self.bytes.len(), |(_, at)| *at);
         let tail = Tail {
@@ -150,6 +160,20 @@ mod tests {
         let whole = triggers(&[Trigger::Whole("a+(b)".into())]);
         assert_eq!(taken(&whole, &[(1, "xa"), (2, "b")]), [None, None]);
         assert_eq!(taken(&whole, &[(1, "aa"), (2, "b")]), [None, Some((String::new(), vec![2]))]);
+    }
+
+    #[test]
+    fn a_trigger_is_found_behind_bytes_that_are_no_text_and_in_what_is_begun() {
+        let word = triggers(&[Trigger::Word("<tool>".into())]);
+        let mut before = TriggerBuffer::default();
+        assert!(before.push(&word, 1, b"\xff\xe2").is_none());
+        assert!(before.push(&word, 2, b"x").is_none());
+        assert!(before.push(&word, 3, b"").is_none(), "a token without text is no part of it");
+        let tail = before.push(&word, 4, b" <tool>").expect("the trigger");
+        assert_eq!((tail.part.as_slice(), tail.tokens), (&b"<tool>"[..], Vec::new()));
+        let mut before = TriggerBuffer::new(b"so: <to");
+        let tail = before.push(&word, 5, b"ol>{").expect("the trigger");
+        assert_eq!((tail.part.as_slice(), tail.tokens), (&b"<to"[..], vec![5]));
     }
 
     #[test]

@@ -273,6 +273,11 @@ fn rewards<'a>(head: &Head, pieces: impl Iterator<Item = &'a Piece>) -> Option<V
     head.rewards.then(list)
 }
 
+/// An id that cannot be guessed; `kind` begins it.
+pub fn new_id(kind: &str) -> String {
+    format!("{kind}{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>())
+}
+
 /// Sets a field if there is a value for it.
 pub fn with(mut object: Value, key: &str, value: Option<Value>) -> Value {
     if let (Some(value), Some(object)) = (value, object.as_object_mut()) {

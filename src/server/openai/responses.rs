@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::chat::ChatRequest;
 use super::foreign;
-use super::reply::{Choice, Format, Head, additions, finish_reason, timings, with};
+use super::reply::{Choice, Format, Head, additions, finish_reason, new_id, timings, with};
 use super::tools::{AnswerReader, Call, Delta, Said};
 use crate::server::engine::{Ended, Piece};
 use crate::server::error::ApiError;
@@ -193,10 +193,6 @@ enum Item {
     Call { id: String, call: Call },
 }
 
-fn new_id(kind: &str) -> String {
-    format!("{kind}_{:016x}", rand::random::<u64>())
-}
-
 impl Item {
     fn id(&self) -> &str {
         match self {
@@ -286,7 +282,7 @@ impl ResponsesFormat {
             match delta {
                 Delta::Reasoning(more) => {
                     if !matches!(self.open, Some(Item::Reasoning { .. })) {
-                        self.enter(Item::Reasoning { id: new_id("rs"), text: String::new() }, &mut events);
+                        self.enter(Item::Reasoning { id: new_id("rs_"), text: String::new() }, &mut events);
                     }
                     let event = json!({ "content_index": 0, "delta": more });
                     events.push(self.of_item(event, "response.reasoning_text.delta"));
@@ -296,7 +292,7 @@ impl ResponsesFormat {
                 }
                 Delta::Content(more) => {
                     if !matches!(self.open, Some(Item::Message { .. })) {
-                        self.enter(Item::Message { id: new_id("msg"), text: String::new() }, &mut events);
+                        self.enter(Item::Message { id: new_id("msg_"), text: String::new() }, &mut events);
                     }
                     let event = json!({ "content_index": 0, "delta": more, "logprobs": [] });
                     events.push(self.of_item(event, "response.output_text.delta"));
@@ -306,7 +302,7 @@ impl ResponsesFormat {
                 }
                 Delta::Call(_, call) => {
                     let begun = Call { arguments: String::new(), ..call.clone() };
-                    self.enter(Item::Call { id: new_id("fc"), call: begun }, &mut events);
+                    self.enter(Item::Call { id: new_id("fc_"), call: begun }, &mut events);
                     self.arguments(&call.arguments, &mut events);
                 }
                 Delta::Arguments(_, more) => self.arguments(more, &mut events),
@@ -387,7 +383,7 @@ impl Format for ResponsesFormat {
         let mut events = self.events(&deltas);
         let says_nothing = self.open.is_none() && self.done.iter().all(|item| item["type"] == "reasoning");
         if says_nothing || matches!(self.open, Some(Item::Reasoning { .. })) && !is_cut_off(ended) {
-            self.enter(Item::Message { id: new_id("msg"), text: String::new() }, &mut events);
+            self.enter(Item::Message { id: new_id("msg_"), text: String::new() }, &mut events);
         }
         self.close(status(ended), &mut events);
         let whole = self.ended_response(head, ended, &thought, &self.done);
@@ -413,12 +409,12 @@ impl Format for ResponsesFormat {
         let thought = reasoning.clone();
         let mut items = Vec::new();
         if !reasoning.is_empty() {
-            items.push(Item::Reasoning { id: new_id("rs"), text: reasoning });
+            items.push(Item::Reasoning { id: new_id("rs_"), text: reasoning });
         }
         if !content.is_empty() || calls.is_empty() {
-            items.push(Item::Message { id: new_id("msg"), text: content });
+            items.push(Item::Message { id: new_id("msg_"), text: content });
         }
-        items.extend(calls.into_iter().map(|call| Item::Call { id: new_id("fc"), call }));
+        items.extend(calls.into_iter().map(|call| Item::Call { id: new_id("fc_"), call }));
         let last = items.len().saturating_sub(1);
         let written =
             |(i, item): (usize, &Item)| item.json(if i == last { status(&choice.ended) } else { "completed" });

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::reply::new_id;
 use crate::engine::llama::AnswerParser;
 use crate::server::error::ApiError;
 use crate::server::fields::{Field, Fields, shown, wrong};
@@ -302,7 +303,7 @@ impl Answer {
                 }
                 None => {
                     if call.id.is_empty() {
-                        call.id = format!("call_{:016x}", rand::random::<u64>());
+                        call.id = new_id("call_");
                     }
                     self.said.calls.push(call.clone());
                     deltas.push(Delta::Call(i, call));

@@ -12,7 +12,7 @@ use crate::config::{Config, Limits};
 use crate::sampling::params::SamplingParams;
 use crate::server::engine::{Event, Generate, Job, LiveWeights, Task};
 use crate::server::error::ApiError;
-use crate::server::openai::reply::{Choice, Format, Head};
+use crate::server::openai::reply::{Choice, Format, Head, new_id};
 use crate::server::openai::request::{Asked, check_n};
 use crate::server::openai::steering::Steered;
 use crate::server::readers::Purpose;
@@ -200,9 +200,4 @@ async fn collect(
     }
     choices.sort_by_key(|choice| choice.index);
     Ok(choices)
-}
-
-/// An id that cannot be guessed.
-fn new_id(kind: &str) -> String {
-    format!("{kind}{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>())
 }

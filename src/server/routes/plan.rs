@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::conversation::Conversation;
 use crate::chat::TOOLS;
 use crate::engine::llama::{AnswerParser, AnswerTemplate, Vocab};
-use crate::expert::Token;
 use crate::sampling::grammar::{CallGrammar, Trigger, arguments};
 use crate::server::answers::{Answers, Reading};
 use crate::server::error::ApiError;
@@ -213,7 +212,7 @@ fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRea
         let list = applied[name].as_array().into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
     };
-    let token = |name: String| Some((token_of(vocab, &name)?, name));
+    let token = |name: String| Some((vocab.token_of(&name)?, name));
     let spelled = texts("preserved_tokens").into_iter().filter_map(token).collect();
     let may_call = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
     let begun = dialogue.begun.as_ref().map_or_else(String::new, |message| message.content.clone());
@@ -252,20 +251,12 @@ fn calls_at_once(grammar: &str) -> String {
     grammar.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The one token that a name spells.
-fn token_of(vocab: &Vocab, name: &str) -> Option<Token> {
-    match vocab.tokenize(name, false, true).as_deref() {
-        Ok([token]) => Some(*token),
-        _ => None,
-    }
-}
-
 fn triggers(list: &Value, vocab: &Vocab) -> Vec<Trigger> {
     let trigger = |trigger: &Value| {
         let value = trigger["value"].as_str()?.to_owned();
         Some(match trigger["type"].as_str()? {
             // A word that is one token comes as that token.
-            "word" | "token" => match token_of(vocab, &value) {
+            "word" | "token" => match vocab.token_of(&value) {
                 Some(token) => Trigger::Token(token),
                 None => Trigger::Word(value),
             },
