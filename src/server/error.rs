@@ -58,12 +58,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
 
-    /// Prompt and response do not fit. The message is llama.cpp's, by which clients know that it is time to leave
-    /// something out.
+    /// Prompt and response do not fit. The message has llama.cpp's words and OpenAI's, by which clients know that it is
+    /// time to leave something out: litellm as aider uses it knows only OpenAI's.
     pub fn too_long(n_tokens: usize, n_ctx: usize) -> Self {
         let message = format!(
-            "the prompt is too long: {n_tokens} tokens exceeds the available context size ({n_ctx} tokens); shorten it, \
-             or start the server with a larger --n-ctx"
+            "the prompt is too long: {n_tokens} tokens exceeds the available context size ({n_ctx} tokens); this model's \
+             maximum context length is {n_ctx} tokens. Shorten the prompt, or start the server with a larger --n-ctx"
         );
         let error = Self::new(StatusCode::BAD_REQUEST, "exceed_context_size_error", message);
         Self { code: Some("context_length_exceeded"), overflow: Some(Box::new((n_tokens, n_ctx))), ..error }

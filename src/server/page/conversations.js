@@ -17,40 +17,48 @@ function storeOpen(id) {
   } catch { /* nothing is kept */ }
 }
 
-/** All conversations, the one that was changed last first. */
+/** All conversations, the one that was changed last first. What is none of them is left out. */
 function storedConversations() {
   try {
     const list = JSON.parse(localStorage.getItem(STORE) ?? "[]");
-    return Array.isArray(list) ? list.filter((one) => one && typeof one.id === "string" && Array.isArray(one.turns)) : [];
+    const isOne = (one) => typeof one?.id === "string" && typeof one.name === "string" && Array.isArray(one.turns) && one.turns.every(isTurn);
+    return Array.isArray(list) ? list.filter(isOne) : [];
   } catch {
     return [];
   }
 }
 
-/** Keeps them. Where the browser has no room, the tokens of the oldest ones go first, then the oldest ones. */
+const storedConversation = (id) => storedConversations().find((one) => one.id === id);
+const isTurn = (turn) => typeof turn?.user === "string" || typeof turn?.guided?.text === "string";
+
+/** Keeps them. Where the browser has no room, the tokens of the oldest ones go first, then the oldest ones; those of `first`, which is
+ * open, stay as long as anything else can go. */
 function storeConversations(list) {
   const kept = [...list];
-  for (let at = kept.length - 1; ; at--) {
+  const tries = [];
+  for (let at = kept.length - 1; at > 0; at--) tries.push(() => { kept[at] = { ...kept[at], turns: kept[at].turns.map(withoutTokens) }; });
+  for (let at = kept.length - 1; at > 0; at--) tries.push(() => kept.pop());
+  if (kept.length) tries.push(() => { kept[0] = { ...kept[0], turns: kept[0].turns.map(withoutTokens) }; });
+  for (const next of [() => {}, ...tries]) {
+    next();
     try {
       localStorage.setItem(STORE, JSON.stringify(kept));
       return true;
-    } catch {
-      if (at > 0) kept[at] = { ...kept[at], turns: kept[at].turns.map(withoutTokens) };
-      else if (kept.length > 1) { kept.pop(); at = kept.length; }
-      else return false;
-    }
+    } catch { /* less of it, then */ }
   }
+  return false;
 }
 
 function withoutTokens(turn) {
-  const bare = (answer) => answer && { ...answer, tokens: [] };
+  // Without tokens no place in them is marked.
+  const bare = (answer) => answer && { ...answer, tokens: [], changes: [], cut: null };
   return turn.user !== undefined ? turn : { ...turn, guided: bare(turn.guided), base: bare(turn.base), others: turn.others?.map(bare) };
 }
 
 /** An answer as it is kept: its numbers with three digits, without what only the open page needs. */
 function keptAnswer(answer) {
   if (!answer) return undefined;
-  const { element, ...rest } = answer;
+  const { element, drawing, drawAfter, rewardsOpen, ...rest } = answer;
   const short = (x) => (typeof x === "number" ? Math.round(x * 1000) / 1000 : x);
   const tokens = answer.tokens.map((token) => ({
     token: token.token, text: token.text, bare: token.bare, guided: short(token.guided), base: short(token.base), kl: short(token.kl), flipped: token.flipped,
@@ -86,22 +94,164 @@ function asMarkdown({ name, system, turns }) {
 function importedConversation(text) {
   let read;
   try { read = JSON.parse(text); } catch { return null; }
-  if (Array.isArray(read?.turns) && read.turns.every((turn) => typeof turn?.user === "string" || typeof turn?.guided?.text === "string")) {
+  if (Array.isArray(read?.turns) && read.turns.every(isTurn)) {
     return { system: String(read.system ?? ""), turns: read.turns.map(repaired), name: String(read.name ?? nameOf(read.turns)) };
   }
   if (!Array.isArray(read?.messages)) return null;
-  const turns = read.messages.map(({ role, content }) => repaired(role === "user" ? { user: String(content) } : { guided: { weights: read.weights ?? {}, text: String(content) } }));
-  return { system: String(read.system ?? ""), turns, name: nameOf(turns) };
+  const isMessage = (message) => ["system", "user", "assistant"].includes(message?.role) && typeof message.content === "string";
+  if (!read.messages.every(isMessage)) return null;
+  const system = read.messages.find((message) => message.role === "system")?.content;
+  const said = read.messages.filter((message) => message.role !== "system");
+  const turns = said.map(({ role, content }) => repaired(role === "user" ? { user: content } : { guided: { weights: read.weights, text: content } }));
+  return { system: String(read.system ?? system ?? ""), turns, name: nameOf(turns) };
 }
 
-/** A turn from a file, with all that the page needs of it. */
+/** A turn from a file or an older page, with all that this page needs of it. */
 function repaired(turn) {
-  if (turn.user !== undefined) return { user: turn.user };
-  // A text whose tokens were not kept is one piece, about which nothing is known.
+  if (turn.user !== undefined) return { user: String(turn.user) };
+  const number = (x, otherwise) => (typeof x === "number" && Number.isFinite(x) ? x : otherwise);
+  const numbers = (object) => Object.fromEntries(Object.entries(object ?? {}).filter(([, x]) => typeof x === "number"));
   const piece = (text) => (text ? [{ text, token: text, arms: {}, bare: true }] : []);
-  const whole = (answer) => answer && {
-    ...newAnswer("guided", {}), ...answer, element: null,
-    tokens: Array.isArray(answer.tokens) && answer.tokens.length ? answer.tokens : piece(String(answer.text ?? "")),
+  const token = (one) => ({
+    token: String(one?.token ?? one?.text ?? ""), text: String(one?.text ?? ""), flipped: Boolean(one?.flipped), arms: numbers(one?.arms),
+    guided: number(one?.guided, 0), base: number(one?.base, 0), kl: number(one?.kl, 0), bare: Boolean(one?.bare) || typeof one?.base !== "number",
+  });
+  const whole = (answer) => {
+    if (typeof answer?.text !== "string") return undefined;
+    // A text whose tokens were not kept is one piece, about which nothing is known.
+    const tokens = Array.isArray(answer.tokens) && answer.tokens.length ? answer.tokens.map(token) : piece(answer.text);
+    const changes = (Array.isArray(answer.changes) ? answer.changes : []).filter((change) => Number.isInteger(change?.at)).map(({ at, weights }) => ({ at, weights: numbers(weights) }));
+    const cut = Number.isInteger(answer.cut) && answer.cut < tokens.length - 1 ? answer.cut : null;
+    const kind = ["guided", "base", "second"].includes(answer.kind) ? answer.kind : "guided";
+    const error = typeof answer.error === "string" ? answer.error : null;
+    return { ...newAnswer(kind, {}), ...answer, kind, weights: numbers(answer.weights), text: tokens.map((one) => one.text).join(""), tokens, changes, cut, error, element: null };
   };
-  return { guided: whole(turn.guided), base: whole(turn.base), others: turn.others?.map(whole) };
+  const others = Array.isArray(turn.others) ? turn.others.map(whole).filter(Boolean) : undefined;
+  return { guided: whole(turn.guided), base: whole(turn.base), others };
+}
+
+// ---------------------------------------------------------------- the list
+
+const newId = () => crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+
+/** Keeps the conversation that is open in the browser; one without a turn is forgotten. */
+function keep() {
+  const others = storedConversations().filter((other) => other.id !== state.id);
+  if (!state.turns.length) {
+    if (state.id !== null) { storeConversations(others); storeOpen(null); state.id = null; showConversations(); }
+    return;
+  }
+  state.id ??= newId();
+  const one = {
+    id: state.id, name: state.name || nameOf(state.turns), given: Boolean(state.name), changed: Date.now(), system: $("system").value,
+    weights: weights("a"), second: weights("b"), personas: personas(), turns: state.turns.map(keptTurn),
+  };
+  if (!storeConversations([one, ...others])) say("this conversation is too long for the browser to keep; export it");
+  storeOpen(state.id);
+  showConversations();
+}
+
+function openConversation(one) {
+  if (!one) return;
+  leave();
+  state.id = one.id;
+  state.name = one.given ? one.name : "";
+  state.turns = one.turns.map(repaired);
+  state.replay = state.removed = null;
+  if (typeof one.system === "string") $("system").value = one.system;
+  state.arms = state.arms.filter((arm) => arm.system === undefined);
+  for (const persona of Array.isArray(one.personas) ? one.personas.slice(0, state.maxPersonas) : []) {
+    if (typeof persona?.name === "string" && typeof persona.system === "string") addPersona(persona.name, persona.system);
+  }
+  for (const arm of state.arms) {
+    setWeight("a", arm.name, one.weights?.[arm.name]);
+    setWeight("b", arm.name, one.second?.[arm.name] ?? one.weights?.[arm.name]);
+  }
+  // A message whose answer never came.
+  if (state.turns.at(-1)?.user !== undefined) {
+    const said = state.turns.pop().user;
+    if (!$("message").value) $("message").value = said;
+  }
+  storeOpen(one.id);
+  showSliders();
+  showTalk();
+  showConversations();
+}
+
+/** Ends what is being written, and keeps it. */
+function leave() {
+  if (!state.running) return;
+  state.running.abort();
+  keep();
+}
+
+function newConversation() {
+  leave();
+  state.id = null;
+  state.name = "";
+  state.turns = [];
+  state.replay = state.removed = null;
+  storeOpen(null);
+  showTalk();
+  showConversations();
+  $("message").focus();
+}
+
+/** The conversations that hold what is sought. */
+function soughtConversations() {
+  const sought = $("search").value.trim().toLowerCase();
+  const texts = (one) => [one.name, ...one.turns.map((turn) => turn.user ?? turn.guided.text)];
+  return storedConversations().filter((one) => !sought || texts(one).some((text) => text.toLowerCase().includes(sought)));
+}
+
+function showConversations() {
+  const list = soughtConversations();
+  $("search").hidden = !$("search").value && list.length < 2;
+  $("conversations").replaceChildren(...list.map((one) => {
+    const open = make("button", { type: "button", className: "open", textContent: one.name });
+    if (one.id === state.id) open.setAttribute("aria-current", "true");
+    open.addEventListener("click", () => { if (one.id !== state.id) openConversation(storedConversation(one.id)); });
+    const rename = make("button", { type: "button", textContent: "Rename", ariaLabel: `Rename ${one.name}` });
+    rename.addEventListener("click", () => renameConversation(one));
+    const remove = make("button", { type: "button", textContent: "Delete", ariaLabel: `Delete ${one.name}` });
+    remove.addEventListener("click", () => {
+      if (one.id === state.id) newConversation();
+      storeConversations(storedConversations().filter((other) => other.id !== one.id));
+      showConversations();
+    });
+    return make("li", {}, open, rename, remove);
+  }));
+}
+
+function renameConversation(one) {
+  const input = make("input", { value: one.name, ariaLabel: "Name of the conversation", maxLength: 80 });
+  const item = [...$("conversations").children][soughtConversations().findIndex((other) => other.id === one.id)];
+  let isDone = false;
+  const done = (keeps) => {
+    if (isDone) return;
+    isDone = true;
+    const name = input.value.trim();
+    if (keeps && name) {
+      if (one.id === state.id) state.name = name;
+      storeConversations(storedConversations().map((other) => (other.id === one.id ? { ...other, name, given: true } : other)));
+    }
+    showConversations();
+  };
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") done(true);
+    // It ends the renaming, and not the answer.
+    if (event.key === "Escape") { event.stopPropagation(); done(false); }
+  });
+  input.addEventListener("blur", () => done(true));
+  item.replaceChildren(input);
+  input.select();
+}
+
+/** How much of the context the conversation fills. */
+function showContext() {
+  const used = state.turns.findLast((turn) => turn.guided?.usage)?.guided.usage.total_tokens ?? 0;
+  $("context").hidden = !used || !state.nCtx;
+  $("context").max = state.nCtx;
+  $("context").value = used;
+  $("context").title = $("context").ariaLabel = `${used} of ${state.nCtx} tokens of the context are used`;
 }

@@ -37,7 +37,7 @@ use super::state::Server;
 pub fn app(server: Arc<Server>) -> Router {
     let max_body = server.limits.body;
     let router = Router::new()
-        .merge(if server.has_page { page() } else { Router::new() })
+        .merge(if server.has_page { page::routes() } else { Router::new() })
         .route("/health", get(health::health))
         .route("/v1/health", get(health::health))
         .route("/metrics", get(health::metrics))
@@ -84,16 +84,6 @@ pub fn app(server: Arc<Server>) -> Router {
     router.with_state(server)
 }
 
-/// The routes of the page.
-fn page() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/", get(page::html))
-        .route("/page.css", get(page::css))
-        .route("/page.js", get(page::js))
-        .route("/conversations.js", get(page::conversations))
-        .route("/favicon.svg", get(page::icon))
-}
-
 /// A model that writes text has no embeddings worth having.
 async fn embeddings() -> ApiError {
     ApiError::not_supported(
@@ -116,7 +106,10 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 /// Lets a request through, or answers it.
 async fn guard(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
-    match server.access.check(request.uri().path(), request.headers(), peer) {
+    let path = request.uri().path();
+    // The page holds no secrets and asks for the key itself; a check of the server's health needs none.
+    let is_open = page::is_file(path) || matches!(path, "/health" | "/v1/health");
+    match server.access.check(is_open, request.headers(), peer) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }

@@ -1,38 +1,49 @@
-//! The page at `/`: five files that are part of the binary.
+//! The page at `/`: files that are part of the binary. `marked.js` and `purify.js` come from elsewhere (`vendor/page`).
 
+use std::sync::Arc;
+
+use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::server::state::Server;
 
 /// Nothing but the page's own files, no inline code, no frames, no other host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page.
-pub async fn html() -> Response {
-    file("text/html; charset=utf-8", include_str!("../page/page.html"))
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A file of the page: its path, its type and its text.
+type File = (&'static str, &'static str, &'static str);
+
+const FILES: [File; 12] = [
+    ("/", "text/html; charset=utf-8", include_str!("../page/page.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("../page/page.css")),
+    ("/page.js", SCRIPT, include_str!("../page/page.js")),
+    ("/conversations.js", SCRIPT, include_str!("../page/conversations.js")),
+    ("/weights.js", SCRIPT, include_str!("../page/weights.js")),
+    ("/tokens.js", SCRIPT, include_str!("../page/tokens.js")),
+    ("/rewards.js", SCRIPT, include_str!("../page/rewards.js")),
+    ("/share.js", SCRIPT, include_str!("../page/share.js")),
+    ("/talk.js", SCRIPT, include_str!("../page/talk.js")),
+    ("/marked.js", SCRIPT, include_str!("../../../vendor/page/marked.umd.js")),
+    ("/purify.js", SCRIPT, include_str!("../../../vendor/page/purify.min.js")),
+    ("/favicon.svg", "image/svg+xml", include_str!("../page/favicon.svg")),
+];
+
+/// Its routes.
+pub fn routes() -> Router<Arc<Server>> {
+    FILES.into_iter().fold(Router::new(), |router, file| router.route(file.0, get(async move || answer(file))))
 }
 
-/// Its style.
-pub async fn css() -> Response {
-    file("text/css; charset=utf-8", include_str!("../page/page.css"))
+/// Whether a path is that of one of its files. They hold no secrets.
+pub fn is_file(path: &str) -> bool {
+    FILES.iter().any(|file| file.0 == path)
 }
 
-/// Its program.
-pub async fn js() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../page/page.js"))
-}
-
-/// The part of its program that keeps conversations.
-pub async fn conversations() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../page/conversations.js"))
-}
-
-/// Its icon.
-pub async fn icon() -> Response {
-    file("image/svg+xml", include_str!("../page/favicon.svg"))
-}
-
-fn file(kind: &'static str, text: &'static str) -> Response {
+fn answer((_, kind, text): File) -> Response {
     let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),

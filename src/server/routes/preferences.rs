@@ -51,6 +51,7 @@ fn describe(server: &Server, config: &Config) -> Value {
         "arms": config.arms.iter().map(arm).collect::<Vec<_>>(),
         "profiles": config.profiles.keys().map(profile).collect::<Map<_, _>>(),
         "max_weight": MAX_WEIGHT,
+        "max_personas": server.n_personas,
         "system": config.prompt.system,
         "sampling": { "temperature": sampling.temp, "top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p },
     })
