@@ -69,7 +69,7 @@ fuzz: setup ## Five minutes of broken YAML through the C ABI, ten of random gram
 	GENARM_FUZZ_SECONDS=$${GENARM_FUZZ_SECONDS:-300} $(CARGO) test --release --test main -- --nocapture no_text_makes
 	GENARM_FUZZ_SECONDS=$${GENARM_FUZZ_SECONDS:-600} $(CARGO) test --release --test main -- --nocapture no_grammar_schema
 
-test-tools: ## Install a browser, OpenAI's clients and nginx for the tests of the server
+test-tools: ## Install a browser, nginx and the clients that the tests of the server speak through
 	@scripts/test-tools
 
 bench: build ## Measure guided decoding against the base alone (BENCH="...")
