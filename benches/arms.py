@@ -5,9 +5,11 @@
     benches/arms.py --config models/smollm2/demo.yaml --base SmolLM2.gguf --prompts models/smollm2/held-out.txt > table.md
 
 The configuration has the ARMs `cheerful` and `concise`. `genarm sweep` writes a text per prompt at each weight of one ARM alone, under a
-system prompt that asks for the same, and eight texts of the model, of which the ARM `cheerful` takes the best. Prints Markdown: means and
-standard errors of VADER's compound sentiment (-1 to 1), words, KL to the model in nats per text; how often a text wins against the
-model's own by VADER (cheerful) or by words (concise), with the same prompt; then texts.
+system prompt that asks for the same, and N texts of the model, of which an ARM takes the best. With --dpo it also writes texts of the model
+fine-tuned by DPO: that configuration has DPO adapters as ARMs of the same names, with `reference: base`, so that at weight 1 the law is
+the adapter's own. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1), words, KL to the model in nats per
+text (of best-of-N its bound, ln N - (N - 1) / N); how often a text wins against the model's own by VADER (cheerful) or by words (concise),
+with the same prompt; then texts.
 """
 
 import argparse
@@ -32,7 +34,9 @@ def main():
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--n-prompts", type=int, default=100)
     parser.add_argument("--n-predict", type=int, default=80)
-    parser.add_argument("--n-best", type=int, default=25, help="prompts for best-of-8")
+    parser.add_argument("--best-of", type=int, default=16, metavar="N", help="texts of which an ARM takes the best")
+    parser.add_argument("--n-best", type=int, default=25, help="prompts for best-of-N")
+    parser.add_argument("--dpo", metavar="CONFIG", help="a configuration with DPO adapters as ARMs, for the same base")
     parser.add_argument("--show", type=int, default=5, help="prompts whose texts are printed")
     parser.add_argument("--genarm", default="target/release/genarm")
     parser.add_argument("--threads", default="2")
@@ -47,8 +51,8 @@ def main():
     prompts = pathlib.Path(args.prompts).read_text().splitlines()[: args.n_prompts]
     n = ["--n-prompts", args.n_prompts]
 
-    def run(name, extra):
-        given = ["-f", args.config, "--prompts", args.prompts, "-n", args.n_predict, "--parallel", 16, "--threads", args.threads]
+    def run(name, extra, config=args.config):
+        given = ["-f", config, "--prompts", args.prompts, "-n", args.n_predict, "--parallel", 16, "--threads", args.threads]
         base = ["--base", args.base] if args.base else []
         return sweep(args.genarm, folder / f"{name}.jsonl", [*given, *base, *extra])
 
@@ -62,10 +66,13 @@ def main():
     for name, system in SYSTEM.items():
         _, records = run(f"system-{name}", [*n, "--grid", f"{name}=0", "--system", system])
         ways[f"system prompt, {name}"] = {r["prompt"]: (r["text"], None) for r in records}
-    header, records = run("best", ["--n-prompts", args.n_best, "--grid", "cheerful=0,1", "--best-of", "8"])
-    for i, point in enumerate(header["points"]):
-        if point.get("best_of"):
-            ways.setdefault("best of 8 by the ARM cheerful", {r["prompt"]: (r["text"], None) for r in records if r["point"] == i})
+    for name in GRID:
+        header, records = run(f"best-{name}", ["--n-prompts", args.n_best, "--grid", f"{name}=0", "--best-of", args.best_of])
+        best = [i for i, point in enumerate(header["points"]) if point.get("best_of")][0]
+        ways[f"best of {args.best_of} by the ARM {name}"] = {r["prompt"]: (r["text"], r["kl"]) for r in records if r["point"] == best}
+    for name in GRID if args.dpo else []:
+        header, records = run(f"dpo-{name}", [*n, "--grid", f"{name}=1"], args.dpo)
+        ways[f"DPO {name}"] = {r["prompt"]: (r["text"], r["kl"]) for r in records if any(header["points"][r["point"]]["weights"])}
 
     base = ways["the model itself"]
     measures = {"cheerful": lambda text: vader.polarity_scores(text)["compound"], "concise": lambda text: -len(text.split())}

@@ -82,7 +82,7 @@ pub unsafe fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_s
     // SAFETY: the table is static and never written to; `ctx` is freed by `free`, once.
     let raw = unsafe { init((&raw const Table::<S>::TABLE.iface).cast_mut(), ctx.cast()) };
     if raw.is_null() {
-        // SAFETY: nobody else has the pointer.
+        // SAFETY: C has not kept the pointer.
         drop(unsafe { Box::from_raw(ctx) });
     } else {
         // SAFETY: C has not seen the sampler yet.

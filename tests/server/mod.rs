@@ -50,13 +50,22 @@ pub fn root() -> &'static Path {
 impl Serve {
     /// The demo models under a chat template that writes messages one after the other.
     pub fn demo(args: &[&str]) -> Self {
+        Self::demo_at("0", args)
+    }
+
+    /// The same on a port that was free a moment ago.
+    pub fn demo_at(port: &str, args: &[&str]) -> Self {
         let config = root().join("models/demo.yaml").display().to_string();
-        Self::start(&[&["--config", &config, "--chat-template", "raw"], args].concat())
+        Self::start_at(port, &[&["--config", &config, "--chat-template", "raw"], args].concat())
     }
 
     pub fn start(args: &[&str]) -> Self {
+        Self::start_at("0", args)
+    }
+
+    fn start_at(port: &str, args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_genarm"))
-            .args(["serve", "--port", "0"])
+            .args(["serve", "--port", port])
             .args(args)
             .env("NO_COLOR", "1")
             .env("GENARM_LOG", "error,llama-cpp-2=off,genarm=info")

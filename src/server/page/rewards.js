@@ -14,8 +14,10 @@ function sentences(answer) {
   let end = 0;
   for (const part of cut(text)) {
     end += part.length;
-    // What is only a line break belongs to the sentence before it.
-    if (!part.trim() && parts.length) parts.at(-1).end = end;
+    // What is only a line break belongs to the sentence before it, and a number of a list to the one after it.
+    const before = parts.at(-1);
+    if (!part.trim() && before) before.end = end;
+    else if (before && !/\p{L}/u.test(before.text)) Object.assign(before, { text: `${before.text} ${part.trim()}`, end });
     else parts.push({ text: part.trim(), end, tokens: [] });
   }
   let at = 0, start = 0;

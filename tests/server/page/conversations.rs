@@ -66,11 +66,17 @@ fn conversations_survive_a_reload_and_a_server_that_has_gone() {
         assert_eq!(js(&page, "return storedConversations().length").await, json!(1));
 
         // The server goes: what was said comes back to where it was written, and the rest stays.
+        let port = server.address().rsplit(':').next().expect("a port").to_owned();
         drop(server);
         send(&page, "Are you there?").await;
         until(&page, "!state.running && document.getElementById('message').value === 'Are you there?'").await;
         assert_eq!(js(&page, "return document.getElementById('status').textContent !== ''").await, json!(true));
         assert_eq!(js(&page, "return storedConversations().every(one => one.turns.length === 2)").await, json!(true));
+
+        // It comes back, and the conversation goes on where it was.
+        let _server = Serve::demo_at(&port, &["--parallel", "2"]);
+        js(&page, "document.getElementById('composer').requestSubmit()").await;
+        until(&page, "!state.running && state.turns.length === 4 && state.turns[3].guided.text").await;
         page.close().await.expect("closed");
     });
 }
