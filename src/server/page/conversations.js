@@ -31,23 +31,32 @@ function storedConversations() {
 const storedConversation = (id) => storedConversations().find((one) => one.id === id);
 const isTurn = (turn) => typeof turn?.user === "string" || typeof turn?.guided?.text === "string";
 
-/** Keeps them. Where the browser has no room, the tokens of the oldest ones go first, then the oldest ones; those of `first`, which is
- * open, stay as long as anything else can go. */
+/** Keeps them. Where the browser has no room, the tokens of the oldest ones go first, those of the open one last. No text is dropped for
+ * another: false where there is no room for all of them. */
 function storeConversations(list) {
   const kept = [...list];
-  const tries = [];
-  for (let at = kept.length - 1; at > 0; at--) tries.push(() => { kept[at] = { ...kept[at], turns: kept[at].turns.map(withoutTokens) }; });
-  for (let at = kept.length - 1; at > 0; at--) tries.push(() => kept.pop());
-  if (kept.length) tries.push(() => { kept[0] = { ...kept[0], turns: kept[0].turns.map(withoutTokens) }; });
-  for (const next of [() => {}, ...tries]) {
-    next();
-    try {
-      localStorage.setItem(STORE, JSON.stringify(kept));
-      return true;
-    } catch { /* less of it, then */ }
+  const tryAll = () => {
+    try { localStorage.setItem(STORE, JSON.stringify(kept)); return true; } catch { return false; }
+  };
+  if (tryAll()) return true;
+  for (let at = kept.length - 1; at >= 0; at--) {
+    if (!kept[at].turns.some(hasTokens)) continue;
+    kept[at] = { ...kept[at], turns: kept[at].turns.map(withoutTokens) };
+    if (tryAll()) return true;
   }
   return false;
 }
+
+/** Makes room for something else: the oldest conversation that has tokens loses them. */
+function makeRoom() {
+  const list = storedConversations();
+  const at = list.findLastIndex((one) => one.turns.some(hasTokens));
+  if (at < 0) return false;
+  list[at] = { ...list[at], turns: list[at].turns.map(withoutTokens) };
+  return storeConversations(list);
+}
+
+const hasTokens = (turn) => [turn.guided, turn.base, ...(turn.others ?? [])].some((answer) => answer?.tokens?.length);
 
 function withoutTokens(turn) {
   // Without tokens no place in them is marked.
@@ -109,7 +118,7 @@ function importedConversation(text) {
 /** A turn from a file or an older page, with all that this page needs of it. */
 function repaired(turn) {
   if (turn.user !== undefined) return { user: String(turn.user) };
-  const number = (x, otherwise) => (typeof x === "number" && Number.isFinite(x) ? x : otherwise);
+  const number = (x, otherwise = undefined) => (typeof x === "number" && Number.isFinite(x) ? x : otherwise);
   const numbers = (object) => Object.fromEntries(Object.entries(object ?? {}).filter(([, x]) => typeof x === "number"));
   const piece = (text) => (text ? [{ text, token: text, arms: {}, bare: true }] : []);
   const token = (one) => ({
@@ -123,8 +132,17 @@ function repaired(turn) {
     const changes = (Array.isArray(answer.changes) ? answer.changes : []).filter((change) => Number.isInteger(change?.at)).map(({ at, weights }) => ({ at, weights: numbers(weights) }));
     const cut = Number.isInteger(answer.cut) && answer.cut < tokens.length - 1 ? answer.cut : null;
     const kind = ["guided", "base", "second"].includes(answer.kind) ? answer.kind : "guided";
-    const error = typeof answer.error === "string" ? answer.error : null;
-    return { ...newAnswer(kind, {}), ...answer, kind, weights: numbers(answer.weights), text: tokens.map((one) => one.text).join(""), tokens, changes, cut, error, element: null };
+    const text = (x) => (typeof x === "string" ? x : null);
+    const list = (x, is) => (Array.isArray(x) ? x.filter(is) : []);
+    const { timings, seed, weights_log, dropped_messages } = answer.meta ?? {};
+    const meta = answer.meta && { timings: numbers(timings), seed: number(seed), weights_log: list(weights_log, isChange), dropped_messages: number(dropped_messages) };
+    const used = number(answer.usage?.total_tokens);
+    return {
+      ...newAnswer(kind, numbers(answer.weights)), text: tokens.map((one) => one.text).join(""), tokens, changes, cut, meta, usage: used && { total_tokens: used },
+      error: text(answer.error), finish: text(answer.finish), made: number(answer.made, 0), begun: number(answer.begun, 0),
+      temperature: number(answer.temperature, 1), max: number(answer.max, 200), truncates: Boolean(answer.truncates), system: text(answer.system),
+      personas: list(answer.personas, isPersona), continued: Boolean(answer.continued), edited: Boolean(answer.edited),
+    };
   };
   const others = Array.isArray(turn.others) ? turn.others.map(whole).filter(Boolean) : undefined;
   return { guided: whole(turn.guided), base: whole(turn.base), others };
@@ -136,17 +154,22 @@ const newId = () => crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 
 /** Keeps the conversation that is open in the browser; one without a turn is forgotten. */
 function keep() {
-  const others = storedConversations().filter((other) => other.id !== state.id);
+  const stored = storedConversations();
+  const there = stored.find((one) => one.id === state.id);
+  // Another tab has gone on with it: what is here becomes a conversation of its own.
+  if (there && state.changed !== null && there.changed !== state.changed) state.id = newId();
+  const others = stored.filter((other) => other.id !== state.id);
   if (!state.turns.length) {
     if (state.id !== null) { storeConversations(others); storeOpen(null); state.id = null; showConversations(); }
     return;
   }
   state.id ??= newId();
+  state.changed = Date.now();
   const one = {
-    id: state.id, name: state.name || nameOf(state.turns), given: Boolean(state.name), changed: Date.now(), system: $("system").value,
+    id: state.id, name: state.name || nameOf(state.turns), given: Boolean(state.name), changed: state.changed, system: $("system").value,
     weights: weights("a"), second: weights("b"), personas: personas(), turns: state.turns.map(keptTurn),
   };
-  if (!storeConversations([one, ...others])) say("this conversation is too long for the browser to keep; export it");
+  if (!storeConversations([one, ...others])) say("the browser has no room to keep this: export it, or delete other conversations");
   storeOpen(state.id);
   showConversations();
 }
@@ -155,26 +178,24 @@ function openConversation(one) {
   if (!one) return;
   leave();
   state.id = one.id;
+  state.changed = one.changed ?? null;
   state.name = one.given ? one.name : "";
   state.turns = one.turns.map(repaired);
-  state.replay = state.removed = null;
+  forgetSteps();
   if (typeof one.system === "string") $("system").value = one.system;
   state.arms = state.arms.filter((arm) => arm.system === undefined);
-  for (const persona of Array.isArray(one.personas) ? one.personas.slice(0, state.maxPersonas) : []) {
-    if (typeof persona?.name === "string" && typeof persona.system === "string") addPersona(persona.name, persona.system);
-  }
+  for (const persona of Array.isArray(one.personas) ? one.personas.filter(isPersona) : []) addPersona(persona.name, persona.system);
   for (const arm of state.arms) {
     setWeight("a", arm.name, one.weights?.[arm.name]);
     setWeight("b", arm.name, one.second?.[arm.name] ?? one.weights?.[arm.name]);
   }
   // A message whose answer never came.
   if (state.turns.at(-1)?.user !== undefined) {
-    const said = state.turns.pop().user;
-    if (!$("message").value) $("message").value = said;
+    giveBack(state.turns.pop().user);
   }
   storeOpen(one.id);
   showSliders();
-  showTalk();
+  showTalk(true);
   showConversations();
 }
 
@@ -185,12 +206,18 @@ function leave() {
   keep();
 }
 
+/** What only held for the conversation that was open. */
+function forgetSteps() {
+  state.replay = state.removed = null;
+  $("undo").hidden = true;
+}
+
 function newConversation() {
   leave();
-  state.id = null;
+  state.id = state.changed = null;
   state.name = "";
   state.turns = [];
-  state.replay = state.removed = null;
+  forgetSteps();
   storeOpen(null);
   showTalk();
   showConversations();
@@ -205,6 +232,8 @@ function soughtConversations() {
 }
 
 function showConversations() {
+  // A name that is being written stays.
+  if ($("conversations").querySelector("input")) return;
   const list = soughtConversations();
   $("search").hidden = !$("search").value && list.length < 2;
   $("conversations").replaceChildren(...list.map((one) => {
@@ -230,6 +259,7 @@ function renameConversation(one) {
   const done = (keeps) => {
     if (isDone) return;
     isDone = true;
+    input.remove();
     const name = input.value.trim();
     if (keeps && name) {
       if (one.id === state.id) state.name = name;
@@ -238,7 +268,7 @@ function renameConversation(one) {
     showConversations();
   };
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") done(true);
+    if (event.key === "Enter" && !isComposing(event)) done(true);
     // It ends the renaming, and not the answer.
     if (event.key === "Escape") { event.stopPropagation(); done(false); }
   });

@@ -14,14 +14,17 @@ const state = {
   removed: null,     // {at, turns, id}: the message that was deleted last
   key: sessionStorage.getItem("genarm-key") || "",
   id: null,          // of the conversation that is open
+  changed: null,     // when it was kept last
   name: "",          // where it was given one
   nCtx: 0,           // tokens that a conversation may have
 };
 
 /** Makes an element: make("p", {className: "quiet"}, "text", child). */
 function make(tag, props = {}, ...children) {
-  const { dataset, ...rest } = props;
+  const { dataset, ariaLabel, ...rest } = props;
   const element = Object.assign(document.createElement(tag), rest);
+  // Some browsers do not know the property.
+  if (ariaLabel) element.setAttribute("aria-label", ariaLabel);
   Object.assign(element.dataset, dataset);
   element.append(...children);
   return element;
@@ -49,12 +52,16 @@ async function api(path, options = {}) {
   return response;
 }
 
+let asking = null;
+
+/** Asks for the key; requests that need it at the same time get the same one. */
 function askForKey() {
   const dialog = $("key");
   if (!dialog.open) dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => { resolve($("key-input").value.trim()); $("key-input").value = ""; }, { once: true });
+  asking ??= new Promise((resolve) => {
+    dialog.addEventListener("close", () => { asking = null; resolve($("key-input").value.trim()); $("key-input").value = ""; }, { once: true });
   });
+  return asking;
 }
 
 async function load() {
@@ -109,6 +116,9 @@ function profile() {
 
 // ---------------------------------------------------------------- events
 
+/** Whether a key belongs to a character that is being put together; Safari says so by its code alone. */
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 $("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("message").value.trim();
@@ -117,7 +127,7 @@ $("composer").addEventListener("submit", (event) => {
   send(text);
 });
 $("message").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) {
     event.preventDefault();
     $("composer").requestSubmit();
   }
@@ -131,7 +141,7 @@ $("stop").addEventListener("click", () => state.running?.abort());
 $("undo").addEventListener("click", undoDelete);
 $("colour").addEventListener("change", showLegend);
 $("relative").addEventListener("change", showLegend);
-$("markdown").addEventListener("change", showTalk);
+$("markdown").addEventListener("change", () => state.turns.flatMap((turn) => [turn.guided, turn.base]).filter(Boolean).forEach(drawText));
 $("compare").addEventListener("change", showSliders);
 for (const set of ["a", "b"]) $(`set-${set}`).addEventListener("change", () => { state.set = set; showSliders(); });
 $("persona-form").addEventListener("submit", (event) => {
@@ -169,4 +179,6 @@ addEventListener("hashchange", () => {
   history.replaceState(null, "", location.pathname);
   if (carried) openLink(carried);
 });
+// What has been written so far outlives a page that is closed or loaded anew.
+addEventListener("pagehide", () => { if (state.running) keep(); });
 load().catch((error) => say(error.message));

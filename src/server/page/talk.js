@@ -7,17 +7,20 @@ function newAnswer(kind, used) {
 
 /** An answer under what is set now. */
 function answerNow(kind, used) {
-  const sampling = { temperature: Number($("temperature").value), max: Number($("max").value), truncates: $("truncates").checked };
+  const sampling = { temperature: numberIn("temperature", 1), max: numberIn("max", 200), truncates: $("truncates").checked, system: $("system").value };
   return { ...newAnswer(kind, used), ...sampling, personas: kind === "base" ? [] : personas() };
 }
+
+/** What a field holds; an empty one has a default. */
+const numberIn = (id, otherwise) => (Number.isFinite($(id).valueAsNumber) ? $(id).valueAsNumber : otherwise);
 
 /** The weights that an answer has at its end. */
 const weightsOf = (answer) => (answer.changes.at(-1) ?? answer).weights;
 
 /** The conversation as messages, up to a turn. */
-function messages(end) {
+function messages(end, system = $("system").value) {
   const list = [];
-  if ($("system").value.trim()) list.push({ role: "system", content: $("system").value });
+  if (system?.trim()) list.push({ role: "system", content: system });
   for (const turn of state.turns.slice(0, end)) {
     if (turn.user !== undefined) list.push({ role: "user", content: turn.user });
     else list.push({ role: "assistant", content: turn.guided.text });
@@ -93,6 +96,15 @@ function announce(answer, isWhole) {
   $("announce").textContent = rest.slice(0, end);
 }
 
+/** A message goes back to where it was written; what stands there stays. */
+function giveBack(text) {
+  const field = $("message");
+  field.value = field.value ? `${text}\n\n${field.value}` : text;
+}
+
+/** An answer as one of several to a message. */
+const asVersion = (answer) => ({ ...answer, kind: "guided", tokens: [...answer.tokens], element: null, drawing: false });
+
 async function generate(turn, list, begun, seed) {
   if (state.running) return;
   const control = new AbortController();
@@ -102,21 +114,24 @@ async function generate(turn, list, begun, seed) {
   turn.guided.id = null;
   turn.guided.begun = turn.guided.tokens.length;
   turn.guided.announced = turn.guided.text.length;
-  showTalk();
-  $("stop").hidden = false;
-  $("send").disabled = true;
-  say("generating …");
-  answers.forEach((answer) => answer.element.classList.add("streaming"));
   const known = seed >= 0 ? seed : Math.floor(Math.random() * 2 ** 31);
   const write = async (answer) => {
     await stream(answer, request(answer, list, known, begun), control.signal);
     // The other answer may go on.
     for (const set of ["a", "b"]) if (answer === state.steered[set]) state.steered[set] = null;
   };
-  await Promise.all(answers.map(write));
-  state.running = null;
-  $("stop").hidden = true;
-  $("send").disabled = false;
+  try {
+    showTalk(true);
+    $("stop").hidden = false;
+    $("send").disabled = true;
+    say("generating …");
+    answers.forEach((answer) => answer.element.classList.add("streaming"));
+    await Promise.all(answers.map(write));
+  } finally {
+    state.running = null;
+    $("stop").hidden = true;
+    $("send").disabled = false;
+  }
   const { error, meta } = turn.guided;
   const speed = meta?.timings?.tokens_per_second;
   const help = error?.includes("exceeds the available context size") ? " Or tick “leave out the oldest turns”." : "";
@@ -124,9 +139,8 @@ async function generate(turn, list, begun, seed) {
   announce(turn.guided, true);
   // A message that was not answered goes back to where it was written.
   const at = state.turns.indexOf(turn);
-  if (error && !turn.guided.text && at > 0 && at === state.turns.length - 1 && !turn.others?.length) {
-    const [said] = state.turns.splice(at - 1, 2);
-    if (!$("message").value) $("message").value = said.user;
+  if (error && !turn.guided.text && !turn.base?.text && at > 0 && at === state.turns.length - 1 && !turn.others?.length) {
+    giveBack(state.turns.splice(at - 1, 2)[0].user);
   }
   // Where another conversation has been opened meanwhile, this one is kept already.
   if (at >= 0) keep();
@@ -141,10 +155,13 @@ function send(text) {
 
 /** Answers the last message again; the answer of now is kept beside the new one. */
 function answerAgain(turn) {
-  const others = [...(turn.others ?? []), turn.guided];
+  const others = [...(turn.others ?? []), turn.guided, ...otherAnswer(turn)];
   state.turns.pop();
   answerLast(others);
 }
+
+/** The answer beside the guided one, as a version, if it has a text. */
+const otherAnswer = (turn) => (turn.base?.text ? [asVersion(turn.base)] : []);
 
 /** Another one of the answers to a message takes the place of the one that is shown. */
 function turnTo(turn, by) {
@@ -165,7 +182,9 @@ function editMessage(at) {
   const text = state.turns[at].user;
   const before = state.turns.slice(0, at);
   keep();
-  state.id = null;
+  forgetSteps();
+  say("");
+  state.id = state.changed = null;
   state.name = "";
   state.turns = JSON.parse(JSON.stringify(before.map(keptTurn))).map(repaired);
   $("message").value = text;
@@ -205,13 +224,13 @@ function editAnswer(turn) {
   done.addEventListener("click", () => {
     const text = field.value;
     if (state.running || !text.trim()) return;
-    turn.others = [...(turn.others ?? []), turn.guided];
-    turn.guided = repaired({ guided: { ...newAnswer("guided", weightsOf(turn.guided)), text, edited: true } }).guided;
+    turn.others = [...(turn.others ?? []), turn.guided, ...otherAnswer(turn)];
+    turn.guided = repaired({ guided: { ...newAnswer("guided", weightsOf(turn.guided)), text, edited: true, made: Date.now() } }).guided;
     delete turn.base;
     keep();
     showTalk();
   });
-  cancel.addEventListener("click", showTalk);
+  cancel.addEventListener("click", () => showTalk());
   box.replaceWith(make("div", { className: "column" }, field, make("div", { className: "buttons" }, done, cancel)));
   field.focus();
 }
@@ -226,27 +245,31 @@ function answerLast(others) {
   if (twoSets()) turn.base = answerNow("second", weights("b"));
   if ($("compare").value === "base") turn.base = answerNow("base", Object.fromEntries(state.arms.filter((arm) => arm.system === undefined).map((arm) => [arm.name, 0])));
   state.turns.push(turn);
-  generate(turn, list, "", Number($("seed").value));
+  generate(turn, list, "", numberIn("seed", -1));
 }
 
 /** Goes on with the last answer, from its marked token or its end, under the weights of now. */
 function continueAnswer(turn) {
   const answer = turn.guided;
+  // What is cut off here, or stands beside it, stays as another version.
+  turn.others = [...(turn.others ?? []), ...(answer.cut !== null ? [{ ...asVersion(answer), cut: null }] : []), ...otherAnswer(turn)];
   if (answer.cut !== null) {
     answer.tokens.length = answer.cut + 1;
     answer.text = answer.tokens.map((token) => token.text).join("");
     answer.cut = null;
   }
   const { temperature, max, truncates, personas } = answerNow("guided", {});
-  Object.assign(answer, { temperature, max, truncates, personas, error: null, replays: null, continued: true });
+  Object.assign(answer, { temperature, max, truncates, personas, error: null, replays: null, continued: true, made: Date.now() });
   answer.changes = answer.changes.filter((change) => change.at < answer.tokens.length);
   markChange(answer, answer.tokens.length, weights("a"));
   delete turn.base;
   const list = messages(state.turns.indexOf(turn));
-  generate(turn, list, answer.text, Number($("seed").value));
+  generate(turn, list, answer.text, numberIn("seed", -1));
 }
 
-function showTalk() {
+/** Shows the conversation; at its end, where that was seen before or `atEnd`. */
+function showTalk(atEnd) {
+  const follow = atEnd === true || atBottom(), top = $("talk").scrollTop;
   showContext();
   $("talk").classList.toggle("wide", state.turns.some((turn) => turn.base));
   if (!state.turns.length) {
@@ -271,7 +294,8 @@ function showTalk() {
     return box;
   }));
   for (const turn of state.turns) [turn.guided, turn.base].filter(Boolean).forEach(drawText);
-  scrollDown();
+  if (follow) scrollDown();
+  else $("talk").scrollTop = top;
 }
 
 const titles = (turn) => (turn.base?.kind === "second" ? { guided: "A", second: "B" } : { guided: "guided", base: "base alone" });
@@ -294,10 +318,11 @@ function footer(answer, turn, i) {
   const foot = make("footer");
   const times = answer.meta?.timings;
   const flips = answer.tokens.filter((token) => token.flipped).length;
-  const facts = answer.edited ? ["written by hand"] : [`${answer.tokens.length} tokens`];
+  const isBare = answer.tokens.every((token) => token.bare);
+  const facts = answer.edited ? ["written by hand"] : isBare ? [] : [`${answer.tokens.length} tokens`];
   if (times?.tokens_per_second) facts.push(`${times.tokens_per_second.toFixed(1)} tokens/s`);
   if (times?.acceptance !== undefined) facts.push(`acceptance ${(times.acceptance * 100).toFixed(0)} %`);
-  if (answer.kind !== "base" && !answer.edited) facts.push(`${flips} changed by guidance`);
+  if (answer.kind !== "base" && !isBare) facts.push(`${flips} changed by guidance`);
   if (answer.meta?.seed !== undefined) facts.push(`seed ${answer.meta.seed}`);
   foot.append(make("span", { textContent: facts.join(" · ") }));
   const button = (className, textContent, act, ariaLabel) => {
@@ -319,7 +344,7 @@ function footer(answer, turn, i) {
     }, "Link that writes this answer again");
   }
   if (i < state.turns.length - 1) return foot;
-  button("continue", answer.cut === null ? "Continue from here" : "Continue from the marked token", () => continueAnswer(turn));
+  button("continue", continueText(answer), () => continueAnswer(turn));
   button("retry", "Answer again", () => answerAgain(turn));
   if (turn.others?.length) {
     const all = versions(turn);
@@ -334,6 +359,7 @@ function footer(answer, turn, i) {
   return foot;
 }
 
+const continueText = (answer) => (answer.cut === null ? "Continue from here" : "Continue from the marked token");
 const lastAnswer = () => state.turns.at(-1)?.guided;
 const atBottom = () => $("talk").scrollHeight - $("talk").scrollTop - $("talk").clientHeight < 60;
 const scrollDown = () => { $("talk").scrollTop = $("talk").scrollHeight; };

@@ -19,15 +19,17 @@ const CLEAN = {
   ALLOWED_TAGS: ["a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul", "input"],
   ALLOWED_ATTR: ["href", "title", "start", "align", "type", "checked", "disabled"],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  ADD_URI_SAFE_ATTR: ["start", "align", "type"],
 };
 
 function escaped(text) {
   return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }
 
-/** The text of an answer as elements. */
+/** The text of an answer as elements; null where it nests deeper than it can be read. */
 function markdown(text) {
-  const part = DOMPurify.sanitize(marked.parse(text), CLEAN);
+  let part;
+  try { part = DOMPurify.sanitize(marked.parse(text), CLEAN); } catch { return null; }
   // A heading of an answer is no heading of the page.
   for (const heading of part.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
     heading.replaceWith(make("p", { className: `heading ${heading.tagName.toLowerCase()}` }, ...heading.childNodes));
@@ -63,11 +65,15 @@ async function copyText(text, done) {
   }
 }
 
-/** Where in the source the text of a node goes on: what stands between is markup. -1 where it does not. */
+/** Where in the source the text of a node goes on: what stands between is markup. -1 where it does not. Space says nothing about that:
+ * the reader of Markdown puts some between blocks. */
 function place(source, from, text, at) {
-  for (const [length, reach] of [[16, 4000], [5, 400], [1, 40]]) {
-    const found = source.indexOf(text.slice(at, at + length), from);
-    if (found >= 0 && found - from <= reach) return found;
+  if (/\s/.test(text[at])) return -1;
+  const line = text.slice(at, at + 16).split("\n")[0];
+  for (const [length, reach] of [[16, 400], [5, 400], [1, 40]]) {
+    const found = source.indexOf(line.slice(0, length), from);
+    // Within a text markup is short.
+    if (found >= 0 && found - from <= (at > 0 ? 40 : reach)) return found;
   }
   return -1;
 }
@@ -113,9 +119,10 @@ function drawText(answer) {
   if (!box) return;
   const follow = atBottom();
   const began = performance.now();
-  box.classList.toggle("written", !$("markdown").checked);
-  if ($("markdown").checked) {
-    box.replaceChildren(markdown(answer.text));
+  const drawn = $("markdown").checked ? markdown(answer.text) : null;
+  box.classList.toggle("written", !drawn);
+  if (drawn) {
+    box.replaceChildren(drawn);
     wrapTokens(answer, box);
     addCopyButtons(box);
   } else {
@@ -199,12 +206,15 @@ function walk(box, answer) {
   const mark = (i) => {
     if (state.running || answer !== lastAnswer()) return;
     answer.cut = answer.cut === i || i === answer.tokens.length - 1 ? null : i;
-    showTalk();
-    answer.element.querySelector(".tokens").focus({ preventScroll: true });
+    drawText(answer);
+    const go = answer.element.querySelector(".continue");
+    if (go) go.textContent = continueText(answer);
   };
   box.goTo = (i) => {
     clear();
-    const own = spans().filter((span) => span.at === i);
+    // Markup is not seen: what comes before it is near enough.
+    const near = spans().findLast((span) => span.at <= i) ?? spans()[0];
+    const own = spans().filter((span) => span.at === near?.at);
     own.forEach((span) => span.classList.add("current"));
     at = i;
     if (own.length) {

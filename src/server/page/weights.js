@@ -57,9 +57,11 @@ function slider(arm, i) {
   return box;
 }
 
-/** Adds a persona: the base under a system prompt, as an ARM of the next answers. */
+/** Adds a persona: the base under a system prompt, as an ARM of the next answers. False where the server will refuse it. */
 function addPersona(name, system, weight = 1) {
+  if (state.arms.some((arm) => arm.name === name)) return false;
   state.arms.push({ name, system, weight, second: weight });
+  return personas().length <= state.maxPersonas;
 }
 
 const personas = () => state.arms.filter((arm) => arm.system !== undefined).map(({ name, system }) => ({ name, system }));

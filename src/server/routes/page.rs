@@ -44,7 +44,9 @@ pub fn is_file(path: &str) -> bool {
 }
 
 fn answer((_, kind, text): File) -> Response {
-    let headers: [(HeaderName, HeaderValue); 3] = [
+    let headers: [(HeaderName, HeaderValue); 4] = [
+        // A link that a model writes must not be looked up before it is clicked.
+        (HeaderName::from_static("x-dns-prefetch-control"), HeaderValue::from_static("off")),
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         // A newer binary has a newer page.

@@ -182,3 +182,60 @@ fn a_conversation_that_no_longer_fits_says_so_and_goes_on_without_its_oldest_tur
         page.close().await.expect("closed");
     });
 }
+
+#[test]
+fn nothing_that_was_said_is_lost_by_another_step() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&["--n-ctx", "256"]);
+    runtime().block_on(async {
+        let page = open(&driver, &server, (1280, 860), false).await;
+        set(&page, "#seed", "5").await;
+        set(&page, "#max", "8").await;
+        for text in ["One.", "Two."] {
+            send(&page, text).await;
+            until(&page, IDLE).await;
+        }
+        let said = "return state.turns.filter(turn => turn.user).map(turn => turn.user)";
+
+        // Undo belongs to the conversation in which something was deleted.
+        js(&page, "document.querySelectorAll('.user .delete')[1].click(); document.querySelectorAll('.user .edit')[0].click(); document.getElementById('undo').click()").await;
+        assert_eq!(js(&page, "return [state.turns.length, storedConversations()[0].turns.length, document.getElementById('undo').hidden]").await, json!([0, 2, true]));
+
+        // A second tab goes on with the same conversation: the first one branches off.
+        js(&page, "document.getElementById('message').value = ''; openConversation(storedConversations()[0])").await;
+        js(&page, "const list = storedConversations(); list[0].turns.push({user: 'from the other tab'}); list[0].changed += 1; storeConversations(list)").await;
+        send(&page, "From this tab.").await;
+        until(&page, IDLE).await;
+        let all = "return storedConversations().map(one => one.turns.filter(turn => turn.user).map(turn => turn.user).join(' '))";
+        assert_eq!(js(&page, all).await, json!(["One. From this tab.", "One. from the other tab"]));
+
+        // A message that fails comes back before what was written meanwhile.
+        let long = "Once there was a dog. ".repeat(60);
+        js(&page, &format!("send({long:?}); document.getElementById('message').value = 'a draft'")).await;
+        until(&page, "!state.running").await;
+        assert_eq!(js(&page, "return document.getElementById('message').value").await, format!("{long}\n\na draft"));
+        assert_eq!(js(&page, said).await, json!(["One.", "From this tab."]));
+
+        // What is cut off to go on from a token stays as another version.
+        js(&page, "document.getElementById('message').value = ''; const t = [...document.querySelectorAll('.answer')].at(-1).querySelectorAll('.token'); [...t].find(t => t.at === 2).click()").await;
+        let before = js(&page, "return state.turns.at(-1).guided.text").await;
+        click(&page, "Continue from the marked token").await;
+        until(&page, IDLE).await;
+        assert_eq!(js(&page, "return state.turns.at(-1).others.map(answer => answer.text)").await, json!([before]));
+
+        // A page that is closed while an answer is written keeps what has come.
+        set(&page, "#max", "100").await;
+        js(&page, "window.shut = false; new MutationObserver(() => { if (!window.shut && document.querySelectorAll('.streaming .token').length > 3) { window.shut = true; window.kept = state.turns.at(-1).guided.tokens.length; dispatchEvent(new Event('pagehide')); window.stored = storedConversations()[0].turns.at(-1).guided?.tokens.length; } }).observe(document.body, {childList: true, subtree: true})").await;
+        send(&page, "Three.").await;
+        until(&page, IDLE).await;
+        assert_eq!(js(&page, "return window.kept > 3 && window.stored === window.kept").await, json!(true));
+
+        // Pairs have room where conversations fill the storage, and a long link is made or refused.
+        let full = "const token = {token: 'x'.repeat(900), text: 'x', arms: {}, base: 0, guided: 0, kl: 0}; \
+            storeConversations(['a', 'b', 'c', 'd'].map(id => ({id, name: id, turns: [{user: id}, {guided: {...newAnswer('guided', {}), text: 'y', tokens: Array(1300).fill(token)}}]}))); \
+            for (let i = 0, size = 4e6; size > 1000; i++) { try { localStorage.setItem('filler' + i, 'z'.repeat(size)); } catch { size /= 2; } } \
+            return [storePair({prompt: 'p'.repeat(50000)}), storedPairs().length, toBase64('é'.repeat(200000)).length > 100000]";
+        assert_eq!(js(&page, full).await, json!([true, 1, true]));
+        page.close().await.expect("closed");
+    });
+}

@@ -104,3 +104,30 @@ fn rewards_are_shown_by_sentence_and_by_token_with_the_keyboard_alone() {
         page.close().await.expect("closed");
     });
 }
+
+#[test]
+fn tokens_stay_with_their_words_in_nested_lists_and_what_cannot_be_read_is_shown_as_written() {
+    let Some(driver) = driver() else { return };
+    let server = Serve::demo(&[]);
+    runtime().block_on(async {
+        let page = open(&driver, &server, (1000, 800), false).await;
+        let texts = [
+            "1. **Setup**\n   - Install Rust\n   - Clone the repository\n\n2. **Build**\n   - Run make\n   - Wait for it\n\nThen open the page.",
+            "- one\n\n- two\n\n  with a paragraph\n\n- three\n  - four\n    - five\n\nsix",
+            "- run\n\n      make all\n      make test\n\nThen again:\n\n      make all\n      make test\n\nDone.",
+            "A & B are A & B, and 1 < 2.",
+        ];
+        for text in texts {
+            js(&page, &shows(text)).await;
+            let wrong = "return [...document.querySelectorAll('.token')].filter(t => t.textContent.trim().length > 1 && !t.token.text.includes(t.textContent.trim())).map(t => [t.textContent, t.token.text])";
+            assert_eq!(js(&page, wrong).await, json!([]), "{text}");
+        }
+        js(&page, &shows("1. a\n\n```\nx\n```\n\n2. b")).await;
+        assert_eq!(js(&page, "return document.querySelectorAll('ol')[1].start").await, json!(2));
+        // A text that nests deeper than can be read neither spoils the page nor is lost.
+        let deep = "> ".repeat(4000) + "deep";
+        js(&page, &shows(&deep)).await;
+        assert_eq!(js(&page, "return document.querySelector('.tokens').textContent").await, deep);
+        page.close().await.expect("closed");
+    });
+}
