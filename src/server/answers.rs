@@ -12,6 +12,8 @@ pub enum Reading {
     Tools {
         /// Whether they are objects.
         objects: bool,
+        /// Whether the ids of calls have nine letters and digits, as Mistral's have.
+        short_ids: bool,
     },
     /// Not at all: they are put to it as text.
     PlainText,
@@ -42,7 +44,10 @@ impl Answers {
         let caps = template.caps().map_err(|e| e.to_string())?;
         let knows_tools = caps["supports_tools"] == true && caps["supports_tool_calls"] == true;
         let reading = match knows_tools {
-            true => Reading::Tools { objects: caps["supports_object_arguments"] != false },
+            true => Reading::Tools {
+                objects: caps["supports_object_arguments"] != false,
+                short_ids: source.contains("with length 9"),
+            },
             false => Reading::PlainText,
         };
         let plain = AnswerTemplate::new(PLAIN_TOOLS, bos, eos).map_err(|e| e.to_string())?;

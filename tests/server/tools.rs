@@ -161,7 +161,6 @@ fn tools_that_cannot_be_called_are_refused_by_name() {
         (LLAMA, json!({"prompt": "x", "tools": [tool("a")]}), "tools"),
         (RESPONSES, json!({"input": "x", "previous_response_id": "a"}), "previous_response_id"),
         (RESPONSES, json!({"input": [{"type": "item_reference", "id": "a"}]}), "input[0]"),
-        (RESPONSES, json!({"input": "x", "tools": [{"type": "web_search"}]}), "tools[0].type"),
         (RESPONSES, json!({"input": "x", "max_output_tokens": 0}), "max_output_tokens"),
         (RESPONSES, json!({"input": "x", "max_output_tokens": 5, "max_tokens": 6}), "max_tokens"),
         (RESPONSES, json!({"input": "x", "text": {"format": {"type": "xml"}}}), "text.format.type"),

@@ -242,6 +242,11 @@ impl Fields {
         Ok(())
     }
 
+    /// Notes that a part of the request has no effect.
+    pub fn note_ignored(&mut self, path: String) {
+        self.ignored.push(path);
+    }
+
     /// A field that only has an effect that is not supported: one of `harmless` values, or an error that ends with
     /// `help`.
     ///

@@ -30,7 +30,7 @@ pub struct ChatRequest {
 }
 
 /// A conversation, and how an answer to it is read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Dialogue {
     /// The messages, without the beginning of the answer.
     pub messages: Vec<Message>,
@@ -42,6 +42,8 @@ pub struct Dialogue {
     pub tools: Option<Tools>,
     /// Whether what the model thinks is kept apart from what it says.
     pub splits_reasoning: bool,
+    /// Whether the answer is JSON, and holds no thoughts.
+    pub is_json: bool,
 }
 
 impl FromFields for ChatRequest {
@@ -76,9 +78,7 @@ impl FromFields for ChatRequest {
                            give one of them, or \"tool_choice\": \"none\"";
             return Err(ApiError::invalid("tools", message));
         }
-        // JSON of a schema has no thoughts in it.
-        let splits_reasoning = splits_reasoning && !is_json;
-        let dialogue = Dialogue { messages, begun, variables, tools, splits_reasoning };
+        let dialogue = Dialogue { messages, begun, variables, tools, splits_reasoning, is_json };
         Ok(Self { asked, dialogue, generates: generates != Some(false), truncates })
     }
 }
@@ -179,7 +179,7 @@ impl Field for ChatMessage {
         };
         // An answer of the assistant comes back without a content where it has called a tool.
         let content: Option<Content> =
-            if role == "assistant" { fields.take("content")? } else { Some(fields.need("content")?) };
+            if matches!(role, "assistant" | "tool") { fields.take("content")? } else { Some(fields.need("content")?) };
         let calls: Vec<ToolCall> = fields.take("tool_calls")?.unwrap_or_default();
         let (path, of_assistant) = (fields.path("tool_calls"), role == "assistant");
         if !calls.is_empty() && !of_assistant {
@@ -233,8 +233,8 @@ impl Field for Content {
         match value {
             Value::String(text) => Ok(Self(text)),
             Value::Array(parts) => {
-                let part = |(i, part)| part_text(part, at, i);
-                let texts: Vec<String> = parts.into_iter().enumerate().map(part).collect::<Result<_, _>>()?;
+                let part = |(i, part)| part_text(part, at, i).transpose();
+                let texts: Vec<String> = parts.into_iter().enumerate().filter_map(part).collect::<Result<_, _>>()?;
                 Ok(Self(texts.join("\n")))
             }
             other => Err(wrong(at, "a string or a list of parts", &other)),
@@ -242,18 +242,24 @@ impl Field for Content {
     }
 }
 
-fn part_text(part: Value, at: &str, i: usize) -> Result<String, ApiError> {
+/// The text of a part, if it has one.
+fn part_text(part: Value, at: &str, i: usize) -> Result<Option<String>, ApiError> {
     let mut fields = Fields::read(part, &format!("{at}[{i}]"))?;
     let kind: String = fields.need("type")?;
-    if kind != "text" {
-        let message = format!("{at} cannot hold a part of type \"{}\", only text", shown(&kind));
-        return Err(ApiError::invalid(at, message));
-    }
-    let text = fields.need("text")?;
+    let text = match kind.as_str() {
+        "text" => fields.need("text")?,
+        "refusal" => fields.need("refusal")?,
+        // A call that stands among the tool calls too.
+        "tool_use" => return Ok(None),
+        _ => {
+            let message = format!("{at} cannot hold a part of type \"{}\", only text", shown(&kind));
+            return Err(ApiError::invalid(at, message));
+        }
+    };
     // What other servers keep in memory.
     fields.ignore::<Map<String, Value>>(&["cache_control"])?;
     fields.finish_leniently()?;
-    Ok(text)
+    Ok(Some(text))
 }
 
 /// Writes `chat.completion` objects.

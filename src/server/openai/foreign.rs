@@ -9,8 +9,9 @@ use crate::server::error::ApiError;
 use crate::server::fields::Fields;
 
 /// Names and notes.
-const TEXTS: [&str; 5] = ["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
-const FLAGS: [&str; 2] = ["store", "timings_per_token"];
+const TEXTS: [&str; 6] =
+    ["user", "verbosity", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
+const FLAGS: [&str; 3] = ["store", "timings_per_token", "return_progress"];
 const OBJECTS: [&str; 3] = ["metadata", "prediction", "prompt_cache_options"];
 /// Places and memory of llama.cpp's server, which are found without them; a full context never drops its beginning
 /// here.
@@ -80,11 +81,9 @@ fn neutral() -> Vec<Neutral> {
         ("modalities", vec![json!(["text"]), json!([])], "must be [\"text\"]: this server writes text only"),
         ("audio", vec![], "is not supported: this server writes text only"),
         ("web_search_options", vec![], "is not supported: this server reads nothing but the request"),
-        ("verbosity", vec![json!("medium")], "must be \"medium\": ask for the length of an answer in a message"),
         ("echo", vec![json!(false)], "must be false: the prompt is not repeated in the answer"),
         ("suffix", vec![json!("")], "is not supported: texts are continued at their end only"),
         ("post_sampling_probs", vec![json!(false)], "must be false: probabilities are those before sampling"),
-        ("return_progress", vec![json!(false)], "must be false: the reading of the prompt is not reported"),
         ("t_max_predict_ms", vec![json!(0), json!(-1)], "is not supported; --request-timeout limits the time"),
         ("chat_template", vec![], "is not supported: start the server with --chat-template"),
         ("n_indent", vec![json!(0)], "is not supported"),

@@ -42,8 +42,16 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
         chat.insert("max_tokens".into(), DEFAULT_MAX_TOKENS.into());
     }
     if let Some(tools) = fields.take::<Vec<Value>>("tools")? {
-        let tools = tools.into_iter().enumerate().map(|(i, tool)| tool_of(tool, &format!("tools[{i}]")));
-        chat.insert("tools".into(), tools.collect::<Result<Vec<_>, _>>()?.into());
+        let mut functions = Vec::new();
+        for (i, tool) in tools.into_iter().enumerate() {
+            let at = format!("tools[{i}]");
+            // Tools that a server would run itself.
+            match tool.get("type").and_then(Value::as_str) {
+                Some(kind) if kind != "custom" => fields.note_ignored(at),
+                _ => functions.push(tool_of(tool, &at)?),
+            }
+        }
+        chat.insert("tools".into(), functions.into());
     }
     if let Some(mut choice) = fields.take::<Fields>("tool_choice")? {
         let kind: String = choice.need("type")?;
@@ -72,11 +80,7 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
 /// A tool as OpenAI writes it.
 fn tool_of(tool: Value, at: &str) -> Result<Value, ApiError> {
     let mut fields = Fields::read(tool, at)?;
-    let kind: Option<String> = fields.take("type")?;
-    if let Some(kind) = kind.filter(|kind| kind != "custom") {
-        let message = format!("{at}.type is \"{}\": the server runs no tools of its own", shown(&kind));
-        return Err(ApiError::invalid(&format!("{at}.type"), message));
-    }
+    fields.take::<String>("type")?;
     let name: String = fields.need("name")?;
     let description: Option<String> = fields.take("description")?;
     let schema: Map<String, Value> = fields.take("input_schema")?.unwrap_or_default();

@@ -68,8 +68,16 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     chat.insert("messages".into(), messages.into());
     chat.insert("max_tokens".into(), fields.take::<Value>("max_output_tokens")?.unwrap_or_default());
     if let Some(tools) = fields.take::<Vec<Value>>("tools")? {
-        let tools = tools.into_iter().enumerate().map(|(i, tool)| tool_of(tool, &format!("tools[{i}]")));
-        chat.insert("tools".into(), tools.collect::<Result<Vec<_>, _>>()?.into());
+        let mut functions = Vec::new();
+        for (i, tool) in tools.into_iter().enumerate() {
+            let at = format!("tools[{i}]");
+            // Tools that a server would run itself.
+            match tool.get("type").and_then(Value::as_str) {
+                Some(kind) if kind != "function" => fields.note_ignored(at),
+                _ => functions.push(tool_of(tool, &at)?),
+            }
+        }
+        chat.insert("tools".into(), functions.into());
     }
     if let Some(choice) = fields.take::<Value>("tool_choice")? {
         let named = choice.get("name").map(|name| json!({ "type": "function", "function": { "name": name } }));
@@ -84,7 +92,7 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
                 chat.insert("response_format".into(), format.into());
             }
         }
-        text.only("verbosity", &["medium".into()], "must be \"medium\": ask for the length of an answer in a message")?;
+        text.take::<String>("verbosity")?;
         text.finish_leniently()?;
     }
     if let Some(mut reasoning) = fields.take::<Fields>("reasoning")? {
@@ -99,11 +107,7 @@ fn as_chat(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
 /// A tool as a chat request has it.
 fn tool_of(tool: Value, at: &str) -> Result<Value, ApiError> {
     let mut fields = Fields::read(tool, at)?;
-    let kind: String = fields.need("type")?;
-    if kind != "function" {
-        let message = format!("{at}.type must be \"function\", got \"{}\": other tools are not run here", shown(&kind));
-        return Err(ApiError::invalid(&format!("{at}.type"), message));
-    }
+    fields.need::<String>("type")?;
     let function = json!({ "name": fields.need::<String>("name")? });
     let function = with(function, "description", fields.take::<Value>("description")?);
     let function = with(function, "parameters", fields.take::<Value>("parameters")?);
@@ -149,8 +153,12 @@ fn add_item(messages: &mut Vec<Value>, item: Value, at: &str) -> Result<(), ApiE
         Some("function_call_output") => {
             let id: String = fields.need("call_id")?;
             let output = match fields.need::<Value>("output")? {
-                Value::String(text) => text,
-                other => other.to_string(),
+                Value::Array(parts) => {
+                    let part = |(i, part)| text_part(part, &format!("{at}.output[{i}]"));
+                    let parts = parts.into_iter().enumerate().map(part).collect::<Result<Vec<_>, _>>()?;
+                    parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
+                }
+                text => String::read(text, &fields.path("output"))?,
             };
             messages.push(json!({ "role": "tool", "tool_call_id": id, "content": output }));
         }

@@ -209,9 +209,10 @@ impl AnswerReader {
     /// Reads with this parser what comes after the beginning of an answer. Calls that begin there are part of it.
     pub fn new(parser: Option<Arc<AnswerParser>>, begun: &str) -> Self {
         let mut answer = Answer::default();
-        if let (Some(parser), false) = (&parser, begun.is_empty()) {
+        if let Some(parser) = &parser {
             answer.text = begun.to_owned();
             answer.n_read = begun.len();
+            // With nothing begun it may still hold the line breaks with which the prompt ends.
             answer.said = Said { calls: Vec::new(), ..parsed(parser, begun, true).unwrap_or_default() };
         }
         Self { parser, begun: answer, answers: Vec::new() }
@@ -274,13 +275,22 @@ impl Answer {
             return if text.is_empty() { Vec::new() } else { self.push(None, text) };
         };
         self.text.push_str(text);
-        if let Some(said) = parsed(parser, &self.text, false).or_else(|| parsed(parser, &self.text, true)) {
+        let said = parsed(parser, &self.text, false).or_else(|| parsed(parser, &self.text, true));
+        if let Some(said) = said.filter(|said| !self.swallows(said)) {
             return self.take(said);
         }
         let rest = self.text[self.n_read..].to_owned();
         self.n_read = self.text.len();
         self.said.content.push_str(&rest);
         if rest.is_empty() { Vec::new() } else { vec![Delta::Content(rest)] }
+    }
+
+    /// Whether a reading makes nothing of a text that is no markup.
+    fn swallows(&self, said: &Said) -> bool {
+        let text = self.text.trim_start();
+        let is_silent =
+            [&said.content, &said.reasoning].iter().all(|text| text.trim().is_empty()) && said.calls.is_empty();
+        is_silent && !text.is_empty() && !text.starts_with(['<', '['])
     }
 
     /// What is new of it. What was sent is never taken back: where the parser has changed its mind, only what comes
@@ -321,6 +331,8 @@ impl Answer {
 
 /// What a longer text has after a shorter one.
 fn more(old: &str, new: &str) -> Option<String> {
+    // Space at the beginning may come and go.
+    let old = if old.trim().is_empty() && !new.starts_with(old) { "" } else { old };
     let rest = new.strip_prefix(old).or_else(|| new.get(old.len()..)).unwrap_or_default();
     (!rest.is_empty()).then(|| rest.to_owned())
 }

@@ -29,6 +29,7 @@ impl Conversation {
         let Dialogue { messages, begun, mut variables, tools, .. } = dialogue;
         let mut plain_tools = tools.map(|tools| tools.list).unwrap_or_default();
         if matches!(reading, Reading::Tools { .. }) && !plain_tools.is_empty() {
+            plain_tools.iter_mut().for_each(complete);
             variables.insert(TOOLS.to_owned(), std::mem::take(&mut plain_tools).into());
         }
         let begun = begun.map_or_else(String::new, |message| message.content);
@@ -39,9 +40,18 @@ impl Conversation {
     fn as_read(&self, mut messages: Vec<Message>) -> Vec<Message> {
         match self.reading {
             Reading::PlainText => return in_plain_text(&messages, &self.plain_tools),
-            Reading::Tools { objects: false } => {}
-            Reading::Tools { objects: true } => {
-                messages.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(with_object);
+            Reading::Tools { objects, short_ids } => {
+                for message in &mut messages {
+                    if objects {
+                        message.tool_calls.iter_mut().for_each(with_object);
+                    }
+                    if short_ids {
+                        message.tool_call_id = message.tool_call_id.as_deref().map(short_id);
+                        for call in &mut message.tool_calls {
+                            call["id"] = short_id(call["id"].as_str().unwrap_or_default()).into();
+                        }
+                    }
+                }
             }
         }
         messages
@@ -55,6 +65,18 @@ impl Conversation {
     pub fn template_text(&self, prompts: &PromptRenderer, generates: bool) -> Result<String, ApiError> {
         let messages = self.as_read(self.messages.clone());
         prompts.chat_text(&messages, &self.variables, generates).map_err(|error| of_chat(&error))
+    }
+
+    /// What the template writes between a prompt and the text of an answer; empty where nothing is known of that.
+    pub fn header(&self, prompts: &PromptRenderer) -> String {
+        const MARK: &str = "genarm answers so";
+        let prompt = self.template_text(prompts, true);
+        let mut messages = self.as_read(self.messages.clone());
+        messages.push(Message::new("assistant", MARK));
+        let answered = prompts.chat_text(&messages, &self.variables, false);
+        let (Ok(prompt), Ok(answered)) = (prompt, answered) else { return String::new() };
+        let header = answered.strip_prefix(&prompt).and_then(|rest| rest.split_once(MARK));
+        header.map_or_else(String::new, |(header, _)| header.to_owned())
     }
 
     /// The text that the base reads.
@@ -116,6 +138,27 @@ impl Conversation {
             None => Ok(ReadPrompts { prompts: vec![whole?], dropped: 0 }),
         }
     }
+}
+
+/// Adds to a tool what may be missing of it, and templates take for granted.
+fn complete(tool: &mut Value) {
+    let Some(function) = tool["function"].as_object_mut() else { return };
+    function.entry("description").or_insert_with(|| "".into());
+    let parameters = function.entry("parameters").or_insert(Value::Null);
+    if parameters.as_object().is_none_or(Map::is_empty) {
+        *parameters = serde_json::json!({ "type": "object", "properties": {} });
+    }
+}
+
+/// An id of nine letters and digits for an id, the same for the same.
+fn short_id(id: &str) -> String {
+    if id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return id.to_owned();
+    }
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{:09x}", hash & 0xf_ffff_ffff)
 }
 
 /// Writes the arguments of a call as an object, where they are one.

@@ -37,7 +37,7 @@ impl AnswerPlan {
 }
 
 /// How a template is taken to read tools of which llama.cpp knows nothing: as transformers calls it.
-const UNKNOWN: Reading = Reading::Tools { objects: true };
+const UNKNOWN: Reading = Reading::Tools { objects: true, short_ids: false };
 
 /// Plans the answer to a conversation.
 ///
@@ -52,7 +52,7 @@ pub async fn planned(server: &Arc<Server>, mut dialogue: Dialogue) -> Result<Ans
     if dialogue.tools.is_none() && !has_calls {
         // Most conversations: no tools, and a template without thoughts.
         let thinks = server.known_answers().is_none_or(|answers| answers.is_ok_and(|answers| answers.thinks));
-        if !dialogue.splits_reasoning || !thinks || !server.prompts.can_chat() {
+        if !thinks || !server.prompts.can_chat() {
             return Ok(AnswerPlan::text(dialogue, UNKNOWN));
         }
     }
@@ -79,7 +79,7 @@ fn plan(server: &Server, mut dialogue: Dialogue) -> Result<AnswerPlan, ApiError>
         return Err(of_tools(format!("may have {MAX_GRAMMAR_BYTES} bytes, these have {n_bytes}")));
     }
     match read(answers, &dialogue) {
-        Ok(read) => Ok(parts(server, answers.reading, dialogue, read)),
+        Ok(read) => parts(server, answers.reading, dialogue, read).map_err(of_tools),
         Err(_) if dialogue.tools.is_none() => Ok(AnswerPlan::text(dialogue, answers.reading)),
         Err(problem) => Err(of_tools(problem)),
     }
@@ -94,25 +94,30 @@ struct AnswersRead {
     /// See [`AnswerTemplate::apply`].
     applied: Value,
     parser: AnswerParser,
-    /// Whether an answer begins without a thought.
-    skips_thought: bool,
+    /// What the base's prompt ends with, where an answer begins without a thought.
+    end: Option<String>,
 }
 
 /// Asks llama.cpp about answers to such a conversation. It reads none of the texts, and of the tools what [`arguments`]
 /// lets pass.
 fn read(answers: &Answers, dialogue: &Dialogue) -> Result<AnswersRead, String> {
-    // A template that knows no tools says nothing about calls; its thoughts are lost beside them.
-    let template = match (answers.reading, &dialogue.tools) {
-        (Reading::PlainText, Some(_)) => &answers.plain,
-        _ => &answers.template,
-    };
-    let mut asked = json!({
+    let asked = json!({
         "messages": stand_in(dialogue),
         "variables": dialogue.variables,
+        "enable_thinking": dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true),
         "splits_reasoning": dialogue.splits_reasoning,
     });
+    // A template that knows no tools says nothing about calls, and a thought would swallow them.
+    let plain = matches!(answers.reading, Reading::PlainText) && dialogue.tools.is_some();
+    let end = match answers.thinks {
+        true => end_without_thought(&answers.template, asked.clone(), dialogue, plain)?,
+        false => None,
+    };
+    let (template, mut asked) = (if plain { &answers.plain } else { &answers.template }, asked);
+    if end.is_some() {
+        asked["enable_thinking"] = false.into();
+    }
     if let Some(tools) = &dialogue.tools {
-        asked["tools"] = tools.callable().map(callable).collect::<Result<Vec<_>, _>>()?.into();
         asked["tool_choice"] = match tools.choice {
             ToolChoice::Auto => "auto",
             ToolChoice::None => "none",
@@ -120,60 +125,70 @@ fn read(answers: &Answers, dialogue: &Dialogue) -> Result<AnswersRead, String> {
         }
         .into();
         // A model that was taught no tools does not know when to stop calling.
-        let alone = matches!(answers.reading, Reading::PlainText).then_some(false);
-        if let Some(parallel) = tools.parallel.or(alone) {
+        if let Some(parallel) = tools.parallel.or(plain.then_some(false)) {
             asked["parallel_tool_calls"] = parallel.into();
         }
+        asked["tools"] = tools.callable().map(callable).collect::<Result<Vec<_>, _>>()?.into();
     }
-    let thinks = dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true);
-    let parses_calls = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
-    let read = read_as(template, &mut asked, thinks, parses_calls)?;
-    if thinks && (dialogue.begun.is_none() || !read.begins_in_thought()) {
-        return Ok(read);
+    let mut applied = applied(template, &mut asked)?;
+    if let (Some(end), false) = (&end, plain) {
+        applied["generation_prompt"] = end.as_str().into();
     }
-    // An answer that is begun goes on after its thought, and one without a thought ends it at once.
-    let mut read = if thinks { read_as(template, &mut asked, false, parses_calls)? } else { read };
-    if read.begins_in_thought() {
-        let end = read.applied["thinking_end"].as_str().unwrap_or_default();
-        read.applied["generation_prompt"] = format!("{}{end}\n\n", read.generation_prompt()).into();
-        read.parser = parser(&read.applied, &asked, parses_calls)?;
-    }
-    Ok(read)
+    let parser = parser(&applied, dialogue)?;
+    Ok(AnswersRead { applied, parser, end })
 }
 
-fn read_as(
+/// What a prompt ends with under which an answer begins without a thought: one that is begun, JSON, one with calls in
+/// plain text, and one that is not to think. `None` where the template begins none, or may.
+fn end_without_thought(
     template: &AnswerTemplate,
-    asked: &mut Value,
-    thinks: bool,
-    parses_calls: bool,
-) -> Result<AnswersRead, String> {
-    asked["enable_thinking"] = thinks.into();
-    let applied = template.apply(asked).map_err(|error| error.to_string())?;
-    let parser = parser(&applied, asked, parses_calls)?;
-    Ok(AnswersRead { applied, parser, skips_thought: !thinks })
+    mut asked: Value,
+    dialogue: &Dialogue,
+    plain: bool,
+) -> Result<Option<String>, String> {
+    let is_off = asked["enable_thinking"] == false;
+    if !is_off && dialogue.begun.is_none() && !dialogue.is_json && !plain {
+        return Ok(None);
+    }
+    asked["splits_reasoning"] = true.into();
+    let mut ask = |thinks: bool| -> Result<(Value, bool), String> {
+        asked["enable_thinking"] = thinks.into();
+        let applied = template.apply(&asked).map_err(|error| error.to_string())?;
+        let parser = AnswerParser::new(&applied).map_err(|error| error.to_string())?;
+        let said = parser.parse("x", true).unwrap_or_default();
+        let in_thought = said["reasoning_content"].as_str().is_some_and(|text| text.trim() == "x");
+        Ok((applied, in_thought))
+    };
+    if !is_off && !ask(true)?.1 {
+        return Ok(None);
+    }
+    let (applied, in_thought) = ask(false)?;
+    let text = |name: &str| applied[name].as_str().unwrap_or_default();
+    let end = if in_thought { format!("{}\n\n", text("thinking_end")) } else { String::new() };
+    Ok(Some(text("generation_prompt").to_owned() + &end))
 }
 
-fn parser(applied: &Value, asked: &Value, parses_calls: bool) -> Result<AnswerParser, String> {
+/// What llama.cpp says of the answers. Where it cannot follow the schemas under this template, calls have any arguments.
+fn applied(template: &AnswerTemplate, asked: &mut Value) -> Result<Value, String> {
+    let problem = match template.apply(asked) {
+        Ok(applied) => return Ok(applied),
+        Err(problem) => problem.to_string(),
+    };
+    for tool in asked["tools"].as_array_mut().into_iter().flatten() {
+        tool["function"]["parameters"] = json!({ "type": "object" });
+    }
+    template.apply(asked).map_err(|_| problem)
+}
+
+fn parser(applied: &Value, dialogue: &Dialogue) -> Result<AnswerParser, String> {
     let params = json!({
         "format": applied["format"],
         "generation_prompt": applied["generation_prompt"],
         "parser": applied["parser"],
-        "parse_tool_calls": parses_calls,
-        "splits_reasoning": asked["splits_reasoning"],
+        "parse_tool_calls": dialogue.tools.as_ref().is_some_and(Tools::may_be_called),
+        "splits_reasoning": dialogue.splits_reasoning,
     });
     AnswerParser::new(&params).map_err(|error| error.to_string())
-}
-
-impl AnswersRead {
-    /// What a prompt ends with.
-    fn generation_prompt(&self) -> &str {
-        self.applied["generation_prompt"].as_str().unwrap_or_default()
-    }
-
-    /// Whether the template begins a thought.
-    fn begins_in_thought(&self) -> bool {
-        self.parser.parse("x", true).is_ok_and(|said| said["reasoning_content"] == "x")
-    }
 }
 
 /// A conversation with an end like this one's: some templates begin an answer otherwise after the result of a tool.
@@ -204,10 +219,23 @@ fn callable(tool: &Value) -> Result<Value, String> {
 }
 
 /// The parts of an answer's plan, from what llama.cpp says.
-fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRead) -> AnswerPlan {
-    let AnswersRead { applied, parser, skips_thought } = read;
+fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRead) -> Result<AnswerPlan, String> {
+    let AnswersRead { mut applied, mut parser, end } = read;
     let vocab = server.prompts.vocab();
-    let text = |name: &str| applied[name].as_str().unwrap_or_default().to_owned();
+    let begun = dialogue.begun.as_ref().map_or_else(String::new, |message| message.content.clone());
+    let mut conversation = Conversation::new(dialogue.clone(), reading);
+    if let Some(end) = &end {
+        conversation.closing = rest_of_prompt(server, &conversation, end);
+    }
+    // Some templates have a header between the prompt and the text of an answer.
+    if !begun.is_empty() && !goes_on(&parser, &begun) {
+        let header = conversation.header(&server.prompts);
+        if !header.is_empty() {
+            applied["generation_prompt"] = (text(&applied, "generation_prompt") + &header).into();
+            conversation.closing += &header;
+            parser = self::parser(&applied, &dialogue)?;
+        }
+    }
     let texts = |name: &str| {
         let list = applied[name].as_array().into_iter().flatten();
         list.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
@@ -215,24 +243,39 @@ fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRea
     let token = |name: String| Some((vocab.token_of(&name)?, name));
     let spelled = texts("preserved_tokens").into_iter().filter_map(token).collect();
     let may_call = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
-    let begun = dialogue.begun.as_ref().map_or_else(String::new, |message| message.content.clone());
-    let grammar = (may_call && !text("grammar").is_empty()).then(|| CallGrammar {
+    let grammar = text(&applied, "grammar");
+    let grammar = (may_call && !grammar.is_empty()).then(|| CallGrammar {
         // A model that was taught no tools talks on where it may: with a text before the call it never comes to it.
         text: match reading {
-            Reading::PlainText => calls_at_once(&text("grammar")),
-            Reading::Tools { .. } => text("grammar"),
+            Reading::PlainText => calls_at_once(&grammar),
+            Reading::Tools { .. } => grammar,
         },
-        prefix: text("generation_prompt"),
+        prefix: text(&applied, "generation_prompt"),
         begun: begun.clone(),
         triggers: (applied["grammar_lazy"] == true).then(|| triggers(&applied["triggers"], vocab)),
     });
-    let mut conversation = Conversation::new(dialogue, reading);
-    if skips_thought {
-        conversation.closing = rest_of_prompt(server, &conversation, &text("generation_prompt"));
-    }
-    let reader = AnswerReader::new(Some(Arc::new(parser)), &begun);
+    // JSON is the whole text.
+    let reader = match dialogue.is_json {
+        true => AnswerReader::default(),
+        false => AnswerReader::new(Some(Arc::new(parser)), &begun),
+    };
     let calls = Calls { grammar, spelled, stop: texts("additional_stops") };
-    AnswerPlan { reader, calls, conversation }
+    Ok(AnswerPlan { reader, calls, conversation })
+}
+
+fn text(object: &Value, name: &str) -> String {
+    object[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether what follows the beginning of an answer is part of its text, or of a call in it.
+fn goes_on(parser: &AnswerParser, begun: &str) -> bool {
+    let said = parser.parse(&format!("{begun}x"), true);
+    said.is_ok_and(|said| {
+        let has_calls = said["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+        has_calls
+            || said["content"].as_str().is_some_and(|text| text.ends_with('x'))
+            || begun.trim_start().starts_with('<')
+    })
 }
 
 /// What a template leaves out of `end`, with which a prompt is to end that begins no thought, or closes it.
