@@ -326,6 +326,52 @@ fn a_thought_that_a_template_begins_all_the_same_is_closed_as_markup() {
 }
 
 #[test]
+fn no_thought_is_left_open_before_json_a_call_in_plain_text_or_what_is_begun() {
+    let server = thinking(&["--n-ctx", "2048"]);
+    let begun = json!([question()[0], {"role": "assistant", "content": "Yes,"}]);
+    let (open, closed) = ("<think>\n", "</think>\n\n");
+    for (name, body, end) in [
+        ("a question", json!({"messages": question()}), open),
+        ("thoughts in the content", json!({"messages": question(), "reasoning_format": "none"}), open),
+        ("JSON", json!({"messages": question(), "response_format": {"type": "json_object"}}), closed),
+        ("tools that the template does not know", json!({"messages": question(), "tools": [tool("weather")]}), closed),
+        ("begun, thoughts in the content", json!({"messages": begun, "reasoning_format": "none"}), "</think>\n\nYes,"),
+        ("begun, with tools", json!({"messages": begun, "tools": [tool("weather")]}), "</think>\n\nYes,"),
+    ] {
+        let text = prompt(&server, &body);
+        assert!(text.ends_with(end), "{name}: {text}");
+    }
+    let body = json!({"messages": question(), "reasoning_format": "none", "grammar": "root ::= \"Hm.\\n</think>\\n\\nYes.\"", "max_tokens": 40});
+    assert_eq!(server.ok(CHAT, &body)["choices"][0]["message"]["content"], "Hm.\n</think>\n\nYes.");
+    let call = json!({"messages": question(), "tools": [tool("weather")], "tool_choice": "required", "max_tokens": 200, "temperature": 0});
+    assert_eq!(server.ok(CHAT, &call)["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "weather");
+}
+
+#[test]
+fn tools_and_messages_are_taken_as_programs_write_them() {
+    let server = server();
+    let schema = json!({"$schema": "x", "type": "object", "properties": {"any": true, "city": {"type": ["string", "null"], "enum": null},
+        "tree": {"$ref": "#"}, "n": {"type": "integer", "maximum": 1e20}}, "required": null, "additionalProperties": {}});
+    let body = json!({"messages": question(), "max_tokens": 4, "tools": [
+        {"type": "function", "function": {"name": "bare"}},
+        {"type": "function", "function": {"name": "odd", "parameters": schema, "strict": true}},
+    ]});
+    assert_eq!(server.post(CHAT, &body).0, 200, "{}", server.post(CHAT, &body).1);
+    let said = json!([question()[0], {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+        {"role": "user", "content": "x"}]);
+    assert_eq!(server.post(CHAT, &json!({"messages": said, "max_tokens": 1})).0, 200);
+    let flat = json!({"type": "function", "name": "weather", "parameters": city()});
+    let body = json!({"input": [{"role": "user", "content": "x"}, {"type": "function_call", "call_id": "a", "name": "weather", "arguments": ""},
+        {"type": "function_call_output", "call_id": "a", "output": [{"type": "input_text", "text": "31"}]}],
+        "tools": [flat, {"type": "web_search"}], "text": {"verbosity": "low"}, "max_output_tokens": 1});
+    assert_eq!(server.ok(RESPONSES, &body)["genarm"]["ignored"], json!(["tools[1]"]));
+    let tools =
+        json!([{"name": "weather", "input_schema": city()}, {"type": "web_search_20250305", "name": "web_search"}]);
+    let body = json!({"messages": question(), "tools": tools, "max_tokens": 1});
+    assert_eq!(server.ok(MESSAGES, &body)["genarm"]["ignored"], json!(["tools[1]"]));
+}
+
+#[test]
 fn a_required_call_goes_on_where_it_is_begun_and_no_text_becomes_one() {
     let server = server();
     let ask = |begun: &str| {

@@ -102,7 +102,7 @@ struct AnswersRead {
 /// lets pass.
 fn read(answers: &Answers, dialogue: &Dialogue) -> Result<AnswersRead, String> {
     let asked = json!({
-        "messages": stand_in(dialogue),
+        "messages": stand_in(dialogue, answers.reading),
         "variables": dialogue.variables,
         "enable_thinking": dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true),
         "splits_reasoning": dialogue.splits_reasoning,
@@ -192,9 +192,11 @@ fn parser(applied: &Value, dialogue: &Dialogue) -> Result<AnswerParser, String> 
 }
 
 /// A conversation with an end like this one's: some templates begin an answer otherwise after the result of a tool.
-fn stand_in(dialogue: &Dialogue) -> Value {
+fn stand_in(dialogue: &Dialogue, reading: Reading) -> Value {
     let question = json!({ "role": "user", "content": "x" });
-    if dialogue.messages.last().is_none_or(|last| last.role != "tool") {
+    // In plain text a result is a message of the user.
+    let is_result = dialogue.messages.last().is_some_and(|last| last.role == "tool");
+    if !is_result || matches!(reading, Reading::PlainText) {
         return json!([question]);
     }
     let function = json!({ "name": "x", "arguments": "{}" });
