@@ -6,8 +6,8 @@
 
 The configuration has the ARMs `cheerful` and `concise`. `genarm sweep` writes a text per prompt at each weight of one ARM alone, under a
 system prompt that asks for the same, and N texts of the model, of which an ARM takes the best. With --dpo it also writes texts of the model
-fine-tuned by DPO: that configuration has DPO adapters as ARMs of the same names, with `reference: base`, so that at weight 1 the law is
-the adapter's own. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1), words, KL to the model in nats per
+fine-tuned by DPO: that configuration has the DPO adapter as an ARM of this name, with `reference: base`, so that at weight 1 the law is the
+adapter's own. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1), words, KL to the model in nats per
 text (of best-of-N its bound, ln N - (N - 1) / N); how often a text wins against the model's own by VADER (cheerful) or by words (concise),
 with the same prompt; then texts.
 """
@@ -36,7 +36,7 @@ def main():
     parser.add_argument("--n-predict", type=int, default=80)
     parser.add_argument("--best-of", type=int, default=16, metavar="N", help="texts of which an ARM takes the best")
     parser.add_argument("--n-best", type=int, default=25, help="prompts for best-of-N")
-    parser.add_argument("--dpo", metavar="CONFIG", help="a configuration with DPO adapters as ARMs, for the same base")
+    parser.add_argument("--dpo", action="append", default=[], metavar="NAME=CONFIG", help="a configuration with a DPO adapter; repeatable")
     parser.add_argument("--show", type=int, default=5, help="prompts whose texts are printed")
     parser.add_argument("--genarm", default="target/release/genarm")
     parser.add_argument("--threads", default="2")
@@ -70,8 +70,8 @@ def main():
         header, records = run(f"best-{name}", ["--n-prompts", args.n_best, "--grid", f"{name}=0", "--best-of", args.best_of])
         best = [i for i, point in enumerate(header["points"]) if point.get("best_of")][0]
         ways[f"best of {args.best_of} by the ARM {name}"] = {r["prompt"]: (r["text"], r["kl"]) for r in records if r["point"] == best}
-    for name in GRID if args.dpo else []:
-        header, records = run(f"dpo-{name}", [*n, "--grid", f"{name}=1"], args.dpo)
+    for name, config in (one.split("=", 1) for one in args.dpo):
+        header, records = run(f"dpo-{name}", [*n, "--grid", f"{name}=1"], config)
         ways[f"DPO {name}"] = {r["prompt"]: (r["text"], r["kl"]) for r in records if any(header["points"][r["point"]]["weights"])}
 
     base = ways["the model itself"]
