@@ -60,7 +60,7 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, n: usize, what: &str) -> Re
 ///
 /// # Safety
 ///
-/// `pointer` is NULL or has room for `n` numbers, that nobody else uses during the call.
+/// `pointer` is NULL or has room for `n` numbers, which nothing else uses during the call.
 pub(super) unsafe fn array_mut<'a, T>(pointer: *mut T, n: usize, what: &str) -> Result<&'a mut [T], Failure> {
     if pointer.is_null() {
         return Err(null(what));

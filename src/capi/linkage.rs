@@ -12,8 +12,8 @@ pub(super) fn check() -> Result<(), Failure> {
 fn refusal() -> Failure {
     Failure::new(
         genarm_status::GENARM_HOST,
-        "this libgenarm was built with llama.cpp as shared libraries (the feature dynamic-backends), so it would use the host's \
-         llama.cpp in place of its own; build libgenarm without that feature",
+        "this libgenarm was built with llama.cpp as shared libraries (the feature dynamic-backends), so it would use \
+         the host's llama.cpp in place of its own; build libgenarm without that feature",
     )
 }
 

@@ -88,7 +88,7 @@ pub unsafe extern "C" fn genarm_sampler_free(
         let free = Host::new(init).free().ok_or_else(|| {
             Failure::new(genarm_status::GENARM_HOST, "the host does not export llama_sampler_free: call it in the host")
         })?;
-        // SAFETY: the directory knows the sampler, so it is alive; by the contract above nobody else frees it.
+        // SAFETY: the directory knows the sampler, so it is alive; by the contract above nothing else frees it.
         unsafe { free(sampler.cast()) };
         Ok(())
     })
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn genarm_sampler_last_logprobs(
 ///
 /// # Safety
 ///
-/// `tokens` is NULL or has `n_tokens` tokens; `logits` is NULL or has `n_vocab` numbers that nobody else uses during
+/// `tokens` is NULL or has `n_tokens` tokens; `logits` is NULL or has `n_vocab` numbers that nothing else uses during
 /// the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn genarm_sampler_add_logits(

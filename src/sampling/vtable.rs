@@ -71,12 +71,12 @@ pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void)
     unsafe { llama_cpp_sys_2::llama_sampler_init(iface.cast(), ctx).cast() }
 }
 
-/// Hands a sampler over to C, which frees it with `llama_sampler_free`. NULL when `init` gives NULL.
+/// Hands a sampler over to C, which frees it with `llama_sampler_free`. NULL when `init` gives NULL. What `init` returns
+/// otherwise is a `llama_sampler` with these two members that stays where it is until it is freed.
 ///
 /// # Safety
 ///
-/// `init` is a `llama_sampler_init`, of whatever llama.cpp: it returns NULL, or a `llama_sampler` with these two
-/// members that stays where it is until it is freed. It may be called as long as the sampler or a clone of it lives.
+/// `init` is the `llama_sampler_init` of a llama.cpp, and may be called while the sampler or a clone of it lives.
 pub unsafe fn into_raw<S: CustomSampler>(sampler: S, init: Init) -> *mut llama_sampler {
     let ctx = Box::into_raw(Box::new(SamplerBox { sampler, init }));
     // SAFETY: the table is static and never written to; `ctx` is freed by `free`, once.

@@ -72,13 +72,13 @@ fn an_answer_is_announced_sentence_by_sentence() {
     let server = Serve::demo(&[]);
     runtime().block_on(async {
         let page = open(&driver, &server, (1000, 800), false).await;
-        js(&page, "window.heard = []; new MutationObserver(() => window.heard.push(document.getElementById('announce').textContent)).observe(document.getElementById('announce'), {childList: true})").await;
+        js(&page, "window.announced = []; new MutationObserver(() => window.announced.push(document.getElementById('announce').textContent)).observe(document.getElementById('announce'), {childList: true})").await;
         set(&page, "#seed", "11").await;
         set(&page, "#max", "60").await;
         send(&page, PROMPT).await;
         until(&page, IDLE).await;
-        let heard = js(&page, "return [window.heard.length, window.heard.join('') === state.turns.at(-1).guided.text]").await;
-        assert!(heard[0].as_u64() > Some(2) && heard[1] == json!(true), "{heard}");
+        let said = js(&page, "return [window.announced.length, window.announced.join('') === state.turns.at(-1).guided.text]").await;
+        assert!(said[0].as_u64() > Some(2) && said[1] == json!(true), "{said}");
         page.close().await.expect("closed");
     });
 }
