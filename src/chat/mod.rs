@@ -11,5 +11,5 @@ mod trace;
 pub use content::text_of_parts;
 pub use conversation::{Conversation, ConversationError, Message};
 pub use rendered::{Rendered, SpecialTexts, Split, Tokenize, without_end};
-pub use template::{ChatTemplate, TOOLS, TemplateError, TemplateRef};
+pub use template::{ChatTemplate, TOOLS, TemplateError, TemplateRef, own_variable};
 pub use tools::{PLAIN_TOOLS, in_plain_text};

@@ -368,6 +368,12 @@ impl ChatTemplate {
 /// The variable that holds the tools which the assistant may call.
 pub const TOOLS: &str = "tools";
 
+/// The first of the variables that [`ChatTemplate::write`] sets itself, and that nothing else may.
+pub fn own_variable(given: &Map<String, Json>) -> Option<&'static str> {
+    let own = ["messages", "add_generation_prompt", TOOLS, "documents", "bos_token", "eos_token"];
+    own.into_iter().find(|name| given.contains_key(*name))
+}
+
 /// Whether any text in a JSON value, names of members too, is one that `is` finds.
 fn any_text(value: &Json, is: &dyn Fn(&str) -> bool) -> bool {
     match value {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::load::{ConfigArgs, open_slots};
+use crate::chat::own_variable;
 use crate::engine::llama::exit_now;
 use crate::server::{Limits, Options, Server, Stuck, serve};
 
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(short, long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Server")]
     alias: Vec<String>,
     /// Most tokens per text where the request does not say, -1 for as many as fit
-    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1..), help_heading = "Server")]
+    #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = n_predict, help_heading = "Server")]
     n_predict: i32,
     /// Variables for the chat template where the request does not give them, as '{"enable_thinking": false}'
     #[arg(long, value_name = "JSON", value_parser = object, help_heading = "Server")]
@@ -90,8 +91,19 @@ pub struct Args {
     config: ConfigArgs,
 }
 
+/// A bound on tokens; -1 is as many as fit, as in llama.cpp.
+fn n_predict(text: &str) -> Result<i32, String> {
+    let n = text.parse().ok().filter(|n| *n == -1 || *n > 0);
+    n.ok_or_else(|| "must be at least 1, or -1 for as many as fit".to_owned())
+}
+
+/// Variables for the chat template.
 fn object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))
+    let variables: Map<String, Value> = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
+    match own_variable(&variables) {
+        Some(name) => Err(format!("{name} cannot be set: the server sets it")),
+        None => Ok(variables),
+    }
 }
 
 impl Args {
@@ -146,5 +158,22 @@ pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
         }
         Ok(()) if server.is_reading() => exit_now(0),
         _ => ended,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_on_tokens_is_a_number_of_them_or_none() {
+        assert_eq!(["1", "512", "-1"].map(n_predict), [Ok(1), Ok(512), Ok(-1)]);
+        assert!(["0", "-2", "x", "1.5"].iter().all(|text| n_predict(text).is_err()));
+    }
+
+    #[test]
+    fn variables_that_the_server_sets_itself_cannot_be_given() {
+        assert!(object("{\"enable_thinking\": false}").is_ok());
+        assert!(object("{\"messages\": []}").is_err_and(|problem| problem.contains("messages")));
     }
 }

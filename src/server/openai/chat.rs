@@ -9,7 +9,7 @@ use super::reply::{
 };
 use super::request::{Asked, n_top};
 use super::tools::{AnswerReader, Call, Delta, Said, Tools};
-use crate::chat::Message;
+use crate::chat::{Message, own_variable};
 use crate::decode::Finish;
 use crate::guidance::TokenReport;
 use crate::server::engine::{Ended, Piece};
@@ -113,8 +113,7 @@ fn splits_reasoning(fields: &mut Fields) -> Result<bool, ApiError> {
 fn variables(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     const NAME: &str = "chat_template_kwargs";
     let mut given: Map<String, Value> = fields.take(NAME)?.unwrap_or_default();
-    let own = ["messages", "add_generation_prompt", "bos_token", "eos_token", "tools", "documents"];
-    if let Some(name) = own.iter().find(|name| given.contains_key(**name)) {
+    if let Some(name) = own_variable(&given) {
         let path = format!("{NAME}.{name}");
         let message = format!("{path} cannot be set: the server sets it");
         return Err(ApiError::invalid(&path, message));
