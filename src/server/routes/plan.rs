@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::conversation::Conversation;
 use crate::chat::TOOLS;
-use crate::engine::llama::{AnswerParser, AnswerTemplate, Vocab};
-use crate::sampling::grammar::{CallGrammar, Trigger, arguments};
-use crate::server::answers::{Answers, Reading};
+use crate::engine::llama::{AnswerParser, Vocab};
+use crate::sampling::grammar::{CallGrammar, Trigger};
+use crate::server::answers::{AnswersRead, Reading, parser_after};
 use crate::server::error::ApiError;
-use crate::server::fields::shown;
 use crate::server::openai::chat::Dialogue;
 use crate::server::openai::request::Calls;
-use crate::server::openai::tools::{AnswerReader, ToolChoice, Tools};
+use crate::server::openai::tools::{AnswerReader, Tools};
 use crate::server::options::MAX_GRAMMAR_BYTES;
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
@@ -78,8 +77,8 @@ fn plan(server: &Server, mut dialogue: Dialogue) -> Result<AnswerPlan, ApiError>
     if n_bytes > MAX_GRAMMAR_BYTES {
         return Err(of_tools(format!("may have {MAX_GRAMMAR_BYTES} bytes, these have {n_bytes}")));
     }
-    match read(answers, &dialogue) {
-        Ok(read) => parts(server, answers.reading, dialogue, read).map_err(of_tools),
+    match answers.read(&dialogue) {
+        Ok(read) => parts(server, answers.reading, dialogue, &read).map_err(of_tools),
         Err(_) if dialogue.tools.is_none() => Ok(AnswerPlan::text(dialogue, answers.reading)),
         Err(problem) => Err(of_tools(problem)),
     }
@@ -89,153 +88,23 @@ fn of_tools(problem: String) -> ApiError {
     ApiError::invalid(TOOLS, format!("tools: {problem}"))
 }
 
-/// How llama.cpp reads answers to a conversation.
-struct AnswersRead {
-    /// See [`AnswerTemplate::apply`].
-    applied: Value,
-    parser: AnswerParser,
-    /// What the base's prompt ends with, where an answer begins without a thought.
-    end: Option<String>,
-}
-
-/// Asks llama.cpp about answers to such a conversation. It reads none of the texts, and of the tools what [`arguments`]
-/// lets pass.
-fn read(answers: &Answers, dialogue: &Dialogue) -> Result<AnswersRead, String> {
-    let asked = json!({
-        "messages": stand_in(dialogue, answers.reading),
-        "variables": dialogue.variables,
-        "enable_thinking": dialogue.variables.get("enable_thinking").and_then(Value::as_bool).unwrap_or(true),
-        "splits_reasoning": dialogue.splits_reasoning,
-    });
-    // A template that knows no tools says nothing about calls, and a thought would swallow them.
-    let plain = matches!(answers.reading, Reading::PlainText) && dialogue.tools.is_some();
-    let end = match answers.thinks {
-        true => end_without_thought(&answers.template, asked.clone(), dialogue, plain)?,
-        false => None,
-    };
-    let (template, mut asked) = (if plain { &answers.plain } else { &answers.template }, asked);
-    if end.is_some() {
-        asked["enable_thinking"] = false.into();
-    }
-    if let Some(tools) = &dialogue.tools {
-        asked["tool_choice"] = match tools.choice {
-            ToolChoice::Auto => "auto",
-            ToolChoice::None => "none",
-            ToolChoice::Required | ToolChoice::Function(_) => "required",
-        }
-        .into();
-        // A model that was taught no tools does not know when to stop calling.
-        if let Some(parallel) = tools.parallel.or(plain.then_some(false)) {
-            asked["parallel_tool_calls"] = parallel.into();
-        }
-        asked["tools"] = tools.callable().map(callable).collect::<Result<Vec<_>, _>>()?.into();
-    }
-    let mut applied = applied(template, &mut asked)?;
-    if let (Some(end), false) = (&end, plain) {
-        applied["generation_prompt"] = end.as_str().into();
-    }
-    let parser = parser(&applied, dialogue)?;
-    Ok(AnswersRead { applied, parser, end })
-}
-
-/// What a prompt ends with under which an answer begins without a thought: one that is begun, JSON, one with calls in
-/// plain text, and one that is not to think. `None` where the template begins none, or may.
-fn end_without_thought(
-    template: &AnswerTemplate,
-    mut asked: Value,
-    dialogue: &Dialogue,
-    plain: bool,
-) -> Result<Option<String>, String> {
-    let is_off = asked["enable_thinking"] == false;
-    if !is_off && dialogue.begun.is_none() && !dialogue.is_json && !plain {
-        return Ok(None);
-    }
-    asked["splits_reasoning"] = true.into();
-    let mut ask = |thinks: bool| -> Result<(Value, bool), String> {
-        asked["enable_thinking"] = thinks.into();
-        let applied = template.apply(&asked).map_err(|error| error.to_string())?;
-        let parser = AnswerParser::new(&applied).map_err(|error| error.to_string())?;
-        let said = parser.parse("x", true).unwrap_or_default();
-        let in_thought = said["reasoning_content"].as_str().is_some_and(|text| text.trim() == "x");
-        Ok((applied, in_thought))
-    };
-    if !is_off && !ask(true)?.1 {
-        return Ok(None);
-    }
-    let (applied, in_thought) = ask(false)?;
-    let text = |name: &str| applied[name].as_str().unwrap_or_default();
-    let end = if in_thought { format!("{}\n\n", text("thinking_end")) } else { String::new() };
-    Ok(Some(text("generation_prompt").to_owned() + &end))
-}
-
-/// What llama.cpp says of the answers. Where it cannot follow the schemas under this template, calls have any arguments.
-fn applied(template: &AnswerTemplate, asked: &mut Value) -> Result<Value, String> {
-    let problem = match template.apply(asked) {
-        Ok(applied) => return Ok(applied),
-        Err(problem) => problem.to_string(),
-    };
-    for tool in asked["tools"].as_array_mut().into_iter().flatten() {
-        tool["function"]["parameters"] = json!({ "type": "object" });
-    }
-    template.apply(asked).map_err(|_| problem)
-}
-
-fn parser(applied: &Value, dialogue: &Dialogue) -> Result<AnswerParser, String> {
-    let params = json!({
-        "format": applied["format"],
-        "generation_prompt": applied["generation_prompt"],
-        "parser": applied["parser"],
-        "parse_tool_calls": dialogue.tools.as_ref().is_some_and(Tools::may_be_called),
-        "splits_reasoning": dialogue.splits_reasoning,
-    });
-    AnswerParser::new(&params).map_err(|error| error.to_string())
-}
-
-/// A conversation with an end like this one's: some templates begin an answer otherwise after the result of a tool.
-fn stand_in(dialogue: &Dialogue, reading: Reading) -> Value {
-    let question = json!({ "role": "user", "content": "x" });
-    // In plain text a result is a message of the user.
-    let is_result = dialogue.messages.last().is_some_and(|last| last.role == "tool");
-    if !is_result || matches!(reading, Reading::PlainText) {
-        return json!([question]);
-    }
-    let function = json!({ "name": "x", "arguments": "{}" });
-    let call = json!({ "id": "call00000", "type": "function", "function": function });
-    json!([
-        question,
-        { "role": "assistant", "content": "", "tool_calls": [call] },
-        { "role": "tool", "content": "x", "tool_call_id": "call00000" },
-    ])
-}
-
-/// A tool as far as its calls need it.
-fn callable(tool: &Value) -> Result<Value, String> {
-    let function = &tool["function"];
-    let name = function["name"].as_str().unwrap_or_default();
-    let parameters = match &function["parameters"] {
-        Value::Null => json!({ "type": "object", "properties": {} }),
-        schema => arguments(schema).map_err(|problem| format!("the parameters of \"{}\": {problem}", shown(name)))?,
-    };
-    let function = json!({ "name": name, "description": "", "parameters": parameters });
-    Ok(json!({ "type": "function", "function": function }))
-}
-
 /// The parts of an answer's plan, from what llama.cpp says.
-fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRead) -> Result<AnswerPlan, String> {
-    let AnswersRead { mut applied, mut parser, end } = read;
+fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: &AnswersRead) -> Result<AnswerPlan, String> {
+    let (applied, mut parser) = (&read.applied, Arc::clone(&read.parser));
+    let mut prefix = text(applied, "generation_prompt");
     let vocab = server.prompts.vocab();
     let begun = dialogue.begun.as_ref().map_or_else(String::new, |message| message.content.clone());
     let mut conversation = Conversation::new(dialogue.clone(), reading);
-    if let Some(end) = &end {
+    if let Some(end) = &read.end {
         conversation.closing = rest_of_prompt(server, &conversation, end);
     }
     // Some templates have a header between the prompt and the text of an answer.
     if !begun.is_empty() && !goes_on(&parser, &begun) {
         let header = conversation.header(&server.prompts);
         if !header.is_empty() {
-            applied["generation_prompt"] = (text(&applied, "generation_prompt") + &header).into();
+            prefix += &header;
             conversation.closing += &header;
-            parser = self::parser(&applied, &dialogue)?;
+            parser = Arc::new(parser_after(applied, &prefix, &dialogue)?);
         }
     }
     let texts = |name: &str| {
@@ -245,21 +114,21 @@ fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: AnswersRea
     let token = |name: String| Some((vocab.token_of(&name)?, name));
     let spelled = texts("preserved_tokens").into_iter().filter_map(token).collect();
     let may_call = dialogue.tools.as_ref().is_some_and(Tools::may_be_called);
-    let grammar = text(&applied, "grammar");
+    let grammar = text(applied, "grammar");
     let grammar = (may_call && !grammar.is_empty()).then(|| CallGrammar {
         // A model that was taught no tools talks on where it may: with a text before the call it never comes to it.
         text: match reading {
             Reading::PlainText => calls_at_once(&grammar),
             Reading::Tools { .. } => grammar,
         },
-        prefix: text(&applied, "generation_prompt"),
+        prefix,
         begun: begun.clone(),
         triggers: (applied["grammar_lazy"] == true).then(|| triggers(&applied["triggers"], vocab)),
     });
     // JSON is the whole text.
     let reader = match dialogue.is_json {
         true => AnswerReader::default(),
-        false => AnswerReader::new(Some(Arc::new(parser)), &begun),
+        false => AnswerReader::new(Some(parser), &begun),
     };
     let calls = Calls { grammar, spelled, stop: texts("additional_stops") };
     Ok(AnswerPlan { reader, calls, conversation })

@@ -1,9 +1,14 @@
 //! What llama.cpp knows of the base's chat template: how answers under it are written.
 
+mod read;
+mod recent;
+
 use serde_json::json;
 
 use crate::chat::PLAIN_TOOLS;
 use crate::engine::llama::AnswerTemplate;
+pub use read::{AnswersRead, parser_after};
+use recent::Recent;
 
 /// How the base's template reads tools.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +34,8 @@ pub struct Answers {
     pub thinks: bool,
     /// How it reads tools.
     pub reading: Reading,
+    /// What was read last.
+    recent: Recent<AnswersRead>,
 }
 
 impl Answers {
@@ -51,6 +58,6 @@ impl Answers {
             false => Reading::PlainText,
         };
         let plain = AnswerTemplate::new(PLAIN_TOOLS, bos, eos).map_err(|e| e.to_string())?;
-        Ok(Self { template, plain, thinks, reading })
+        Ok(Self { template, plain, thinks, reading, recent: Recent::default() })
     }
 }
