@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{IDLE, driver, js, open, send, set, until};
+use super::{answered, driver, js, open, set, until};
 use crate::server::stream::runtime;
-use crate::server::{PROMPT, Serve, root};
+use crate::server::{Serve, root};
 use crate::support::tool;
 
 /// What axe-core finds serious or critical.
@@ -31,10 +31,7 @@ fn axe_finds_nothing_serious_in_either_theme_and_on_a_phone() {
             let page = open(&driver, &server, size, dark).await;
             assert_eq!(faults(&page, &axe).await, Vec::<String>::new(), "{size:?} dark {dark}, empty");
             set(&page, "#compare", "second").await;
-            set(&page, "#seed", "11").await;
-            set(&page, "#max", "40").await;
-            send(&page, PROMPT).await;
-            until(&page, IDLE).await;
+            answered(&page, 11, 40).await;
             let markdown = "const a = state.turns.at(-1).guided; const more = '\\n\\n## T\\n\\n`x` [a](https://example.org)\\n\\n> q\\n\\n```\\ny\\n```\\n\\n|a|\\n|-|\\n|b|'; \
                 a.text += more; a.tokens.push({...a.tokens[0], text: more}); showTalk(); document.querySelectorAll('.rewards summary').forEach(s => s.click()); \
                 document.getElementById('panel').classList.add('open'); document.getElementById('persona-details').open = true";
@@ -52,10 +49,7 @@ fn fingers_find_targets_of_44_pixels_on_a_phone() {
     let server = Serve::demo(&["--parallel", "2"]);
     runtime().block_on(async {
         let page = open(&driver, &server, (500, 860), false).await;
-        set(&page, "#seed", "11").await;
-        set(&page, "#max", "30").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 11, 30).await;
         let small = "document.getElementById('panel').classList.add('open'); document.getElementById('persona-details').open = true; \
             document.querySelectorAll('.rewards summary').forEach(s => s.click()); \
             const targets = [...document.querySelectorAll('button, select, summary, label.button, label.check, input:not([type=checkbox], [type=radio], .sr), textarea')].filter(e => e.checkVisibility()); \
@@ -73,10 +67,7 @@ fn an_answer_is_announced_sentence_by_sentence() {
     runtime().block_on(async {
         let page = open(&driver, &server, (1000, 800), false).await;
         js(&page, "window.announced = []; new MutationObserver(() => window.announced.push(document.getElementById('announce').textContent)).observe(document.getElementById('announce'), {childList: true})").await;
-        set(&page, "#seed", "11").await;
-        set(&page, "#max", "60").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 11, 60).await;
         let said = js(&page, "return [window.announced.length, window.announced.join('') === state.turns.at(-1).guided.text]").await;
         assert!(said[0].as_u64() > Some(2) && said[1] == json!(true), "{said}");
         page.close().await.expect("closed");

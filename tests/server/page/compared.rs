@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{IDLE, click, driver, js, open, screenshot, send, set, until};
+use super::{IDLE, answered, click, driver, js, open, screenshot, set, until};
 use crate::server::stream::runtime;
 use crate::server::{PROMPT, Serve};
 
@@ -18,10 +18,7 @@ fn a_persona_is_typed_in_and_steers_like_an_arm() {
         click(&page, "Add").await;
         until(&page, "document.querySelector('[data-arm=pirate]')").await;
         set(&page, "[data-arm=pirate]", "0.5").await;
-        set(&page, "#seed", "5").await;
-        set(&page, "#max", "12").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 5, 12).await;
         let answer = js(&page, "const a = state.turns.at(-1).guided; return [a.meta.weights.pirate, Object.keys(a.tokens[0].arms).length, a.error]").await;
         assert_eq!(answer, json!([0.5, 4, null]));
         let yaml = js(&page, "return profile()").await;
@@ -48,10 +45,7 @@ fn two_sets_of_weights_answer_side_by_side_and_the_better_answer_is_kept_as_a_pa
         set(&page, "[data-arm=cheerful]", "1.5").await;
         js(&page, "document.getElementById('set-b').click()").await;
         set(&page, "[data-arm=cheerful]", "-0.75").await;
-        set(&page, "#seed", "7").await;
-        set(&page, "#max", "30").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 7, 30).await;
         let used = js(&page, "const t = state.turns.at(-1); return [t.guided.meta.weights.cheerful, t.base.meta.weights.cheerful, t.guided.meta.seed === t.base.meta.seed]").await;
         assert_eq!(used, json!([1.5, -0.75, true]));
         let titles = js(&page, "return [...document.querySelectorAll('.answer h3 b')].map(b => b.textContent)").await;
@@ -91,10 +85,7 @@ fn a_link_writes_the_same_text_again_changes_of_its_weights_included() {
         let page = open(&driver, &server, (1280, 860), false).await;
         set(&page, "#system", "Be kind.").await;
         set(&page, "[data-arm=cheerful]", "0.5").await;
-        set(&page, "#seed", "21").await;
-        set(&page, "#max", "60").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 21, 60).await;
         // As if a slider had been moved at the twentieth token: the server's own log says it.
         let log = json!([{"token": 0, "weights": {"cheerful": 0.5}}, {"token": 20, "weights": {"cheerful": -1.0}}]);
         js(&page, &format!("const m = state.turns[0].user; state.turns = []; state.replay = {{log: {log}, message: m, weights: JSON.stringify(weights())}}; send(m)")).await;

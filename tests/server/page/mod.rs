@@ -97,6 +97,14 @@ async fn send(browser: &Client, text: &str) {
         .expect("sent");
 }
 
+/// Sends the prompt under a seed, and waits for an answer of so many tokens at most.
+async fn answered(browser: &Client, seed: u32, max: u32) {
+    set(browser, "#seed", &seed.to_string()).await;
+    set(browser, "#max", &max.to_string()).await;
+    send(browser, PROMPT).await;
+    until(browser, IDLE).await;
+}
+
 async fn set(browser: &Client, selector: &str, value: &str) {
     let code = format!(
         "const e = document.querySelector({selector:?}); e.value = {value:?}; e.dispatchEvent(new Event('input', {{bubbles: true}})); \
@@ -253,10 +261,7 @@ fn the_page_fits_a_phone_in_the_dark() {
     let server = Serve::demo(&["--parallel", "2"]);
     runtime().block_on(async {
         let page = open(&driver, &server, (500, 860), true).await;
-        set(&page, "#seed", "5").await;
-        set(&page, "#max", "60").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 5, 60).await;
         assert_eq!(
             js(&page, "return document.documentElement.scrollWidth <= innerWidth").await,
             json!(true),

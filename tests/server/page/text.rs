@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::{IDLE, driver, js, open, send, set, until};
+use super::{answered, driver, js, open, set, until};
+use crate::server::Serve;
 use crate::server::stream::runtime;
-use crate::server::{PROMPT, Serve};
 
 /// Puts an answer of these words into the page, a word a token.
 fn shows(text: &str) -> String {
@@ -76,10 +76,7 @@ fn rewards_are_shown_by_sentence_and_by_token_with_the_keyboard_alone() {
     let server = Serve::demo(&[]);
     runtime().block_on(async {
         let page = open(&driver, &server, (1280, 900), false).await;
-        set(&page, "#seed", "11").await;
-        set(&page, "#max", "60").await;
-        send(&page, PROMPT).await;
-        until(&page, IDLE).await;
+        answered(&page, 11, 60).await;
         js(&page, "document.querySelector('.rewards summary').click()").await;
         until(&page, "document.querySelectorAll('.rewards tbody tr').length > 2").await;
         let head = js(&page, "return [...document.querySelectorAll('.rewards thead th')].map(th => th.textContent)").await;
