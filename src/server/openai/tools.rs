@@ -207,15 +207,11 @@ const REST: u32 = 10;
 
 impl AnswerReader {
     /// Reads with this parser what comes after the beginning of an answer. Calls that begin there are part of it.
-    pub fn new(parser: Option<Arc<AnswerParser>>, begun: &str) -> Self {
-        let mut answer = Answer::default();
-        if let Some(parser) = &parser {
-            answer.text = begun.to_owned();
-            answer.n_read = begun.len();
-            // With nothing begun it may still hold the line breaks with which the prompt ends.
-            answer.said = Said { calls: Vec::new(), ..parsed(parser, begun, true).unwrap_or_default() };
-        }
-        Self { parser, begun: answer, answers: Vec::new() }
+    pub fn new(parser: Arc<AnswerParser>, begun: &str) -> Self {
+        // With nothing begun it may still hold the line breaks with which the prompt ends.
+        let said = Said { calls: Vec::new(), ..parsed(&parser, begun, true).unwrap_or_default() };
+        let begun = Answer { text: begun.to_owned(), n_read: begun.len(), said, parse_at: None };
+        Self { parser: Some(parser), begun, answers: Vec::new() }
     }
 
     /// What a whole text says.

@@ -128,7 +128,7 @@ fn parts(server: &Server, reading: Reading, dialogue: Dialogue, read: &AnswersRe
     // JSON is the whole text.
     let reader = match dialogue.is_json {
         true => AnswerReader::default(),
-        false => AnswerReader::new(Some(parser), &begun),
+        false => AnswerReader::new(parser, &begun),
     };
     let calls = Calls { grammar, spelled, stop: texts("additional_stops") };
     Ok(AnswerPlan { reader, calls, conversation })
