@@ -80,6 +80,8 @@ pub mod plugin;
 #[cfg(feature = "server")]
 #[doc(hidden)]
 pub mod server;
+#[doc(hidden)]
+pub mod stores;
 mod table_expert;
 #[cfg(feature = "train")]
 #[doc(hidden)]
