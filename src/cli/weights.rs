@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use crate::config::{Config, ConfigError, Overrides, parse_weight, set_weights};
+use crate::config::{Config, ConfigError, parse_weight, set_weights};
 
 /// Show the weights of a configuration, or change them in the file
 ///
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let file = args.file.as_deref().or(args.config.as_deref());
     let file = file.ok_or_else(|| super::Usage("no configuration; give a FILE, as in genarm weights FILE".into()))?;
     match &args.action {
-        None => show(&Config::load(Some(file), &Overrides::default())?),
+        None => show(&Config::load_unopened(file)?),
         Some(Action::Set { weights }) => set(file, weights),
     }
 }

@@ -25,7 +25,15 @@ pub struct ConfigError {
 impl ConfigError {
     /// Whether the command line is at fault and not the file: exit code 2 instead of 1.
     pub fn is_usage(&self) -> bool {
-        self.place == Place::CommandLine
+        self.place == Place::CommandLine && !matches!(*self.problem, Problem::NotHere { .. })
+    }
+
+    /// The name of a model that `genarm pull` can download, where that is what is missing.
+    pub fn to_pull(&self) -> Option<&str> {
+        match &*self.problem {
+            Problem::NotHere { pull, .. } => pull.as_deref(),
+            _ => None,
+        }
     }
 
     pub(super) fn usage(problem: Problem) -> Self {
@@ -115,6 +123,16 @@ pub enum Problem {
         key: String,
         /// What is wrong, and what would be right.
         problem: String,
+    },
+    /// A model by name that is not on this machine, or is damaged there.
+    #[error("{}{problem}", before(key))]
+    NotHere {
+        /// Path of the key or the flag.
+        key: String,
+        /// What is missing, and what to do.
+        problem: String,
+        /// The name that `genarm pull` takes, if it can get the model.
+        pull: Option<String>,
     },
     /// Nothing names the base model.
     #[error("no base model: {0}")]
@@ -237,10 +255,9 @@ impl<'a> Source<'a> {
         path.strip_suffix(key).map(|parent| parent.trim_end_matches('.').to_owned()).unwrap_or_default()
     }
 
-    /// An error about `path` (ending in a list index or a key), at its value.
-    pub(super) fn invalid(&self, path: &[&str], problem: impl Into<String>) -> ConfigError {
-        let key = path.iter().fold(String::new(), |whole, part| join(&whole, part));
-        self.at_value(path, Problem::Invalid { key, problem: problem.into() })
+    /// What a path of keys is called in messages.
+    pub(super) fn key(&self, path: &[&str]) -> String {
+        path.iter().fold(String::new(), |whole, part| join(&whole, part))
     }
 }
 

@@ -11,7 +11,7 @@ use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switc
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct Overrides {
-    /// Base model, a GGUF file
+    /// Base model: a GGUF file, or a name such as hf:USER/REPO:Q4_K_M or ollama:NAME
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "Models"))]
     pub base: Option<PathBuf>,
     /// Autoregressive reward model with its weight [default: 1]: a model, an adapter on the base, or

@@ -19,7 +19,8 @@ use crate::guidance::Gate;
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "genarm preferences")]
 pub struct ConfigWire {
-    /// The base model, the one whose text is steered: its path, or a mapping. Paths are relative to this file.
+    /// The base model, the one whose text is steered: its path, or a mapping. Paths are relative to this file. Names of
+    /// models work too: `hf:USER/REPO:QUANT`, `ollama:NAME:TAG`, `lmstudio:PUBLISHER/MODEL`.
     #[schemars(schema_with = "short::path_or::<BaseWire>")]
     pub base: Option<BaseWire>,
     /// The ARMs by name, in the order in which they are reported: the path of a model, or a mapping.
@@ -142,7 +143,7 @@ macro_rules! expert_wire {
 expert_wire! {
     /// The base model.
     BaseWire {
-        /// Path of the GGUF.
+        /// Path of the GGUF, or its name: `hf:USER/REPO:QUANT`, say.
         model: Option<PathBuf>,
         /// ggml RPC servers that take the layers, as `host:port`. They neither authenticate nor encrypt: reach other
         /// machines through a tunnel.
@@ -156,7 +157,7 @@ expert_wire! {
 expert_wire! {
     /// An autoregressive reward model. Settings that it leaves out are those of the base.
     ArmWire {
-        /// Path of the GGUF. An ARM that is a LoRA adapter on the base's own model leaves it out.
+        /// Path of the GGUF, or its name. An ARM that is a LoRA adapter on the base's own model leaves it out.
         model: Option<PathBuf>,
         /// Factor of the ARM's logits. Negative steers away. Default: 1.
         weight: Option<f32>,
@@ -182,7 +183,7 @@ expert_wire! {
     /// An expert whose logits are subtracted from an ARM's. Settings that it leaves out are those of the base; what it
     /// reads is as for the ARM.
     ReferenceExpertWire {
-        /// Path of the GGUF. Without it: the base's.
+        /// Path of the GGUF, or its name. Without it: the base's.
         model: Option<PathBuf>,
         /// Chat template: a built-in name, a file, or inline Jinja.
         template: Option<String>,
@@ -242,7 +243,7 @@ impl JsonSchema for ReferenceWire {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct LoraWire {
-    /// Path of the adapter's GGUF.
+    /// Path of the adapter's GGUF, or its name.
     pub path: PathBuf,
     /// Factor on the adapter. Default: 1.
     #[serde(default = "one")]

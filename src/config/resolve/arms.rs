@@ -4,30 +4,14 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use super::{Resolver, at_home, typed_wrong};
+use super::Resolver;
 use crate::config::error::{ConfigError, Problem};
 use crate::config::overrides::{ArmOverride, EngineOptions, check_arm_name};
 use crate::config::types::{ArmSpec, ExpertSpec, LoraSpec, ReadingSpec, Reference, ReferenceSpec};
 use crate::config::wire::{ArmWire, ConfigWire, ReferenceExpertWire, ReferenceWire};
 use crate::engine::gguf::{GgufFile, ModelKind};
 use crate::nearest::suggestion;
-
-/// Model and adapters of `--arm`: a model, an adapter on the base, or both with a `+` between them.
-fn files(given: &ArmOverride, base: &ExpertSpec) -> Result<(PathBuf, Vec<LoraSpec>), ConfigError> {
-    // The shell replaces no ~ in the middle of a word.
-    let path = |path: &Path| at_home(path).map_err(|problem| typed_wrong("--arm", problem));
-    let lora = |path| vec![LoraSpec { path, scale: 1.0 }];
-    let text = given.model.to_string_lossy();
-    if let Some((model, adapter)) = text.split_once(".gguf+") {
-        return Ok((path(Path::new(&format!("{model}.gguf")))?, lora(path(Path::new(adapter))?)));
-    }
-    let file = path(&given.model)?;
-    // What is wrong with the file is reported when it is loaded.
-    match GgufFile::open(&file) {
-        Ok(header) if header.kind() == ModelKind::Adapter => Ok((base.model.clone(), lora(file))),
-        _ => Ok((file, Vec::new())),
-    }
-}
+use crate::stores::ModelName;
 
 /// An expert on the base's model shares the base's weights, on whatever servers they are; another one is here.
 fn serve_as(base: &ExpertSpec, spec: &mut ExpertSpec) {
@@ -37,7 +21,32 @@ fn serve_as(base: &ExpertSpec, spec: &mut ExpertSpec) {
     };
 }
 
+/// The two names of `MODEL+ADAPTER`: the first ends in `.gguf`, or is no path.
+fn with_adapter(text: &str) -> Option<(String, &str)> {
+    match text.split_once(".gguf+") {
+        Some((model, adapter)) => Some((format!("{model}.gguf"), adapter)),
+        None if ModelName::is_name(text) => text.split_once('+').map(|(model, adapter)| (model.to_owned(), adapter)),
+        None => None,
+    }
+}
+
 impl Resolver<'_> {
+    /// Model and adapters of `--arm`: a model, an adapter on the base, or both with a `+` between them.
+    fn files(&self, given: &ArmOverride, base: &ExpertSpec) -> Result<(PathBuf, Vec<LoraSpec>), ConfigError> {
+        // The shell replaces no ~ in the middle of a word.
+        let file = |path: &Path| self.typed_file("--arm", path);
+        let lora = |path| vec![LoraSpec { path, scale: 1.0 }];
+        if let Some((model, adapter)) = with_adapter(&given.model.to_string_lossy()) {
+            return Ok((file(Path::new(&model))?, lora(file(Path::new(adapter))?)));
+        }
+        let file = file(&given.model)?;
+        // What is wrong with the file is reported when it is loaded.
+        match GgufFile::open(&file) {
+            Ok(header) if header.kind() == ModelKind::Adapter => Ok((base.model.clone(), lora(file))),
+            _ => Ok((file, Vec::new())),
+        }
+    }
+
     /// The ARMs of the file, then those that only the command line names.
     pub(super) fn arms(&self, wire: &ConfigWire, base: &ExpertSpec) -> Result<Vec<ArmSpec>, ConfigError> {
         let base_engine = wire.base.as_ref().map(|base| base.engine()).unwrap_or_default();
@@ -50,7 +59,7 @@ impl Resolver<'_> {
                 let problem = format!("ARM \"{}\" is given twice", given.name);
                 return Err(ConfigError::usage(Problem::Invalid { key: "--arm".to_owned(), problem }));
             }
-            let (model, lora) = files(given, base)?;
+            let (model, lora) = self.files(given, base)?;
             if let Some(known) = arms.iter_mut().find(|arm| arm.name == given.name) {
                 // Adapters are those of the model that is no longer meant.
                 if !lora.is_empty() || known.reading.is_persona() && known.spec.model == base.model {

@@ -1,9 +1,12 @@
 //! From what was written to what is meant: [`ConfigWire`] and [`Overrides`] become a [`Config`].
 
 mod arms;
+mod files;
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use files::{Fault, Locator};
 
 use super::error::{ConfigError, Place, Problem, Source};
 use super::overrides::{EngineOptions, Overrides, check_endpoint};
@@ -14,6 +17,7 @@ use crate::chat::template::TemplateRef;
 use crate::guidance::{Gate, Limits};
 use crate::nearest::suggestion;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
+use crate::stores::Stores;
 
 impl Config {
     /// Reads a file, if there is one, and lays the command line over it.
@@ -22,10 +26,23 @@ impl Config {
     ///
     /// [`ConfigError`]: one line with file, line, column, key and the nearest valid name.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let locator = Locator::Stores(Stores::here());
         match file {
-            Some(file) => Self::parse(&read(file)?, file, overrides),
-            None => Resolver { source: None, folder: PathBuf::new(), overrides }.resolve(&ConfigWire::default()),
+            Some(file) => parse(&read(file)?, file, overrides, locator),
+            None => {
+                Resolver { source: None, folder: PathBuf::new(), overrides, locator }.resolve(&ConfigWire::default())
+            }
         }
+    }
+
+    /// Does [`load`](Self::load)'s work for a command that opens no model: names stay in place of their files.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    #[doc(hidden)]
+    pub fn load_unopened(file: &Path) -> Result<Self, ConfigError> {
+        parse(&read(file)?, file, &Overrides::default(), Locator::Nothing)
     }
 
     /// Does [`load`](Self::load)'s work on a text; `file` is its name in errors, and its folder is where its paths
@@ -35,14 +52,18 @@ impl Config {
     ///
     /// As [`load`](Self::load).
     pub fn parse(text: &str, file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let source = Source::parse(text, file)?;
-        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        let wire: ConfigWire =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| source.wire_error(&error))?;
-        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-        let config = Resolver { source: Some(&source), folder, overrides }.resolve(&wire)?;
-        Ok(Self { path: Some(file.to_owned()), ..config })
+        parse(text, file, overrides, Locator::Stores(Stores::here()))
     }
+}
+
+fn parse(text: &str, file: &Path, overrides: &Overrides, locator: Locator) -> Result<Config, ConfigError> {
+    let source = Source::parse(text, file)?;
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let wire: ConfigWire =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| source.wire_error(&error))?;
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let config = Resolver { source: Some(&source), folder, overrides, locator }.resolve(&wire)?;
+    Ok(Config { path: Some(file.to_owned()), ..config })
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
@@ -60,23 +81,8 @@ fn read(file: &Path) -> Result<String, ConfigError> {
 }
 
 /// An error about a flag.
-fn typed_wrong(flag: &str, problem: String) -> ConfigError {
-    ConfigError::usage(Problem::Invalid { key: flag.to_owned(), problem })
-}
-
-/// A path that begins with `~/`, which only a shell replaces, in the home folder.
-fn at_home(path: &Path) -> Result<PathBuf, String> {
-    let mut parts = path.components();
-    let first = parts.next().map(|part| part.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
-    match first.strip_prefix('~') {
-        None => Ok(path.to_owned()),
-        Some("") => match std::env::home_dir().filter(|home| !home.as_os_str().is_empty()) {
-            Some(home) => Ok(home.join(parts.as_path())),
-            None => Err("~ stands for the home folder, and there is none; write the whole path".to_owned()),
-        },
-        Some(_) if path.exists() => Ok(path.to_owned()),
-        Some(_) => Err(format!("{first} is not replaced by a user's home folder; write the whole path")),
-    }
+fn typed_wrong(flag: &str, problem: impl Into<Fault>) -> ConfigError {
+    ConfigError::usage(problem.into().under(flag.to_owned()))
 }
 
 struct Resolver<'a> {
@@ -85,6 +91,8 @@ struct Resolver<'a> {
     /// Where the file's relative paths start.
     folder: PathBuf,
     overrides: &'a Overrides,
+    /// How models by name become files.
+    locator: Locator,
 }
 
 impl Resolver<'_> {
@@ -123,10 +131,10 @@ impl Resolver<'_> {
     }
 
     /// An error about a key of the file.
-    fn wrong(&self, path: &[&str], problem: impl Into<String>) -> ConfigError {
+    fn wrong(&self, path: &[&str], problem: impl Into<Fault>) -> ConfigError {
         match self.source {
-            Some(source) => source.invalid(path, problem),
-            None => ConfigError::usage(Problem::Invalid { key: path.join("."), problem: problem.into() }),
+            Some(source) => source.at_value(path, problem.into().under(source.key(path))),
+            None => ConfigError::usage(problem.into().under(path.join("."))),
         }
     }
 
@@ -144,7 +152,7 @@ impl Resolver<'_> {
             (Some(path), _) if path.as_os_str().is_empty() => {
                 return Err(ConfigError::usage(Problem::NoBase("--base is empty, pass the path of a GGUF file")));
             }
-            (Some(path), _) => at_home(path).map_err(|problem| typed_wrong("--base", problem))?,
+            (Some(path), _) => self.typed_file("--base", path)?,
             (None, Some(path)) => self.file_path(path, &["base", "model"])?,
             (None, None) => return Err(self.no_base()),
         };
@@ -260,9 +268,7 @@ impl Resolver<'_> {
         };
         match drafter {
             Speculate::Draft(file) if from_file => Ok(Speculate::Draft(self.file_path(file, &["speculate"])?)),
-            Speculate::Draft(file) => {
-                Ok(Speculate::Draft(at_home(file).map_err(|problem| typed_wrong("--speculate", problem))?))
-            }
+            Speculate::Draft(file) => Ok(Speculate::Draft(self.typed_file("--speculate", file)?)),
             Speculate::Arm(Some(name)) if !arms.iter().any(|arm| arm.name == *name) => {
                 let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
                 if from_file {
@@ -285,7 +291,12 @@ impl Resolver<'_> {
         if path.as_os_str().is_empty() {
             return Err(self.wrong(key, "is empty, write the path of a GGUF file"));
         }
-        Ok(self.folder.join(at_home(path).map_err(|problem| self.wrong(key, problem))?))
+        Ok(self.folder.join(self.locator.file(path).map_err(|fault| self.wrong(key, fault))?))
+    }
+
+    /// A file that a flag names.
+    fn typed_file(&self, flag: &str, path: &Path) -> Result<PathBuf, ConfigError> {
+        self.locator.file(path).map_err(|fault| typed_wrong(flag, fault))
     }
 
     fn file_template(&self, template: Option<&str>, key: &[&str]) -> Result<Option<String>, ConfigError> {
