@@ -73,6 +73,9 @@ pub mod engine;
 #[cfg(feature = "eval")]
 #[doc(hidden)]
 pub mod eval;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod hub;
 mod logits_cache;
 mod nearest;
 #[doc(hidden)]

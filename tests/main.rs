@@ -17,5 +17,6 @@ mod real;
 mod sampling;
 mod server;
 mod speculation;
+mod stores;
 mod support;
 mod train;

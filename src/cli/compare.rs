@@ -131,7 +131,7 @@ fn main_config(args: &Args) -> anyhow::Result<Config> {
         _ => None,
     });
     match first {
-        Some(path) => Ok(Config::load(Some(path), overrides)?),
+        Some(path) => args.config.load(Some(path)),
         None => args.config.resolve(),
     }
 }
@@ -164,14 +164,15 @@ fn side(method: &Method, main: &Config, args: &Args) -> anyhow::Result<Side> {
             (format!("ARGS, k = {k}{}", named(given)), main.clone(), strategy)
         }
         Method::Config(path) => {
-            let config = Config::load(Some(path), &args.config.overrides)?;
+            let config = args.config.load(Some(path))?;
             let strategy = Strategy::guided(config.weights());
             (path.display().to_string(), config, strategy)
         }
         Method::Model(path, lora) => {
             let mut config = Config { arms: Vec::new(), profiles: Default::default(), ..main.clone() };
-            config.base.model = path.clone();
-            config.base.lora = lora.iter().map(|path| LoraSpec { path: path.clone(), scale: 1.0 }).collect();
+            config.base.model = args.config.hub.file(path)?;
+            let lora_file = lora.as_ref().map(|path| args.config.hub.file(path)).transpose()?;
+            config.base.lora = lora_file.into_iter().map(|path| LoraSpec { path, scale: 1.0 }).collect();
             let shown = lora.as_ref().unwrap_or(path);
             (model_name(shown), config, Strategy::guided(Vec::new()))
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Usage;
+use super::download::HubArgs;
 use super::output::print;
 use crate::engine::gguf::Value;
 use crate::files::conflict;
@@ -18,7 +19,7 @@ pub struct Args {
     /// Folder with adapter_config.json and adapter_model.safetensors
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// GGUF file of the model that the adapter was trained on
+    /// GGUF file, or the name, of the model that the adapter was trained on
     #[arg(long, value_name = "FILE")]
     backbone: PathBuf,
     /// GGUF file to write
@@ -40,14 +41,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.beta_r.is_some_and(|beta| !beta.is_finite() || beta <= 0.0) {
         return Err(Usage("--beta-r must be a positive number".into()).into());
     }
+    let backbone = &HubArgs::default().file(&args.backbone)?;
     let files = ["adapter_config.json", "adapter_model.safetensors"].map(|name| args.folder.join(name));
-    let inputs = [("the backbone", &*args.backbone), ("the adapter", &*files[0]), ("the adapter", &*files[1])];
+    let inputs = [("the backbone", &**backbone), ("the adapter", &*files[0]), ("the adapter", &*files[1])];
     if let Some(message) = conflict(&[("--out", &args.out)], &inputs) {
         return Err(Usage(message).into());
     }
     let mut about = Metadata::new();
     about.extend(args.beta_r.map(|beta| ("genarm.beta".to_owned(), Value::F32(beta))));
-    let imported = import(&args.folder, &args.backbone, &args.out, args.f16, about)?;
+    let imported = import(&args.folder, backbone, &args.out, args.f16, about)?;
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&imported)?));
     }

@@ -7,6 +7,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::Usage;
+use super::download::find_file;
 use super::load::ConfigArgs;
 use crate::config::ExpertSpec;
 use crate::engine::gguf::{GgufFile, ModelKind, Value};
@@ -20,7 +21,7 @@ use crate::session::context_params;
 /// ARMs, and adapters are LoRA ARMs on the base.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// GGUF files; with --plan, a configuration may name them instead
+    /// GGUF files, or names of models; with --plan, a configuration may name them instead
     files: Vec<PathBuf>,
     /// Show where everything would go and whether it fits; nothing is loaded
     #[arg(long)]
@@ -58,13 +59,14 @@ struct Inspection {
 
 /// Prints what the files hold.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let files = args.files.iter().map(|file| find_file(file)).collect::<anyhow::Result<Vec<_>>>()?;
     if args.plan {
-        return super::plan::run(&args.files, &args.config, args.json);
+        return super::plan::run(&files, &args.config, args.json);
     }
     if args.files.is_empty() {
         return Err(Usage("no file to inspect; give GGUF files, or --plan with a configuration".into()).into());
     }
-    let files = args.files.iter().map(GgufFile::open).collect::<Result<Vec<_>, _>>()?;
+    let files = files.iter().map(GgufFile::open).collect::<Result<Vec<_>, _>>()?;
     let inspections: Vec<_> = files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], i > 0, args)).collect();
     if args.json {
         return super::output::print(&format!("{}\n", serde_json::to_string_pretty(&inspections)?));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::download::HubArgs;
 use super::flags::check_config;
 use crate::config::{Config, ConfigError, Overrides, Problem};
 use crate::engine::llama::interrupt_flag;
@@ -21,6 +22,8 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: Overrides,
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 impl ConfigArgs {
@@ -35,9 +38,14 @@ impl ConfigArgs {
     }
 
     fn resolved(&self, drafts: bool) -> anyhow::Result<Config> {
-        let config = Config::load(self.config.as_deref(), &self.overrides).map_err(|error| self.explained(error))?;
+        let config = self.load(self.config.as_deref())?;
         check_config(&self.overrides, &config, drafts).map_err(super::Usage)?;
         Ok(config)
+    }
+
+    /// A file under the command line, resolved. Models by name that are not on this machine are downloaded.
+    pub fn load(&self, file: Option<&Path>) -> anyhow::Result<Config> {
+        self.hub.load(file, &self.overrides, |error| self.explained(error))
     }
 
     /// llama.cpp's `-f` is a prompt's file: a text that is no configuration gets that said too.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::parse_weight;
+use crate::stores::ModelName;
 
 /// A way to answer, as the command line names it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +19,7 @@ pub enum Method {
     Args(usize, Vec<(String, f32)>),
     /// `FILE.yaml`: another configuration, guided by its weights.
     Config(PathBuf),
-    /// `FILE.gguf`, `FILE.gguf+LORA.gguf`: another model, alone.
+    /// `FILE.gguf`, `FILE.gguf+LORA.gguf`, or names of models in their place: another model, alone.
     Model(PathBuf, Option<PathBuf>),
 }
 
@@ -38,6 +39,10 @@ impl FromStr for Method {
         let lower = text.to_lowercase();
         if lower.ends_with(".yaml") || lower.ends_with(".yml") {
             return Ok(Self::Config(text.into()));
+        }
+        if ModelName::is_name(text) && !lower.contains(".gguf+") {
+            let (model, lora) = text.split_once('+').map_or((text, None), |(model, lora)| (model, Some(lora.into())));
+            return Ok(Self::Model(model.into(), lora));
         }
         if lower.ends_with(".gguf") {
             return Ok(match text.split_once(".gguf+") {
@@ -80,6 +85,8 @@ mod tests {
         assert_eq!(of("args-4"), Ok(Method::Args(4, vec![])));
         assert_eq!(of("x/y.yaml"), Ok(Method::Config("x/y.yaml".into())));
         assert_eq!(of("m.gguf+l.gguf"), Ok(Method::Model("m.gguf".into(), Some("l.gguf".into()))));
+        assert_eq!(of("hf:a/b:Q8_0"), Ok(Method::Model("hf:a/b:Q8_0".into(), None)));
+        assert_eq!(of("hf:a/b+l.gguf"), Ok(Method::Model("hf:a/b".into(), Some("l.gguf".into()))));
         for wrong in ["", "bases", "base:a=1", "best-of-0", "best-of-x", "args-0", "genarm:a", "genarm:a=nan"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }

@@ -9,6 +9,7 @@ mod chat;
 mod compare;
 mod completions;
 mod devices;
+mod download;
 mod flags;
 mod generate;
 mod import;
@@ -21,6 +22,7 @@ mod output;
 mod pairs;
 mod plan;
 mod profile;
+mod pull;
 mod rpc_server;
 mod run;
 mod schema;
@@ -59,6 +61,7 @@ enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
     Serve(Box<serve::Args>),
+    Pull(pull::Args),
     Inspect(Box<inspect::Args>),
     Devices(devices::Args),
     RpcServer(rpc_server::Args),
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
         Command::Serve(args) => serve::run(*args, cli.verbose > 0),
+        Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::RpcServer(args) => rpc_server::run(&args),

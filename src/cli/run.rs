@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use super::Usage;
-use crate::config::{Config, Overrides, parse_weight};
+use super::download::HubArgs;
+use crate::config::{Overrides, parse_weight};
 
 /// Run an unmodified llama.cpp tool under guidance
 ///
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     // What is wrong with the configuration is told before the tool loads its model.
     let overrides = Overrides { profile: args.profile.clone(), weights: args.weights.clone(), ..Overrides::default() };
-    Config::load(Some(&args.config), &overrides)?;
+    HubArgs::default().load(Some(&args.config), &overrides, anyhow::Error::from)?;
     let (variable, shim, library) = PRELOAD;
     let folders = library_folders()?;
     let (shim, library) = (find(&folders, shim)?, find(&folders, library)?);

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::download::HubArgs;
 use super::load::colours;
 use super::output::print;
+use crate::stores::ModelName;
 
 /// Train an autoregressive reward model from preference pairs
 ///
@@ -38,6 +40,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         // Nothing is written, so nothing need be named.
         wire.out = wire.out.or_else(|| Some("arm.gguf".into()));
     }
+    for file in [&mut wire.backbone, &mut wire.init].into_iter().flatten() {
+        *file = HubArgs::default().file(file)?;
+    }
     let settings = Settings { recipe: args.recipe, ..Settings::try_from(wire)? };
     if args.dry_run {
         let coloured = colours(&std::io::stdout()) && std::env::var("TERM").is_ok_and(|term| term != "dumb");
@@ -65,7 +70,9 @@ fn read_recipe(path: &Path) -> anyhow::Result<Wire> {
     let mut wire: Wire = serde_saphyr::from_str(text).with_context(|| path.display().to_string())?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for file in [&mut wire.backbone, &mut wire.pairs, &mut wire.out].into_iter().flatten() {
-        *file = folder.join(&*file);
+        if !file.to_str().is_some_and(ModelName::is_name) {
+            *file = folder.join(&*file);
+        }
     }
     // A template is a name, or a file beside the recipe.
     if let Some(template) = &mut wire.template

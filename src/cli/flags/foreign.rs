@@ -10,7 +10,7 @@ pub enum Foreign {
 
 use Foreign::{Instead, Same};
 
-const DOWNLOAD: &str = "genarm downloads nothing; fetch the GGUF, then give it with --base FILE";
+const DOWNLOAD: &str = "genarm downloads from the Hugging Face hub alone (--base hf:USER/REPO); fetch the GGUF, then give it with --base FILE";
 const TALK: &str = "use genarm chat to talk, or genarm generate --chat for one answer";
 const RAW: &str = "genarm generate continues the prompt as it is, so leave it out; --chat applies the chat template";
 const ADAPTER: &str = "name adapters in the configuration (`lora:` under `base:`), or as an ARM of it";
@@ -37,8 +37,13 @@ const TABLE: &[(&[&str], Foreign)] = &[
     (&["-j"], Same("json-schema")),
     (&["-r", "--reverse-prompt"], Same("stop")),
     (&["-np", "--n-parallel"], Same("parallel")),
-    (&["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft", "--hf-token"], Instead(DOWNLOAD)),
-    (&["-mu", "--model-url", "-dr", "--docker-repo", "-hfd", "-hfrd", "--hf-repo-draft"], Instead(DOWNLOAD)),
+    (&["-hft"], Same("hf-token")),
+    (&["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"], Instead("name the model as hf:USER/REPO[:QUANT]")),
+    (&["-mu", "--model-url", "-dr", "--docker-repo"], Instead(DOWNLOAD)),
+    (
+        &["-hfd", "-hfrd", "--hf-repo-draft"],
+        Instead("give the draft model with --speculate draft:hf:USER/REPO[:QUANT]"),
+    ),
     (&["-cnv", "--conversation", "-i", "--interactive", "-if", "--interactive-first"], Instead(TALK)),
     (&["-st", "--single-turn"], Instead(TALK)),
     (&["-no-cnv", "--no-conversation"], Instead(RAW)),

@@ -4,6 +4,7 @@
 
 mod effect;
 mod foreign;
+mod hub;
 mod typed;
 mod unknown;
 
@@ -65,7 +66,7 @@ impl Refusal {
 pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
     let mut command = Cli::command();
     command.build();
-    let args = typed::rewrite(&command, args).map_err(Refusal::Line)?;
+    let args = hub::rewrite(&command, args).and_then(|args| typed::rewrite(&command, args)).map_err(Refusal::Line)?;
     let matches = command.clone().try_get_matches_from(&args).map_err(|error| match error.kind() {
         ErrorKind::UnknownArgument => match unknown::line(&command, &args, &error) {
             Some(line) => Refusal::Line(line),

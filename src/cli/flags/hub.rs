@@ -1,0 +1,61 @@
+//! llama.cpp's `-hf USER/REPO[:QUANT]` and `-hff FILE`: together they name the base.
+
+use std::ffi::OsString;
+
+use super::{called, find_long, subcommand};
+
+const REPO: [&str; 3] = ["-hf", "-hfr", "--hf-repo"];
+const FILE: [&str; 2] = ["-hff", "--hf-file"];
+
+/// The command line with `--base hf:…` in their place, for a command that has a base.
+///
+/// # Errors
+///
+/// One line that names the flag that is wrong.
+pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let of = subcommand(command, &args);
+    if find_long(of, "base").is_none() {
+        return Ok(args);
+    }
+    let (mut out, mut repo, mut file) = (Vec::with_capacity(args.len()), None, None);
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let word = arg.to_str().unwrap_or_default();
+        let (flag, attached) =
+            word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value.to_owned())));
+        let (is_repo, is_file) = (REPO.contains(&flag), FILE.contains(&flag));
+        if is_repo || is_file {
+            let what = if is_repo { "USER/REPO[:QUANT]" } else { "FILE.gguf" };
+            let value = attached.or_else(|| args.next().and_then(|value| value.into_string().ok()));
+            let value = value.filter(|value| !value.is_empty() && !value.starts_with('-'));
+            let value = value.ok_or_else(|| format!("{}: {flag} needs {what}", called(of)))?;
+            let given = if is_repo { &mut repo } else { &mut file };
+            if given.replace(value).is_some() {
+                return Err(format!("{}: {flag} is given twice", called(of)));
+            }
+            continue;
+        }
+        let is_end = word == "--";
+        // What follows the end are texts.
+        let base = is_end.then(|| base(repo.take(), file.take())).transpose()?.flatten();
+        out.extend(base.into_iter().flatten());
+        out.push(arg);
+        if is_end {
+            out.extend(args.by_ref());
+        }
+    }
+    out.extend(base(repo, file)?.into_iter().flatten());
+    Ok(out)
+}
+
+/// The flag that the two stand for.
+fn base(repo: Option<String>, file: Option<String>) -> Result<Option<[OsString; 2]>, String> {
+    let name = match (&repo, file) {
+        (None, None) => return Ok(None),
+        (None, Some(file)) => return Err(format!("-hff {file} needs the repository too: -hf USER/REPO")),
+        (Some(repo), None) => repo.clone(),
+        (Some(repo), Some(file)) => format!("{}/{file}", repo.split(':').next().unwrap_or(repo)),
+    };
+    let name = name.strip_prefix("hf:").unwrap_or(&name);
+    Ok(Some(["--base".into(), format!("hf:{name}").into()]))
+}
