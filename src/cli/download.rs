@@ -1,12 +1,15 @@
 //! What commands share that open models by name: a download with a progress bar where a model is not on this machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Usage;
+use super::interrupts::catch_interrupts;
 use crate::config::{Config, ConfigError, Overrides};
+use crate::engine::llama::interrupt_flag;
 use crate::hub::{Event, Hub, HubError, Pulled, clean_token, is_offline};
 use crate::stores::huggingface::MAIN;
 use crate::stores::{FindError, ModelName, RepoName, Stores, variable};
@@ -76,12 +79,22 @@ impl HubArgs {
     }
 
     /// Downloads a model, with a progress bar on stderr.
-    pub fn pull(&self, name: &RepoName, revision: &str) -> Result<Pulled, HubError> {
+    pub fn pull(&self, name: &RepoName, revision: &str) -> anyhow::Result<Pulled> {
         let hub = Hub::of(&variable, self.hf_token.clone())?;
-        let mut shown = Shown::default();
-        let pulled = hub.pull(name, revision, &mut |event| shown.take(event));
+        catch_interrupts()?;
+        let (mut shown, flag) = (Shown::default(), interrupt_flag());
+        let pulled = hub.pull(name, revision, &mut |event| {
+            shown.take(event);
+            !flag.load(Ordering::Relaxed)
+        });
         shown.end();
-        pulled
+        match pulled {
+            Err(error @ HubError::Interrupted) => {
+                eprintln!("{error}");
+                Err(super::Interrupted.into())
+            }
+            pulled => Ok(pulled?),
+        }
     }
 }
 
@@ -103,6 +116,7 @@ pub fn find_file(path: &Path) -> anyhow::Result<PathBuf> {
 #[derive(Default)]
 struct Shown {
     bar: Option<ProgressBar>,
+    is_waiting: bool,
 }
 
 impl Shown {
@@ -110,7 +124,11 @@ impl Shown {
         match event {
             Event::Begin { file, size, done } => self.begin(file, size, done),
             Event::Done(done) => self.bar.iter().for_each(|bar| bar.set_position(done)),
-            Event::Waiting => eprintln!("another process downloads this file; waiting for it"),
+            Event::Waiting if self.is_waiting => {}
+            Event::Waiting => {
+                self.is_waiting = true;
+                eprintln!("another process downloads this file; waiting for it");
+            }
             Event::Again(reason) => self.line(&format!("the connection broke ({reason}); going on")),
             Event::Checking => self.bar.iter().for_each(|bar| bar.set_message("checking the SHA-256 of")),
             Event::End => self.end(),

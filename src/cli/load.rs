@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::download::HubArgs;
 use super::flags::check_config;
+pub use super::interrupts::catch_interrupts;
 use crate::config::{Config, ConfigError, Overrides, Problem};
 use crate::engine::llama::interrupt_flag;
 use crate::eval::heatmap::Palette;
@@ -113,16 +114,6 @@ pub fn progress(what: &str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_style(style).with_message(what.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-/// Lets Ctrl-C end the decode in progress; a second one ends the process.
-pub fn catch_interrupts() -> anyhow::Result<()> {
-    let flag = interrupt_flag();
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())?;
-        signal_hook::flag::register(signal, flag.clone())?;
-    }
-    Ok(())
 }
 
 /// Whether to colour what goes to `stream` (<https://no-color.org>).

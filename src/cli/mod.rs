@@ -15,9 +15,11 @@ mod generate;
 mod import;
 mod input;
 mod inspect;
+mod interrupts;
 mod load;
 mod measure;
 mod method;
+mod models;
 mod output;
 mod pairs;
 mod plan;
@@ -61,6 +63,7 @@ enum Command {
     Generate(Box<generate::Args>),
     Chat(Box<chat::Args>),
     Serve(Box<serve::Args>),
+    Models(models::Args),
     Pull(pull::Args),
     Inspect(Box<inspect::Args>),
     Devices(devices::Args),
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),
         Command::Serve(args) => serve::run(*args, cli.verbose > 0),
+        Command::Models(args) => models::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),

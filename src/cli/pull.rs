@@ -53,7 +53,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.hub.is_offline() {
         return offline(args);
     }
-    let pulled = args.names.iter().map(|name| args.hub.pull(name, &args.revision)).collect::<Result<Vec<_>, _>>()?;
+    let pulled =
+        args.names.iter().map(|name| args.hub.pull(name, &args.revision)).collect::<anyhow::Result<Vec<_>>>()?;
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&pulled)?));
     }

@@ -39,6 +39,9 @@ pub enum Event<'a> {
     End,
 }
 
+/// Takes what happens, and returns whether to go on.
+pub type Watch<'a> = dyn FnMut(Event<'_>) -> bool + 'a;
+
 /// A file to download.
 pub struct Wanted<'a> {
     /// `USER/REPO`.
@@ -61,7 +64,7 @@ impl Client {
     /// # Errors
     ///
     /// [`HubError`]. What was read stays in `BLOB.incomplete`, but for damaged contents.
-    pub fn download(&self, wanted: &Wanted<'_>, watch: &mut dyn FnMut(Event<'_>)) -> Result<u64, HubError> {
+    pub fn download(&self, wanted: &Wanted<'_>, watch: &mut Watch<'_>) -> Result<u64, HubError> {
         if is_whole(wanted) {
             return Ok(0);
         }
@@ -92,12 +95,7 @@ impl Client {
     }
 
     /// Reads until the file is as long as it should be.
-    fn fetch(
-        &self,
-        wanted: &Wanted<'_>,
-        partial: &Path,
-        watch: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Fetched, HubError> {
+    fn fetch(&self, wanted: &Wanted<'_>, partial: &Path, watch: &mut Watch<'_>) -> Result<Fetched, HubError> {
         let mut out = OpenOptions::new().append(true).create(true).open(partial).map_err(HubError::io(partial))?;
         let mut done = out.metadata().map_err(HubError::io(partial))?.len();
         let size = wanted.facts.size;
@@ -105,7 +103,7 @@ impl Client {
             done = restart(&out, partial)?;
         }
         let mut fetched = Fetched { bytes: 0, went_on: done > 0 };
-        watch(Event::Begin { file: wanted.file, size, done });
+        go_on(watch(Event::Begin { file: wanted.file, size, done }))?;
         if let Some(size) = size {
             check_space(partial, wanted.file, size - done)?;
         }
@@ -124,7 +122,7 @@ impl Client {
             if tries >= TRIES {
                 return Err(HubError::Cut { file: wanted.file.to_owned(), reason: why, done });
             }
-            watch(Event::Again(&why));
+            go_on(watch(Event::Again(&why)))?;
             std::thread::sleep(PAUSE * (1 << tries));
         }
         out.sync_all().map_err(HubError::io(partial))?;
@@ -138,7 +136,7 @@ impl Client {
         out: &mut File,
         partial: &Path,
         done: &mut u64,
-        watch: &mut dyn FnMut(Event<'_>),
+        watch: &mut Watch<'_>,
     ) -> Result<End, HubError> {
         let url = self.url(wanted.repo, wanted.revision, wanted.file);
         let mut answer = self.ask(Method::Get, &url, *done)?;
@@ -175,9 +173,13 @@ impl Client {
                 _ => HubError::io(partial)(error),
             })?;
             *done += n as u64;
-            watch(Event::Done(*done));
+            go_on(watch(Event::Done(*done)))?;
         }
     }
+}
+
+fn go_on(is_wanted: bool) -> Result<(), HubError> {
+    if is_wanted { Ok(()) } else { Err(HubError::Interrupted) }
 }
 
 /// How reading a body ended.
@@ -232,16 +234,13 @@ fn check_contents(wanted: &Wanted<'_>, partial: &Path) -> Result<(), HubError> {
 }
 
 /// Waits for the lock of a file. huggingface_hub locks the same file in the same way.
-fn lock(path: &Path, watch: &mut dyn FnMut(Event<'_>)) -> Result<File, HubError> {
+fn lock(path: &Path, watch: &mut Watch<'_>) -> Result<File, HubError> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(HubError::io(path))?;
-    let mut waiting = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
-                if !std::mem::replace(&mut waiting, true) {
-                    watch(Event::Waiting);
-                }
+                go_on(watch(Event::Waiting))?;
                 std::thread::sleep(Duration::from_millis(100));
             }
             // A file system without locks: what is written is checked by its hash.

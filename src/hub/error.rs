@@ -121,6 +121,9 @@ pub enum HubError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The caller ended it.
+    #[error("interrupted; what was downloaded stays, and the same command goes on from there")]
+    Interrupted,
     /// The system refuses to read or write.
     #[error("cannot write {}: {source}", path.display())]
     Io {

@@ -20,7 +20,7 @@ use client::Client;
 use download::{Wanted, lock_path};
 use listing::FileFacts;
 
-pub use download::Event;
+pub use download::{Event, Watch};
 pub use error::HubError;
 pub use token::clean as clean_token;
 
@@ -81,7 +81,7 @@ impl Hub {
     /// # Errors
     ///
     /// [`HubError`]. What was read stays, and another call goes on from there.
-    pub fn pull(&self, name: &RepoName, revision: &str, watch: &mut dyn FnMut(Event<'_>)) -> Result<Pulled, HubError> {
+    pub fn pull(&self, name: &RepoName, revision: &str, watch: &mut Watch<'_>) -> Result<Pulled, HubError> {
         let repo = &name.repo;
         let listing = self.client.list(repo, revision)?;
         let all: Vec<_> = listing.files.iter().map(String::as_str).filter(|file| is_within(file)).collect();

@@ -123,6 +123,14 @@ pub fn quants(files: &[&str]) -> Vec<String> {
     all
 }
 
+/// The models among these files, each with all parts that are there.
+pub fn models<'a>(files: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let firsts =
+        files.iter().copied().filter(|path| path.to_ascii_lowercase().ends_with(".gguf") && Part::of(path).index == 1);
+    let whole = |path: &'a str| choose(files, &Pick::File(path.to_owned())).unwrap_or_else(|_| vec![path]);
+    firsts.map(whole).collect()
+}
+
 /// The names of all models of a repository, each with the files that it stands for: by the quantisation where that is
 /// enough.
 pub fn names<'a>(repo: &str, files: &[&'a str]) -> Vec<(RepoName, Vec<&'a str>)> {

@@ -19,7 +19,7 @@ pub mod ollama;
 
 use std::path::PathBuf;
 
-pub use choose::{NoFile, choose, quants};
+pub use choose::{NoFile, choose, models, quants};
 pub use environment::{Variables, variable};
 pub use error::FindError;
 pub use folder::ggufs;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -43,6 +44,8 @@ pub struct Rules {
     pub is_web_page: bool,
     /// Whether the storage gives all of a file where a part is asked for.
     pub no_ranges: bool,
+    /// The pause of the storage between pieces of 16 KiB.
+    pub drip: Option<Duration>,
     /// The files that the listing has and the hub lacks.
     pub gone: Vec<String>,
 }
@@ -57,11 +60,12 @@ struct Reply {
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
     cut_after: Option<usize>,
+    drip: Option<Duration>,
 }
 
 impl Reply {
     fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), cut_after: None }
+        Self { status, headers: Vec::new(), body: body.into(), cut_after: None, drip: None }
     }
 
     fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -151,7 +155,10 @@ fn write(mut stream: &TcpStream, request: &Seen, reply: &Reply) -> std::io::Resu
     stream.write_all(b"\r\n")?;
     if request.method != "HEAD" {
         let end = reply.cut_after.unwrap_or(reply.body.len()).min(reply.body.len());
-        stream.write_all(&reply.body[..end])?;
+        for piece in reply.body[..end].chunks(reply.drip.map_or(usize::MAX, |_| 1 << 14)) {
+            stream.write_all(piece)?;
+            reply.drip.into_iter().for_each(std::thread::sleep);
+        }
     }
     stream.flush()
 }
@@ -208,6 +215,7 @@ fn of_storage(rules: &Rules, request: &Seen) -> Reply {
         from if from >= all => Reply::new(416, ""),
         from => Reply::new(206, &bytes[from..]).with("Content-Range", format!("bytes {from}-{}/{all}", all - 1)),
     };
+    reply.drip = rules.drip;
     if take(&rules.cuts) {
         reply.cut_after = Some(rules.cut_after);
     }

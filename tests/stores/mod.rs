@@ -1,6 +1,7 @@
 //! Models by name: the stores of this machine, and downloads from a hub on loopback.
 
 mod hub;
+mod models;
 mod names;
 mod pull;
 

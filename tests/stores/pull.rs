@@ -113,6 +113,32 @@ fn a_download_that_ended_goes_on_in_the_next_process() {
     assert!(!partial.exists());
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_download_and_the_next_one_goes_on() {
+    let contents = bytes(4_000_000);
+    let file = [("x.gguf", &contents[..])];
+    let drip = Some(std::time::Duration::from_millis(50));
+    let (home, slow) = (Home::new(), Hub::start(Rules { files: owned(&file), drip, ..Rules::default() }));
+    let mut command = genarm(&home, &slow, &["generate", "-hf", "me/model", "Hi"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let partial = home.cache().join(format!("models--me--model/blobs/{}.incomplete", sha256(&contents)));
+    let length = || std::fs::metadata(&partial).map_or(0, |file| file.len());
+    while length() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(text(&output.stderr).contains("the same command goes on from there"), "{}", text(&output.stderr));
+    let kept = length();
+    assert!(kept > 0 && kept < contents.len() as u64, "{kept}");
+    let hub = Hub::with(&file);
+    good(genarm(&home, &hub, &["pull", "hf:me/model"]));
+    assert_eq!(hub.downloads(), [kept]);
+}
+
 #[test]
 fn a_part_of_other_contents_and_a_storage_without_ranges_begin_again() {
     let contents = bytes(10_000);

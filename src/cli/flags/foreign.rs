@@ -38,7 +38,10 @@ const TABLE: &[(&[&str], Foreign)] = &[
     (&["-r", "--reverse-prompt"], Same("stop")),
     (&["-np", "--n-parallel"], Same("parallel")),
     (&["-hft"], Same("hf-token")),
-    (&["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"], Instead("name the model as hf:USER/REPO[:QUANT]")),
+    (
+        &["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"],
+        Instead("name the model in place of a file, as in --base hf:USER/REPO[:QUANT]"),
+    ),
     (&["-mu", "--model-url", "-dr", "--docker-repo"], Instead(DOWNLOAD)),
     (
         &["-hfd", "-hfrd", "--hf-repo-draft"],

@@ -24,7 +24,7 @@ pub enum GgufError {
         target: PathBuf,
     },
     /// An address on the web.
-    #[error("{path}: only files on this machine can be read; download the file and give its path", path = path.display())]
+    #[error("{path}: only files on this machine can be read; download the file and give its path, or name it as hf:USER/REPO[:QUANT]", path = path.display())]
     Remote {
         /// The path as given.
         path: PathBuf,
