@@ -187,7 +187,7 @@ fn synthesise(args: &Args, shapes: &str, folder: &Path) -> anyhow::Result<Config
         return Err(Usage("--synthetic makes its own models; leave out --config, --base and --arm".into()).into());
     }
     let vocabulary = match &args.vocabulary {
-        Some(path) => SyntheticVocabulary::from_gguf(path)?,
+        Some(path) => SyntheticVocabulary::from_gguf(&args.config.hub.file(path)?)?,
         None => SyntheticVocabulary::byte_level(128_256),
     };
     let n_vocab = vocabulary.n_tokens() as u64;

@@ -99,8 +99,9 @@ impl Client {
             if turn >= TRIES {
                 return Err(error);
             }
-            tracing::info!("{error}; asking again");
-            std::thread::sleep(wait.unwrap_or(pause).min(PAUSE_MAX));
+            let wait = wait.unwrap_or(pause).min(PAUSE_MAX);
+            tracing::warn!("{error}: asking again in {:.1} s", wait.as_secs_f32());
+            std::thread::sleep(wait);
             pause *= 2;
         }
         unreachable!("the loop returns")

@@ -174,6 +174,10 @@ impl Client {
             })?;
             *done += n as u64;
             go_on(watch(Event::Done(*done)))?;
+            // More than there should be is not written without end.
+            if wanted.facts.size.is_some_and(|size| *done > size) {
+                return Ok(End::Whole);
+            }
         }
     }
 }

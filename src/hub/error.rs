@@ -20,7 +20,9 @@ pub enum HubError {
     #[error("there is no folder to download into; set HF_HOME")]
     NoCache,
     /// The hub cannot be reached.
-    #[error("cannot reach {endpoint}: {reason}; HF_ENDPOINT names another hub, --offline uses what is on this machine")]
+    #[error(
+        "cannot reach {endpoint}: {reason}; HF_ENDPOINT names another hub, and --offline takes what is on this machine"
+    )]
     Unreachable {
         /// The hub's address.
         endpoint: String,
@@ -28,7 +30,7 @@ pub enum HubError {
         reason: String,
     },
     /// The hub is busy, or fails.
-    #[error("{endpoint} answers {status} again and again{}; try again later", of(message))]
+    #[error("{endpoint} is busy: it answers {status}{}", of(message))]
     Busy {
         /// The hub's address.
         endpoint: String,

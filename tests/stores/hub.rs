@@ -46,6 +46,8 @@ pub struct Rules {
     pub no_ranges: bool,
     /// The pause of the storage between pieces of 16 KiB.
     pub drip: Option<Duration>,
+    /// Whether it is a mirror with a tree and files alone: no HEAD, no storage elsewhere.
+    pub is_plain: bool,
     /// The files that the listing has and the hub lacks.
     pub gone: Vec<String>,
 }
@@ -179,6 +181,9 @@ fn of_hub(rules: &Rules, request: &Seen, storage: &str) -> Reply {
     if rules.is_web_page {
         return Reply::new(200, "<!DOCTYPE html><title>Log in</title>").with("Content-Type", "text/html");
     }
+    if rules.is_plain {
+        return of_mirror(rules, request);
+    }
     if request.path == "/api/models/me/model" || request.path == "/api/models/me/model/revision/v1" {
         if let Some(refusal) = rules.api_refusal {
             return refused(refusal);
@@ -203,6 +208,21 @@ fn of_hub(rules: &Rules, request: &Seen, storage: &str) -> Reply {
         .with("X-Repo-Commit", COMMIT)
         .with("X-Linked-Etag", format!("\"{etag}\""))
         .with("X-Linked-Size", bytes.len())
+}
+
+fn of_mirror(rules: &Rules, request: &Seen) -> Reply {
+    if request.method == "HEAD" {
+        return Reply::new(405, "");
+    }
+    if request.path == "/api/models/me/model/tree/main?recursive=true" {
+        let files: Vec<_> =
+            rules.files.iter().map(|(name, _)| serde_json::json!({"type": "file", "path": name})).collect();
+        return Reply::new(200, serde_json::Value::from(files).to_string());
+    }
+    let Some(name) = request.path.strip_prefix("/me/model/resolve/main/") else { return Reply::new(404, "") };
+    let Some((_, bytes)) = rules.files.iter().find(|(file, _)| file == name) else { return Reply::new(404, "") };
+    let blob = Seen { path: format!("/blob/{name}"), ..request.clone() };
+    of_storage(rules, &blob).with("ETag", format!("\"{}\"", sha256(bytes))).with("X-Repo-Commit", COMMIT)
 }
 
 fn of_storage(rules: &Rules, request: &Seen) -> Reply {

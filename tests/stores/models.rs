@@ -139,6 +139,30 @@ fn adapters_are_listed_with_the_models_that_they_fit() {
 }
 
 #[test]
+fn models_that_end_their_texts_with_other_tokens_are_told_apart() {
+    let home = Home::new();
+    let folder = home.path().join("folder");
+    std::fs::create_dir_all(&folder).expect("made");
+    let file = GgufFile::open_model(&models().base).expect("a model");
+    let other = |(key, value): &(String, Value)| match key.as_str() {
+        "tokenizer.ggml.eos_token_id" => (key.clone(), 7u32.into()),
+        _ => (key.clone(), value.clone()),
+    };
+    let vocabulary = file.vocabulary().expect("a vocabulary");
+    let tokenizer = file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")).map(other);
+    model_that_reads(&folder.join("other-end.gguf"), "llama", tokenizer, vocabulary.n_tokens());
+    into_cache(&home, "me/stories", "stories.gguf", model());
+    let folder = folder.to_str().expect("UTF-8");
+    let shown = text(&good(home.genarm(&["models", "--dir", folder])).stdout);
+    let line = shown.split("cannot steer each other:\n").nth(1).and_then(|rest| rest.lines().next()).expect("a line");
+    assert!(
+        line.contains("hf:me/stories/stories.gguf and ") && line.contains("other-end.gguf: eos is token"),
+        "{shown}"
+    );
+    assert!(!shown.contains("Can steer each other"), "{shown}");
+}
+
+#[test]
 fn the_recipe_for_a_base_is_a_configuration_that_generates() {
     let home = Home::new();
     into_cache(&home, "me/Big-2M-GGUF", "big-2m-Q8_0.gguf", model());

@@ -213,7 +213,23 @@ fn a_busy_hub_is_asked_again() {
     good(genarm(&home, &hub, &["pull", "hf:me/model"]));
     let rules = Rules { busy: AtomicUsize::new(99), ..Rules::default() };
     let (line, _) = bad(genarm(&home, &Hub::start(rules), &["pull", "hf:me/model"]));
-    assert!(line.contains("answers 503 again and again (busy); try again later"), "{line}");
+    assert!(line.contains("is busy: it answers 503 (busy)"), "{line}");
+}
+
+#[test]
+fn a_plain_mirror_is_enough() {
+    let contents = bytes(50_000);
+    let rules = Rules {
+        files: owned(&[("x.gguf", &contents)]),
+        is_plain: true,
+        cuts: AtomicUsize::new(1),
+        cut_after: 20_000,
+        ..Rules::default()
+    };
+    let (home, hub) = (Home::new(), Hub::start(rules));
+    good(genarm(&home, &hub, &["pull", "hf:me/model"]));
+    let named = home.cache().join(format!("models--me--model/snapshots/{COMMIT}/x.gguf"));
+    assert_eq!(std::fs::read(named).unwrap(), contents);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::family::Kin;
 use crate::brief;
 use crate::engine::gguf::{GgufFile, ModelKind, Vocabulary};
-use crate::guidance::{Tail, TokenTable, check_vocabulary};
+use crate::guidance::{Difference, Tail, TokenTable, check_vocabulary};
 use crate::stores::StoredModel;
 use crate::train::tokens::vocab_hash;
 
@@ -116,6 +116,8 @@ impl Listed {
 #[derive(Debug, Default)]
 pub struct Catalogue {
     pub all: Vec<Listed>,
+    /// Models with the same tokens of which other special tokens, such as the end of a text, keep them apart.
+    pub nearly: Vec<String>,
     /// One file of each vocabulary.
     vocabularies: Vec<GgufFile>,
     adapters: Vec<(usize, GgufFile)>,
@@ -206,6 +208,7 @@ impl Catalogue {
 
     fn compare(&mut self) {
         self.compare_vocabularies();
+        self.compare_special_tokens();
         self.compare_adapters();
         self.find_tuned();
     }
@@ -229,6 +232,23 @@ impl Catalogue {
             };
             arm.can_steer = models.iter().filter_map(steered).collect();
         }
+    }
+
+    fn compare_special_tokens(&mut self) {
+        let name = |group: usize| self.all.iter().find(|model| model.group == Some(group)).map(|model| &*model.name);
+        let files = self.vocabularies.iter().enumerate();
+        let pairs = files.clone().flat_map(|(i, a)| files.clone().skip(i + 1).map(move |(j, b)| (i, a, j, b)));
+        let line = |(i, a, j, b): (usize, &GgufFile, usize, &GgufFile)| {
+            let mismatch = check_vocabulary(&a.vocabulary()?, &b.vocabulary()?).err()?;
+            let special = |difference: &Difference| match difference {
+                Difference::Special { name, base, arm } => Some(format!("{name} is token {base} and {arm}")),
+                _ => None,
+            };
+            let all: Option<Vec<_>> = mismatch.first.iter().map(special).collect();
+            let all = all.filter(|all| all.len() == mismatch.n_differences)?.join(", ");
+            Some(format!("{} and {}: {all}", name(i)?, name(j)?))
+        };
+        self.nearly = pairs.filter_map(line).collect();
     }
 
     /// Opens the models of the adapters' architectures once more: a vocabulary for each would take much memory.

@@ -15,6 +15,11 @@ pub fn text(catalogue: &Catalogue) -> String {
     let (sound, broken): (Vec<_>, Vec<_>) = catalogue.all.iter().partition(|model| model.problem.is_none());
     list(&mut out, &sound);
     groups(&mut out, &sound);
+    section(
+        &mut out,
+        "Same tokens, but other special ones: they cannot steer each other",
+        catalogue.nearly.iter().cloned(),
+    );
     tuned(&mut out, &sound);
     adapters(&mut out, &sound);
     section(
