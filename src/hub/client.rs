@@ -1,5 +1,6 @@
 //! Requests to a hub: redirects, retries, and the token, which goes to the hub alone.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response};
@@ -100,7 +101,11 @@ impl Client {
                 return Err(error);
             }
             let wait = wait.unwrap_or(pause).min(PAUSE_MAX);
-            tracing::warn!("{error}: asking again in {:.1} s", wait.as_secs_f32());
+            let why = match &error {
+                HubError::Unreachable { endpoint, reason } => format!("{endpoint}: {reason}"),
+                other => other.to_string(),
+            };
+            tracing::warn!("{why}; asking again in {:.1} s", wait.as_secs_f32());
             std::thread::sleep(wait);
             pause *= 2;
         }
@@ -150,9 +155,9 @@ impl Client {
         request.call().map_err(|error| {
             let failed = HubError::Unreachable { endpoint: origin(url).to_owned(), reason: reason(&error) };
             match error {
-                ureq::Error::Timeout(_) => Failure::Passing(failed),
-                ureq::Error::Io(e) if e.kind() != std::io::ErrorKind::ConnectionRefused => Failure::Passing(failed),
-                ureq::Error::Protocol(_) => Failure::Passing(failed),
+                ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Failure::Passing(failed),
+                // The connection was there. A host without a name or a server does not come by itself.
+                ureq::Error::Io(e) if is_broken(e.kind()) => Failure::Passing(failed),
                 _ => Failure::Final(failed),
             }
         })
@@ -165,6 +170,11 @@ enum Failure {
     Passing(HubError),
     /// Asking again is in vain.
     Final(HubError),
+}
+
+fn is_broken(kind: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof | WouldBlock)
 }
 
 fn is_busy(status: u16) -> bool {

@@ -96,8 +96,8 @@ impl Stores {
     fn no_repo(&self, name: &RepoName) -> FindError {
         let there = self.huggingface.as_ref().map(|root| huggingface::list_repo(root, &name.repo)).unwrap_or_default();
         let there = there.iter().map(|(other, _)| format!("hf:{other}")).collect::<Vec<_>>().join(", ");
-        let others = if there.is_empty() { String::new() } else { format!("; {there} is") };
-        let advice = format!("run genarm pull hf:{name}{others}");
+        let others = if there.is_empty() { String::new() } else { format!("it has {there}; ") };
+        let advice = format!("{others}run genarm pull hf:{name}");
         FindError::NotHere { name: format!("hf:{name}"), advice, can_pull: true }
     }
 

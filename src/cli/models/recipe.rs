@@ -60,7 +60,7 @@ fn adapter(catalogue: &Catalogue, base: &Listed, arm: &Listed, trained: bool) ->
     if !on_base {
         let backbone = backbones.min_by_key(|model| (!arm.was_trained_on(model), model.bytes))?;
         keys.push(("model", scalar(backbone)));
-        about = format!("an adapter on {}", backbone.name);
+        about = format!("an adapter on {}", quoted(&backbone.name));
     }
     keys.push(("lora", scalar(arm)));
     if !trained {
@@ -78,7 +78,7 @@ fn arm_model(arm: &Listed) -> Way {
 fn tuned(catalogue: &Catalogue, base: &Listed, arm: &Listed) -> Option<Way> {
     let from = catalogue.all.iter().find(|model| Some(&model.name) == arm.tuned_from.as_ref())?;
     let reference = if base.is_called(&from.name) { "base".to_owned() } else { scalar(from) };
-    let about = format!("what tuning added to {}", from.name);
+    let about = format!("what tuning added to {}", quoted(&from.name));
     Some(Way { name: short(arm), about, keys: vec![("model", scalar(arm)), ("reference", reference)] })
 }
 
