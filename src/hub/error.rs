@@ -19,6 +19,12 @@ pub enum HubError {
     /// There is no folder to download into.
     #[error("there is no folder to download into; set HF_HOME")]
     NoCache,
+    /// The hub's address is none.
+    #[error("HF_ENDPOINT is \"{endpoint}\"; write the whole address, as in https://huggingface.co")]
+    Endpoint {
+        /// What is set.
+        endpoint: String,
+    },
     /// The hub cannot be reached.
     #[error(
         "cannot reach {endpoint}: {reason}; HF_ENDPOINT names another hub, and --offline takes what is on this machine"
@@ -112,7 +118,7 @@ pub enum HubError {
         expected: String,
     },
     /// The disk has no room.
-    #[error("{file} needs {} more, and {} has {} free; make room, or set HF_HOME to a folder on another disk", bytes(*needed), folder.display(), bytes(*free))]
+    #[error("{file} needs {} more, and {} has {} free; make room, or set HF_HUB_CACHE to a folder on another disk", bytes(*needed), folder.display(), bytes(*free))]
     Full {
         /// The file's path in the repository.
         file: String,

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::address::encoded;
-use super::client::{Answer, Client, Method, words};
+use super::address::{encoded, origin};
+use super::client::{Answer, Client, Method, reason, words};
 use super::error::HubError;
 
 /// The largest list of files that is read.
@@ -84,6 +84,10 @@ impl Client {
         if matches!(answer.status(), 405 | 501) {
             answer = self.ask(Method::Get, &url, 0)?;
         }
+        // Who may list a repository and not read its files has not accepted its terms.
+        if matches!(answer.status(), 401 | 403) && !(answer.status() == 401 && self.has_token()) {
+            return Err(HubError::Gated { repo: repo.to_owned(), endpoint: self.endpoint.clone() });
+        }
         if !(300..400).contains(&answer.status()) {
             self.check(&mut answer, repo, &format!("hf:{repo}/{file}"), revision)?;
         }
@@ -105,7 +109,7 @@ impl Client {
         }
         let code = answer.header("x-error-code").unwrap_or_default().to_owned();
         let repo = repo.to_owned();
-        let of_storage = super::address::origin(&answer.url) != super::address::origin(&self.endpoint);
+        let of_storage = origin(&answer.url) != origin(&self.endpoint);
         Err(match (status, code.as_str()) {
             (401 | 403, "GatedRepo") => HubError::Gated { repo, endpoint },
             // A hub that names no reason: 403 means that it knows who asks.
@@ -133,10 +137,8 @@ fn paths(files: &[Value], key: &str) -> Vec<String> {
 fn json(answer: &mut Answer, url: &str) -> Result<Value, HubError> {
     let not_hub = |what: &str| HubError::NotHub { url: url.to_owned(), what: what.to_owned() };
     let text = answer.response.body_mut().with_config().limit(MAX_LIST).lossy_utf8(true).read_to_string();
-    let text = text.map_err(|error| HubError::Unreachable {
-        endpoint: super::address::origin(url).to_owned(),
-        reason: super::client::reason(&error),
-    })?;
+    let text =
+        text.map_err(|error| HubError::Unreachable { endpoint: origin(url).to_owned(), reason: reason(&error) })?;
     match serde_json::from_str(&text) {
         Ok(value) => Ok(value),
         Err(_) if text.trim_start().starts_with('<') => Err(not_hub("a web page")),

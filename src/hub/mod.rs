@@ -68,10 +68,13 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`HubError::NoCache`].
+    /// [`HubError::NoCache`] and [`HubError::Endpoint`].
     pub fn of(variables: &Variables<'_>, token: Option<String>) -> Result<Self, HubError> {
         let endpoint = variables("MODEL_ENDPOINT").or_else(|| variables("HF_ENDPOINT"));
         let endpoint = endpoint.map_or_else(|| ENDPOINT.to_owned(), |value| value.to_string_lossy().into_owned());
+        if !["https://", "http://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+            return Err(HubError::Endpoint { endpoint });
+        }
         let client = Client::new(&endpoint, token.or_else(|| token::token(variables)));
         Ok(Self { client, root: root(variables).ok_or(HubError::NoCache)? })
     }

@@ -175,7 +175,7 @@ fn refusals_say_what_to_do() {
         line
     };
     let pull = ["pull", "hf:me/model"];
-    for refusal in [(401, "GatedRepo"), (403, "GatedRepo"), (403, "")] {
+    for refusal in [(401, "GatedRepo"), (403, "GatedRepo"), (401, ""), (403, "")] {
         let line = line(Rules { refusal: Some(refusal), ..rules() }, &pull);
         assert!(
             line.contains("me/model is gated: accept the terms at http://127.0.0.1:") && line.contains("HF_TOKEN"),
@@ -201,6 +201,10 @@ fn refusals_say_what_to_do() {
     assert!(no_gguf.contains("it holds safetensors"), "{no_gguf}");
     let page = line(Rules { is_web_page: true, ..rules() }, &pull);
     assert!(page.contains("answers as no hub does (a web page)") && page.contains("HF_ENDPOINT"), "{page}");
+    let mut no_address = home.genarm(&pull);
+    no_address.env("HF_ENDPOINT", "localhost:1234");
+    let (no_address, _) = bad(no_address);
+    assert!(no_address.contains("HF_ENDPOINT is \"localhost:1234\"; write the whole address"), "{no_address}");
     let (nothing, _) = bad(home.genarm(&pull));
     assert!(nothing.contains("cannot reach http://127.0.0.1:9"), "{nothing}");
     assert!(Home::tree(&home.cache()).is_empty());
