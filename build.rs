@@ -5,6 +5,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+/// Set by `scripts/dist`, whose binary is not run where it is built.
+const RELEASE: &str = "GENARM_RELEASE";
 const HEADER: &str = "vendor/llama-sampler-abi/llama_sampler_abi.h";
 
 fn main() {
@@ -41,7 +43,17 @@ fn main() {
 fn guarded() {
     const SOURCE: &str = "vendor/guarded/tokenize.cpp";
     println!("cargo:rerun-if-changed={SOURCE}");
-    cc::Build::new().cpp(true).std("c++17").opt_level(2).file(SOURCE).compile("genarm_guarded");
+    cpp().file(SOURCE).compile("genarm_guarded");
+}
+
+/// C++ as llama.cpp has it. llama-cpp-sys-2 links the C++ library: as a shared one, or under `static-stdcxx` inside.
+fn cpp() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(2);
+    if cfg!(feature = "static-stdcxx") {
+        build.cpp_link_stdlib(None);
+    }
+    build
 }
 
 /// Passes to `engine::llama` where cargo has put the loadable backends, for a binary that is run where it was built,
@@ -50,11 +62,15 @@ fn backends(profile: &Path) {
     let Some(folder) = env::var_os("DEP_LLAMA_BACKENDS_DIR").filter(|_| cfg!(feature = "dynamic-backends")) else {
         return;
     };
-    println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={}", Path::new(&folder).display());
-    println!(
-        "cargo:warning=dynamic-backends: this build is for the binary; \
-         its libgenarm refuses to open a guidance (docs/plugin.md)"
-    );
+    // A release is moved away from here; then a folder of this name could be anybody's.
+    println!("cargo:rerun-if-env-changed={RELEASE}");
+    if env::var_os(RELEASE).is_none() {
+        println!("cargo:rustc-env=GENARM_BUILT_BACKENDS={}", Path::new(&folder).display());
+        println!(
+            "cargo:warning=dynamic-backends: this build is for the binary; \
+             its libgenarm refuses to open a guidance (docs/plugin.md)"
+        );
+    }
     if env::var_os("CARGO_CFG_UNIX").is_none() {
         return;
     }
@@ -62,6 +78,7 @@ fn backends(profile: &Path) {
     let here = if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") { "@loader_path" } else { "$ORIGIN" };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{here}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{here}/..");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{here}/../lib/genarm");
     let root = PathBuf::from(env::var_os("DEP_LLAMA_ROOT").expect("llama-cpp-sys-2 says where it built"));
     let libraries = ["lib", "lib64"].into_iter().filter_map(|name| std::fs::read_dir(root.join(name)).ok()).flatten();
     for file in libraries.map(|entry| entry.expect("a readable folder").path()) {
@@ -96,11 +113,8 @@ fn chat() {
     const SOURCE: &str = "vendor/chat/chat.cpp";
     println!("cargo:rerun-if-changed={SOURCE}");
     let llama = llama_source();
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
+    cpp()
         .warnings(false)
-        .opt_level(2)
         .include(llama.join("common"))
         .include(llama.join("include"))
         .include(llama.join("ggml/include"))
@@ -115,11 +129,8 @@ fn rpc() {
     const TRANSPORT: &str = "vendor/rpc-transport/transport.cpp";
     println!("cargo:rerun-if-changed={TRANSPORT}");
     let ggml = llama_source().join("ggml");
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
+    cpp()
         .warnings(false)
-        .opt_level(2)
         .define("NDEBUG", None)
         .include(ggml.join("include"))
         .include(ggml.join("src"))

@@ -50,6 +50,8 @@ pub mod expert;
 #[cfg_attr(not(feature = "cli"), allow(dead_code))] // each feature uses some of it
 mod files;
 pub mod guidance;
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // `genarm run` uses all of it
+mod installed;
 pub mod sampling;
 pub mod session;
 

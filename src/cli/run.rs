@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use super::Usage;
 use super::download::HubArgs;
 use crate::config::{Overrides, parse_weight};
+use crate::installed;
 
 /// Run an unmodified llama.cpp tool under guidance
 ///
@@ -48,7 +49,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let overrides = Overrides { profile: args.profile.clone(), weights: args.weights.clone(), ..Overrides::default() };
     HubArgs::default().load(Some(&args.config), &overrides, anyhow::Error::from)?;
     let (variable, shim, library) = PRELOAD;
-    let folders = library_folders()?;
+    let folder = installed::folder().context("cannot find the folder of this program; start it by its path")?;
+    let folders = installed::libraries(&folder);
     let (shim, library) = (find(&folders, shim)?, find(&folders, library)?);
     // A tool in a list of preloads that the user has set stays beside ours.
     let mut preload = shim.into_os_string();
@@ -86,15 +88,12 @@ fn exec(mut command: Command) -> std::io::Result<()> {
     command.status().map(|_| ())
 }
 
-/// Beside the binary, or in lib beside bin, as they are installed; cargo's own folder first, where tests have the
-/// newest.
-fn library_folders() -> anyhow::Result<Vec<PathBuf>> {
-    let binary = std::env::current_exe()?;
-    let folder = binary.parent().map(Path::to_owned).unwrap_or_default();
-    Ok(["deps", "", "../lib"].map(|beside| folder.join(beside)).into())
-}
-
 fn find(folders: &[PathBuf], name: &str) -> anyhow::Result<PathBuf> {
     let found = folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
-    found.with_context(|| format!("found no {name} beside genarm or in ../lib; run make build"))
+    found.with_context(|| {
+        format!(
+            "found no {name} beside genarm or in ../lib; cargo install brings the program alone: take a release, \
+             or run make install in the sources"
+        )
+    })
 }

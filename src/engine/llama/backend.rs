@@ -9,6 +9,8 @@ use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::{LogOptions, send_logs_to_tracing};
 use llama_cpp_sys_2 as sys;
 
+use crate::installed;
+
 /// Starts the backends and sends llama.cpp's log to `tracing`. Later calls do nothing.
 pub fn start() {
     backend();
@@ -28,13 +30,13 @@ pub fn backend() -> Option<&'static LlamaBackend> {
     BACKEND.get_or_init(start).as_ref()
 }
 
-/// Loads the backends that lie beside the binary: in the folder that `GENARM_BACKENDS` names, in `backends` beside the
-/// binary, or where cargo has built them; the first of these that is there.
+/// Loads the backends that belong to the binary: in the folder that `GENARM_BACKENDS` names, in `backends` beside the
+/// binary, in `lib/genarm/backends` of a release, or where cargo has built them; the first of these that is there.
 fn load_backends() {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("backends")));
     let given = std::env::var_os("GENARM_BACKENDS").map(PathBuf::from);
     let built = option_env!("GENARM_BUILT_BACKENDS").map(PathBuf::from);
-    let folder = [given, beside, built].into_iter().flatten().find(|folder| folder.is_dir());
+    let installed = installed::candidates("backends");
+    let folder = given.into_iter().chain(installed).chain(built).find(|folder| folder.is_dir());
     match folder.and_then(|folder| CString::new(folder.as_os_str().as_encoded_bytes()).ok()) {
         // SAFETY: a C string that lives until the call returns.
         Some(folder) => unsafe { sys::ggml_backend_load_all_from_path(folder.as_ptr()) },
