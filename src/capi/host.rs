@@ -175,8 +175,41 @@ fn find(beside: Option<Init>, name: &CStr) -> Option<*mut c_void> {
     (!found.is_null()).then_some(found)
 }
 
-/// Elsewhere a host passes its `llama_sampler_init`, and its vocabulary is not read.
-#[cfg(not(unix))]
-fn find(_: Option<Init>, _: &CStr) -> Option<*mut c_void> {
-    None
+#[cfg(windows)]
+fn find(beside: Option<Init>, name: &CStr) -> Option<*mut c_void> {
+    use windows_sys::Win32::Foundation::HMODULE;
+    use windows_sys::Win32::System::LibraryLoader::{
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, GetModuleHandleExW,
+        GetProcAddress,
+    };
+    use windows_sys::Win32::System::ProcessStatus::K32EnumProcessModules;
+    use windows_sys::Win32::System::Threading::GetCurrentProcess;
+
+    // SAFETY: a C string, and a module that is loaded: null finds nothing.
+    let within = |module: HMODULE| unsafe { GetProcAddress(module, name.as_ptr().cast()) }.map(|f| f as *mut c_void);
+    let of = |address: *const c_void| {
+        let mut module: HMODULE = std::ptr::null_mut();
+        let flags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT;
+        // SAFETY: with FROM_ADDRESS the second argument is an address, which is only compared; `module` is filled.
+        let found = unsafe { GetModuleHandleExW(flags, address.cast(), &raw mut module) };
+        if found == 0 { std::ptr::null_mut() } else { module }
+    };
+    if let Some(address) = beside.and_then(|init| within(of(init as *const c_void))) {
+        return Some(address);
+    }
+    // As `RTLD_DEFAULT` does on Unix: among all that is loaded, but our own library, which has functions of these names.
+    let mut modules: [HMODULE; 1024] = [std::ptr::null_mut(); 1024];
+    let mut bytes = 0;
+    // SAFETY: the size is that of the array, and `bytes` is filled.
+    let listed = unsafe {
+        K32EnumProcessModules(
+            GetCurrentProcess(),
+            modules.as_mut_ptr(),
+            std::mem::size_of_val(&modules) as u32,
+            &raw mut bytes,
+        )
+    };
+    let n = if listed == 0 { 0 } else { bytes as usize / std::mem::size_of::<HMODULE>() };
+    let own = of(find as *const c_void);
+    modules.iter().take(n).filter(|module| **module != own).find_map(|module| within(*module))
 }
