@@ -1,10 +1,14 @@
 //! The signals that the server obeys.
 
-#[cfg(unix)]
-use std::{future::poll_fn, task::Poll};
+use std::future::poll_fn;
+use std::task::Poll;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
+#[cfg(windows)]
+use tokio::signal::windows::{
+    CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
+};
 
 /// The signals that are listened to.
 #[cfg(unix)]
@@ -39,21 +43,26 @@ impl Signals {
     }
 }
 
-/// Ctrl-C, where there is nothing else.
-#[cfg(not(unix))]
-pub struct Signals;
+/// Ctrl-C, Ctrl-Break, the console's end and the system's. Windows has no signal to reload by: the server follows its
+/// file with `--watch`.
+#[cfg(windows)]
+pub struct Signals(CtrlC, CtrlBreak, CtrlClose, CtrlShutdown);
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 impl Signals {
     /// As on Unix.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self)
+        Ok(Self(ctrl_c()?, ctrl_break()?, ctrl_close()?, ctrl_shutdown()?))
     }
 
     /// As on Unix.
     pub async fn next(&mut self) -> Asked {
-        let _ = tokio::signal::ctrl_c().await;
-        Asked::End
+        poll_fn(|cx| {
+            let Self(c, b, close, shutdown) = self;
+            let asked = [c.poll_recv(cx), b.poll_recv(cx), close.poll_recv(cx), shutdown.poll_recv(cx)];
+            if asked.iter().any(Poll::is_ready) { Poll::Ready(Asked::End) } else { Poll::Pending }
+        })
+        .await
     }
 }
 
