@@ -1,6 +1,9 @@
 //! llama-completion.
 
+use std::path::Path;
+
 use super::{base, bin, command, demo, guided, output};
+use crate::real;
 
 const ARGUMENTS: [&str; 14] = [
     "-p",
@@ -48,6 +51,32 @@ fn weights_of_0_give_the_text_of_the_tool_alone_and_others_another() {
     assert!(alone.len() > 80, "{alone}");
     assert!(same(&neutral, &alone), "{neutral:?} {alone:?}");
     assert!(!same(&happy, &alone), "{happy:?} {alone:?}");
+}
+
+/// The tool prints the prompt too, and a line end after the text.
+fn greedy_text_is_that_of_genarm_generate(model: &Path) {
+    const LIMITS: [&str; 11] = ["-n", "48", "--temp", "0", "--ignore-eos", "-c", "512", "-t", "2", "-fa", "on"];
+    for prompt in ["The capital of France is", "Once upon a time, there was a", "1, 2, 3, 4,", "To bake bread, first"] {
+        let mut tool = command(bin("llama-completion"));
+        tool.arg("-m").arg(model).args(LIMITS).args(["-no-cnv", "--no-warmup", "-p", prompt]);
+        let mut ours = command(env!("CARGO_BIN_EXE_genarm"));
+        ours.arg("generate").arg("--base").arg(model).args(LIMITS).args(["--speculate", "off", prompt]);
+        let (tool, ours) = (output(&mut tool).0, output(&mut ours).0);
+        let tool = tool.strip_prefix(prompt).expect("the prompt comes first").trim_end();
+        assert!(tool.len() > 40 && tool == ours.trim_end(), "{prompt}: {tool:?} {ours:?}");
+    }
+}
+
+#[test]
+#[ignore = "make test-hosts builds the tools"]
+fn the_greedy_texts_of_smollm2_are_those_of_llama_completion() {
+    greedy_text_is_that_of_genarm_generate(&real::smollm2());
+}
+
+#[test]
+#[ignore = "make test-hosts builds the tools"]
+fn the_greedy_texts_of_gemma_are_those_of_llama_completion() {
+    greedy_text_is_that_of_genarm_generate(&real::gemma());
 }
 
 /// On a busy machine the tool itself, guided or not, loses the end of what it writes (its log is another thread, not

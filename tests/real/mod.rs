@@ -18,10 +18,10 @@ fn real(name: &str) -> PathBuf {
     path
 }
 
-fn smollm2() -> PathBuf {
+pub fn smollm2() -> PathBuf {
     real("SmolLM2-135M-Instruct.Q4_1.gguf")
 }
 
-fn gemma() -> PathBuf {
+pub fn gemma() -> PathBuf {
     real("gemma-3-270m-q4_k_m.gguf")
 }
