@@ -43,8 +43,8 @@ impl Signals {
     }
 }
 
-/// Ctrl-C, Ctrl-Break, the console's end and the system's. Windows has no signal to reload by: the server follows its
-/// file with `--watch`.
+/// Ctrl-C, Ctrl-Break, the console's end and the system's. Windows has no signal to reload by; a saved file is noticed
+/// anyway.
 #[cfg(windows)]
 pub struct Signals(CtrlC, CtrlBreak, CtrlClose, CtrlShutdown);
 

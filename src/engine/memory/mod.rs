@@ -61,11 +61,17 @@ impl MemoryNeed {
 pub const MEMORY_LIMIT: &str = "GENARM_MEMORY_LIMIT";
 
 /// Bytes of memory that the machine, or the control group that this process is in, has left; at most [`MEMORY_LIMIT`].
+/// Where the system does not say, as Linux without `/proc`, there is no bound.
 pub fn available_memory() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    let free = system.available_memory();
-    let free = system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory));
+    // sysinfo panics where it is asked for the control group without knowing the memory.
+    let free = if system.total_memory() == 0 {
+        u64::MAX
+    } else {
+        let free = system.available_memory();
+        system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory))
+    };
     let limit = std::env::var(MEMORY_LIMIT).ok().and_then(|bytes| bytes.parse().ok());
     limit.map_or(free, |limit: u64| free.min(limit))
 }
