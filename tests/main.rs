@@ -12,6 +12,7 @@ mod gguf;
 mod hardware;
 #[cfg(target_os = "linux")]
 mod hosts;
+mod packaging;
 mod peers;
 mod real;
 mod sampling;

@@ -29,7 +29,7 @@ fn the_containerfile_has_instructions_only_and_a_command_that_exists() {
     let text = std::fs::read_to_string(root().join("packaging/Containerfile")).expect("a file");
     let joined = text.replace("\\\n", " ");
     let lines: Vec<_> = joined.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).collect();
-    let known = ["FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD"];
+    let known = ["FROM", "RUN", "ADD", "WORKDIR", "COPY", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD"];
     assert!(lines[0].starts_with("FROM "));
     for line in &lines {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
