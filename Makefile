@@ -13,7 +13,8 @@ CORPUS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-real lint features test test-real snapshots test-tools test-peers test-hosts test-install bench-hosts fuzz bench install models models-report report clean
+.PHONY: help setup build demo demo-real lint features test test-real snapshots test-tools test-peers test-hosts test-install test-package bench-hosts fuzz \
+	bench install dist dist-native test-dist models models-report report clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +81,18 @@ install: build ## Install binary, libraries and header (PREFIX=/usr/local, DESTD
 
 test-install: build ## Install into an empty folder, and build C programs against it
 	@scripts/test-install
+
+dist: setup ## Make a release: an archive for all x86-64 processors, and a Python wheel (80 processor minutes)
+	@scripts/dist
+
+dist-native: build ## The same for the processor of this machine, from what is built
+	@scripts/dist --native
+
+test-dist: ## Try the archive and the wheel on clean systems (root, for chroot)
+	@scripts/test-dist
+
+test-package: build ## Compile the program from the crate's package
+	@scripts/test-package
 
 models: build ## Train the demo models anew (CORPUS=FILE)
 	scripts/make-models $(CORPUS)

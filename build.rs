@@ -15,6 +15,9 @@ fn main() {
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         // Only our own functions leave libgenarm: llguidance, which has a C interface too, may be in the host as well.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
+        // In a release, what the compiler brings lies in lib/genarm: seen from bin, from lib, and from a folder below lib.
+        println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/../lib/genarm");
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN/genarm,-rpath,$ORIGIN/../../genarm");
     }
     guarded();
     #[cfg(feature = "server")]
@@ -78,7 +81,6 @@ fn backends(profile: &Path) {
     let here = if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "macos") { "@loader_path" } else { "$ORIGIN" };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{here}");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{here}/..");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{here}/../lib/genarm");
     let root = PathBuf::from(env::var_os("DEP_LLAMA_ROOT").expect("llama-cpp-sys-2 says where it built"));
     let libraries = ["lib", "lib64"].into_iter().filter_map(|name| std::fs::read_dir(root.join(name)).ok()).flatten();
     for file in libraries.map(|entry| entry.expect("a readable folder").path()) {

@@ -30,9 +30,38 @@ class GenarmError(RuntimeError):
         self.status = status
 
 
-def _open_library() -> ctypes.CDLL:
+def _beside(name: str) -> Iterator[Path]:
+    """Where a wheel has libgenarm: for newer processors in folders of their own, as glibc's loader knows them."""
+    libraries = Path(__file__).parent / "lib"
+    if sys.platform == "linux":
+        flags = _processor_flags()
+        if _V3 <= flags:
+            yield libraries / "glibc-hwcaps" / "x86-64-v3" / name
+    yield libraries / name
+
+
+# What the level x86-64-v3 stands for, in the words of /proc/cpuinfo.
+_V3 = frozenset({"avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"})
+
+
+def _processor_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return next((frozenset(line.split()) for line in lines if line.startswith("flags")), frozenset())
+
+
+def _library_path() -> str:
+    """Where libgenarm is: as GENARM_LIBRARY says, in this package, or where the system finds it."""
+    if given := os.environ.get("GENARM_LIBRARY"):
+        return given
     name = {"darwin": "libgenarm.dylib", "win32": "genarm.dll"}.get(sys.platform, "libgenarm.so")
-    path = os.environ.get("GENARM_LIBRARY") or name
+    return next((str(file) for file in _beside(name) if file.is_file()), name)
+
+
+def _open_library() -> ctypes.CDLL:
+    path = _library_path()
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
