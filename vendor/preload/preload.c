@@ -26,15 +26,19 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ELF programs call whoever comes first under a name. macOS has a table of replacements instead (not tested there). */
+/* ELF programs call whoever comes first under a name. macOS has a table of replacements instead (not tested there): it leaves the
+ * calls of this library alone, so they reach the originals. dlsym may return a replacement, and so must not look for them there: a
+ * replacement that calls itself would never end. */
 #ifdef __APPLE__
-#define OURS(name)  genarm_##name
-#define TAKEN_OVER  static
-#define BESIDE_NAME "libgenarm.dylib"
+#define OURS(name)             genarm_##name
+#define ORIGINAL(name, caller) ((void) (caller), &name)
+#define TAKEN_OVER             static
+#define BESIDE_NAME            "libgenarm.dylib"
 #else
-#define OURS(name)  name
-#define TAKEN_OVER  __attribute__((visibility("default")))
-#define BESIDE_NAME "libgenarm.so"
+#define OURS(name)             name
+#define ORIGINAL(name, caller) ((__typeof__(&name)) original(#name, caller))
+#define TAKEN_OVER             __attribute__((visibility("default")))
+#define BESIDE_NAME            "libgenarm.so"
 #endif
 
 struct llama_model;
@@ -42,11 +46,19 @@ struct llama_sampler_chain_params {
     bool no_perf;
 };
 
-typedef struct llama_sampler * (*chain_init_fn)(struct llama_sampler_chain_params params);
-typedef const struct llama_vocab * (*get_vocab_fn)(const struct llama_model * model);
+/* What is taken over. On macOS these are the program's own, where it has them. */
+#ifdef __APPLE__
+#define DECLARED extern __attribute__((weak_import))
+#else
+#define DECLARED TAKEN_OVER
+#endif
+DECLARED struct llama_sampler * llama_sampler_chain_init(struct llama_sampler_chain_params params);
+DECLARED const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model);
+DECLARED void llama_model_free(struct llama_model * model);
+DECLARED void llama_free_model(struct llama_model * model); /* what older programs call */
+
 typedef void (*chain_add_fn)(struct llama_sampler * chain, struct llama_sampler * sampler);
 typedef struct llama_sampler * (*sampler_init_fn)(struct llama_sampler_i * iface, void * ctx);
-typedef void (*model_free_fn)(struct llama_model * model);
 typedef int32_t (*model_desc_fn)(const struct llama_model * model, char * text, size_t size);
 
 static struct {
@@ -252,10 +264,10 @@ static void steer(struct llama_sampler * chain, const void * caller) {
 }
 
 TAKEN_OVER struct llama_sampler * OURS(llama_sampler_chain_init)(struct llama_sampler_chain_params params) {
-    const void *           caller = __builtin_return_address(0);
-    chain_init_fn          real   = (chain_init_fn) original("llama_sampler_chain_init", caller);
-    struct llama_sampler * chain  = real(params);
-    seen_chain                    = true;
+    const void *                            caller = __builtin_return_address(0);
+    __typeof__(&llama_sampler_chain_init)   real   = ORIGINAL(llama_sampler_chain_init, caller);
+    struct llama_sampler *                  chain  = real(params);
+    seen_chain                                     = true;
     /* llama.cpp clones a chain by making an empty one and cloning each sampler into it, ours too: that one must stay empty. */
     if (chain && library_of(caller) != library_of((void *) real)) {
         steer(chain, caller);
@@ -264,9 +276,9 @@ TAKEN_OVER struct llama_sampler * OURS(llama_sampler_chain_init)(struct llama_sa
 }
 
 TAKEN_OVER const struct llama_vocab * OURS(llama_model_get_vocab)(const struct llama_model * model) {
-    const void *               caller = __builtin_return_address(0);
-    get_vocab_fn               real   = (get_vocab_fn) original("llama_model_get_vocab", caller);
-    const struct llama_vocab * vocab  = real(model);
+    const void *                       caller = __builtin_return_address(0);
+    __typeof__(&llama_model_get_vocab) real   = ORIGINAL(llama_model_get_vocab, caller);
+    const struct llama_vocab *         vocab  = real(model);
     if (library_of(caller) != library_of((void *) real)) {
         vocab_of_thread = vocab;
         remember(model, vocab, caller);
@@ -276,23 +288,18 @@ TAKEN_OVER const struct llama_vocab * OURS(llama_model_get_vocab)(const struct l
 }
 
 TAKEN_OVER void OURS(llama_model_free)(struct llama_model * model) {
-    model_free_fn real = (model_free_fn) original("llama_model_free", __builtin_return_address(0));
+    __typeof__(&llama_model_free) real = ORIGINAL(llama_model_free, __builtin_return_address(0));
     forget(model);
     real(model);
 }
 
-/* What older programs call. */
 TAKEN_OVER void OURS(llama_free_model)(struct llama_model * model) {
-    model_free_fn real = (model_free_fn) original("llama_free_model", __builtin_return_address(0));
+    __typeof__(&llama_free_model) real = ORIGINAL(llama_free_model, __builtin_return_address(0));
     forget(model);
     real(model);
 }
 
 #ifdef __APPLE__
-extern struct llama_sampler * llama_sampler_chain_init(struct llama_sampler_chain_params params) __attribute__((weak_import));
-extern const struct llama_vocab * llama_model_get_vocab(const struct llama_model * model) __attribute__((weak_import));
-extern void llama_model_free(struct llama_model * model) __attribute__((weak_import));
-extern void llama_free_model(struct llama_model * model) __attribute__((weak_import));
 __attribute__((used, section("__DATA,__interpose"))) static const void * const replacements[][2] = {
     { (const void *) genarm_llama_sampler_chain_init, (const void *) llama_sampler_chain_init },
     { (const void *) genarm_llama_model_get_vocab, (const void *) llama_model_get_vocab },
