@@ -144,8 +144,8 @@ fn rpc() {
 
 /// Compiles `vendor/preload` and lays it beside the binary and libgenarm: `genarm run` looks there.
 fn preload(out: &Path, profile: &Path) {
-    const SOURCE: &str = "vendor/preload/preload.c";
-    println!("cargo:rerun-if-changed={SOURCE}");
+    const SOURCES: [&str; 2] = ["vendor/preload/preload.c", "vendor/preload/inside.c"];
+    println!("cargo:rerun-if-changed=vendor/preload");
     println!("cargo:rerun-if-changed=include/genarm.h");
     let system = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let name = match system.as_str() {
@@ -159,7 +159,7 @@ fn preload(out: &Path, profile: &Path) {
     if system == "macos" {
         compiler.args(["-undefined", "dynamic_lookup"]);
     }
-    let status = compiler.args([SOURCE, "-ldl", "-lpthread", "-o"]).arg(&file).status();
-    assert!(status.as_ref().is_ok_and(|s| s.success()), "cannot compile {SOURCE}: {status:?}");
+    let status = compiler.args(SOURCES).args(["-ldl", "-lpthread", "-o"]).arg(&file).status();
+    assert!(status.as_ref().is_ok_and(|s| s.success()), "cannot compile vendor/preload: {status:?}");
     lay(&file, &profile.join(name));
 }

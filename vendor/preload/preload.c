@@ -13,12 +13,14 @@
  * Here is no llama.cpp: its symbols would clash with the program's. libgenarm, which has one inside, is opened for itself alone.
  * Environment: GENARM_CONFIG (without it the shim does nothing), GENARM_PROFILE, GENARM_WEIGHTS ("helpful=1.2,harmless=0"),
  * GENARM_LIBRARY (path of libgenarm; else it lies beside this file), GENARM_STRICT=1 (end the program when its base cannot be guided),
- * GENARM_RUN (set by `genarm run`: the process to complain in, if it turns out to have no chains).
+ * GENARM_RUN (set by `genarm run`: report a program that cannot be guided because it shares no llama.cpp).
  */
 #define _GNU_SOURCE
 #include "../../include/genarm.h"
+#include "inside.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -31,11 +33,13 @@
  * replacement that calls itself would never end. */
 #ifdef __APPLE__
 #define OURS(name)             genarm_##name
+#define PROGRAM_NAME           getprogname()
 #define ORIGINAL(name, caller) ((void) (caller), &name)
 #define TAKEN_OVER             static
 #define BESIDE_NAME            "libgenarm.dylib"
 #else
 #define OURS(name)             name
+#define PROGRAM_NAME           program_invocation_short_name
 #define ORIGINAL(name, caller) ((__typeof__(&name)) original(#name, caller))
 #define TAKEN_OVER             __attribute__((visibility("default")))
 #define BESIDE_NAME            "libgenarm.so"
@@ -308,11 +312,13 @@ __attribute__((used, section("__DATA,__interpose"))) static const void * const r
 };
 #endif
 
-/* A program with llama.cpp linked into itself, or opened for itself alone, never comes here: it should not look guided. */
+/* A program with llama.cpp linked into itself, or opened for itself alone, never comes here: it should not look guided. One without
+ * llama.cpp has nothing to guide, as the shell or the server that starts others. */
 __attribute__((destructor)) static void complain(void) {
-    const char * run = getenv("GENARM_RUN");
-    if (run && atol(run) == (long) getpid() && !seen_chain && !dlsym(RTLD_NEXT, "llama_sampler_chain_init")) {
-        fprintf(stderr, "genarm: this program was not guided: it shares no llama.cpp library that genarm could enter "
-                        "(linked statically, or opened by Python); docs/plugin.md has the other ways\n");
+    if (getenv("GENARM_RUN") && !seen_chain && !dlsym(RTLD_NEXT, "llama_sampler_chain_init") && holds_llama_cpp()) {
+        fprintf(stderr,
+                "genarm: this program was not guided: %s shares no llama.cpp library that genarm could enter (linked statically, or "
+                "opened by Python); docs/plugin.md has the other ways\n",
+                PROGRAM_NAME);
     }
 }
