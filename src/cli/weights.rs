@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use crate::config::{Config, ConfigError, parse_weight, set_weights};
+use crate::config::{Config, ConfigError, Overrides, Problem, host_names, host_source, parse_weight, set_weights};
 
 /// Show the weights of a configuration, or change them in the file
 ///
@@ -19,6 +19,9 @@ pub struct Args {
     /// The same as a flag
     #[arg(long, short = 'f', value_name = "FILE", global = true, env = "GENARM_CONFIG")]
     config: Option<PathBuf>,
+    /// The model under `hosts:` whose weights are meant, as it is written there
+    #[arg(long, value_name = "MODEL", global = true)]
+    host: Option<String>,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -37,19 +40,35 @@ enum Action {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let file = args.file.as_deref().or(args.config.as_deref());
     let file = file.ok_or_else(|| super::Usage("no configuration; give a FILE, as in genarm weights FILE".into()))?;
+    let (file, overrides) = match &args.host {
+        Some(host) => host_source(file, host, Path::new(host), &Overrides::default())?,
+        None => (file.to_owned(), Overrides::default()),
+    };
     match &args.action {
-        None => show(&Config::load_unopened(file)?),
-        Some(Action::Set { weights }) => set(file, weights),
+        None => show(&load(&file, &overrides)?),
+        Some(Action::Set { weights }) => {
+            load(&file, &overrides)?;
+            rewrite(&file, |text| set_weights(text, &file, &overrides, weights))
+        }
     }
+}
+
+/// A file for several models asks for one of them.
+fn load(file: &Path, overrides: &Overrides) -> anyhow::Result<Config> {
+    let fail = |error: ConfigError| match (&*error.problem, host_names(file)) {
+        (Problem::NoBase(_), Ok(names)) if !names.is_empty() => {
+            let names = names.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+            let problem = format!("{} has weights for each model; pass --host, one of: {names}", file.display());
+            super::Usage(problem).into()
+        }
+        _ => anyhow::Error::from(error),
+    };
+    Config::load_unopened(file, overrides).map_err(fail)
 }
 
 fn show(config: &Config) -> anyhow::Result<()> {
     let lines = config.arms.iter().map(|arm| format!("{}={}\n", arm.name, arm.weight));
     super::output::print(&lines.collect::<String>())
-}
-
-fn set(file: &Path, weights: &[(String, f32)]) -> anyhow::Result<()> {
-    rewrite(file, |text| set_weights(text, file, weights))
 }
 
 /// Replaces a file by what `change` makes of its text: as a whole, or not at all.

@@ -5,26 +5,52 @@ use std::path::Path;
 use super::error::{ConfigError, Problem, Source};
 use super::overrides::Overrides;
 use super::positions::Position;
+use super::resolve::parse_unopened;
 use super::types::Config;
 
-/// The text of a configuration with other weights in `arms:`; everything else stays as it is written.
+/// The text of a configuration with other weights in `arms:`; everything else stays as it is written. Where `overrides`
+/// choose a model of a host, the weights are those of its entry of `hosts:`.
 ///
 /// # Errors
 ///
 /// [`ConfigError`] where the text is no valid configuration, an ARM is unknown, or its weight is written in a way that
 /// cannot be changed in place (an alias, a merge key): then it must be edited by hand.
-pub fn set_weights(text: &str, file: &Path, weights: &[(String, f32)]) -> Result<String, ConfigError> {
-    let before = Config::parse(text, file, &Overrides::default())?;
+pub fn set_weights(
+    text: &str,
+    file: &Path,
+    overrides: &Overrides,
+    weights: &[(String, f32)],
+) -> Result<String, ConfigError> {
+    let entry = overrides.host.as_ref().and_then(|host| host.entry.as_deref());
+    let before = parse_unopened(text, file, overrides)?;
     let (mut text, mut expected) = (text.to_owned(), before.clone());
     for (name, weight) in weights {
-        let arm = before.arm_index(name)?;
+        let at = before.arm_index(name)?;
         // Each change is made on the text of the last one, whose positions are read anew.
-        text = set_key(&Source::parse(&text, file)?, &text, name, "weight", &format!("{weight:?}"));
-        expected.arms[arm].weight = *weight;
-        expected.arms[arm].default_weight = *weight;
+        let source = Source::parse(&text, file)?;
+        let new = format!("{weight:?}");
+        text = match entry.filter(|entry| !is_weight_of_arm(&source, entry, name)) {
+            Some(entry) if source.root.has(&["hosts", entry, "weights"]) => {
+                set_key(&source, &text, &["hosts", entry, "weights"], name, &new)
+            }
+            Some(entry) => set_key(&source, &text, &["hosts", entry], "weights", &format!("{{{name}: {new}}}")),
+            None => {
+                let arm = [entry.map_or(vec![], |entry| vec!["hosts", entry]), vec!["arms", name]].concat();
+                expected.arms[at].default_weight = *weight;
+                set_key(&source, &text, &arm, "weight", &new)
+            }
+        };
+        expected.arms[at].weight = *weight;
     }
     let names = weights.iter().map(|(name, _)| name.as_str());
-    checked(text, file, &expected, "weight", names)
+    checked(text, file, overrides, &expected, "weight", names)
+}
+
+/// Whether the weight of an ARM is set where an entry of `hosts:` defines the ARM: not in the file's `arms:`, which
+/// other entries share, and not where the entry's profile or `weights:` beat it.
+fn is_weight_of_arm(source: &Source<'_>, entry: &str, arm: &str) -> bool {
+    let has = |path: &[&str]| source.root.has(&[&["hosts", entry], path].concat());
+    has(&["arms", arm]) && !has(&["profile"]) && !has(&["weights", arm])
 }
 
 /// The text of a configuration with these ranges in `arms:`; everything else stays as it is written.
@@ -33,27 +59,28 @@ pub fn set_weights(text: &str, file: &Path, weights: &[(String, f32)]) -> Result
 ///
 /// As [`set_weights`].
 pub fn set_ranges(text: &str, file: &Path, ranges: &[(String, [f32; 2])]) -> Result<String, ConfigError> {
-    let before = Config::parse(text, file, &Overrides::default())?;
+    let before = parse_unopened(text, file, &Overrides::default())?;
     let (mut text, mut expected) = (text.to_owned(), before.clone());
     for (name, range) in ranges {
         let arm = before.arm_index(name)?;
-        text = set_key(&Source::parse(&text, file)?, &text, name, "range", &format!("{range:?}"));
+        text = set_key(&Source::parse(&text, file)?, &text, &["arms", name], "range", &format!("{range:?}"));
         expected.arms[arm].range = Some(*range);
     }
-    checked(text, file, &expected, "range", ranges.iter().map(|(name, _)| name.as_str()))
+    checked(text, file, &Overrides::default(), &expected, "range", ranges.iter().map(|(name, _)| name.as_str()))
 }
 
 /// The new text, where it means what was asked for.
 fn checked<'a>(
     text: String,
     file: &Path,
+    overrides: &Overrides,
     expected: &Config,
     key: &str,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<String, ConfigError> {
     // YAML has more ways to write a number than are dealt with here: so the new text is read, and must mean what was
     // asked for.
-    match Config::parse(&text, file, &Overrides::default()) {
+    match parse_unopened(&text, file, overrides) {
         Ok(after) if after == *expected => Ok(text),
         _ => {
             let names: Vec<_> = names.collect();
@@ -63,15 +90,14 @@ fn checked<'a>(
     }
 }
 
-fn set_key(source: &Source<'_>, text: &str, name: &str, key: &str, new: &str) -> String {
-    let arm = source.root.position_of(&["arms", name]);
-    let value = source.root.position_of(&["arms", name, key]);
-    // Without the key, the position is that of the ARM's mapping.
-    if value != arm {
-        let start = offset(text, value);
+/// The text with another value of `key` in a mapping.
+fn set_key(source: &Source<'_>, text: &str, mapping: &[&str], key: &str, new: &str) -> String {
+    let value = [mapping, &[key]].concat();
+    if source.root.has(&value) {
+        let start = offset(text, source.root.position_of(&value));
         return format!("{}{new}{}", &text[..start], &text[start + scalar_len(&text[start..])..]);
     }
-    let start = offset(text, arm);
+    let start = offset(text, source.root.position_of(mapping));
     if let Some(inside) = text[start..].strip_prefix('{') {
         return format!("{}{{{key}: {new}, {}", &text[..start], inside.trim_start());
     }
@@ -101,10 +127,45 @@ fn offset(text: &str, (line, column): Position) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HostModel;
 
     fn set(text: &str, weights: &[(&str, f32)]) -> Result<String, String> {
         let weights: Vec<_> = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
-        set_weights(text, Path::new("prefs.yaml"), &weights).map_err(|error| error.to_string())
+        set_weights(text, Path::new("prefs.yaml"), &Overrides::default(), &weights).map_err(|error| error.to_string())
+    }
+
+    fn set_of_host(text: &str, weights: &[(&str, f32)]) -> Result<String, String> {
+        let weights: Vec<_> = weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
+        let host = HostModel { entry: Some("m.gguf".to_owned()), model: "m.gguf".into() };
+        let overrides = Overrides { host: Some(host), ..Overrides::default() };
+        set_weights(text, Path::new("prefs.yaml"), &overrides, &weights).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_weight_of_one_model_is_set_in_its_entry_alone() {
+        let own = "base: b.gguf\narms:\n  a: {model: a.gguf, weight: 1.0}\nhosts:\n  m.gguf:\n    arms:\n      a: {model: a.gguf, weight: 1.0} # here\n  n.gguf: {}\n";
+        let new = set_of_host(own, &[("a", 2.0)]).unwrap();
+        assert_eq!(new, own.replace("weight: 1.0} # here", "weight: 2.0} # here"));
+        // The file's ARMs, the profile's weights and the entry's own stay: other models have them too.
+        for (before, after) in [
+            ("m.gguf: {}", "m.gguf: {weights: {a: 2.0}, }"),
+            ("m.gguf: {profile: p}", "m.gguf: {weights: {a: 2.0}, profile: p}"),
+            ("m.gguf: {weights: {a: 0.5}}", "m.gguf: {weights: {a: 2.0}}"),
+            ("m.gguf: {weights: {b: 0.5}}", "m.gguf: {weights: {a: 2.0, b: 0.5}}"),
+            (
+                "m.gguf:\n    # mine\n    on_error: stop",
+                "m.gguf:\n    # mine\n    weights: {a: 2.0}\n    on_error: stop",
+            ),
+            (
+                "m.gguf:\n    profile: p\n    weights:\n      b: 1",
+                "m.gguf:\n    profile: p\n    weights:\n      a: 2.0\n      b: 1",
+            ),
+        ] {
+            let file = "arms: {a: a.gguf, b: b.gguf}\nprofiles: {p: {a: 3}}\nhosts:\n  ";
+            assert_eq!(set_of_host(&format!("{file}{before}\n"), &[("a", 2.0)]).unwrap(), format!("{file}{after}\n"));
+        }
+        let unknown = set_of_host("arms: {a: a.gguf}\nhosts: {m.gguf: {}}\n", &[("b", 1.0)]).unwrap_err();
+        assert!(unknown.contains("unknown ARM \"b\""), "{unknown}");
     }
 
     #[test]

@@ -20,6 +20,9 @@
 //!   and all ARMs.
 //! - Paths in a file are relative to the file; paths on the command line to the working directory.
 //!
+//! `hosts:` holds such configurations for the models that another program runs ([`Overrides::host`] chooses one). What an
+//! entry leaves out is as in the file around it.
+//!
 //! Every error is one line with file, line, column, key and the nearest valid name:
 //!
 //! ```text
@@ -46,9 +49,11 @@ pub use error::{ConfigError, Place, Problem};
 pub(crate) use overrides::check_arm_name;
 #[cfg(feature = "cli")]
 pub(crate) use overrides::check_endpoint;
-pub use overrides::{ArmOverride, EngineOptions, Overrides, PersonaOverride};
+pub use overrides::{ArmOverride, EngineOptions, HostModel, Overrides, PersonaOverride};
 #[doc(hidden)]
 pub use overrides::{parse_arm, parse_weight};
+#[doc(hidden)]
+pub use resolve::{HostName, host_names, host_source};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
 pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};

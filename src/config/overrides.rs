@@ -74,6 +74,18 @@ pub struct Overrides {
     /// Sampling parameters.
     #[cfg_attr(feature = "clap", command(flatten))]
     pub sampling: SamplingOptions,
+    /// The model of a host, where the configuration guides one.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    pub host: Option<HostModel>,
+}
+
+/// A model that a host runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HostModel {
+    /// Its name under `hosts:`; `None` takes the file as it is.
+    pub entry: Option<String>,
+    /// Its path or name. It is the base where the configuration names none.
+    pub model: PathBuf,
 }
 
 /// Settings of a llama.cpp context, as far as they are given

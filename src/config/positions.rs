@@ -62,6 +62,11 @@ impl Node {
         }
     }
 
+    /// Whether there is a value at `path`.
+    pub(super) fn has(&self, path: &[&str]) -> bool {
+        self.get(path).is_ok()
+    }
+
     /// The scalar at a position, as an error message shows it; a list is called that.
     pub(super) fn scalar_at(&self, at: Position) -> Option<&str> {
         match &self.kind {

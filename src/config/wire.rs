@@ -46,6 +46,11 @@ pub struct ConfigWire {
     pub share_batch: Option<Switch>,
     /// When the ARMs are evaluated, and how far they may go.
     pub guidance: GuidanceWire,
+    /// What guides each model that a program runs under `genarm run`; it leaves other models alone. The model is named
+    /// as `ollama:NAME[:TAG]`, by the path of its file, by the file's name, or by a pattern such as `"*.gguf"`. Its
+    /// value is the path of another YAML file, or a mapping. The first name that fits counts.
+    #[schemars(schema_with = "short::paths_or::<HostWire>")]
+    pub hosts: IndexMap<String, HostWire>,
 }
 
 /// Makes the structs of base and ARM, which share the settings of their llama.cpp context. A shared inner struct would
@@ -295,4 +300,45 @@ pub struct GuidanceWire {
     /// tames negative weights. Default: keep all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub plausible: Option<f32>,
+}
+
+/// What guides one model of a program under `genarm run`. What it leaves out is as in the file around it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
+pub struct HostWire {
+    /// Another YAML file that has all of it; it stands alone.
+    pub config: Option<PathBuf>,
+    /// The base as genarm reads it. Default: the model that the program runs.
+    #[schemars(schema_with = "short::path_or::<BaseWire>")]
+    pub base: Option<BaseWire>,
+    /// The ARMs of this model, in place of all those of the file.
+    #[schemars(schema_with = "short::paths_or::<ArmWire>")]
+    pub arms: Option<IndexMap<String, ArmWire>>,
+    /// Named sets of weights, in place of those of the file.
+    pub profiles: Option<IndexMap<String, IndexMap<String, f32>>>,
+    /// The set of weights to begin with.
+    pub profile: Option<String>,
+    /// Weights over those of `arms` and `profile`: ARM name → weight.
+    pub weights: IndexMap<String, f32>,
+    /// What to do when an ARM fails during a text.
+    pub on_error: Option<OnError>,
+    /// When the ARMs are evaluated, and how far they may go.
+    pub guidance: Option<GuidanceWire>,
+}
+
+impl<'de> Deserialize<'de> for HostWire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        short::read(deserializer)
+    }
+}
+
+impl Short for HostWire {
+    fn of_path(path: PathBuf) -> Self {
+        Self { config: Some(path), ..Self::default() }
+    }
+
+    // Inherent functions come first: this is the derived one.
+    fn of_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
 }

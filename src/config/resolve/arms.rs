@@ -94,8 +94,10 @@ impl Resolver<'_> {
         let path = |key| ["arms", name, key];
         check_arm_name(name).map_err(|problem| {
             let problem = Problem::Invalid { key: "arms".to_owned(), problem };
-            self.source
-                .map_or_else(|| ConfigError::usage(problem.clone()), |s| s.at_key(&["arms", name], problem.clone()))
+            self.source.map_or_else(
+                || ConfigError::usage(problem.clone()),
+                |s| s.at_key(&self.place(&["arms", name]), problem.clone()),
+            )
         })?;
         let lora = self.lora(&wire.lora, &path("lora"))?;
         let model = match &wire.model {
@@ -191,7 +193,7 @@ impl Resolver<'_> {
         Ok(profiles)
     }
 
-    /// `--weight` beats the profile, which beats `arms:`.
+    /// `--weight` beats the profile, which beats `arms:` and what an entry of `hosts:` says.
     pub(super) fn set_weights(
         &self,
         arms: &mut [ArmSpec],
@@ -202,6 +204,9 @@ impl Resolver<'_> {
         };
         for arm in arms.iter_mut() {
             arm.weight = arm.default_weight;
+        }
+        if let Some((_, host)) = self.host {
+            self.set_host_weights(host, arms, profiles)?;
         }
         if let Some(name) = &self.overrides.profile {
             let profile = profiles.get(name).ok_or_else(|| {

@@ -2,6 +2,9 @@
 
 mod arms;
 mod files;
+mod hosts;
+
+pub use hosts::{HostName, host_names, host_source};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +15,7 @@ use super::error::{ConfigError, Place, Problem, Source};
 use super::overrides::{EngineOptions, Overrides, check_endpoint};
 use super::settings::Speculate;
 use super::types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
-use super::wire::{BaseWire, ConfigWire, LoraWire};
+use super::wire::{BaseWire, ConfigWire, HostWire, LoraWire};
 use crate::chat::template::TemplateRef;
 use crate::guidance::{Gate, Limits};
 use crate::nearest::suggestion;
@@ -30,7 +33,8 @@ impl Config {
         match file {
             Some(file) => parse(&read(file)?, file, overrides, locator),
             None => {
-                Resolver { source: None, folder: PathBuf::new(), overrides, locator }.resolve(&ConfigWire::default())
+                let folder = PathBuf::new();
+                Resolver { source: None, folder, host: None, overrides, locator }.resolve(&ConfigWire::default())
             }
         }
     }
@@ -41,8 +45,8 @@ impl Config {
     ///
     /// As [`load`](Self::load).
     #[doc(hidden)]
-    pub fn load_unopened(file: &Path) -> Result<Self, ConfigError> {
-        parse(&read(file)?, file, &Overrides::default(), Locator::Nothing)
+    pub fn load_unopened(file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        parse_unopened(&read(file)?, file, overrides)
     }
 
     /// Does [`load`](Self::load)'s work on a text; `file` is its name in errors, and its folder is where its paths
@@ -56,14 +60,35 @@ impl Config {
     }
 }
 
+/// As [`Config::parse`], for what opens no model: names stay in place of their files.
+pub(super) fn parse_unopened(text: &str, file: &Path, overrides: &Overrides) -> Result<Config, ConfigError> {
+    parse(text, file, overrides, Locator::Nothing)
+}
+
 fn parse(text: &str, file: &Path, overrides: &Overrides, locator: Locator) -> Result<Config, ConfigError> {
+    let (source, wire) = read_wire(text, file)?;
+    let resolver = Resolver { source: Some(&source), folder: folder_of(file), host: None, overrides, locator };
+    let config = match overrides.host.as_ref().and_then(|host| host.entry.as_deref()) {
+        Some(name) => resolver.resolve_host(name, &wire)?,
+        None => {
+            resolver.check_hosts(&wire)?;
+            resolver.resolve(&wire)?
+        }
+    };
+    Ok(Config { path: Some(file.to_owned()), ..config })
+}
+
+/// A text as it is written, with the positions in it.
+fn read_wire<'a>(text: &str, file: &'a Path) -> Result<(Source<'a>, ConfigWire), ConfigError> {
     let source = Source::parse(text, file)?;
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    let wire: ConfigWire =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| source.wire_error(&error))?;
-    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-    let config = Resolver { source: Some(&source), folder, overrides, locator }.resolve(&wire)?;
-    Ok(Config { path: Some(file.to_owned()), ..config })
+    let wire = serde_saphyr::from_str_with_options(text, options).map_err(|error| source.wire_error(&error))?;
+    Ok((source, wire))
+}
+
+/// Where the relative paths of a file start.
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).to_owned()
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
@@ -90,6 +115,8 @@ struct Resolver<'a> {
     source: Option<&'a Source<'a>>,
     /// Where the file's relative paths start.
     folder: PathBuf,
+    /// The entry of `hosts:` that is resolved, and its name: what it says stands there in the file.
+    host: Option<(&'a str, &'a HostWire)>,
     overrides: &'a Overrides,
     /// How models by name become files.
     locator: Locator,
@@ -133,12 +160,24 @@ impl Resolver<'_> {
     /// An error about a key of the file.
     fn wrong(&self, path: &[&str], problem: impl Into<Fault>) -> ConfigError {
         match self.source {
-            Some(source) => source.at_value(path, problem.into().under(source.key(path))),
+            Some(source) => {
+                let path = &self.place(path);
+                source.at_value(path, problem.into().under(source.key(path)))
+            }
             None => ConfigError::usage(problem.into().under(path.join("."))),
         }
     }
 
+    /// Where the value at a path of the configuration stands in the file.
+    fn place<'p>(&'p self, path: &[&'p str]) -> Vec<&'p str> {
+        match self.host {
+            Some((name, host)) if path.first().is_none_or(|key| host.has(key)) => [&["hosts", name], path].concat(),
+            _ => path.to_vec(),
+        }
+    }
+
     fn unknown(&self, path: &[&str], what: &'static str, name: &str, suggestion: String) -> ConfigError {
+        let path = &self.place(path);
         let problem = Problem::UnknownName { key: path.join("."), what, name: name.to_owned(), suggestion };
         match self.source {
             Some(source) => source.at_key(path, problem),
@@ -154,7 +193,10 @@ impl Resolver<'_> {
             }
             (Some(path), _) => self.typed_file("--base", path)?,
             (None, Some(path)) => self.file_path(path, &["base", "model"])?,
-            (None, None) => return Err(self.no_base()),
+            (None, None) => match &self.overrides.host {
+                Some(host) => self.typed_file("the host's model", &host.model)?,
+                None => return Err(self.no_base(wire)),
+            },
         };
         let engine = self.checked(given.engine(), &["base"])?;
         let mut base =
@@ -178,12 +220,15 @@ impl Resolver<'_> {
         base.rpc.iter().enumerate().map(one).collect()
     }
 
-    fn no_base(&self) -> ConfigError {
+    fn no_base(&self, wire: &ConfigWire) -> ConfigError {
+        let advice = match wire.hosts.is_empty() {
+            true => "write `base: {model: FILE}`, or pass --base FILE",
+            false => "`hosts:` is for genarm run; write `base: {model: FILE}`, or pass --base FILE",
+        };
         match self.source {
-            Some(source) => ConfigError {
-                place: Place::File(source.file.to_owned()),
-                problem: Box::new(Problem::NoBase("write `base: {model: FILE}`, or pass --base FILE")),
-            },
+            Some(source) => {
+                ConfigError { place: Place::File(source.file.to_owned()), problem: Box::new(Problem::NoBase(advice)) }
+            }
             None => ConfigError::usage(Problem::NoBase("pass --base FILE, or a YAML file that names one")),
         }
     }
