@@ -144,7 +144,7 @@ fn rpc() {
 
 /// Compiles `vendor/preload` and lays it beside the binary and libgenarm: `genarm run` looks there.
 fn preload(out: &Path, profile: &Path) {
-    const SOURCES: [&str; 2] = ["vendor/preload/preload.c", "vendor/preload/inside.c"];
+    const SOURCES: [&str; 3] = ["vendor/preload/preload.c", "vendor/preload/model.c", "vendor/preload/inside.c"];
     println!("cargo:rerun-if-changed=vendor/preload");
     println!("cargo:rerun-if-changed=include/genarm.h");
     let system = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();

@@ -98,6 +98,16 @@ enum genarm_status genarm_open_file(const char *path,
                                     const char *weights,
                                     struct genarm **out);
 
+// Opens what guides one model of a host that runs several: the entry `host` of `hosts:` in a YAML file, such as
+// "ollama:llama3.2". `model` is the path of the host's model, which is the base where the entry names none. The rest
+// is as in genarm_open_file.
+enum genarm_status genarm_open_host(const char *path,
+                                    const char *host,
+                                    const char *model,
+                                    const char *profile,
+                                    const char *weights,
+                                    struct genarm **out);
+
 // Opens a guidance from a YAML text. Paths in it are relative to `folder`; NULL is the working directory.
 enum genarm_status genarm_open_string(const char *yaml,
                                       const char *folder,

@@ -10,8 +10,8 @@ use super::arguments::{array, array_mut, copy, optional_text, result, text};
 use super::handle::{self, genarm};
 use super::linkage;
 use super::status::{Failure, genarm_status, guard};
-use crate::config::{Overrides, parse_weight};
-use crate::plugin::{Plugin, Watch};
+use crate::config::{Overrides, host_source, parse_weight};
+use crate::plugin::{Plugin, PluginError, Watch};
 
 /// Opens a guidance from a YAML file and loads its ARMs. Of the base only the vocabulary is read.
 ///
@@ -35,6 +35,37 @@ pub unsafe extern "C" fn genarm_open_file(
         let (path, overrides, out) =
             unsafe { (text(path, "path")?, overrides(profile, weights)?, result(out, "out")?) };
         *out = handle::open(Plugin::open(Path::new(path), overrides)?);
+        Ok(())
+    })
+}
+
+/// Opens what guides one model of a host that runs several: the entry `host` of `hosts:` in a YAML file, such as
+/// "ollama:llama3.2". `model` is the path of the host's model, which is the base where the entry names none. The rest
+/// is as in genarm_open_file.
+///
+/// # Safety
+///
+/// As genarm_open_file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn genarm_open_host(
+    path: *const c_char,
+    host: *const c_char,
+    model: *const c_char,
+    profile: *const c_char,
+    weights: *const c_char,
+    out: *mut *mut genarm,
+) -> genarm_status {
+    start_log();
+    guard(|| {
+        linkage::check()?;
+        // SAFETY: by the contract above.
+        let (path, host, model) = unsafe { (text(path, "path")?, text(host, "host")?, text(model, "model")?) };
+        // SAFETY: as above.
+        let (overrides, out) = unsafe { (overrides(profile, weights)?, result(out, "out")?) };
+        let (file, overrides) =
+            host_source(Path::new(path), host, Path::new(model), &overrides).map_err(PluginError::from)?;
+        tracing::info!(host, model, config = %file.display(), "this model is guided");
+        *out = handle::open(Plugin::open(&file, overrides)?);
         Ok(())
     })
 }

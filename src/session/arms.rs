@@ -1,15 +1,17 @@
 //! The ARMs of a configuration without its base: for hosts that run the base themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::SessionError;
 use super::experts::{ExpertSetup, Experts};
 use super::open::{Loading, Models, member};
+use super::params::context_params;
 use super::{plan, share};
 use crate::config::{Config, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{LoadError, Model};
+use crate::engine::memory::MemoryNeed;
 use crate::expert::Token;
 use crate::guidance::{Arm, Contract, Direction, Guide, Limits, TokenKind, TokenTable, Weights, check_vocabulary};
 
@@ -48,15 +50,44 @@ impl ArmModels {
         let mut arms = Vec::with_capacity(setups.len());
         for setup in setups {
             let model = models.get(&setup.who(), &setup.spec)?;
-            let contract = check_vocabulary(&vocabulary(&base), &vocabulary(model.file())).map_err(|source| {
-                let (arm_path, base_path) = (setup.spec.model.clone(), config.base.model.clone());
-                SessionError::Vocabulary { arm: setup.arm.clone(), arm_path, base_path, source }
-            })?;
+            let contract = setup.check_vocabulary(config, &base, model.file())?;
             arms.push(LoadedArm { setup, model, contract });
         }
         let (share_batch, shared) = (config.share_batch, OnceLock::new());
         let limits = config.guidance.limits;
         Ok(Self { arms, directions, limits, n_vocab: vocabulary(&base).n_tokens(), share_batch, shared })
+    }
+
+    /// Checks from the headers that the ARMs can guide the base, and returns what they take: the weights once, caches
+    /// and buffers for each text. `base` is false where the base is not known yet: what is on it is then left out.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`] for a file that is no sound model, and for an ARM of another vocabulary.
+    pub fn check(config: &Config, base: bool) -> Result<MemoryNeed, SessionError> {
+        let open = |who: String, path: &Path| {
+            GgufFile::open_model(path).map_err(|source| SessionError::Load { who, source: LoadError::Gguf(source) })
+        };
+        let base = base.then(|| open("base".to_owned(), &config.base.model)).transpose()?;
+        let (mut need, mut files) = (MemoryNeed::default(), Vec::new());
+        for setup in Experts::of(config, false).setups {
+            let spec = &setup.spec;
+            if base.is_none() && spec.model == config.base.model {
+                continue;
+            }
+            let file = open(setup.who(), &spec.model)?;
+            if let Some(base) = &base {
+                setup.check_vocabulary(config, base, &file)?;
+            }
+            let mut own = MemoryNeed::of(&file, &context_params(spec, &file));
+            let path = std::fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone());
+            if files.contains(&path) {
+                own.weights = 0;
+            }
+            files.push(path);
+            need = need.plus(own);
+        }
+        Ok(need)
     }
 
     /// Tokens of the base's vocabulary.
@@ -117,6 +148,15 @@ impl ArmModels {
             })?;
         }
         Ok(())
+    }
+}
+
+impl ExpertSetup {
+    fn check_vocabulary(&self, config: &Config, base: &GgufFile, file: &GgufFile) -> Result<Contract, SessionError> {
+        check_vocabulary(&vocabulary(base), &vocabulary(file)).map_err(|source| {
+            let (arm_path, base_path) = (self.spec.model.clone(), config.base.model.clone());
+            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, source }
+        })
     }
 }
 

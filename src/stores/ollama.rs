@@ -154,14 +154,23 @@ pub fn list(roots: &[PathBuf]) -> Vec<(OllamaName, Result<OllamaModel, FindError
     all
 }
 
+/// Where the manifest of a name is in a store, or will be once Ollama has the model.
+pub fn manifest_path(root: &Path, name: &OllamaName) -> PathBuf {
+    manifest(root, name).unwrap_or_else(|| exact(root, name))
+}
+
+fn exact(root: &Path, name: &OllamaName) -> PathBuf {
+    let parts = [&name.host, &name.namespace, &name.model, &name.tag];
+    parts.iter().fold(root.join("manifests"), |path, part| path.join(part))
+}
+
 /// The manifest of a name. Ollama does not distinguish case, and file systems do.
 fn manifest(root: &Path, name: &OllamaName) -> Option<PathBuf> {
-    let parts = [&name.host, &name.namespace, &name.model, &name.tag];
-    let exact = parts.iter().fold(root.join("manifests"), |path, part| path.join(part));
+    let exact = exact(root, name);
     if exact.is_file() {
         return Some(exact);
     }
-    parts.iter().try_fold(root.join("manifests"), |folder, part| {
+    [&name.host, &name.namespace, &name.model, &name.tag].iter().try_fold(root.join("manifests"), |folder, part| {
         entries(&folder).into_iter().find(|entry| {
             entry.file_name().and_then(OsStr::to_str).is_some_and(|found| found.eq_ignore_ascii_case(part))
         })

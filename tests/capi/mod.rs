@@ -31,7 +31,8 @@ fn demo() -> PathBuf {
     root().join("models/demo.yaml")
 }
 
-/// A folder with `libllama.so` (the stand-in), `program`, `tool` and the hosts of `tests/cases`, compiled once.
+/// A folder with `libllama.so` (the stand-in), `program`, `tool`, `server` and what starts it, and the hosts of
+/// `tests/cases`, compiled once.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<TempDir> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
@@ -48,6 +49,24 @@ pub fn built() -> &'static Path {
         compile(&[&sanitize[..], &[&source("program.c"), "-o", &at("program")], &link].concat());
         let host = source("../cases/host.c");
         compile(&[&host, "-o", &at("host"), "-L", &here, "-lllama"]);
+        compile(&[&source("server.c"), "-o", &at("server"), "-L", &here, "-lllama"]);
+        compile(&[&source("ollama.c"), "-o", &at("ollama")]);
+        // llama.cpp's checks leave the names of its files in a program: so does this one.
+        let inside = folder.path().join("llama-sampler.c");
+        std::fs::write(&inside, "#include \"llama.c\"\n").expect("a source file");
+        let named = "-D__FILE__=\"src/llama-sampler.c\"";
+        let tests = root().join("tests/capi").display().to_string();
+        let quiet = "-Wno-builtin-macro-redefined";
+        compile(&[
+            "-I",
+            &tests,
+            named,
+            quiet,
+            &source("server.c"),
+            &inside.display().to_string(),
+            "-o",
+            &at("static-server"),
+        ]);
         compile(&[&["-DGUIDED", &host, "-o", &at("guided-host")], &link[..]].concat());
         folder
     });

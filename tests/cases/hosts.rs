@@ -15,10 +15,10 @@ use crate::capi;
 use crate::support::libraries;
 
 /// A program that reads new tokens and a row, and writes the guided row: `tests/cases/host.c` and `host.py`.
-struct Program(Child);
+pub(super) struct Program(Child);
 
 impl Program {
-    fn start(command: &mut Command) -> Self {
+    pub(super) fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts"))
     }
 }

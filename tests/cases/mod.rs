@@ -6,6 +6,8 @@
 
 mod doors;
 mod hosts;
+#[cfg(target_os = "linux")]
+mod ollama;
 
 use std::path::{Path, PathBuf};
 

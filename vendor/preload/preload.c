@@ -11,13 +11,15 @@
  *   llama_sampler_chain_init   the new chain gets the sampler
  *
  * Here is no llama.cpp: its symbols would clash with the program's. libgenarm, which has one inside, is opened for itself alone.
- * Environment: GENARM_CONFIG (without it the shim does nothing), GENARM_PROFILE, GENARM_WEIGHTS ("helpful=1.2,harmless=0"),
- * GENARM_LIBRARY (path of libgenarm; else it lies beside this file), GENARM_STRICT=1 (end the program when its base cannot be guided),
- * GENARM_RUN (set by `genarm run`: report a program that cannot be guided because it shares no llama.cpp).
+ * Environment: GENARM_CONFIG (without it the shim does nothing), GENARM_HOST_MODELS (the models that are guided, see model.c; without
+ * it all are), GENARM_PROFILE, GENARM_WEIGHTS ("helpful=1.2,harmless=0"), GENARM_LIBRARY (path of libgenarm; else it lies beside this
+ * file), GENARM_STRICT=1 (end the program when its base cannot be guided), GENARM_RUN (set by `genarm run`: report a program that
+ * cannot be guided because it shares no llama.cpp).
  */
 #define _GNU_SOURCE
 #include "../../include/genarm.h"
 #include "inside.h"
+#include "model.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -85,14 +87,15 @@ static struct known *  known;
 static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER; /* no model is freed while it is held */
 
 static bool seen_chain;
-static bool seen_refusal; /* under known_lock */
+static bool seen_refusal; /* under known_lock, but at the start */
 static _Thread_local const struct llama_vocab * vocab_of_thread;
 
 /* Says why the program is not guided. */
 static void refuse(const char * why) {
     const char * strict = getenv("GENARM_STRICT");
     const bool   end    = strict && strcmp(strict, "1") == 0;
-    fprintf(stderr, "genarm: %s; %s\n", why, end ? "ending (GENARM_STRICT=1)" : "going on without guidance");
+    /* Ollama shows its client what follows "error:". */
+    fprintf(stderr, "genarm: %s%s; %s\n", end ? "error: " : "", why, end ? "ending (GENARM_STRICT=1)" : "going on without guidance");
     if (end) {
         _exit(1);
     }
@@ -108,7 +111,9 @@ static void beside(char * path, size_t size) {
 
 static void load(void) {
     const char * config = getenv("GENARM_CONFIG");
-    if (!config || !*config) {
+    const char * entry;
+    const char * model;
+    if (!config || !*config || !is_guided(&entry, &model)) {
         return;
     }
     char         path[4096];
@@ -125,17 +130,22 @@ static void load(void) {
     }
     __typeof__(&genarm_abi_version) abi_version = (__typeof__(abi_version)) dlsym(library, "genarm_abi_version");
     __typeof__(&genarm_open_file)   open_file   = (__typeof__(open_file)) dlsym(library, "genarm_open_file");
+    __typeof__(&genarm_open_host)   open_host   = (__typeof__(open_host)) dlsym(library, "genarm_open_host");
     __typeof__(&genarm_watch)       watch       = (__typeof__(watch)) dlsym(library, "genarm_watch");
     plugin.sampler_new      = (__typeof__(plugin.sampler_new)) dlsym(library, "genarm_sampler_new");
     plugin.check_vocabulary = (__typeof__(plugin.check_vocabulary)) dlsym(library, "genarm_check_vocabulary");
     plugin.last_error       = (__typeof__(plugin.last_error)) dlsym(library, "genarm_last_error");
-    if (!abi_version || !open_file || !watch || !plugin.sampler_new || !plugin.check_vocabulary || !plugin.last_error ||
+    if (!abi_version || !open_file || !open_host || !watch || !plugin.sampler_new || !plugin.check_vocabulary || !plugin.last_error ||
         abi_version() != GENARM_ABI_VERSION) {
         refuse("libgenarm is of another version than its preload");
         return;
     }
-    genarm * guidance = NULL;
-    if (open_file(config, getenv("GENARM_PROFILE"), getenv("GENARM_WEIGHTS"), &guidance) != GENARM_OK) {
+    genarm *      guidance = NULL;
+    const char *  profile  = getenv("GENARM_PROFILE");
+    const char *  weights  = getenv("GENARM_WEIGHTS");
+    genarm_status status   = entry ? open_host(config, entry, model, profile, weights, &guidance)
+                                   : open_file(config, profile, weights, &guidance);
+    if (status != GENARM_OK) {
         refuse(plugin.last_error());
         return;
     }
@@ -314,11 +324,28 @@ __attribute__((used, section("__DATA,__interpose"))) static const void * const r
 
 /* A program with llama.cpp linked into itself, or opened for itself alone, never comes here: it should not look guided. One without
  * llama.cpp has nothing to guide, as the shell or the server that starts others. */
+static bool is_closed(const char ** entry) {
+    const char * model;
+    return getenv("GENARM_RUN") && is_guided(entry, &model) && !dlsym(RTLD_NEXT, "llama_sampler_chain_init") && holds_llama_cpp();
+}
+
+#define CLOSED                                                                                                                       \
+    "shares no llama.cpp library that genarm could enter (linked statically, or opened by Python); docs/plugin.md has the other ways"
+
+/* A program that runs a model of `hosts:` should be guided, whatever it does later. */
+__attribute__((constructor)) static void check_at_the_start(void) {
+    const char * entry = NULL;
+    if (is_closed(&entry) && entry) {
+        char why[512];
+        snprintf(why, sizeof why, "%s runs %s and " CLOSED, PROGRAM_NAME, entry);
+        seen_refusal = true;
+        refuse(why);
+    }
+}
+
 __attribute__((destructor)) static void complain(void) {
-    if (getenv("GENARM_RUN") && !seen_chain && !dlsym(RTLD_NEXT, "llama_sampler_chain_init") && holds_llama_cpp()) {
-        fprintf(stderr,
-                "genarm: this program was not guided: %s shares no llama.cpp library that genarm could enter (linked statically, or "
-                "opened by Python); docs/plugin.md has the other ways\n",
-                PROGRAM_NAME);
+    const char * entry;
+    if (!seen_chain && !seen_refusal && is_closed(&entry)) {
+        fprintf(stderr, "genarm: this program was not guided: %s " CLOSED "\n", PROGRAM_NAME);
     }
 }

@@ -144,6 +144,14 @@ impl HostWire {
 }
 
 impl<'a> Resolver<'a> {
+    /// Where the value at a path of the configuration stands in the file.
+    pub(super) fn place<'p>(&'p self, path: &[&'p str]) -> Vec<&'p str> {
+        match self.host {
+            Some((name, host)) if path.first().is_none_or(|key| host.has(key)) => [&["hosts", name], path].concat(),
+            _ => path.to_vec(),
+        }
+    }
+
     /// What guides the model `name`.
     pub(super) fn resolve_host(self, name: &str, wire: &'a ConfigWire) -> Result<Config, ConfigError> {
         let entry = self.host_entry(name, wire)?;

@@ -168,14 +168,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// Where the value at a path of the configuration stands in the file.
-    fn place<'p>(&'p self, path: &[&'p str]) -> Vec<&'p str> {
-        match self.host {
-            Some((name, host)) if path.first().is_none_or(|key| host.has(key)) => [&["hosts", name], path].concat(),
-            _ => path.to_vec(),
-        }
-    }
-
     fn unknown(&self, path: &[&str], what: &'static str, name: &str, suggestion: String) -> ConfigError {
         let path = &self.place(path);
         let problem = Problem::UnknownName { key: path.join("."), what, name: name.to_owned(), suggestion };

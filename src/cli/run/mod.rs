@@ -1,13 +1,15 @@
 //! `genarm run`
 
-use std::ffi::OsString;
+mod hosts;
+mod service;
+
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
 use super::Usage;
-use super::download::HubArgs;
 use crate::config::{Overrides, parse_weight};
 use crate::installed;
 
@@ -15,7 +17,8 @@ use crate::installed;
 ///
 /// genarm becomes the first sampler of each of the tool's chains. The tool's own options (base model, sampling, prompt)
 /// stay as they are. It must be linked with llama.cpp as a shared library, as in distributions and the released
-/// archives. The weights follow the file while the tool runs.
+/// archives. The weights follow the file while the tool runs. A tool may start others, as Ollama does: those are guided,
+/// and where the file has `hosts:`, only those that run a model named there.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Preferences: a YAML file with ARMs and weights
@@ -27,9 +30,12 @@ pub struct Args {
     /// Weight of an ARM, over the file and the profile; repeatable
     #[arg(long = "weight", short = 'w', value_name = "NAME=W", value_parser = parse_weight)]
     weights: Vec<(String, f32)>,
-    /// End the tool if it cannot be guided; by default it runs unguided
+    /// End a tool that should be guided and cannot be; by default it runs unguided
     #[arg(long)]
     strict: bool,
+    /// Print a systemd drop-in that starts the service's program in this way, and run nothing
+    #[arg(long)]
+    systemd_drop_in: bool,
     /// The tool and its arguments
     #[arg(last = true, required = true, value_name = "TOOL")]
     tool: Vec<OsString>,
@@ -42,28 +48,44 @@ const PRELOAD: (&str, &str, &str) = ("LD_PRELOAD", "libgenarm_preload.so", "libg
 
 /// Becomes the tool.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if !cfg!(any(target_os = "linux", target_os = "macos")) {
-        bail!("genarm run works on Linux and macOS; elsewhere link libgenarm (docs/plugin.md)");
+    let Some((tool, arguments)) = args.tool.split_first() else {
+        return Err(Usage("no tool; pass it after --".into()).into());
+    };
+    if let Some(refusal) = refusal(std::env::consts::OS, tool) {
+        bail!(refusal);
     }
-    // What is wrong with the configuration is told before the tool loads its model.
+    // What is wrong with the configuration is reported before the tool loads its model.
     let overrides = Overrides { profile: args.profile.clone(), weights: args.weights.clone(), ..Overrides::default() };
-    HubArgs::default().load(Some(&args.config), &overrides, anyhow::Error::from)?;
+    let guided = hosts::resolve(&args.config, &overrides)?;
     let (variable, shim, library) = PRELOAD;
     let folder = installed::folder().context("cannot find the folder of this program; start it by its path")?;
     let folders = installed::libraries(&folder);
     let (shim, library) = (find(&folders, shim)?, find(&folders, library)?);
+    if args.systemd_drop_in {
+        return service::print(&args, &guided, &[shim, library]);
+    }
+    if let Some((missing, _)) = guided.missing.first().filter(|_| args.strict) {
+        bail!("{missing}; without --strict, genarm run starts the tool nevertheless");
+    }
+    for (missing, then) in &guided.missing {
+        eprintln!("genarm: {missing}; {then}");
+    }
+    for note in &guided.notes {
+        eprintln!("genarm: {note}");
+    }
     // A tool in a list of preloads that the user has set stays beside ours.
     let mut preload = shim.into_os_string();
     if let Some(others) = std::env::var_os(variable).filter(|others| !others.is_empty()) {
         preload.push(":");
         preload.push(others);
     }
-    let Some((tool, arguments)) = args.tool.split_first() else {
-        return Err(Usage("no tool; pass it after --".into()).into());
-    };
     let mut command = Command::new(tool);
     command.args(arguments).env(variable, preload).env("GENARM_LIBRARY", library);
-    command.env("GENARM_CONFIG", std::path::absolute(&args.config)?).env("GENARM_RUN", std::process::id().to_string());
+    command.env("GENARM_CONFIG", std::path::absolute(&args.config)?).env("GENARM_RUN", "1");
+    match &guided.models {
+        Some(models) => command.env("GENARM_HOST_MODELS", models),
+        None => command.env_remove("GENARM_HOST_MODELS"),
+    };
     if let Some(profile) = &args.profile {
         command.env("GENARM_PROFILE", profile);
     }
@@ -75,6 +97,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         command.env("GENARM_STRICT", "1");
     }
     exec(command).with_context(|| format!("cannot run {}", Path::new(tool).display()))
+}
+
+/// Why a tool cannot be guided on a system, whatever the configuration.
+fn refusal(system: &str, tool: &OsStr) -> Option<&'static str> {
+    match system {
+        "linux" => None,
+        "macos" if Path::new(tool).file_stem().is_some_and(|name| name.eq_ignore_ascii_case("ollama")) => Some(
+            "Ollama cannot be guided on macOS: there its llama.cpp is linked statically, and its signature forbids \
+             preloads; run genarm serve with the same models instead",
+        ),
+        "macos" => None,
+        _ => Some(
+            "genarm run works on Linux and macOS only; here run genarm serve, link libgenarm, or use the Python \
+             package (docs/plugin.md)",
+        ),
+    }
 }
 
 /// Returns only where the tool cannot be run.
@@ -96,4 +134,18 @@ fn find(folders: &[PathBuf], name: &str) -> anyhow::Result<PathBuf> {
              or run make install in the sources"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_system_allows_is_refused_with_what_to_use_instead() {
+        let refused = |system, tool: &str| refusal(system, OsStr::new(tool)).unwrap_or_default();
+        assert_eq!((refused("linux", "ollama"), refused("macos", "llama-server")), ("", ""));
+        assert!(refused("macos", "/usr/local/bin/ollama").contains("genarm serve"));
+        assert!(refused("macos", "Ollama").contains("linked statically"));
+        assert!(refused("windows", "llama-server.exe").contains("libgenarm"));
+    }
 }

@@ -1,0 +1,231 @@
+/*
+ * GENARM_HOST_MODELS holds the models under `hosts:`, as `genarm run` has found them: one per line, as KIND, WHAT and the name in the
+ * configuration with tabs between them. The first that fits wins.
+ *
+ *   file     path of a model
+ *   glob     pattern of paths; without a slash, of file names
+ *   ollama   path of a manifest in Ollama's store, which is read when the program starts: so what `ollama pull` brings meanwhile counts
+ *   hub      USER/REPO[:QUANT] on the Hugging Face hub, where the program is given that
+ *
+ * The program's model is that of its command line, or of LLAMA_ARG_MODEL or LLAMA_ARG_HF_REPO. A program that makes embeddings has no
+ * text to guide.
+ */
+#define _GNU_SOURCE
+#include "model.h"
+
+#include <fnmatch.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef __APPLE__
+#include <crt_externs.h>
+#endif
+
+static struct {
+    bool   guided;
+    char * entry;
+    char * model;
+} answer;
+
+/* A file as a C string, to be freed; NULL where it cannot be read. `size` may be NULL. */
+static char * read_file(const char * path, size_t * size) {
+    FILE * file = fopen(path, "r");
+    char * text = NULL;
+    size_t n = 0, room = 0;
+    while (file && !feof(file) && !ferror(file)) {
+        if (n + 1 >= room) {
+            char * more = realloc(text, room = 2 * room + 4096);
+            if (!more) {
+                break;
+            }
+            text = more;
+        }
+        n += fread(text + n, 1, room - n - 1, file);
+    }
+    if (file) {
+        fclose(file);
+    }
+    if (text) {
+        text[n] = 0;
+    }
+    if (size) {
+        *size = n;
+    }
+    return text;
+}
+
+/* The program's arguments, NULL at their end; they are never freed. */
+static char ** arguments(void) {
+#ifdef __APPLE__
+    return *_NSGetArgv();
+#else
+    size_t  size = 0;
+    char *  text = read_file("/proc/self/cmdline", &size);
+    char ** list = text ? calloc(size + 1, sizeof *list) : NULL;
+    size_t  n    = 0;
+    for (char * at = text; list && at < text + size; at += strlen(at) + 1) {
+        list[n++] = at;
+    }
+    return list;
+#endif
+}
+
+/* Whether a variable that stands for a switch of llama.cpp is on. */
+static bool is_on(const char * variable) {
+    const char *              value   = getenv(variable);
+    static const char * const words[] = { "1", "on", "enabled", "true" };
+    for (size_t i = 0; value && i < sizeof words / sizeof *words; i++) {
+        if (strcmp(value, words[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_one_of(const char * text, const char * const * list) {
+    while (*list && strcmp(text, *list) != 0) {
+        list++;
+    }
+    return *list;
+}
+
+/* The program's model: its file, or its name on the hub. As in llama.cpp, the last flag counts. False where it has none, or makes
+ * embeddings. */
+static bool model_of_program(const char ** model, const char ** hub) {
+    static const char * const embeds[] = { "--embedding", "--embeddings", "--rerank", "--reranking", NULL };
+    static const char * const files[]  = { "-m", "--model", NULL };
+    static const char * const hubs[]   = { "-hf", "-hfr", "--hf-repo", NULL };
+    bool                      of_text  = !is_on("LLAMA_ARG_EMBEDDINGS") && !is_on("LLAMA_ARG_RERANKING");
+    char **                   argument = arguments();
+    *model                             = getenv("LLAMA_ARG_MODEL");
+    *hub                               = getenv("LLAMA_ARG_HF_REPO");
+    if (argument && *argument) {
+        argument++;
+    }
+    for (; argument && *argument; argument++) {
+        if (is_one_of(*argument, embeds)) {
+            of_text = false;
+        } else if (is_one_of(*argument, files) && argument[1]) {
+            *model = *++argument;
+        } else if (is_one_of(*argument, hubs) && argument[1]) {
+            *hub = *++argument;
+        } else if (strncmp(*argument, "--model=", 8) == 0) {
+            *model = *argument + 8;
+        }
+    }
+    *model = *model && **model ? *model : NULL;
+    *hub   = *hub && **hub ? *hub : NULL;
+    return of_text && (*model || *hub);
+}
+
+/* A path from the root, to be freed. */
+static char * absolute(const char * path) {
+    char folder[4096];
+    char whole[2 * sizeof folder];
+    if (*path == '/' || !getcwd(folder, sizeof folder)) {
+        return strdup(path);
+    }
+    snprintf(whole, sizeof whole, "%s/%s", folder, path);
+    return strdup(whole);
+}
+
+static const char * file_name(const char * path) {
+    const char * slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static bool is_same_file(const char * a, const char * b) {
+    struct stat of_a, of_b;
+    if (stat(a, &of_a) || stat(b, &of_b)) {
+        return strcmp(a, b) == 0;
+    }
+    return of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
+/* `real` is the model's path without symbolic links. */
+static bool fits_pattern(const char * pattern, const char * model, const char * real) {
+    if (!strchr(pattern, '/')) {
+        return fnmatch(pattern, file_name(model), 0) == 0;
+    }
+    return fnmatch(pattern, model, FNM_PATHNAME) == 0 || fnmatch(pattern, real, FNM_PATHNAME) == 0;
+}
+
+/* Whether a manifest lists this blob, `…/sha256-HEX`. A template or a licence, which it lists too, is never run as a model. */
+static bool lists_blob(const char * manifest, const char * blob) {
+    const char * name = file_name(blob);
+    if (strncmp(name, "sha256", 6) != 0 || strlen(name) != 7 + 64) {
+        return false;
+    }
+    char digest[7 + 64 + 1];
+    snprintf(digest, sizeof digest, "sha256:%s", name + 7);
+    char * text  = read_file(manifest, NULL);
+    bool   lists = text && strstr(text, digest);
+    free(text);
+    return lists;
+}
+
+/* Whether a line names this file. */
+static bool names_file(const char * kind, const char * what, const char * model) {
+    char * real = realpath(model, NULL);
+    bool   fits = (strcmp(kind, "file") == 0 && is_same_file(what, model)) ||
+                  (strcmp(kind, "glob") == 0 && fits_pattern(what, model, real ? real : model)) ||
+                  (strcmp(kind, "ollama") == 0 && lists_blob(what, real ? real : model));
+    free(real);
+    return fits;
+}
+
+/* Whether a line names this model of the hub; without a quantisation it names all of them. */
+static bool names_hub(const char * kind, const char * what, const char * hub) {
+    size_t n = strlen(what);
+    return strcmp(kind, "hub") == 0 && strncasecmp(what, hub, n) == 0 && (!hub[n] || (hub[n] == ':' && !strchr(what, ':')));
+}
+
+static void choose(void) {
+    const char * given = getenv("GENARM_HOST_MODELS");
+    const char * typed = NULL;
+    const char * hub   = NULL;
+    answer.guided      = !given;
+    if (!given || !model_of_program(&typed, &hub)) {
+        return;
+    }
+    char * model = typed ? absolute(typed) : NULL;
+    char * lines = strdup(given);
+    char * rest  = lines;
+    for (char * line; rest && !answer.guided && (line = strsep(&rest, "\n"));) {
+        const char * kind  = strsep(&line, "\t");
+        const char * what  = strsep(&line, "\t");
+        const char * entry = line;
+        if (!what || !entry) {
+            continue;
+        }
+        if (model && names_file(kind, what, model)) {
+            answer.model = model;
+        } else if (hub && names_hub(kind, what, hub)) {
+            /* As the configuration spells it: stores distinguish case, and the hub does not. */
+            size_t size  = strlen(hub) + sizeof "hf:";
+            answer.model = malloc(size);
+            if (answer.model) {
+                snprintf(answer.model, size, "hf:%s%s", what, hub + strlen(what));
+            }
+        }
+        answer.entry  = answer.model ? strdup(entry) : NULL;
+        answer.guided = answer.entry;
+    }
+    free(lines);
+    if (answer.model != model) {
+        free(model);
+    }
+}
+
+bool is_guided(const char ** entry, const char ** model) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, choose);
+    *entry = answer.entry;
+    *model = answer.model;
+    return answer.guided;
+}
