@@ -74,6 +74,110 @@ pub trait Expert {
 
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;
+
+    /// What its memory depends on. An expert without files has nothing to name.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Changed`], [`StateError::Read`].
+    fn origin(&self) -> Result<Origin, StateError> {
+        Ok(Origin::default())
+    }
+
+    /// A copy of all that it holds, for [`restore`](Self::restore): here, or in another process whose expert has the
+    /// same [`origin`](Self::origin). An expert that copies nothing returns an empty state.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Unsupported`].
+    fn save(&mut self) -> Result<ExpertState, StateError> {
+        Ok(ExpertState::default())
+    }
+
+    /// Whether a state is sound and has room here. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`].
+    fn check(&self, _state: &ExpertState) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    /// Puts a saved state in the place of what is there. The next [`advance`](Self::advance) decodes only what the state
+    /// lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`]; the expert is then empty, or as it was where [`check`](Self::check) refuses the state.
+    fn restore(&mut self, state: &ExpertState) -> Result<(), StateError> {
+        self.check(state)?;
+        self.forget();
+        Ok(())
+    }
+}
+
+/// What an expert's memory depends on: two experts of equal origin can take over each other's state.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Origin {
+    /// Fingerprint of the model's file.
+    pub model: String,
+    /// Fingerprints of its adapters, and the factors on them.
+    pub adapters: Vec<(String, f32)>,
+    /// Settings of the context by the names of their flags, such as `cache-type-k`.
+    pub settings: Vec<(String, String)>,
+}
+
+/// What an expert has in memory, as [`Expert::save`] returns it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExpertState {
+    /// The tokens in memory.
+    pub tokens: Vec<Token>,
+    /// How many tokens at the beginning are read without the adapter, where that acts on responses alone.
+    pub n_plain: usize,
+    /// The memory itself, opaque; empty where there are no tokens.
+    pub memory: Vec<u8>,
+    /// An earlier state that a recurrent model can go back to.
+    pub earlier: Option<Box<ExpertState>>,
+}
+
+/// Why an expert's state cannot be saved or restored.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The memory of this architecture is of a kind that cannot be checked, so it is not saved.
+    #[error("the caches of this architecture cannot be saved")]
+    Unsupported,
+    /// A file is another one than when it was loaded.
+    #[error("{file} has changed since it was loaded")]
+    Changed {
+        /// The file.
+        file: String,
+    },
+    /// A file cannot be read for its fingerprint.
+    #[error("cannot read {file}: {reason}")]
+    Read {
+        /// The file.
+        file: String,
+        /// Why not.
+        reason: String,
+    },
+    /// More tokens than the context has room for.
+    #[error("its cache holds {n_tokens} tokens, and its context has room for {n_ctx}; give a larger --n-ctx")]
+    TooLong {
+        /// Tokens of the state.
+        n_tokens: usize,
+        /// The expert's limit, in tokens.
+        n_ctx: usize,
+    },
+    /// The state is not one that [`Expert::save`] returns.
+    #[error("its cache is damaged: {what}")]
+    Broken {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// llama.cpp refused it.
+    #[error("llama.cpp does not take its cache (see --verbose)")]
+    Refused,
 }
 
 /// Why an [`Expert`] could not be brought to a history.

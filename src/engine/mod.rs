@@ -6,6 +6,7 @@ pub mod dequantize;
 pub mod gguf;
 pub mod llama;
 pub mod memory;
+mod origin;
 #[cfg(feature = "train")]
 pub mod quantize;
 mod sequence;

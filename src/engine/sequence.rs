@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::llama::{Adapters, ContextError, ContextParams, Model};
+use super::origin::OriginFiles;
 use super::shared_context::{Progress, SharedContext};
 use super::stack::Part;
-use crate::expert::{Expert, ExpertError, Token};
+use crate::expert::{Expert, ExpertError, ExpertState, Origin, StateError, Token};
 
 /// A model as an expert.
 ///
@@ -24,6 +25,8 @@ pub struct Sequence {
     n_ctx: usize,
     max_rows: usize,
     recurrent: bool,
+    /// What it was made of, where that is known.
+    files: Option<Arc<OriginFiles>>,
 }
 
 impl Sequence {
@@ -53,8 +56,27 @@ impl Sequence {
         let (n_vocab, n_ctx) = (rows.context().n_vocab(), rows.context().n_ctx());
         let (max_rows, recurrent) = (rows.context().n_batch(), model.is_recurrent());
         let rows = Arc::new(Mutex::new(rows));
-        let one = |row| Self { rows: Arc::clone(&rows), row, logits: Vec::new(), n_vocab, n_ctx, max_rows, recurrent };
+        let one = |row| Self {
+            rows: Arc::clone(&rows),
+            row,
+            logits: Vec::new(),
+            n_vocab,
+            n_ctx,
+            max_rows,
+            recurrent,
+            files: None,
+        };
         Ok((0..parts.len()).map(one).collect())
+    }
+
+    /// Says what it was made of, so that its state can go to another process.
+    pub(super) fn set_files(&mut self, files: &Arc<OriginFiles>) {
+        self.files = Some(Arc::clone(files));
+    }
+
+    /// Tokens that it holds.
+    pub fn n_held(&self) -> usize {
+        self.lock().n_held(self.row)
     }
 
     /// Calls `progress` for prompts that take more than one batch; `None` turns it off.
@@ -136,5 +158,21 @@ impl Expert for Sequence {
 
     fn n_decoded(&self) -> u64 {
         self.lock().n_decoded(self.row)
+    }
+
+    fn origin(&self) -> Result<Origin, StateError> {
+        self.files.as_ref().map_or_else(|| Ok(Origin::default()), |files| files.origin())
+    }
+
+    fn save(&mut self) -> Result<ExpertState, StateError> {
+        self.lock().save(self.row)
+    }
+
+    fn check(&self, state: &ExpertState) -> Result<(), StateError> {
+        self.lock().check_state(state)
+    }
+
+    fn restore(&mut self, state: &ExpertState) -> Result<(), StateError> {
+        self.lock().restore(self.row, state)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::llama::{Adapters, ContextError, ContextParams, Lora, LoraError, Model};
+use super::origin::OriginFiles;
 use super::sequence::Sequence;
 use super::stack::{Part, Scaled, StackError, acts_on_responses_only, stack};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
@@ -74,7 +75,20 @@ pub fn together(
     let parts = experts.iter().map(&mut part).collect::<Result<Vec<_>, StackError>>()?;
     let parts: Vec<_> = parts.into_iter().flat_map(|part| vec![part; n_slots]).collect();
     let mut rows = Sequence::together(model, adapters, params, &parts)?.into_iter();
-    Ok(experts.iter().map(|_| rows.by_ref().take(n_slots).collect()).collect())
+    let slots = |adapters: &Vec<Scaled<'_>>| of_files(rows.by_ref().take(n_slots).collect(), model, adapters, params);
+    Ok(experts.iter().map(slots).collect())
+}
+
+/// Notes what the sequences of one expert are made of.
+fn of_files(
+    mut slots: Vec<Sequence>,
+    model: &Arc<Model>,
+    adapters: &[Scaled<'_>],
+    params: &ContextParams,
+) -> Vec<Sequence> {
+    let files = Arc::new(OriginFiles::new(model, adapters, params));
+    slots.iter_mut().for_each(|sequence| sequence.set_files(&files));
+    slots
 }
 
 /// Makes a context for one expert, with a row for each slot.
@@ -96,7 +110,8 @@ pub fn apart(
         return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0));
     }
     let loras = adapters.iter().map(|(path, scale)| Lora::load(model, path, *scale)).collect::<Result<_, _>>()?;
-    Ok(Sequence::together(model, Adapters::All(loras), params, &vec![None; n_slots])?)
+    let slots = Sequence::together(model, Adapters::All(loras), params, &vec![None; n_slots])?;
+    Ok(of_files(slots, model, adapters, params))
 }
 
 /// What a token costs all experts together.

@@ -4,6 +4,8 @@
 //! sequences one after the other, but what was announced is decoded together: the first request that needs anything new
 //! decodes everything that is due.
 
+mod saved;
+
 use std::mem;
 
 use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
@@ -50,6 +52,8 @@ struct Seq {
     due: usize,
     n_decoded: u64,
     checkpoint: Option<Checkpoint>,
+    /// Shorter prefixes cannot be kept: a restored memory lacks what a window left out.
+    min_prefix: usize,
     progress: Option<Progress>,
 }
 
@@ -102,7 +106,7 @@ impl SharedContext {
     /// Tokens at the beginning of `history` that a sequence need not decode.
     pub(super) fn n_cached(&self, at: usize, history: &[Token]) -> usize {
         let seq = &self.seqs[at];
-        let common = common_prefix(history, &seq.cached).min(self.n_valid(at, history));
+        let common = seq.kept(common_prefix(history, &seq.cached).min(self.n_valid(at, history)));
         if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
             return common;
         }
@@ -175,7 +179,7 @@ impl SharedContext {
     pub(super) fn forget(&mut self, at: usize) {
         self.ctx.truncate(at, 0);
         let seq = &mut self.seqs[at];
-        (seq.held, seq.due, seq.adapted_from, seq.checkpoint) = (0, 0, 0, None);
+        (seq.held, seq.due, seq.adapted_from, seq.min_prefix, seq.checkpoint) = (0, 0, 0, 0, None);
         seq.cached.clear();
     }
 
@@ -247,7 +251,7 @@ impl SharedContext {
     fn clear(&mut self) {
         self.ctx.clear();
         for seq in &mut self.seqs {
-            (seq.held, seq.checkpoint) = (0, None);
+            (seq.held, seq.min_prefix, seq.checkpoint) = (0, 0, None);
             seq.cached.clear();
         }
     }
@@ -267,7 +271,10 @@ impl SharedContext {
         }
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
-        let n = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
+        let n = seq.kept(common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid));
+        if n < seq.min_prefix {
+            seq.min_prefix = 0;
+        }
         if n == seq.cached.len() || ctx.truncate(at, n) {
             seq.cached.truncate(n);
             return;
@@ -397,6 +404,11 @@ impl Seq {
     /// Of `n` tokens from `start` on, those at the beginning that are read without the adapter.
     fn n_plain(&self, start: usize, n: usize) -> usize {
         self.adapted_from.saturating_sub(start).min(n)
+    }
+
+    /// What of a prefix of the memory can stay.
+    fn kept(&self, n: usize) -> usize {
+        if n < self.min_prefix { 0 } else { n }
     }
 
     /// Where the logits of the last `k` positions of `history` begin among the rows that are held, if they are.

@@ -7,6 +7,7 @@
 
 mod adapter;
 mod error;
+mod fingerprint;
 mod header;
 mod hparams;
 mod kind;

@@ -87,6 +87,13 @@ pub(super) fn check_is_first(path: &Path, parsed: &Parsed) -> Result<(), GgufErr
     Err(GgufError::NotFirstPart { path: path.to_path_buf(), part, n_parts, first })
 }
 
+/// The paths of all parts: one, where the model is not split.
+pub(super) fn paths(file: &GgufFile) -> Vec<PathBuf> {
+    let others = |split: Split| (1..split.n_parts).filter_map(|part| split.path(&file.path, part)).collect::<Vec<_>>();
+    let others = Split::of(&file.parsed).map(others);
+    std::iter::once(file.path.clone()).chain(others.unwrap_or_default()).collect()
+}
+
 /// Checks that all other parts lie beside the first, each of them whole. Returns what they hold.
 pub(super) fn rest(file: &GgufFile) -> Result<Vec<Parsed>, GgufError> {
     /// More files than any model is split into: a damaged count.

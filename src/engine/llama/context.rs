@@ -44,14 +44,6 @@ pub enum ContextError {
     },
 }
 
-/// The state of one sequence of one context, as [`Context::save`] made it.
-#[derive(Debug, Default)]
-pub struct SavedState {
-    bytes: Vec<u8>,
-    /// The context that it belongs to; 0 is none.
-    context: u64,
-}
-
 /// The adapters of a context.
 #[derive(Debug)]
 pub enum Adapters {
@@ -341,34 +333,23 @@ impl Context {
         unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw.as_ptr()), true) }
     }
 
-    /// A copy of a sequence's state, for memories that cannot be truncated.
-    pub fn save(&mut self, seq: usize, state: &mut SavedState) -> bool {
-        let Some(seq) = self.seq(seq) else { return false };
-        let bytes = &mut state.bytes;
-        state.context = 0;
-        // SAFETY: the buffer has the size that llama.cpp asks for.
-        let saved = unsafe {
-            bytes.resize(sys::llama_state_seq_get_size(self.raw.as_ptr(), seq), 0);
-            sys::llama_state_seq_get_data(self.raw.as_ptr(), bytes.as_mut_ptr(), bytes.len(), seq) == bytes.len()
-        };
-        if saved {
-            state.context = self.id;
-        }
-        saved
-    }
-
-    /// Puts a saved state in the place of what is there. False, and nothing is changed, where this context has not
-    /// saved it.
-    pub fn restore(&mut self, seq: usize, state: &SavedState) -> bool {
-        let Some(at) = self.seq(seq).filter(|_| state.context == self.id) else { return false };
-        self.truncate(seq, 0);
-        // SAFETY: the bytes come from `save` on this context.
-        unsafe { sys::llama_state_seq_set_data(self.raw.as_ptr(), state.bytes.as_ptr(), state.bytes.len(), at) > 0 }
-    }
-
     /// The id of a sequence in C, if the context has it: llama.cpp ends the process on others.
-    fn seq(&self, seq: usize) -> Option<i32> {
+    pub(super) fn seq(&self, seq: usize) -> Option<i32> {
         i32::try_from(seq).ok().filter(|_| seq < self.n_seq)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
+        self.raw.as_ptr()
+    }
+
+    /// A number that no other context of the process has.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Parts of the cache that hold different sequences: one for each, or a pool for all.
+    pub(super) fn n_streams(&self) -> usize {
+        if self.mask.is_some() { 1 } else { self.n_seq }
     }
 }
 

@@ -168,6 +168,25 @@ impl Model {
         unsafe { sys::llama_model_is_recurrent(self.as_ptr()) || sys::llama_model_is_hybrid(self.as_ptr()) }
     }
 
+    /// Whether it keeps keys and values.
+    pub(super) fn has_attention(&self) -> bool {
+        // SAFETY: `raw` is a loaded model.
+        unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) }
+    }
+
+    /// Whether some layers see a window of the last tokens only.
+    pub(super) fn has_window(&self) -> bool {
+        // SAFETY: `raw` is a loaded model.
+        unsafe { sys::llama_model_n_swa(self.as_ptr()) > 0 }
+    }
+
+    /// Whether its memory notes positions in pictures beside those in the text.
+    pub(super) fn has_2d_positions(&self) -> bool {
+        // SAFETY: `raw` is a loaded model.
+        let rope = unsafe { sys::llama_model_rope_type(self.as_ptr()) };
+        matches!(rope, sys::LLAMA_ROPE_TYPE_MROPE | sys::LLAMA_ROPE_TYPE_IMROPE)
+    }
+
     /// The context that it was trained for, in tokens.
     pub fn n_ctx_train(&self) -> usize {
         // SAFETY: `raw` is a loaded model.

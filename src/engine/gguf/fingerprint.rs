@@ -1,0 +1,50 @@
+//! A digest of a file, by which it is recognised in another process.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use sha2::{Digest, Sha256};
+
+use super::{GgufFile, split};
+
+/// Bytes that are read at the beginning, in the middle and at the end of each tensor: enough to tell two trainings or
+/// quantisations of one model apart.
+const SAMPLE: u64 = 4096;
+
+impl GgufFile {
+    /// SHA-256, in hexadecimal, over the files' sizes and metadata and over samples of every tensor. The path is no part
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// When a file can no longer be read.
+    ///
+    /// # Cost
+    ///
+    /// Reads the metadata and 12 KiB of each tensor: about 10 MB of a model of 1000 tensors.
+    pub fn fingerprint(&self) -> io::Result<String> {
+        let mut hash = Sha256::new();
+        for (path, parsed) in split::paths(self).iter().zip(std::iter::once(&self.parsed).chain(&self.rest)) {
+            let mut file = File::open(path)?;
+            let size = file.metadata()?.len();
+            hash.update(size.to_le_bytes());
+            let start = parsed.tensors.iter().map(|tensor| tensor.offset).min().unwrap_or(size);
+            io::copy(&mut (&mut file).take(start), &mut hash)?;
+            for tensor in &parsed.tensors {
+                let n = tensor.n_bytes.min(SAMPLE);
+                for at in [0, (tensor.n_bytes - n) / 2, tensor.n_bytes - n] {
+                    let mut sample = vec![0; n as usize];
+                    file.seek(SeekFrom::Start(tensor.offset + at))?;
+                    file.read_exact(&mut sample)?;
+                    hash.update(&sample);
+                }
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Its files: one, or those of a split model in order.
+    pub fn paths(&self) -> Vec<std::path::PathBuf> {
+        split::paths(self)
+    }
+}

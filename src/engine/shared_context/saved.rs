@@ -1,0 +1,76 @@
+//! The memory of one sequence, taken out of its context and put back.
+
+use std::mem;
+
+use super::{Checkpoint, SharedContext};
+use crate::engine::llama::Context;
+use crate::expert::{ExpertState, StateError, Token};
+
+impl SharedContext {
+    /// Tokens in memory.
+    pub(in crate::engine) fn n_held(&self, at: usize) -> usize {
+        self.seqs[at].cached.len()
+    }
+
+    /// A copy of a sequence's memory.
+    pub(in crate::engine) fn save(&mut self, at: usize) -> Result<ExpertState, StateError> {
+        let Self { ctx, seqs, poisoned, .. } = self;
+        let seq = &mut seqs[at];
+        if seq.cached.is_empty() || *poisoned {
+            return Ok(ExpertState::default());
+        }
+        let mut state = exported(ctx, at, &seq.cached)?;
+        state.n_plain = seq.adapted_from;
+        if let Some(Checkpoint { tokens, state: earlier }) = &seq.checkpoint {
+            let memory = ctx.export_saved(earlier, tokens.len())?;
+            state.earlier = Some(Box::new(ExpertState { tokens: tokens.clone(), memory, ..ExpertState::default() }));
+        }
+        Ok(state)
+    }
+
+    /// Whether a saved state is sound and has room.
+    pub(in crate::engine) fn check_state(&self, state: &ExpertState) -> Result<(), StateError> {
+        let n_vocab = self.ctx.n_vocab();
+        for state in std::iter::once(state).chain(state.earlier.as_deref()) {
+            if state.tokens.is_empty() && state.memory.is_empty() {
+                continue;
+            }
+            if state.tokens.iter().any(|token| usize::try_from(*token).map_or(true, |token| token >= n_vocab)) {
+                return Err(StateError::Broken { what: "a token is outside of the vocabulary" });
+            }
+            self.ctx.check_exported(&state.memory, state.tokens.len())?;
+        }
+        Ok(())
+    }
+
+    /// Puts a saved state in the place of what a sequence holds. Where llama.cpp refuses it, the sequence is empty.
+    pub(in crate::engine) fn restore(&mut self, at: usize, state: &ExpertState) -> Result<(), StateError> {
+        self.check_state(state)?;
+        if mem::take(&mut self.poisoned) {
+            self.clear();
+        }
+        self.forget(at);
+        if state.tokens.is_empty() {
+            return Ok(());
+        }
+        let Self { ctx, seqs, .. } = self;
+        let seq = &mut seqs[at];
+        if let Some(earlier) = &state.earlier {
+            ctx.import(at, &earlier.memory, earlier.tokens.len())?;
+            let mut checkpoint = Checkpoint { tokens: earlier.tokens.clone(), ..Checkpoint::default() };
+            seq.checkpoint = ctx.save(at, &mut checkpoint.state).then_some(checkpoint);
+        }
+        let imported = ctx.import(at, &state.memory, state.tokens.len());
+        let first = imported.inspect_err(|_| seq.checkpoint = None)?;
+        seq.cached.clone_from(&state.tokens);
+        seq.adapted_from = state.n_plain;
+        seq.min_prefix = if first > 0 { state.tokens.len() } else { 0 };
+        Ok(())
+    }
+}
+
+/// A copy of the memory of a sequence that holds `tokens`.
+fn exported(ctx: &mut Context, at: usize, tokens: &[Token]) -> Result<ExpertState, StateError> {
+    let memory = ctx.export(at, tokens.len())?;
+    Ok(ExpertState { tokens: tokens.to_vec(), memory, ..ExpertState::default() })
+}
