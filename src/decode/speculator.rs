@@ -10,7 +10,7 @@ use super::accept::{Accept, Exact};
 use super::controller::{Controller, DraftPlan};
 use super::draft::{Draft, Drafter, Offer};
 use super::{Chain, ChainFault, Distribution};
-use crate::expert::Token;
+use crate::expert::{Expert, Token};
 use crate::logits_cache::LogitsCache;
 
 /// Which drafter drafts how many tokens.
@@ -121,6 +121,17 @@ impl Speculator {
     /// Whether the ARMs read a draft while it is written.
     pub fn keeps_arms(&self) -> bool {
         self.drafters.iter().any(|drafter| drafter.keeps_arms())
+    }
+
+    /// The models that drafters have for themselves, with the drafters' names.
+    pub(crate) fn experts(&mut self) -> impl Iterator<Item = (String, &mut (dyn Expert + Send + 'static))> {
+        self.drafters.iter_mut().filter_map(|drafter| Some((drafter.name().to_owned(), drafter.expert()?)))
+    }
+
+    /// Drops what drafters hold of a text, and rows that were kept.
+    pub(crate) fn forget(&mut self) {
+        self.base_rows = LogitsCache::default();
+        self.experts().for_each(|(_, expert)| expert.forget());
     }
 
     /// The controller, where there is one.

@@ -47,7 +47,7 @@ impl Arm {
     }
 
     /// The expert behind it.
-    pub fn expert(&mut self) -> &mut (dyn Expert + Send) {
+    pub fn expert(&mut self) -> &mut (dyn Expert + Send + 'static) {
         &mut *self.expert
     }
 

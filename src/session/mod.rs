@@ -11,6 +11,7 @@ mod open;
 mod params;
 mod plan;
 mod prompt;
+mod saved;
 mod scheduler;
 mod share;
 mod slot;
@@ -29,6 +30,8 @@ pub use plan::{MemoryPlan, plan};
 pub use prompt::Prompt;
 #[doc(hidden)]
 pub use prompt::{ChatInput, Personas, PromptRenderer};
+#[doc(hidden)]
+pub use saved::{Caches, CachesError};
 pub(crate) use scheduler::{Scheduler, SlotText};
 #[doc(hidden)]
 pub use share::Shared;

@@ -39,6 +39,11 @@ pub trait Drafter: Send {
         false
     }
 
+    /// The model that it drafts with, where that is no other's.
+    fn expert(&mut self) -> Option<&mut (dyn Expert + Send + 'static)> {
+        None
+    }
+
     /// Brings what it drafts with to `history`, so that the time of a prompt is not taken for that of a token.
     ///
     /// # Errors

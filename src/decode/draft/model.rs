@@ -34,6 +34,10 @@ impl Drafter for ModelDrafter {
         self.guided
     }
 
+    fn expert(&mut self) -> Option<&mut (dyn Expert + Send + 'static)> {
+        Some(&mut *self.expert)
+    }
+
     fn catch_up(&mut self, work: &mut Work<'_>) -> Result<(), ChainFault> {
         if work.history.len() <= self.expert.n_ctx() {
             self.expert.advance(work.history, 1).map_err(failed)?;
