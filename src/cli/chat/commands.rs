@@ -14,8 +14,8 @@ pub const HELP: &str = "\
 /drop [N]        forget the N oldest messages with their answers; without N, as many as make room
 /clear           forget all messages
 /system [TEXT]   set the system prompt; without a text, remove it
-/save FILE       write the conversation and the weights to a file
-/load FILE       continue a saved conversation
+/save FILE       write the conversation and the weights to a file, and the models' caches to FILE.cache
+/load FILE       continue a saved conversation; with its caches it is not read again
 /help            show this
 /quit            leave (or Ctrl-D); Ctrl-C ends an answer
 During an answer Tab chooses an ARM, and ↑ and ↓ change its weight from the next token on.

@@ -2,6 +2,7 @@
 
 mod commands;
 mod input;
+mod kept;
 mod keys;
 mod seeds;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use commands::{Command, HELP};
 use input::{Input, Line};
+use kept::Kept;
 use keys::Keys;
 use seeds::Seeds;
 
@@ -22,7 +24,7 @@ use crate::config::{ArmSpec, Config, ReadingSpec, Speculate};
 use crate::decode::{DecodeError, Finish};
 use crate::engine::llama::{LoadError, interrupt_flag};
 use crate::expert::ExpertError;
-use crate::sampling::params::SamplingParams;
+use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 use crate::session::{Session, SessionError, with_known_seed};
 
 /// Talk with the guided base, changing weights as you go
@@ -34,8 +36,11 @@ pub struct Args {
     #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     n_predict: i64,
     /// Go on with a saved conversation
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "session")]
     load: Option<PathBuf>,
+    /// Keep the conversation in this file, and go on with it if it is there; the models' caches go to FILE.cache
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -44,6 +49,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve_to_draft()?;
     catch_interrupts()?;
+    let seed = Some(config.sampling.seed).filter(|seed| *seed != RANDOM_SEED);
     let sampling = with_known_seed(&config.sampling);
     // Each answer has a seed, and gives that answer again; who asks for measured times by name does without.
     let speculate = match &args.config.overrides.speculate {
@@ -54,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = Config { sampling, speculate, ..config };
     let conversation = Conversation::new(config.prompt.system.clone());
     let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
-    let mut chat = Chat { config, session: None, conversation, n_predict, seeds, chosen: false };
+    let mut chat = Chat { config, session: None, conversation, n_predict, seeds, chosen: false, kept: None };
     // Say now what would fail at the first message.
     chat.session()?.chat_prompt(&{
         let mut probe = Conversation::new(None);
@@ -64,6 +70,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = &args.load {
         chat.load(path)?;
     }
+    if let Some(path) = &args.session {
+        chat.keep_in(path, seed)?;
+    }
+    let talked = talk(&mut chat);
+    chat.keep_caches();
+    talked
+}
+
+/// Reads lines and does what they say.
+fn talk(chat: &mut Chat) -> anyhow::Result<()> {
     let terminal = std::io::stdin().is_terminal();
     let arms = chat.config.arms.iter().map(|arm| arm.name.clone()).collect();
     let mut input = Input::new(terminal, arms, chat.config.profiles.keys().cloned().collect())?;
@@ -74,7 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         interrupt_flag().store(false, Ordering::Relaxed);
         match input.read()? {
             Line::Said(text) if text.trim().is_empty() => {}
-            Line::Said(text) => match chat.take(text.trim()) {
+            Line::Said(text) => match chat.take_and_keep(text.trim()) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 // A wrong command is no reason to lose the conversation.
@@ -117,6 +133,8 @@ struct Chat {
     seeds: Seeds,
     /// Whether the next seed was asked for: then its answer does not depend, by a rounding, on what was read before.
     chosen: bool,
+    /// The file that it is kept in.
+    kept: Option<Kept>,
 }
 
 impl Chat {
@@ -138,10 +156,19 @@ impl Chat {
         }
     }
 
+    /// Does what a line says, and keeps what has changed. False to leave.
+    fn take_and_keep(&mut self, line: &str) -> anyhow::Result<bool> {
+        let taken = self.take(line);
+        let kept = self.keep_text();
+        taken.and_then(|goes_on| kept.map(|()| goes_on))
+    }
+
     /// Does what a line says. False to leave.
     fn take(&mut self, line: &str) -> anyhow::Result<bool> {
         let Some(command) = line.strip_prefix('/') else {
-            self.conversation.push_user(line);
+            self.say(line);
+            // Before the answer: a kill in its middle must not take the question along. What goes wrong is reported after it.
+            let _ = self.keep_text();
             self.answer()?;
             return Ok(true);
         };
@@ -174,14 +201,10 @@ impl Chat {
                 eprintln!("forgot all messages");
             }
             Command::System(text) => self.conversation.system = text,
-            Command::Save(file) => {
-                let weights = self.session()?.weights();
-                let weights = weights.names().iter().cloned().zip(weights.get()).collect();
-                self.conversation.weights = Some(weights);
-                self.conversation.save(Path::new(&file))?;
-                eprintln!("saved {} messages to {file}", self.conversation.turns().len());
+            Command::Save(file) => self.save(Path::new(&file))?,
+            Command::Load(file) => {
+                self.load(Path::new(&file))?;
             }
-            Command::Load(file) => self.load(Path::new(&file))?,
         }
         Ok(true)
     }
@@ -271,17 +294,11 @@ impl Chat {
         Ok(session.chat_prompt(&conversation)?.base.len() as f64 / session.n_ctx() as f64)
     }
 
-    fn load(&mut self, path: &Path) -> anyhow::Result<()> {
-        let loaded = Conversation::load(path)?;
-        for (name, weight) in loaded.weights.iter().flatten() {
-            // A conversation may come from another set of ARMs.
-            if let Err(error) = self.session()?.weights().set(name, *weight) {
-                eprintln!("warning: {error}");
-            }
-        }
-        eprintln!("loaded {} messages; weights: {}", loaded.turns().len(), self.weights()?);
-        self.conversation = loaded;
-        Ok(())
+    /// Adds what the user says: to a message that waits for its answer, where there is one.
+    fn say(&mut self, line: &str) {
+        let waits = self.conversation.turns().last().is_some_and(|turn| turn.role == "user");
+        let before = if waits { self.conversation.undo() } else { None };
+        self.conversation.push_user(before.map_or_else(|| line.to_owned(), |before| format!("{before}\n\n{line}")));
     }
 
     fn answer(&mut self) -> anyhow::Result<()> {

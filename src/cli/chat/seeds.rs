@@ -15,6 +15,16 @@ impl Seeds {
         Self { first, n: 0 }
     }
 
+    /// Goes on after `n` answers.
+    pub fn at(first: u32, n: u32) -> Self {
+        Self { first, n }
+    }
+
+    /// The first seed, and how many were given.
+    pub fn place(self) -> (u32, u32) {
+        (self.first, self.n)
+    }
+
     /// The seed of the next answer.
     pub fn take(&mut self) -> u32 {
         let seed = derived(self.first, self.n);
