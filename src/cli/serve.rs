@@ -57,6 +57,9 @@ pub struct Args {
     /// Do not show at /slots which slots work
     #[arg(long, help_heading = "Server")]
     no_slots: bool,
+    /// Let requests save and restore slots, in this folder (POST /slots/{id}?action=save)
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    slot_save_path: Option<PathBuf>,
     /// Personas that a request may bring; each takes a KV cache of the base per text
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=16), help_heading = "Server")]
     max_personas: u8,
@@ -124,6 +127,7 @@ impl Args {
             variables: self.chat_template_kwargs.clone().unwrap_or_default(),
             page: !self.no_ui,
             slots: !self.no_slots,
+            slot_save_path: self.slot_save_path.clone(),
             metrics: self.metrics,
             rate_limit: self.rate_limit,
             cors_origins: self.cors_origin.clone(),

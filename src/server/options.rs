@@ -36,6 +36,8 @@ pub struct Options {
     pub page: bool,
     /// Whether there is `/slots`.
     pub slots: bool,
+    /// The folder in which requests may save slots.
+    pub slot_save_path: Option<PathBuf>,
     /// Whether there is `/metrics`.
     pub metrics: bool,
     /// Requests a second and client.

@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
+use anyhow::Context;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::access::Access;
 use super::answers::Answers;
@@ -62,6 +63,10 @@ pub struct Server {
     pub(super) verbose: bool,
     /// Whether the slots are shown.
     pub(super) shows_slots: bool,
+    /// The folder in which requests may save slots.
+    pub(super) slot_save_path: Option<std::path::PathBuf>,
+    /// Held by the request that saves or restores a slot: each takes as much memory as the slot's caches.
+    slot_files: Semaphore,
     /// The base's file.
     pub(super) model_path: std::path::PathBuf,
     /// Bounds.
@@ -86,9 +91,18 @@ impl Server {
         options: &Options,
     ) -> anyhow::Result<(Arc<Self>, Engine)> {
         let access = Access::new(options)?;
+        let saves_slots = options.slot_save_path.is_some();
+        if let Some(folder) = options.slot_save_path.as_ref().filter(|folder| !folder.is_dir()) {
+            anyhow::bail!("--slot-save-path {}: there is no such folder; make it first", folder.display());
+        }
         let metrics = Metrics::default();
-        let opened = |session: &mut Session| (Arc::clone(session.prompts()), session.n_ctx(), session.config().clone());
-        let (engine, (prompts, n_ctx, mut config)) = Engine::start(open, opened, &options.limits, metrics.clone())?;
+        let opened = move |session: &mut Session| {
+            // Reads the files for their fingerprints now, and not while texts wait.
+            let checked = if saves_slots { session.slots()[0].save_caches().map(|_| ()) } else { Ok(()) };
+            checked.map(|()| (Arc::clone(session.prompts()), session.n_ctx(), session.config().clone()))
+        };
+        let (engine, opened) = Engine::start(open, opened, &options.limits, metrics.clone())?;
+        let (prompts, n_ctx, mut config) = opened.context("--slot-save-path")?;
         // Places that wait for a request's persona are no ARMs to the outside.
         let n_arms = config.arms.len();
         config.arms.retain(|arm| !arm.spare);
@@ -110,6 +124,8 @@ impl Server {
             variables: options.variables.clone(),
             has_page: options.page,
             shows_slots: options.slots,
+            slot_save_path: options.slot_save_path.clone(),
+            slot_files: Semaphore::new(1),
             strict_fields: options.strict_fields,
             model_path: config.base.model.clone(),
             created: now(),
@@ -189,6 +205,31 @@ impl Server {
     /// it prefers the cache.
     pub(super) fn reads_anew(&self, is_seeded: bool, cache_prompt: Option<bool>) -> bool {
         !cache_prompt.unwrap_or(!(is_seeded && self.queue.n_slots() == 1))
+    }
+
+    /// The slot that a request asks for, if there is one of that number.
+    ///
+    /// # Errors
+    ///
+    /// A 400 about `id_slot`.
+    pub(super) fn slot(&self, asked: Option<usize>) -> Result<Option<usize>, ApiError> {
+        let n = self.queue.n_slots();
+        match asked.filter(|slot| *slot >= n) {
+            Some(slot) => {
+                Err(ApiError::invalid("id_slot", format!("id_slot {slot} is none of the slots 0 to {}", n - 1)))
+            }
+            None => Ok(asked),
+        }
+    }
+
+    /// A place among those who save and restore slots.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::queued_too_long`].
+    pub(super) async fn slot_files(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        let place = tokio::time::timeout(self.limits.queue_timeout, self.slot_files.acquire()).await;
+        place.map_err(|_| ApiError::queued_too_long())?.map_err(ApiError::internal)
     }
 
     /// Hands jobs to the engine; each is given its number and the way back.

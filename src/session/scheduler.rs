@@ -61,9 +61,9 @@ impl<T> Scheduler<T> {
         self.places.iter().flatten().count()
     }
 
-    /// The number of free slots.
-    pub fn n_free(&self) -> usize {
-        self.places.len() - self.n_running()
+    /// The free slots.
+    pub fn free(&self) -> impl Iterator<Item = usize> {
+        (0..self.places.len()).filter(|at| self.places[*at].is_none())
     }
 
     /// The running texts.
@@ -75,11 +75,15 @@ impl<T> Scheduler<T> {
     /// Chooses the free slot whose base has most of the prompt cached; of equal ones, the one that was given away
     /// longest ago. `None` where no slot is free.
     pub fn choose(&mut self, slots: &mut [Slot], prompt: &[Token]) -> Option<usize> {
-        let free = (0..self.places.len()).filter(|at| self.places[*at].is_none());
-        let best = free.max_by_key(|at| (slots[*at].base().n_cached(prompt), Reverse(self.used[*at])))?;
+        let best = self.free().max_by_key(|at| (slots[*at].base().n_cached(prompt), Reverse(self.used[*at])))?;
+        Some(self.claim(best))
+    }
+
+    /// Gives away a free slot, and returns it.
+    pub fn claim(&mut self, at: usize) -> usize {
         self.n_given += 1;
-        self.used[best] = self.n_given;
-        Some(best)
+        self.used[at] = self.n_given;
+        at
     }
 
     /// Runs a text, begun in the slot that [`choose`](Self::choose) returned.

@@ -69,7 +69,7 @@ impl TextGenerator for SessionGenerator {
         let mut scheduler = Scheduler::new(self.session.slots.len());
         let mut waiting = requests.iter().enumerate();
         loop {
-            for (place, request) in waiting.by_ref().take(scheduler.n_free()) {
+            for (place, request) in waiting.by_ref().take(scheduler.free().count()) {
                 let prompt = &self.prompts[request.prompt].base;
                 let Some(slot) = scheduler.choose(&mut self.session.slots, prompt) else {
                     unreachable!("as many texts begin as slots are free")

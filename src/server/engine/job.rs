@@ -34,6 +34,8 @@ pub struct Job {
     pub events: mpsc::Sender<(usize, Event)>,
     /// Whether the prompt is read anew, not from what a slot has in memory.
     pub fresh: bool,
+    /// The slot that the request asks for; `None` takes any.
+    pub slot: Option<usize>,
     /// When the request came.
     pub came: Instant,
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::Job;
+use super::{Job, SlotTask};
 
 /// Jobs that wait, and how many run.
 pub struct Queue {
@@ -18,6 +18,8 @@ pub struct Queue {
 #[derive(Default)]
 struct QueueState {
     waiting: VecDeque<Job>,
+    /// Tasks for slots, which are done before jobs.
+    slot_tasks: Vec<SlotTask>,
     running: usize,
     /// The slots that work, as the engine stated last.
     busy: Vec<usize>,
@@ -41,7 +43,9 @@ pub struct CloseAtDrop(Arc<Queue>);
 impl Drop for CloseAtDrop {
     fn drop(&mut self) {
         self.0.close(Instant::now());
-        self.0.lock().waiting.clear();
+        let mut state = self.0.lock();
+        state.waiting.clear();
+        state.slot_tasks.clear();
     }
 }
 
@@ -67,6 +71,25 @@ impl Queue {
             return Err(Refused::Full);
         }
         state.waiting.extend(jobs);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Hands in a task for a slot.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn submit_slot(&self, task: SlotTask) -> Result<(), Refused> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        state.slot_tasks.retain(|task| !task.answer.is_closed());
+        if state.slot_tasks.len() >= self.room {
+            return Err(Refused::Full);
+        }
+        state.slot_tasks.push(task);
         self.changed.notify_all();
         Ok(())
     }
@@ -112,28 +135,41 @@ impl Queue {
         CloseAtDrop(Arc::clone(self))
     }
 
-    /// The engine's turn: tells how many jobs run, waits for one if none does, and takes up to `free` of them. Those
-    /// for which `gone` is true are taken too, and do not count. `None` when the queue is closed and nothing runs.
-    pub(super) fn take(&self, running: usize, free: usize, gone: impl Fn(&Job) -> bool) -> Option<Taken> {
+    /// The engine's turn: tells which slots are `free`, waits where all are and nothing is to be done, and takes what
+    /// they can do: tasks for them, and jobs. Jobs for which `gone` is true are taken too, and do not count. `None` when
+    /// the queue is closed and nothing runs.
+    pub(super) fn take(&self, mut free: Vec<usize>, gone: impl Fn(&Job) -> bool) -> Option<Taken> {
         let mut state = self.lock();
+        let running = self.n_slots - free.len();
         state.running = running;
-        while running == 0 && state.waiting.is_empty() {
+        while running == 0 && state.waiting.is_empty() && state.slot_tasks.is_empty() {
             if state.closed {
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let mut taken = Taken { jobs: Vec::new(), gone: Vec::new(), closed: state.closed, stop_at: state.stop_at };
+        let closed = state.closed;
+        let is_due = |task: &mut SlotTask| closed || task.answer.is_closed() || free.contains(&task.slot);
+        let slot_tasks = state.slot_tasks.extract_if(.., is_due).collect();
+        let mut taken = Taken { slot_tasks, jobs: Vec::new(), gone: Vec::new(), closed, stop_at: state.stop_at };
         let mut left = VecDeque::with_capacity(state.waiting.len());
+        // Of the free slots, those that any job may take, less the jobs that will.
+        let mut n_any = 0;
         for job in std::mem::take(&mut state.waiting) {
             if taken.closed || gone(&job) {
                 taken.gone.push(job);
-            } else if taken.jobs.len() < free {
+            } else if free.len() > n_any && job.slot.is_none_or(|slot| free.contains(&slot)) {
+                match job.slot {
+                    Some(slot) => free.retain(|other| *other != slot),
+                    None => n_any += 1,
+                }
                 taken.jobs.push(job);
             } else {
                 left.push_back(job);
             }
         }
+        // Before the others, which take what is left.
+        taken.jobs.sort_by_key(|job| job.slot.is_none());
         state.waiting = left;
         state.running = running + taken.jobs.len();
         Some(taken)
@@ -146,6 +182,8 @@ impl Queue {
 
 /// What the engine found in the queue.
 pub(super) struct Taken {
+    /// Tasks for free slots; where no more will come, all tasks.
+    pub slot_tasks: Vec<SlotTask>,
     /// Jobs to run.
     pub jobs: Vec<Job>,
     /// Jobs that are not to be run any more.

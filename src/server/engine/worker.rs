@@ -36,10 +36,9 @@ impl Worker {
         loop {
             self.drop_gone();
             self.count_running();
-            let (n_running, n_free) = (self.scheduler.n_running(), self.scheduler.n_free());
             let (now, timeout) = (Instant::now(), self.limits.queue_timeout);
             let gone = |job: &Job| job.events.is_closed() || now.duration_since(job.came) > timeout;
-            let Some(taken) = self.queue.take(n_running, n_free, gone) else { return };
+            let Some(taken) = self.queue.take(self.scheduler.free().collect(), gone) else { return };
             let stop_at = taken.stop_at;
             self.admit(taken);
             self.count_running();
@@ -54,8 +53,17 @@ impl Worker {
         }
     }
 
-    /// Begins the jobs that were taken, and answers those that are not to be run.
+    /// Does the tasks and begins the jobs that were taken, and answers those that are not to be run.
     fn admit(&mut self, taken: Taken) {
+        for task in taken.slot_tasks {
+            match taken.closed {
+                true => task.refuse(),
+                false => {
+                    let slot = task.slot;
+                    task.run(&mut self.session.slots()[slot]);
+                }
+            }
+        }
         for job in taken.gone {
             let error = if taken.closed { ApiError::shutting_down() } else { ApiError::queued_too_long() };
             let _ = job.events.try_send((job.choice, Event::Failed(error)));
@@ -82,9 +90,11 @@ impl Worker {
     /// Begins a job in a free slot. Returns the job with an error where it cannot begin.
     fn begin(&mut self, job: Job) -> Option<(Job, ApiError)> {
         let slots = self.session.slots();
-        let Some(at) = self.scheduler.choose(slots, &job.prompt.base) else {
-            unreachable!("as many jobs were taken as slots are free")
+        let chosen = match job.slot {
+            Some(at) => Some(self.scheduler.claim(at)),
+            None => self.scheduler.choose(slots, &job.prompt.base),
         };
+        let Some(at) = chosen else { unreachable!("as many jobs were taken as slots are free") };
         match RunningJob::begin(job, at, &mut slots[at], &self.vocab, self.limits.request_timeout) {
             Ok(running_job) => {
                 self.scheduler.run(at, running_job);

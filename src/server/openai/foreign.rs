@@ -13,9 +13,8 @@ const TEXTS: [&str; 6] =
     ["user", "verbosity", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"];
 const FLAGS: [&str; 3] = ["store", "timings_per_token", "return_progress"];
 const OBJECTS: [&str; 3] = ["metadata", "prediction", "prompt_cache_options"];
-/// Places and memory of llama.cpp's server, which are found without them; a full context never drops its beginning
-/// here.
-const NUMBERS: [&str; 5] = ["id_slot", "n_keep", "n_discard", "n_cache_reuse", "t_max_prompt_ms"];
+/// Memory of llama.cpp's server, which is found without them; a full context never drops its beginning here.
+const NUMBERS: [&str; 4] = ["n_keep", "n_discard", "n_cache_reuse", "t_max_prompt_ms"];
 
 /// Reads them.
 ///

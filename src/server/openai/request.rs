@@ -38,6 +38,8 @@ pub struct Asked {
     pub rewards: bool,
     /// Whether the prompt may come from a slot's memory.
     pub cache_prompt: Option<bool>,
+    /// The slot that it wants; `None` takes any.
+    pub slot: Option<usize>,
     /// Fields that have no effect.
     pub ignored: Vec<String>,
     /// How calls of tools are written.
@@ -79,6 +81,7 @@ impl Asked {
             logprobs: None,
             rewards: false,
             cache_prompt: fields.take("cache_prompt")?,
+            slot: slot(fields)?,
             ignored: Vec::new(),
             calls: Calls::default(),
             verbose: fields.flag("verbose")?,
@@ -117,6 +120,17 @@ fn n_predict_of(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
         least = Some(least.map_or(n, |least: usize| least.min(n)));
     }
     Ok(least)
+}
+
+/// The number of a slot; -1 is any, as in llama.cpp.
+fn slot(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    match fields.take::<i64>("id_slot")? {
+        None | Some(-1) => Ok(None),
+        Some(slot) => match usize::try_from(slot) {
+            Ok(slot) => Ok(Some(slot)),
+            Err(_) => Err(ApiError::invalid("id_slot", format!("id_slot must be a slot's number, or -1, got {slot}"))),
+        },
+    }
 }
 
 fn n(fields: &mut Fields) -> Result<usize, ApiError> {

@@ -39,6 +39,8 @@ struct Wanted {
     stream: bool,
     /// Whether the prompt is read anew.
     fresh: bool,
+    /// The slot that the texts run in; `None` takes any.
+    slot: Option<usize>,
 }
 
 /// The prompts of a request in tokens.
@@ -61,7 +63,7 @@ pub async fn respond(
     format: impl Format,
     read: impl FnOnce(&Personas<'_>) -> Result<ReadPrompts, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let n_predict = n_predict(server, asked.n_predict);
+    let (n_predict, slot) = (n_predict(server, asked.n_predict), server.slot(asked.slot)?);
     let Steered { config, mut weights, limits, systems } = asked.guidance.over(server.defaults(), server.n_personas)?;
     let changes = asked.weights_log.changes(&config, &mut weights)?;
     let format_of = asked.format.as_ref();
@@ -121,7 +123,7 @@ pub async fn respond(
     let stop = asked.stop.into_iter().chain(asked.calls.stop).collect();
     let generate = Generate { params, grammar, dry, n_predict, stop, spelled, n_top, changes, speculates };
     let fresh = server.reads_anew(is_seeded, asked.cache_prompt);
-    let wanted = Wanted { prompts, n, generate, weights, limits, config, stream: asked.stream, fresh };
+    let wanted = Wanted { prompts, n, generate, weights, limits, config, stream: asked.stream, fresh, slot };
     answer(server, wanted, head, format).await
 }
 
@@ -136,7 +138,7 @@ pub fn n_predict(server: &Server, asked: Option<usize>) -> usize {
 ///
 /// [`ApiError`]: that of the queue, or the first of any text before its first token.
 async fn answer(server: &Server, wanted: Wanted, head: Head, mut format: impl Format) -> Result<Response, ApiError> {
-    let Wanted { prompts, n, generate, weights, limits, config, stream, fresh } = wanted;
+    let Wanted { prompts, n, generate, weights, limits, config, stream, fresh, slot } = wanted;
     let n_choices = prompts.len() * n;
     let live = Arc::new(LiveWeights::new(weights.clone(), n_choices));
     let running = Running { live: Arc::clone(&live), config, replays: !generate.changes.is_empty() };
@@ -153,7 +155,7 @@ async fn answer(server: &Server, wanted: Wanted, head: Head, mut format: impl Fo
             let params = SamplingParams { seed, ..generate.params.clone() };
             let task = Task::Generate(Box::new(Generate { params, ..generate.clone() }));
             let (live, weights, events) = (Some(live.choice(choice)), weights.clone(), sender.clone());
-            Job { choice, task, live, prompt, weights, limits, events, fresh, came }
+            Job { choice, task, live, prompt, weights, limits, events, fresh, slot, came }
         };
         prompts.enumerate().map(job).collect()
     })?;

@@ -1,5 +1,4 @@
-//! The routes of llama.cpp's own server that its clients use: `/completion`, `/tokenize`, `/detokenize`, `/props`,
-//! `/slots`.
+//! The routes of llama.cpp's own server that its clients use: `/completion`, `/tokenize`, `/detokenize`, `/props`.
 
 use std::sync::Arc;
 
@@ -292,14 +291,4 @@ pub async fn props(State(server): State<Arc<Server>>) -> Json<Value> {
         "endpoint_props": false,
         "build_info": FINGERPRINT,
     }))
-}
-
-/// Which slots work.
-pub async fn slots(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
-    if !server.shows_slots {
-        return Err(ApiError::not_supported("this server does not show its slots: it was started with --no-slots"));
-    }
-    let busy = server.queue.busy();
-    let slot = |id: usize| json!({ "id": id, "n_ctx": server.n_ctx, "is_processing": busy.contains(&id) });
-    Ok(Json((0..server.queue.n_slots()).map(slot).collect()))
 }

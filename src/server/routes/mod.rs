@@ -16,6 +16,7 @@ mod plan;
 mod preferences;
 mod responses;
 mod score;
+mod slots;
 
 use std::sync::Arc;
 
@@ -62,7 +63,8 @@ pub fn app(server: Arc<Server>) -> Router {
         .route("/tokenize", post(llama::tokenize))
         .route("/detokenize", post(llama::detokenize))
         .route("/props", get(llama::props))
-        .route("/slots", get(llama::slots))
+        .route("/slots", get(slots::list))
+        .route("/slots/{id}", post(slots::act))
         .route("/v1/embeddings", post(embeddings))
         .route("/embeddings", post(embeddings))
         .route("/embedding", post(embeddings))

@@ -80,7 +80,7 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
     let (prompt, given, came) = (Arc::new(prompt), weights.clone(), Instant::now());
     let mut events = server.submit(|sender| {
         let (task, events) = (Task::Score(response), sender.clone());
-        vec![Job { choice: 0, task, live: None, prompt, weights, limits, events, fresh: false, came }]
+        vec![Job { choice: 0, task, live: None, prompt, weights, limits, events, fresh: false, slot: None, came }]
     })?;
     match events.recv().await {
         Some((_, Event::Scored(scored))) => Ok(Json(report(&server, &config, &given, &scored))),
