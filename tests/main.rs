@@ -16,6 +16,7 @@ mod packaging;
 mod peers;
 mod real;
 mod sampling;
+mod saved;
 mod server;
 mod speculation;
 mod stores;

@@ -4,5 +4,6 @@ mod adapters;
 mod broken;
 mod context;
 mod response;
+mod saved;
 mod share;
 mod tokenize;

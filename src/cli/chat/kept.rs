@@ -49,21 +49,26 @@ fn check_free(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses a file in which a conversation cannot be kept: before the models are loaded for it.
+pub fn check_kept(file: &Path) -> anyhow::Result<()> {
+    if !is_new(file) {
+        // Its own words are better than that the name is taken.
+        Conversation::load(file)?;
+    }
+    check_free(file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("cannot keep the conversation in {}: there is no folder {}", file.display(), folder.display());
+    }
+    files::temporary(file).with_context(|| format!("cannot keep the conversation in {}", file.display()))?;
+    Ok(())
+}
+
 impl Chat {
     /// Goes on with the conversation of a file, if it is there, and keeps this one in it from now on. `seed` is the one
     /// that the user asks for.
     pub(super) fn keep_in(&mut self, file: &Path, seed: Option<u32>) -> anyhow::Result<()> {
         let is_new = is_new(file);
-        if !is_new {
-            // Its own words are better than that the name is taken.
-            Conversation::load(file)?;
-        }
-        check_free(file)?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            bail!("cannot keep the conversation in {}: there is no folder {}", file.display(), folder.display());
-        }
-        files::temporary(file).with_context(|| format!("cannot keep the conversation in {}", file.display()))?;
         let caches = if is_new { None } else { self.load(file)? };
         let n_answers = self.conversation.turns().iter().filter(|turn| turn.role == "assistant").count();
         self.seeds = seeds(caches.as_ref(), seed, self.seeds, u32::try_from(n_answers).unwrap_or(0));

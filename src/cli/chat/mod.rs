@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use commands::{Command, HELP};
 use input::{Input, Line};
-use kept::Kept;
+use kept::{Kept, check_kept};
 use keys::Keys;
 use seeds::Seeds;
 
@@ -49,6 +49,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = args.config.resolve_to_draft()?;
     catch_interrupts()?;
+    args.session.as_deref().map(check_kept).transpose()?;
     let seed = Some(config.sampling.seed).filter(|seed| *seed != RANDOM_SEED);
     let sampling = with_known_seed(&config.sampling);
     // Each answer has a seed, and gives that answer again; who asks for measured times by name does without.

@@ -13,6 +13,7 @@
 
 use std::ops::Range;
 
+use crate::engine::gguf::TensorType;
 use crate::expert::StateError;
 
 /// What llama.cpp writes first.
@@ -181,9 +182,9 @@ fn stream(bytes: &mut Bytes<'_>, n_cells: usize, has_values: bool) -> Result<(),
         match transposed {
             false => rows(bytes, n_cells)?,
             true => {
-                bytes.u32()?;
+                let ty = bytes.u32()?;
                 let (n_bytes, n_numbers) = (bytes.u32()? as usize, bytes.u32()? as usize);
-                bytes.skip_all(&[n_bytes, n_numbers, n_cells])?;
+                check_numbers(ty, bytes.take_all(&[n_bytes, n_numbers, n_cells])?)?;
             }
         }
     }
@@ -192,9 +193,28 @@ fn stream(bytes: &mut Bytes<'_>, n_cells: usize, has_values: bool) -> Result<(),
 
 /// `n` rows of one tensor.
 fn rows(bytes: &mut Bytes<'_>, n: usize) -> Result<(), StateError> {
-    bytes.u32()?;
+    let ty = bytes.u32()?;
     let row = usize::try_from(bytes.u64()?).map_err(|_| broken("it ends too early"))?;
-    bytes.skip_all(&[row, n])
+    check_numbers(ty, bytes.take_all(&[row, n])?)
+}
+
+/// Refuses NaN and infinity: masking does not keep them from other texts in the same context.
+fn check_numbers(ty: u32, bytes: &[u8]) -> Result<(), StateError> {
+    let is_half = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]) & 0x7c00 != 0x7c00;
+    let ty = TensorType::from_id(ty);
+    let are_numbers = match ty.map_or("", TensorType::name) {
+        "F32" => bytes.as_chunks().0.iter().all(|bytes| f32::from_le_bytes(*bytes).is_finite()),
+        "F16" => bytes.chunks_exact(2).all(is_half),
+        "BF16" => bytes.as_chunks().0.iter().all(|bytes| u16::from_le_bytes(*bytes) & 0x7f80 != 0x7f80),
+        // A block begins with its scale, and then with its minimum.
+        "Q8_0" => bytes.chunks_exact(34).all(is_half),
+        "Q4_0" | "IQ4_NL" => bytes.chunks_exact(18).all(is_half),
+        "Q5_0" => bytes.chunks_exact(22).all(is_half),
+        "Q4_1" => bytes.chunks_exact(20).all(|block| is_half(block) && is_half(&block[2..])),
+        "Q5_1" => bytes.chunks_exact(24).all(|block| is_half(block) && is_half(&block[2..])),
+        _ => return Err(broken("it has numbers of an unknown type")),
+    };
+    are_numbers.then_some(()).ok_or_else(|| broken("it has numbers that are not finite"))
 }
 
 fn recurrent(bytes: &mut Bytes<'_>, n_tokens: usize) -> Result<(), StateError> {
@@ -249,15 +269,16 @@ impl Bytes<'_> {
     }
 
     fn skip(&mut self, n: usize) -> Result<(), StateError> {
-        self.skip_all(&[n])
+        self.take_all(&[n]).map(|_| ())
     }
 
-    /// Skips the product of `factors`.
-    fn skip_all(&mut self, factors: &[usize]) -> Result<(), StateError> {
+    /// As many bytes as the product of `factors`.
+    fn take_all(&mut self, factors: &[usize]) -> Result<&[u8], StateError> {
         let n = factors.iter().try_fold(1usize, |n, factor| n.checked_mul(*factor));
-        let end = n.and_then(|n| self.at.checked_add(n)).filter(|end| *end <= self.all.len());
-        self.at = end.ok_or_else(|| broken("it ends too early"))?;
-        Ok(())
+        let end = n.and_then(|n| self.at.checked_add(n));
+        let taken = end.and_then(|end| self.all.get(self.at..end)).ok_or_else(|| broken("it ends too early"))?;
+        self.at += taken.len();
+        Ok(taken)
     }
 }
 
@@ -283,7 +304,7 @@ mod tests {
             }
             out.extend([0u32, 1, 0, 0].map(u32::to_le_bytes).concat());
             for _ in 0..2 {
-                out.extend(1u32.to_le_bytes());
+                out.extend(0u32.to_le_bytes());
                 out.extend(4u64.to_le_bytes());
                 out.extend(vec![9; 4 * positions.len()]);
             }

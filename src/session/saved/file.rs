@@ -61,7 +61,7 @@ impl Caches {
         Ok(begin == MAGIC)
     }
 
-    /// Writes them whole or not at all. Returns the bytes of the file.
+    /// Writes them whole or not at all, for the owner alone to read. Returns the bytes of the file.
     ///
     /// # Errors
     ///
@@ -69,6 +69,12 @@ impl Caches {
     pub fn write(&self, path: &Path) -> Result<u64, CachesError> {
         let mut n_bytes = 0;
         write_whole(path, |temporary| {
+            // Its tokens are the text: it is the owner's, as the conversation beside it is.
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                std::fs::set_permissions(temporary, std::fs::Permissions::from_mode(0o600))?;
+            }
             let mut out = Sink { file: BufWriter::new(File::create(temporary)?), hash: Sha256::new(), n_bytes: 0 };
             self.fill(&mut out)?;
             let sum = out.hash.finalize();
