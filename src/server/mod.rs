@@ -6,7 +6,7 @@
 //!                        └── stream ◀── events ◀─────────┘
 //! ```
 //!
-//! Nothing in a request names a file, a model or a template.
+//! Nothing in a request names a model or a template, nor a file, except a saved slot in the folder for them.
 
 mod access;
 mod answers;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
+use genarm::session::Caches;
 use serde_json::Value;
 
 use super::{caches_of, names};
@@ -149,6 +150,37 @@ fn a_kill_in_the_middle_of_an_answer_leaves_the_question() {
     let (_, said) = talk(&args, "/retry\n");
     assert!(said.contains("loaded 3 messages,") && said.contains("/retry answers it"), "{said}");
     assert_eq!(messages(&file).len(), 4);
+}
+
+#[test]
+fn a_kill_while_caches_are_written_leaves_the_old_ones_or_the_new() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("talk.json");
+    let name = file.display().to_string();
+    let config = super::model("models/demo.yaml");
+    let args =
+        ["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1", "-n", "60", "--ignore-eos", "--session", &name];
+    let mut n_cut = 0;
+    for i in 0..6 {
+        let mut child =
+            genarm(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        child.stdin.take().expect("a pipe").write_all(MESSAGES[i % 3].as_bytes()).expect("written");
+        let is_writing = || names(folder.path()).iter().any(|name| name.starts_with(".genarm-"));
+        let has_answer = || file.exists() && messages(&file).len() == 2 * (i + 1);
+        // The first time it may end, so that there is something to lose.
+        while child.try_wait().expect("a status").is_none() {
+            if i > 0 && has_answer() && is_writing() {
+                n_cut += 1;
+                child.kill().expect("killed");
+            }
+        }
+        assert_eq!(messages(&file).len(), 2 * (i + 1));
+        Caches::read(&caches_of(&file)).expect("sound caches");
+    }
+    // How many were cut off depends on the machine; all of them would be none too many.
+    assert!(n_cut <= 5);
+    let (_, said) = talk(&["-n", "1", "--session", &name], MESSAGES[0]);
+    assert!(said.contains("tokens in memory"), "{said}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) struct Layout {
 
 /// Where the parts of a state lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Parts {
+pub(super) struct StateParts {
     /// Of each cache the one stream that holds the sequence, from its number of cells on.
     caches: Vec<Range<usize>>,
     /// The recurrent state.
@@ -53,7 +53,7 @@ impl Layout {
     /// # Errors
     ///
     /// [`StateError::Broken`] with what is wrong.
-    pub fn parts(self, state: &[u8], n_tokens: usize) -> Result<Parts, StateError> {
+    pub fn parts(self, state: &[u8], n_tokens: usize) -> Result<StateParts, StateError> {
         let n_caches: &[usize] = match (self.attention, self.window) {
             (false, _) => &[0],
             (true, false) => &[1],
@@ -71,13 +71,13 @@ impl Layout {
         Err(first_error.unwrap_or_else(|| broken("it is empty")))
     }
 
-    fn walk(self, state: &[u8], n_tokens: usize, n_caches: usize, has_values: bool) -> Result<Parts, StateError> {
+    fn walk(self, state: &[u8], n_tokens: usize, n_caches: usize, has_values: bool) -> Result<StateParts, StateError> {
         let mut bytes = Bytes { all: state, at: 0 };
         if bytes.u32()? != MAGIC {
             return Err(broken("it does not begin as a state of llama.cpp"));
         }
         bytes.u32()?;
-        let mut parts = Parts { caches: Vec::new(), recurrent: 0..0, first: 0 };
+        let mut parts = StateParts { caches: Vec::new(), recurrent: 0..0, first: 0 };
         for cache in 0..n_caches {
             let (stream, first) = self.cache(&mut bytes, n_tokens, has_values)?;
             // Of two caches the first has every token.
@@ -145,7 +145,7 @@ impl Layout {
     }
 }
 
-impl Parts {
+impl StateParts {
     /// The first position that is in memory in every layer.
     pub fn first_position(&self) -> usize {
         self.first
@@ -344,7 +344,9 @@ mod tests {
     #[test]
     fn a_state_that_is_cut_off_or_too_long_or_lies_about_sizes_is_refused() {
         let sound = state(2, 1, &[0, 1]);
-        for end in 0..sound.len() {
+        // Without its values it is the state of a model that keeps keys alone; llama.cpp finds the difference.
+        let keys_alone = sound.len() - (4 + 8 + 2 * 4);
+        for end in (0..sound.len()).filter(|end| *end != keys_alone) {
             assert!(PLAIN.parts(&sound[..end], 2).is_err(), "{end}");
         }
         assert!(PLAIN.parts(&[&sound[..], &[0]].concat(), 2).is_err());

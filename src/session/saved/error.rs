@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::file::VERSION;
+use super::VERSION;
 use crate::expert::StateError;
 
 /// Why caches are not saved or restored.

@@ -15,13 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Caches, CachesError, ModelCache};
+use super::{Caches, CachesError, ModelCache, VERSION};
 use crate::expert::{ExpertState, Origin, Token};
 use crate::files::write_whole;
 
 const MAGIC: &[u8; 8] = b"GENARMKV";
-/// Of the format.
-pub(super) const VERSION: u32 = 1;
 /// Bytes of a header at most.
 const MAX_HEADER: usize = 1 << 20;
 /// Bytes of a SHA-256.

@@ -14,6 +14,9 @@ use super::{Session, Slot};
 use crate::engine::llama::build;
 use crate::expert::{Expert, ExpertState, Origin};
 
+/// Of the files' format.
+const VERSION: u32 = 1;
+
 /// The caches of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caches {
