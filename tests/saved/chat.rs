@@ -160,7 +160,6 @@ fn a_kill_while_caches_are_written_leaves_the_old_ones_or_the_new() {
     let config = super::model("models/demo.yaml");
     let args =
         ["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1", "-n", "60", "--ignore-eos", "--session", &name];
-    let mut n_cut = 0;
     for i in 0..6 {
         let mut child =
             genarm(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
@@ -170,15 +169,17 @@ fn a_kill_while_caches_are_written_leaves_the_old_ones_or_the_new() {
         // The first time it may end, so that there is something to lose.
         while child.try_wait().expect("a status").is_none() {
             if i > 0 && has_answer() && is_writing() {
-                n_cut += 1;
                 child.kill().expect("killed");
+                child.wait().expect("ended");
             }
+        }
+        // What was begun is left behind.
+        for name in names(folder.path()).iter().filter(|name| name.starts_with(".genarm-")) {
+            std::fs::remove_file(folder.path().join(name)).expect("removed");
         }
         assert_eq!(messages(&file).len(), 2 * (i + 1));
         Caches::read(&caches_of(&file)).expect("sound caches");
     }
-    // How many were cut off depends on the machine; all of them would be none too many.
-    assert!(n_cut <= 5);
     let (_, said) = talk(&["-n", "1", "--session", &name], MESSAGES[0]);
     assert!(said.contains("tokens in memory"), "{said}");
 }
