@@ -10,7 +10,7 @@ use genarm::expert::{ExpertState, StateError};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 
-use crate::support::{self, random};
+use crate::support::{self, memory, random};
 
 const ATTENTION: [&str; 4] = ["attn_q", "attn_k", "attn_v", "attn_output"];
 
@@ -41,7 +41,7 @@ impl Family {
                     random::response_lora(adapter, arch, 4, &ATTENTION, 3, adapt);
                 }
             }
-            _ => random::model_of_memory(&path, arch),
+            _ => memory::model(&path, arch),
         }
         Self { model: support::load(&path), adapters, _folder: folder }
     }
@@ -110,7 +110,7 @@ fn restore(experts: &mut [&mut Sequence], states: &[ExpertState]) {
 
 #[test]
 fn a_restored_sequence_goes_on_as_one_that_was_never_interrupted() {
-    for arch in ["llama", "qwen2", "mamba", "cohere2"] {
+    for arch in ["llama", "qwen2", "mamba", "jamba", "cohere2"] {
         let family = Family::new(arch);
         for flash_attention in [FlashAttention::Off, FlashAttention::On] {
             let params = params(flash_attention);
@@ -195,7 +195,12 @@ fn a_memory_without_what_a_window_left_out_is_read_again_from_the_beginning() {
 
 #[test]
 fn a_recurrent_model_goes_back_to_its_last_prompt() {
-    let family = Family::new("mamba");
+    for arch in ["mamba", "jamba"] {
+        goes_back(&Family::new(arch));
+    }
+}
+
+fn goes_back(family: &Family) {
     let params = support::context_params();
     let (prompt, mut history) = (text(5, 100), text(5, 100));
     let mut first = family.alone(1, &params).remove(0);
@@ -213,7 +218,7 @@ fn a_recurrent_model_goes_back_to_its_last_prompt() {
 
 #[test]
 fn a_state_that_was_tampered_with_is_refused_or_harmless() {
-    for arch in ["llama", "mamba", "cohere2"] {
+    for arch in ["llama", "mamba", "jamba", "cohere2"] {
         let family = Family::new(arch);
         let params = ContextParams { n_ctx: 64, ..support::context_params() };
         let history = text(5, 20);

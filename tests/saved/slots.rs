@@ -50,8 +50,8 @@ fn a_saved_slot_goes_on_in_another_process() {
     let expected = completion(&first, &next, 1);
     let n_new = read(&expected);
     assert!(n_new < 10, "{expected}");
-    drop(first);
 
+    // Both servers have the folder.
     let second = server(folder.path(), &["--parallel", "2"]);
     let (status, restored) = act(&second, 0, "restore", "lily.bin");
     assert_eq!(status, 200, "{restored}");
@@ -63,6 +63,10 @@ fn a_saved_slot_goes_on_in_another_process() {
     let body = json!({"prompt": format!("{PROMPT}{text} And"), "n_predict": 1, "cache_prompt": true});
     let found = second.ok("/completion", &body);
     assert!(found["timings"]["cache_n"].as_u64().is_some_and(|n| n >= n_prompt), "{found}");
+    // And the other one takes back what this one has written over.
+    let (_, saved) = act(&second, 0, "save", "lily.bin");
+    assert!(saved["n_saved"].as_u64().is_some_and(|n| n > n_prompt + 7), "{saved}");
+    assert_eq!(act(&first, 2, "restore", "lily.bin").1["n_restored"], saved["n_saved"]);
 }
 
 #[test]

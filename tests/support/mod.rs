@@ -1,6 +1,7 @@
 //! What tests share: models to run on, and experts made of them.
 
 pub mod binary;
+pub mod memory;
 pub mod random;
 pub mod vocabularies;
 

@@ -27,8 +27,8 @@ impl Noise {
     }
 }
 
-/// Width, inner width, width of all keys: of every [`model`].
-const SHAPE: [u64; 3] = [64, 96, 32];
+/// Width, inner width, width of all keys: of every model here.
+pub const SHAPE: [u64; 3] = [64, 96, 32];
 
 /// Writes a model of two layers, `llama` or `qwen2`, with the vocabulary of the test models.
 pub fn model(path: &Path, arch: &str) {
@@ -179,63 +179,4 @@ pub fn copy_with(from: &Path, to: &Path, keys: &[(&str, Value)]) {
         writer = writer.tensor(&tensor.name, &tensor.dims, tensor.ty, data);
     }
     writer.finish().expect("the copy is written");
-}
-
-/// Writes a model of another kind of memory: `mamba`, which keeps a state of its own, or `cohere2`, three of whose four
-/// layers see the last 16 tokens.
-pub fn model_of_memory(path: &Path, arch: &str) {
-    let file = GgufFile::open_model(&models().base).expect("a model");
-    let n_vocab = file.vocabulary().expect("a vocabulary").n_tokens() as u64;
-    let [d, ff, kv] = SHAPE;
-    let of_tokenizer = file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
-    let begin = GgufWriter::new(path).meta("general.architecture", arch);
-    let writer = of_tokenizer.fold(begin, |writer, (key, value)| writer.meta(key, value.clone()));
-    let n_layers = if arch == "mamba" { 2 } else { 4 };
-    let numbers: &[(&str, u32)] = match arch {
-        "mamba" => &[("ssm.conv_kernel", 4), ("ssm.inner_size", 128), ("ssm.state_size", 8), ("ssm.time_step_rank", 4)],
-        _ => &[("attention.head_count", 4), ("attention.head_count_kv", 2), ("attention.sliding_window", 16)],
-    };
-    let common =
-        [("context_length", 512), ("embedding_length", 64), ("block_count", n_layers), ("feed_forward_length", 96)];
-    let numbers = common.iter().chain(numbers);
-    let writer = numbers.fold(writer, |writer, (key, value)| writer.meta(&format!("{arch}.{key}"), *value));
-    let mut writer = match arch {
-        "mamba" => writer.meta("mamba.attention.layer_norm_rms_epsilon", 1e-6f32),
-        _ => writer.meta("cohere2.attention.layer_norm_epsilon", 1e-6f32).meta("cohere2.logit_scale", 1.0f32),
-    };
-    let layer: Vec<(&str, Vec<u64>, f32)> = match arch {
-        "mamba" => vec![
-            ("attn_norm.weight", vec![d], 1.0),
-            ("ssm_in.weight", vec![d, 4 * d], 0.0),
-            ("ssm_conv1d.weight", vec![4, 2 * d], 0.0),
-            ("ssm_conv1d.bias", vec![2 * d], 0.0),
-            ("ssm_x.weight", vec![2 * d, 4 + 16], 0.0),
-            ("ssm_dt.weight", vec![4, 2 * d], 0.0),
-            ("ssm_dt.bias", vec![2 * d], 0.0),
-            ("ssm_a", vec![8, 2 * d], -1.0),
-            ("ssm_d", vec![2 * d], 1.0),
-            ("ssm_out.weight", vec![2 * d, d], 0.0),
-        ],
-        _ => vec![
-            ("attn_norm.weight", vec![d], 1.0),
-            ("attn_q.weight", vec![d, d], 0.0),
-            ("attn_k.weight", vec![d, kv], 0.0),
-            ("attn_v.weight", vec![d, kv], 0.0),
-            ("attn_output.weight", vec![d, d], 0.0),
-            ("ffn_gate.weight", vec![d, ff], 0.0),
-            ("ffn_up.weight", vec![d, ff], 0.0),
-            ("ffn_down.weight", vec![ff, d], 0.0),
-        ],
-    };
-    let mut noise = Noise(7);
-    let ends = [("token_embd.weight", vec![d, n_vocab], 0.0), ("output_norm.weight", vec![d], 1.0)];
-    for (name, dims, around) in &ends {
-        writer = writer.tensor(name, dims, TensorType::F32, noise.bytes(dims, *around, 0.2));
-    }
-    for at in 0..n_layers {
-        for (name, dims, around) in &layer {
-            writer = writer.tensor(&format!("blk.{at}.{name}"), dims, TensorType::F32, noise.bytes(dims, *around, 0.2));
-        }
-    }
-    writer.finish().expect("the model is written");
 }
