@@ -208,15 +208,18 @@ impl<'a> Source<'a> {
         let key = || self.root.path_at(at).or_else(|| self.root.key_path_at(at)).unwrap_or_default();
         let got = || {
             let got = self.root.scalar_at(at).unwrap_or("a list or a mapping");
-            format!("{}{}", Short(got), decimal_point(got))
+            // `{a: 0,7}` is two entries where any name may stand: the second has no value.
+            let is_comma = got == "nothing" && key().rsplit('.').next().is_some_and(is_number);
+            let advice = if is_comma { DECIMAL_POINT.to_owned() } else { decimal_point(got) };
+            format!("{}{advice}", Short(got))
         };
         let problem = match error {
             Error::SerdeUnknownField { field, expected, .. } => Problem::UnknownKey {
                 key: field.clone(),
                 parent: self.parent_of_key(at, field),
-                suggestion: match field.bytes().all(|byte| byte.is_ascii_digit()) {
+                suggestion: match is_number(field) {
                     // `{temp: 0,7}` is two entries.
-                    true => "; write numbers with a decimal point, as in 0.7".to_owned(),
+                    true => DECIMAL_POINT.to_owned(),
                     false => suggestion(field, expected.iter().copied()),
                 },
             },
@@ -288,12 +291,17 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+const DECIMAL_POINT: &str = "; write numbers with a decimal point, as in 0.7";
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Advice for a number with a decimal comma, as an error shows it: quoted, because YAML takes it for a text.
-fn decimal_point(shown: &str) -> String {
+pub(crate) fn decimal_point(shown: &str) -> String {
     let text = shown.trim_matches('"');
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     match text.split_once(',') {
-        Some((whole, part)) if digits(whole.trim_start_matches('-')) && digits(part) => {
+        Some((whole, part)) if is_number(whole.trim_start_matches('-')) && is_number(part) => {
             format!("; write a decimal point: {whole}.{part}")
         }
         _ => String::new(),
