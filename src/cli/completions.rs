@@ -1,6 +1,5 @@
 //! `genarm completions`
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 /// Print a completion script for a shell
@@ -13,6 +12,6 @@ pub struct Args {
 /// Prints it.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "genarm", &mut script);
+    clap_complete::generate(args.shell, &mut super::flags::command(), "genarm", &mut script);
     super::output::print(&String::from_utf8_lossy(&script))
 }

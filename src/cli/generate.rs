@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::input::{Source, refuse_second_text};
-use super::load::{ConfigArgs, catch_interrupts, open};
+use super::flags::is_model_name;
+use super::input::{Source, refuse_second_text, unescaped, unescaped_all};
+use super::load::{ConfigArgs, catch_interrupts, n_predict, open};
 use super::measure::read_prompt;
 use super::output::print;
 use super::stats::Stats;
@@ -24,14 +25,15 @@ use crate::session::{Detokenizer, Prompt, Session, with_known_seed};
 ///
 /// The prompt is an argument, a file, standard input or a list of tokens. The text goes to standard output as it is
 /// generated. The prompt is continued as it is; with --chat it is a user's message, which the models read through their
-/// chat templates, as instruct models need it.
+/// chat templates, as instruct models need it. -f takes a configuration (.yaml, .yml, .json, or a file with its keys),
+/// or the prompt's file, as in llama.cpp.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Prompt; without one, or with -, read standard input; one that begins with a dash comes after --
     #[arg(conflicts_with_all = ["file", "prompt_tokens", "prompt_flag"])]
     prompt: Option<String>,
     /// The same, as llama.cpp's tools take it
-    #[arg(id = "prompt_flag", long = "prompt", value_name = "TEXT", conflicts_with_all = ["file", "prompt_tokens"], hide = true)]
+    #[arg(id = "prompt_flag", long = "prompt", value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["file", "prompt_tokens"], hide = true)]
     prompt_flag: Option<String>,
     /// Read the prompt from a file
     #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
@@ -43,11 +45,14 @@ pub struct Args {
     #[arg(long, conflicts_with = "prompt_tokens")]
     chat: bool,
     /// Tokens to generate, -1 for as many as fit
-    #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = n_predict)]
     n_predict: i64,
     /// Stop before this string; repeatable
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
+    /// Read \n, \r, \t, \', \", \\ and \xHH in the prompt, in --stop and in --dry-sequence-breaker
+    #[arg(long, short = 'e')]
+    escape: bool,
     /// Print one JSON object: text, tokens, finish_reason, usage, timings
     #[arg(long)]
     json: bool,
@@ -62,7 +67,16 @@ pub struct Args {
 }
 
 /// Generates.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(mut args: Args) -> anyhow::Result<()> {
+    if let Some(file) = args.prompt.as_deref().filter(|text| is_model_name(text)) {
+        let line =
+            format!("\"{file}\" is a model, and generate's argument is the prompt; give the model with -m {file}");
+        return Err(Usage(line).into());
+    }
+    if args.escape {
+        args.stop = unescaped_all(&args.stop)?;
+        args.config.unescape()?;
+    }
     let config = args.config.resolve_to_draft()?;
     let source = Source::of(args.prompt.as_deref().or(args.prompt_flag.as_deref()), args.file.as_deref());
     let instead_of_stdin = match (&args.prompt_tokens, &source) {
@@ -72,10 +86,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (None, Source::Stdin) => None,
     };
     instead_of_stdin.map_or(Ok(()), refuse_second_text)?;
-    let text = if args.prompt_tokens.is_some() { String::new() } else { source.read()? };
-    if args.n_predict < -1 {
-        return Err(Usage(format!("--n-predict must be at least -1, got {}", args.n_predict)).into());
-    }
+    let text = match args.prompt_tokens {
+        Some(_) => String::new(),
+        None if args.escape => unescaped(&source.read()?)?,
+        None => source.read()?,
+    };
     catch_interrupts()?;
     let mut session = open(config)?;
     let params = with_known_seed(&session.config().sampling);

@@ -62,6 +62,44 @@ impl<'a> Source<'a> {
     }
 }
 
+/// The text with its escapes read, as llama.cpp's `--escape` does: `\n`, `\r`, `\t`, `\'`, `\"`, `\\` and `\xHH`, a
+/// byte. Another backslash stays.
+///
+/// # Errors
+///
+/// Bytes that are no UTF-8.
+pub fn unescaped(text: &str) -> anyhow::Result<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, n) = match (first, after) {
+            (b'\\', [b'n', ..]) => (b'\n', 2),
+            (b'\\', [b'r', ..]) => (b'\r', 2),
+            (b'\\', [b't', ..]) => (b'\t', 2),
+            (b'\\', [same @ (b'\'' | b'"' | b'\\'), ..]) => (*same, 2),
+            (b'\\', [b'x', high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                let digit = |c: &u8| char::from(*c).to_digit(16).unwrap_or(0) as u8;
+                (digit(high) * 16 + digit(low), 4)
+            }
+            _ => (*first, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[n..];
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Usage(format!(
+            "--escape: the bytes of \\x are no UTF-8 (byte {at}); write whole characters, such as \\xc3\\xa9"
+        ))
+        .into()
+    })
+}
+
+/// The same for several texts.
+pub fn unescaped_all(texts: &[String]) -> anyhow::Result<Vec<String>> {
+    texts.iter().map(|text| unescaped(text)).collect()
+}
+
 /// Refuses a text on standard input that `what` would take the place of, and that would be lost.
 ///
 /// # Errors
@@ -100,4 +138,24 @@ fn holds_text() -> bool {
 #[cfg(not(unix))]
 fn holds_text() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_those_of_llama_cpp() {
+        for (text, expected) in [
+            (r"a\nb\tc", "a\nb\tc"),
+            (r#"\'\"\\n"#, "'\"\\n"),
+            (r"\x41\x0a\xc3\xa9", "A\n\u{e9}"),
+            (r"\q \x4 \xzz \", r"\q \x4 \xzz \"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(text).expect("UTF-8"), expected, "{text}");
+        }
+        let error = unescaped(r"\xff").expect_err("a byte alone").to_string();
+        assert!(error.contains("--escape") && error.contains("UTF-8"), "{error}");
+    }
 }

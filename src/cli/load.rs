@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::download::HubArgs;
 use super::flags::check_config;
 pub use super::interrupts::catch_interrupts;
+use super::input::unescaped_all;
 use crate::config::{Config, ConfigError, Overrides, Problem};
 use crate::engine::llama::interrupt_flag;
 use crate::eval::heatmap::Palette;
@@ -19,7 +20,7 @@ use crate::session::Session;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArgs {
     /// Preferences: a YAML file with base, ARMs, weights, profiles and sampling
-    #[arg(long, short = 'f', value_name = "FILE")]
+    #[arg(long, short = 'f', value_name = "FILE", env = "GENARM_CONFIG")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub overrides: Overrides,
@@ -38,6 +39,14 @@ impl ConfigArgs {
         self.resolved(true)
     }
 
+    /// Reads escapes in what was typed of the sampling, as llama.cpp's `--escape` does.
+    pub fn unescape(&mut self) -> anyhow::Result<()> {
+        if let Some(breakers) = &mut self.overrides.sampling.dry_sequence_breakers {
+            *breakers = unescaped_all(breakers)?;
+        }
+        Ok(())
+    }
+
     fn resolved(&self, drafts: bool) -> anyhow::Result<Config> {
         let config = self.load(self.config.as_deref())?;
         check_config(&self.overrides, &config, drafts).map_err(super::Usage)?;
@@ -49,7 +58,7 @@ impl ConfigArgs {
         self.hub.load(file, &self.overrides, |error| self.explained(error))
     }
 
-    /// llama.cpp's `-f` is a prompt's file: a text that is no configuration gets that said too.
+    /// A prompt's file given as a configuration, which `-f` takes for what it is, gets that said too.
     fn explained(&self, error: ConfigError) -> anyhow::Error {
         let is_yaml = |file: &Path| {
             let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
@@ -57,8 +66,9 @@ impl ConfigArgs {
         };
         let of_contents = !error.is_usage() && !matches!(*error.problem, Problem::Read(_));
         match &self.config {
-            Some(file) if of_contents && !is_yaml(file) => anyhow::Error::new(error)
-                .context("-f (--config) takes a configuration in YAML, and --file a prompt's text"),
+            Some(file) if of_contents && !is_yaml(file) => {
+                anyhow::Error::new(error).context("--config takes a configuration in YAML, and --file a prompt's text")
+            }
             _ => error.into(),
         }
     }
@@ -133,4 +143,10 @@ pub fn palette(stream: &impl IsTerminal) -> Palette {
 /// Reads `host:port`.
 pub fn endpoint(s: &str) -> Result<String, String> {
     crate::config::check_endpoint(s)
+}
+
+/// Reads a bound on tokens: -1 is as many as fit, and so is llama.cpp's -2.
+pub fn n_predict(s: &str) -> Result<i64, String> {
+    let n = s.parse().ok().filter(|n| *n >= -2);
+    n.ok_or_else(|| "must be at least 0, or -1 for as many as fit".to_owned())
 }

@@ -17,6 +17,7 @@ mod input;
 mod inspect;
 mod interrupts;
 mod load;
+mod man;
 mod measure;
 mod method;
 mod models;
@@ -49,7 +50,12 @@ use crate::expert::ExpertError;
 
 /// Steer GGUF language models token by token with autoregressive reward models (GenARM)
 #[derive(Debug, Parser)]
-#[command(name = "genarm", version, max_term_width = 100)]
+#[command(
+    name = "genarm",
+    version,
+    max_term_width = 100,
+    after_help = "genarm --version -v shows llama.cpp's version, the devices and the processor's features."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -81,6 +87,8 @@ enum Command {
     Weights(weights::Args),
     Schema(schema::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// A command line that contradicts itself or its configuration: exit code 2.
@@ -146,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Weights(args) => weights::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,12 @@
 //! `genarm serve`
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use super::load::{ConfigArgs, open_slots};
-use crate::chat::own_variable;
+use crate::config::Config;
 use crate::engine::llama::exit_now;
 use crate::server::{Limits, Options, Server, Stuck, serve};
 
@@ -19,7 +17,7 @@ use crate::server::{Limits, Options, Server, Stuck, serve};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on; other than loopback needs an API key or --no-api-key
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1", help_heading = "Server")]
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1", value_parser = address, help_heading = "Server")]
     host: IpAddr,
     /// Port to listen on, 0 for a free one
     #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = "Server")]
@@ -48,9 +46,6 @@ pub struct Args {
     /// Most tokens per text where the request does not say, -1 for as many as fit
     #[arg(short, long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = n_predict, help_heading = "Server")]
     n_predict: i32,
-    /// Variables for the chat template where the request does not give them, as '{"enable_thinking": false}'
-    #[arg(long, value_name = "JSON", value_parser = object, help_heading = "Server")]
-    chat_template_kwargs: Option<Map<String, Value>>,
     /// Serve no page at /
     #[arg(long, help_heading = "Server")]
     no_ui: bool,
@@ -100,17 +95,16 @@ fn n_predict(text: &str) -> Result<i32, String> {
     n.ok_or_else(|| "must be at least 1, or -1 for as many as fit".to_owned())
 }
 
-/// Variables for the chat template.
-fn object(text: &str) -> Result<Map<String, Value>, String> {
-    let variables: Map<String, Value> = serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
-    match own_variable(&variables) {
-        Some(name) => Err(format!("{name} cannot be set: the server sets it")),
-        None => Ok(variables),
+/// An address to listen on.
+fn address(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        _ => text.parse().map_err(|_| "expected an address, such as 127.0.0.1, 0.0.0.0 or ::1".to_owned()),
     }
 }
 
 impl Args {
-    fn options(&self, verbose: bool) -> Options {
+    fn options(&self, config: &Config, verbose: bool) -> Options {
         let seconds = |n: u32| Duration::from_secs(n.into());
         Options {
             host: self.host,
@@ -124,7 +118,7 @@ impl Args {
             strict_fields: self.strict_fields,
             aliases: self.alias.clone(),
             n_predict: u32::try_from(self.n_predict).ok().filter(|n| *n > 0),
-            variables: self.chat_template_kwargs.clone().unwrap_or_default(),
+            variables: config.prompt.variables.clone(),
             page: !self.no_ui,
             slots: !self.no_slots,
             slot_save_path: self.slot_save_path.clone(),
@@ -149,7 +143,8 @@ const STUCK: u8 = 75;
 
 /// Serves until it is told to end.
 pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
-    let (config, options) = (args.config.resolve_to_draft()?, args.options(verbose));
+    let config = args.config.resolve_to_draft()?;
+    let options = args.options(&config, verbose);
     let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
     let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;
@@ -176,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_the_server_sets_itself_cannot_be_given() {
-        assert!(object("{\"enable_thinking\": false}").is_ok());
-        assert!(object("{\"messages\": []}").is_err_and(|problem| problem.contains("messages")));
+    fn an_address_is_a_number_or_this_machine() {
+        assert_eq!(address("localhost"), Ok(IpAddr::from([127, 0, 0, 1])));
+        assert!(address("::1").is_ok() && address("example.org").is_err_and(|problem| problem.contains("0.0.0.0")));
     }
 }

@@ -44,12 +44,14 @@ pub(crate) mod wire;
 pub use crate::guidance::{Gate, Limits};
 #[doc(hidden)]
 pub use edit::{set_ranges, set_weights};
+#[cfg(feature = "cli")]
+pub(crate) use error::decimal_point;
 pub use error::{ConfigError, Place, Problem};
 #[cfg(feature = "server")]
 pub(crate) use overrides::check_arm_name;
 #[cfg(feature = "cli")]
 pub(crate) use overrides::check_endpoint;
-pub use overrides::{ArmOverride, EngineOptions, HostModel, Overrides, PersonaOverride};
+pub use overrides::{ArmOverride, EngineOptions, HostModel, LoraOverride, Overrides, PersonaOverride, Variables};
 #[doc(hidden)]
 pub use overrides::{parse_arm, parse_weight};
 #[doc(hidden)]

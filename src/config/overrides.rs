@@ -14,8 +14,11 @@ pub struct Overrides {
     /// Base model: a GGUF file, or a name such as hf:USER/REPO:Q4_K_M or ollama:NAME
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "Models"))]
     pub base: Option<PathBuf>,
-    /// Autoregressive reward model with its weight [default: 1]: a model, an adapter on the base, or
-    /// MODEL.gguf+ADAPTER.gguf; repeatable
+    /// LoRA adapter on the base with its scale [default: 1], over those of the file; further ones after commas
+    #[cfg_attr(feature = "clap", arg(long = "lora", value_name = "FILE[:SCALE],…", value_parser = parse_lora, value_delimiter = ',', help_heading = "Models"))]
+    pub lora: Vec<LoraOverride>,
+    /// Autoregressive reward model with its weight [default: 1]: a model, an adapter on the base (ADAPTER.gguf or
+    /// +ADAPTER.gguf), or MODEL.gguf+ADAPTER.gguf; repeatable
     #[cfg_attr(feature = "clap", arg(long = "arm", value_name = "NAME=FILE[:WEIGHT]", value_parser = parse_arm, help_heading = "Models"))]
     pub arms: Vec<ArmOverride>,
     /// Weight of an ARM, negative to steer away from it; repeatable
@@ -41,11 +44,14 @@ pub struct Overrides {
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME", help_heading = "Models"))]
     pub profile: Option<String>,
     /// System prompt
-    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", help_heading = "Prompt"))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Prompt"))]
     pub system: Option<String>,
     /// Chat template of the base: auto (the file's own), a built-in name, a file, or inline Jinja
     #[cfg_attr(feature = "clap", arg(long, value_name = "TEMPLATE", help_heading = "Prompt"))]
     pub chat_template: Option<String>,
+    /// Variables for the chat templates, as '{"enable_thinking": false}'; repeatable
+    #[cfg_attr(feature = "clap", arg(long, value_name = "JSON", value_parser = parse_variables, help_heading = "Prompt"))]
+    pub chat_template_kwargs: Vec<Variables>,
     /// What to do when an ARM fails during a text [default: base]
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHAT", help_heading = "Engine"))]
     pub on_error: Option<OnError>,
@@ -101,7 +107,7 @@ pub struct EngineOptions {
     /// Layers on the GPU: a number, auto or all [default: auto]
     #[cfg_attr(
         feature = "clap",
-        arg(long, visible_alias = "ngl", alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)
+        arg(long, alias = "ngl", visible_alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)
     )]
     pub n_gpu_layers: Option<GpuLayers>,
     /// Threads that generate [default: the physical cores]
@@ -111,10 +117,10 @@ pub struct EngineOptions {
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub threads_batch: Option<u32>,
     /// Largest logical batch, in tokens
-    #[cfg_attr(feature = "clap", arg(long, alias = "batch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
+    #[cfg_attr(feature = "clap", arg(long, visible_alias = "batch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub n_batch: Option<u32>,
     /// Largest physical batch, in tokens
-    #[cfg_attr(feature = "clap", arg(long, alias = "ubatch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
+    #[cfg_attr(feature = "clap", arg(long, visible_alias = "ubatch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
     pub n_ubatch: Option<u32>,
     /// Type of the K cache [default: f16]
     #[cfg_attr(feature = "clap", arg(long, value_name = "TYPE"))]
@@ -200,10 +206,58 @@ pub fn parse_arm(s: &str) -> Result<ArmOverride, String> {
         }
         _ => (rest, None),
     };
-    if file.is_empty() {
+    if matches!(file, "" | "+") {
         return Err(format!("expected NAME=FILE[:WEIGHT], got \"{s}\" without a file"));
     }
     Ok(ArmOverride { name: name.to_owned(), model: file.into(), weight })
+}
+
+/// `--lora FILE[:SCALE]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraOverride {
+    /// The adapter's GGUF, relative to the working directory.
+    pub path: PathBuf,
+    /// Factor on the adapter.
+    pub scale: f32,
+}
+
+/// Reads `FILE[:SCALE]`. What stands after the last colon is a scale if it is a number.
+///
+/// # Errors
+///
+/// One line that says what is expected.
+#[cfg(feature = "clap")]
+pub fn parse_lora(s: &str) -> Result<LoraOverride, String> {
+    let (file, scale) = match s.rsplit_once(':') {
+        Some((file, tail))
+            if !is_drive(file) && (tail.parse::<f32>().is_ok() || file.to_ascii_lowercase().ends_with(".gguf")) =>
+        {
+            let scale = tail.parse().ok().filter(|scale: &f32| scale.is_finite());
+            (file, scale.ok_or_else(|| format!("a scale must be a finite number, got \"{tail}\""))?)
+        }
+        _ => (s, 1.0),
+    };
+    if file.is_empty() {
+        return Err(format!("expected FILE[:SCALE], got \"{s}\" without a file"));
+    }
+    Ok(LoraOverride { path: file.into(), scale })
+}
+
+/// Variables for the chat templates.
+pub type Variables = serde_json::Map<String, serde_json::Value>;
+
+/// Reads a JSON object of variables.
+///
+/// # Errors
+///
+/// One line that says what is expected, or which variable cannot be set.
+#[cfg(feature = "clap")]
+pub fn parse_variables(s: &str) -> Result<Variables, String> {
+    let variables: Variables = serde_json::from_str(s).map_err(|e| format!("not a JSON object: {e}"))?;
+    match crate::chat::own_variable(&variables) {
+        Some(name) => Err(format!("{name} cannot be set: it is the conversation's")),
+        None => Ok(variables),
+    }
 }
 
 /// `--persona NAME=TEXT`.

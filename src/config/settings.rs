@@ -43,8 +43,10 @@ pub enum Switch {
     #[default]
     Auto,
     /// Always.
+    #[cfg_attr(feature = "clap", value(aliases = ["1", "true", "enabled"]))]
     On,
     /// Never.
+    #[cfg_attr(feature = "clap", value(aliases = ["0", "false", "disabled"]))]
     Off,
 }
 

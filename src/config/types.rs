@@ -202,6 +202,9 @@ pub struct PromptSpec {
     pub chat_template: Option<String>,
     /// System prompt of every conversation.
     pub system: Option<String>,
+    /// Variables for the chat templates, such as `enable_thinking`.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
 /// When the ARMs are evaluated, and how far they may go.

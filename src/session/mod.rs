@@ -111,8 +111,7 @@ impl Session {
         let (base_template, shared) = (opened.base_template, opened.shared);
         let experts = ExpertTexts { experts: opened.experts, of_arms: opened.of_arms };
         let speculator = drafters::speculator(&config, &opened.base, &experts, slots[0].hook(), loading)?;
-        let prompts =
-            Arc::new(PromptRenderer::new(vocab.clone(), base_template, config.prompt.system.clone(), experts));
+        let prompts = Arc::new(PromptRenderer::new(vocab.clone(), base_template, &config.prompt, experts));
         Ok(Self { config, vocab, slots, shared, prompts, speculator })
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{ExpertText, ExpertTexts, PromptError, Session};
 use crate::chat::{ChatTemplate, Conversation, Message, Rendered, TOOLS, TemplateError, in_plain_text, without_end};
-use crate::config::ReadingSpec;
+use crate::config::{PromptSpec, ReadingSpec};
 use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
 
@@ -45,6 +45,7 @@ impl Prompt {
 pub struct PromptRenderer {
     vocab: Vocab,
     system: Option<String>,
+    variables: Map<String, Value>,
     base_template: Option<ChatTemplate>,
     experts: ExpertTexts,
 }
@@ -87,10 +88,11 @@ impl PromptRenderer {
     pub(super) fn new(
         vocab: Vocab,
         base_template: Option<ChatTemplate>,
-        system: Option<String>,
+        spec: &PromptSpec,
         experts: ExpertTexts,
     ) -> Self {
-        Self { vocab, system, base_template, experts }
+        let PromptSpec { system, variables, .. } = spec.clone();
+        Self { vocab, system, variables, base_template, experts }
     }
 
     /// How each expert reads.
@@ -166,13 +168,13 @@ impl PromptRenderer {
     }
 
     /// A conversation, to be continued by the assistant, whose answer begins with `begun`: each model reads it through
-    /// its own chat template.
+    /// its own chat template, with the configuration's variables.
     ///
     /// # Errors
     ///
     /// [`PromptError`].
     pub fn chat(&self, messages: &[Message], begun: &str) -> Result<Prompt, PromptError> {
-        let input = ChatInput { messages, variables: &Map::new(), closing: "", begun };
+        let input = ChatInput { messages, variables: &self.variables, closing: "", begun };
         self.with_personas(&[]).chat(&input)
     }
 

@@ -38,19 +38,14 @@ fn each_wrong_flag_is_refused_with_its_name_and_the_right_one() {
     let generate: &[(&[&str], &[&str])] = &[
         (&["--wieght=cheerful=2"], &["--wieght", "--weight", "after --"]),
         (&["--wieght", "cheerful=2"], &["--wieght", "--weight", "after --"]),
-        (&["--no-mmap"], &["--no-mmap", "--mmap=false"]),
-        (&["--n_predict", "12"], &["--n_predict", "--n-predict"]),
         (&["--nonsense"], &["--nonsense"]),
         (&["-x"], &["-x", "after --"]),
         (&["-5"], &["-5", "after --"]),
         (&["-temp", "0"], &["-temp", "--temp"]),
-        (&["-hfd", "user/model"], &["-hfd", "--speculate"]),
         (&["-cnv"], &["-cnv", "genarm chat", "--chat"]),
-        (&["-no-cnv"], &["-no-cnv", "as it is"]),
-        (&["-md", "draft.gguf"], &["-md", "--speculate draft:FILE"]),
-        (&["--lora", "a.gguf"], &["--lora", "configuration"]),
-        (&["--jinja"], &["--jinja", "leave it out"]),
-        (&["--grammar-file", "g.gbnf"], &["--grammar-file", "--grammar"]),
+        (&["--grammar-file", "g.gbnf"], &["--grammar-file", "g.gbnf"]),
+        (&["--no-ignore-eos"], &["--no-ignore-eos", "--ignore-eos=false"]),
+        (&["--n_perdict", "12"], &["--n_perdict", "--n-predict"]),
         (&["-tx"], &["-tx"]),
         (&["-wcheerful"], &["-wcheerful"]),
         (&["-hv"], &["-hv"]),
@@ -61,15 +56,16 @@ fn each_wrong_flag_is_refused_with_its_name_and_the_right_one() {
         (&["--draft-max", "4", "--speculate", "off"], &["--draft-max", "off"]),
         (&["--rpc-timeout", "4"], &["--rpc-timeout", "--rpc"]),
         (&["--mirostat-tau", "4"], &["--mirostat-tau", "--mirostat 1"]),
+        (&["--temp", "0,7"], &["--temp", "0.7"]),
+        (&["-w", "cheerful=0,5"], &["--weight", "0.5"]),
     ];
     for (wrong, words) in generate {
         refused(&[&["generate", "-f", &config][..], wrong].concat(), words);
         refused(&[&["generate", "-f", &config, "-n", "4"][..], wrong, &["A prompt."]].concat(), words);
     }
     let others: &[(&[&str], &[&str])] = &[
+        (&["generate", "-f", &config, "-n", "-3", "A prompt."], &["--n-predict", "-1"]),
         (&["-hf", "user/model"], &["-hf", "--base"]),
-        (&["chat", "-f", &config, "-cnv"], &["-cnv"]),
-        (&["chat", "-f", &config, "--stop", "x"], &["--stop", "genarm generate"]),
         (&["serve", "-f", &config, "--prot", "1"], &["--prot", "--port"]),
         (&["serve", "-f", &config, "-hf", "user"], &["hf:user", "hf:USER/REPO"]),
         (&["score", "-f", &config, "--temp", "1", "a", "b"], &["--temp", "no effect"]),
@@ -153,16 +149,66 @@ fn flags_of_llama_cpp_are_taken_where_genarm_has_the_same() {
 }
 
 #[test]
-fn a_prompts_file_given_as_a_configuration_is_called_that() {
+fn a_file_after_f_is_the_configuration_or_the_prompt() {
     let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (base, config) = (model("base.gguf"), path("prefs.conf"));
+    std::fs::write(&config, format!("base: {base}\nsampling: {{temp: 0}}\n")).expect("written");
     for text in ["Once upon a time", "Title: a story\nOnce upon a time", "- one\n- two\n", "{{ not yaml"] {
-        let file = folder.path().join("prompt.txt");
+        let file = path("prompt.txt");
         std::fs::write(&file, text).expect("written");
-        let output = run(&["generate", "-m", &model("base.gguf"), "-f", &file.display().to_string()]);
+        let common = ["generate", "-f", &config, "-n", "4", "--json"];
+        let [theirs, ours] = ["-f", "--file"].map(|flag| json(&[&common[..], &[flag, &file]].concat()));
+        assert_eq!((&theirs["text"], &theirs["usage"]), (&ours["text"], &ours["usage"]), "{text:?}");
+        // Named as a configuration, it is refused as one.
+        let output = run(&["generate", "-m", &base, "--config", &file, "Hi"]);
         let talk = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && output.stdout.is_empty(), "{text:?}");
-        assert!(talk.contains("-f") && talk.contains("prompt.txt") && talk.contains("--file"), "{text:?}: {talk}");
+        assert!(
+            talk.contains("--config") && talk.contains("prompt.txt") && talk.contains("--file"),
+            "{text:?}: {talk}"
+        );
         assert_eq!(talk.trim_end().lines().count(), 1, "{talk}");
+    }
+    // A configuration with a slip is no prompt.
+    for (name, text) in [("slip.yaml", "bose: x\n"), ("slip.conf", "base: x\narsm: {}\n")] {
+        std::fs::write(path(name), text).expect("written");
+        let output = run(&["generate", "-f", &path(name), "Hi"]);
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && talk.contains(name) && talk.contains("did you mean"), "{talk}");
+    }
+    let missing = run(&["generate", "-f", &path("missing.txt")]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("no such file"));
+}
+
+#[test]
+fn version_is_one_line_and_with_v_says_what_the_program_is_made_of() {
+    let short = super::stdout(&["--version"]);
+    assert_eq!(short, format!("genarm {}\n", env!("CARGO_PKG_VERSION")));
+    for args in [&["--version", "-v"][..], &["-v", "--version"], &["-V", "--verbose"]] {
+        let long = super::stdout(args);
+        assert!(long.starts_with(&short), "{long}");
+        for word in ["llama.cpp", "ggml", "devices: ", "features: CPU"] {
+            assert!(long.contains(word), "{word}: {long}");
+        }
+    }
+}
+
+#[test]
+fn man_pages_and_completions_have_the_flags_that_help_shows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("man/man1");
+    super::stdout(&["man", &pages.display().to_string()]);
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).expect("a page");
+    assert!(page("genarm.1").contains("genarm\\-chat(1)"));
+    let chat = page("genarm-chat.1");
+    for word in ["\\-\\-single\\-turn", "\\-\\-system\\-prompt\\-file", "LLAMA_ARG_CTX_SIZE", "\\-m, \\-\\-model"] {
+        assert!(chat.contains(word), "{word}");
+    }
+    assert!(!pages.join("genarm-man.1").exists());
+    let script = super::stdout(&["completions", "bash"]);
+    for word in ["--single-turn", "--grammar-file", "--ctx-size", "--model"] {
+        assert!(script.contains(word), "{word}");
     }
 }
 
@@ -238,14 +284,16 @@ fn generate_puts_the_prompt_through_the_chat_template_where_it_is_asked_to() {
     refused(&["generate", "--base", &base, "--chat", "--prompt-tokens", "1"], &["--chat"]);
 }
 
-/// Flags of llama.cpp that are taken for ours.
-const TAKEN: [&str; 16] =
-    ["-m", "--model", "-p", "--prompt", "-s", "-sys", "-b", "-ub", "-dev", "-sm", "-mg", "-l", "-j", "-r", "-np", "-v"];
+/// Flags of llama.cpp, which are taken or refused for what they mean there.
+fn theirs() -> Vec<String> {
+    let list = include_str!("llama-flags.txt").lines().filter(|line| !line.starts_with('#'));
+    list.flat_map(|line| line.split(['\t', ' '])).map(str::to_owned).collect()
+}
 
 /// Whether a command takes this flag; the property is about the others.
 fn is_known(command: &str, flag: &str) -> bool {
     let help = super::stdout(&[command, "--help"]);
-    TAKEN.contains(&flag) || help.split([' ', ',', '\n', '[', ']', '=']).any(|part| part == flag)
+    theirs().iter().any(|name| name == flag) || help.split([' ', ',', '\n', '[', ']', '=']).any(|part| part == flag)
 }
 
 #[test]

@@ -12,12 +12,7 @@ fn folder() -> PathBuf {
 
 /// The help for these arguments, at a fixed width.
 fn help(args: &[&str]) -> String {
-    let output = genarm(args)
-        .env("COLUMNS", "100")
-        .env_remove("GENARM_CONFIG")
-        .env_remove("GENARM_PROFILE")
-        .output()
-        .expect("the binary runs");
+    let output = genarm(args).env("COLUMNS", "100").output().expect("the binary runs");
     assert!(output.status.success(), "{args:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }

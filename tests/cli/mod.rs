@@ -8,6 +8,7 @@ mod examples;
 mod flags;
 mod generate;
 mod help;
+mod llama_commands;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 mod share;

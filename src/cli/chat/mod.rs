@@ -17,7 +17,8 @@ use keys::Keys;
 use seeds::Seeds;
 
 use super::generate::Writer;
-use super::load::{ConfigArgs, catch_interrupts, open};
+use super::input::{Source, unescaped, unescaped_all};
+use super::load::{ConfigArgs, catch_interrupts, n_predict, open};
 use super::output::print;
 use crate::chat::Conversation;
 use crate::config::{ArmSpec, Config, ReadingSpec, Speculate};
@@ -29,11 +30,27 @@ use crate::session::{Session, SessionError, with_known_seed};
 
 /// Talk with the guided base, changing weights as you go
 ///
-/// Each model reads the conversation through its own chat template. Type /help for the commands.
+/// Each model reads the conversation through its own chat template. Type /help for the commands. -f takes a
+/// configuration (.yaml, .yml, .json, or a file with its keys), or the first message's file, as in llama.cpp.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// First message
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
+    prompt: Option<String>,
+    /// Read the first message from a file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Leave after the first answer
+    #[arg(long)]
+    single_turn: bool,
+    /// End an answer before this string; repeatable
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Read \n, \r, \t, \', \", \\ and \xHH in the first message, in --stop and in --dry-sequence-breaker
+    #[arg(long, short = 'e')]
+    escape: bool,
     /// Most tokens per answer, -1 for as many as fit
-    #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, short, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = n_predict)]
     n_predict: i64,
     /// Go on with a saved conversation
     #[arg(long, value_name = "FILE", conflicts_with = "session")]
@@ -46,7 +63,13 @@ pub struct Args {
 }
 
 /// Talks until the input ends.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(mut args: Args) -> anyhow::Result<()> {
+    let mut first = args.first_message()?;
+    if args.escape {
+        args.config.unescape()?;
+        args.stop = unescaped_all(&args.stop)?;
+        first = first.map(|text| unescaped(&text)).transpose()?;
+    }
     let config = args.config.resolve_to_draft()?;
     catch_interrupts()?;
     args.session.as_deref().map(check_kept).transpose()?;
@@ -61,7 +84,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let config = Config { sampling, speculate, ..config };
     let conversation = Conversation::new(config.prompt.system.clone());
     let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
-    let mut chat = Chat { config, session: None, conversation, n_predict, seeds, chosen: false, kept: None };
+    let stop = args.stop;
+    let mut chat = Chat { config, session: None, conversation, n_predict, stop, seeds, chosen: false, kept: None };
     // Say now what would fail at the first message.
     chat.session()?.chat_prompt(&{
         let mut probe = Conversation::new(None);
@@ -74,32 +98,58 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = &args.session {
         chat.keep_in(path, seed)?;
     }
-    let talked = talk(&mut chat);
+    let talked = talk(&mut chat, first, args.single_turn);
     chat.keep_caches();
     talked
 }
 
-/// Reads lines and does what they say.
-fn talk(chat: &mut Chat) -> anyhow::Result<()> {
+/// Answers the first message, where there is one, then reads lines and does what they say.
+fn talk(chat: &mut Chat, first: Option<String>, single_turn: bool) -> anyhow::Result<()> {
     let terminal = std::io::stdin().is_terminal();
     let arms = chat.config.arms.iter().map(|arm| arm.name.clone()).collect();
     let mut input = Input::new(terminal, arms, chat.config.profiles.keys().cloned().collect())?;
     if terminal {
         eprintln!("Type /help for the commands. Weights: {}", chat.weights()?);
     }
+    if let Some(text) = first {
+        chat.ask_and_keep(&text).or_else(|error| shown(terminal && !single_turn, error))?;
+        if single_turn {
+            return Ok(());
+        }
+    }
     loop {
         interrupt_flag().store(false, Ordering::Relaxed);
         match input.read()? {
             Line::Said(text) if text.trim().is_empty() => {}
             Line::Said(text) => match chat.take_and_keep(text.trim()) {
+                Ok(true) if single_turn && chat.has_answered() => return Ok(()),
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                // A wrong command is no reason to lose the conversation.
-                Err(error) if terminal => eprintln!("error: {}", super::one_line(&error)),
-                Err(error) => return Err(error),
+                Err(error) => shown(terminal, error)?,
             },
             Line::Interrupted => eprintln!("(Ctrl-D leaves)"),
             Line::End => return Ok(()),
+        }
+    }
+}
+
+/// What went wrong with a line on a terminal, which is no reason to lose the conversation.
+fn shown(terminal: bool, error: anyhow::Error) -> anyhow::Result<()> {
+    if !terminal {
+        return Err(error);
+    }
+    eprintln!("error: {}", super::one_line(&error));
+    Ok(())
+}
+
+impl Args {
+    /// What `--prompt` or `--file` says first.
+    fn first_message(&self) -> anyhow::Result<Option<String>> {
+        let source = Source::of(self.prompt.as_deref(), self.file.as_deref());
+        match (source, &self.prompt) {
+            (Source::Stdin, Some(text)) => Ok(Some(text.clone())),
+            (Source::Stdin, None) => Ok(None),
+            (source, _) => source.read().map(Some),
         }
     }
 }
@@ -131,6 +181,8 @@ struct Chat {
     session: Option<Session>,
     conversation: Conversation,
     n_predict: usize,
+    /// Strings before which an answer ends.
+    stop: Vec<String>,
     seeds: Seeds,
     /// Whether the next seed was asked for: then its answer does not depend, by a rounding, on what was read before.
     chosen: bool,
@@ -164,13 +216,29 @@ impl Chat {
         taken.and_then(|goes_on| kept.map(|()| goes_on))
     }
 
+    /// Answers a message, which may begin with a slash, and keeps both.
+    fn ask_and_keep(&mut self, text: &str) -> anyhow::Result<()> {
+        let asked = self.ask(text);
+        let kept = self.keep_text();
+        asked.and(kept)
+    }
+
+    fn ask(&mut self, text: &str) -> anyhow::Result<()> {
+        self.say(text);
+        // Before the answer: a kill in its middle must not take the question along. What goes wrong is reported after it.
+        let _ = self.keep_text();
+        self.answer()
+    }
+
+    /// Whether the last message has an answer.
+    fn has_answered(&self) -> bool {
+        self.conversation.turns().last().is_some_and(|turn| turn.role == "assistant")
+    }
+
     /// Does what a line says. False to leave.
     fn take(&mut self, line: &str) -> anyhow::Result<bool> {
         let Some(command) = line.strip_prefix('/') else {
-            self.say(line);
-            // Before the answer: a kill in its middle must not take the question along. What goes wrong is reported after it.
-            let _ = self.keep_text();
-            self.answer()?;
+            self.ask(line)?;
             return Ok(true);
         };
         match Command::parse(command).map_err(anyhow::Error::msg)? {
@@ -303,7 +371,7 @@ impl Chat {
     }
 
     fn answer(&mut self) -> anyhow::Result<()> {
-        let (conversation, n_predict) = (self.conversation.clone(), self.n_predict);
+        let (conversation, n_predict, stop) = (self.conversation.clone(), self.n_predict, self.stop.clone());
         let params = SamplingParams { seed: self.seeds.take(), ..self.config.sampling.clone() };
         let anew = std::mem::take(&mut self.chosen);
         let generated = self.session().and_then(|session| {
@@ -312,7 +380,7 @@ impl Chat {
             if anew {
                 session.slots()[0].forget();
             }
-            let mut writer = Writer::new(session.vocab().clone(), Vec::new(), true);
+            let mut writer = Writer::new(session.vocab().clone(), stop, true);
             let mut fault = None;
             let mut keys = Keys::watch(session.weights().clone());
             let generated = session.generate(&mut sampler, &prompt, n_predict, &mut |step| {

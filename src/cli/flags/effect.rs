@@ -25,7 +25,7 @@ const NO_CHAT: fn(&Given<'_>) -> bool = |given| !given.has("chat");
 /// What stands for all flags of the heading "Sampling".
 const SAMPLING: &str = "(sampling)";
 
-const CONVERSATION: &[&str] = &["system", "chat_template"];
+const CONVERSATION: &[&str] = &["system", "chat_template", "chat_template_kwargs"];
 const JUDGES: &[&str] = &["criteria", "judge_logprobs", "judge_model", "judge_key", "judge_jobs"];
 const DRAFTING: &[&str] = &["speculate", "draft_max"];
 
@@ -41,6 +41,12 @@ const RULES: &[Rule] = &[
         flags: CONVERSATION,
         when: NO_CHAT,
         why: "it is for conversations; add --chat",
+    },
+    Rule {
+        commands: &["score", "accuracy", "calibrate"],
+        flags: &["chat_template_kwargs"],
+        when: ALWAYS,
+        why: "conversations are read as they were written; generate, chat, serve, sweep and compare take it",
     },
     Rule { commands: &["calibrate"], flags: CONVERSATION, when: NO_CHAT, why: "it is for conversations; add --chat" },
     Rule {
@@ -141,7 +147,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         commands: &["inspect"],
-        flags: &[SAMPLING, "system", "chat_template", "on_error", "draft_max"],
+        flags: &[SAMPLING, "system", "chat_template", "chat_template_kwargs", "on_error", "draft_max"],
         when: ALWAYS,
         why: "nothing is generated",
     },
@@ -150,6 +156,7 @@ const RULES: &[Rule] = &[
         flags: &[
             "config",
             "base",
+            "lora",
             "arms",
             "personas",
             "weights",

@@ -3,28 +3,35 @@
 //! clap alone reads too much into a word: `-hf` would be `-h -f`, and `-cnv` a context of "nv" tokens.
 
 mod effect;
+mod files;
 mod foreign;
 mod hub;
+mod known;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod unknown;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Cli, MAX_MESSAGE};
 use crate::brief;
+use crate::config::decimal_point;
 
 pub use effect::check_config;
+pub use files::is_model_name;
+pub use known::command;
 
 /// A command line that is not carried out: help was asked for, or something in it is wrong.
 pub enum Refusal {
     /// One line about a flag.
     Line(String),
-    /// `--version`.
-    Version,
+    /// `--version`, and whether `-v` stands beside it.
+    Version(bool),
     /// Help, in clap's own words.
     Help(Box<clap::Error>),
 }
@@ -49,9 +56,9 @@ impl Refusal {
                 eprintln!("error: {}", brief::message(line, MAX_MESSAGE));
                 ExitCode::from(2)
             }
-            Self::Version => {
+            Self::Version(verbose) => {
                 // A closed pipe is no reason to panic.
-                let _ = crate::cli::output::print(&super::version::text());
+                let _ = crate::cli::output::print(&super::version::text(*verbose));
                 ExitCode::SUCCESS
             }
             Self::Help(error) => {
@@ -64,21 +71,58 @@ impl Refusal {
 
 /// Reads a command line, the program's name first.
 pub fn parse(args: Vec<OsString>) -> Result<Cli, Refusal> {
-    let mut command = Cli::command();
-    command.build();
-    let args = hub::rewrite(&command, args).and_then(|args| typed::rewrite(&command, args)).map_err(Refusal::Line)?;
-    let matches = command.clone().try_get_matches_from(&args).map_err(|error| match error.kind() {
-        ErrorKind::UnknownArgument => match unknown::line(&command, &args, &error) {
+    read(command(), args)
+}
+
+/// The same for these commands.
+fn read(mut command: clap::Command, args: Vec<OsString>) -> Result<Cli, Refusal> {
+    let mut built = command.clone();
+    built.build();
+    let args = hub::rewrite(&built, args).and_then(|args| typed::rewrite(&built, args)).map_err(Refusal::Line)?;
+    let name = subcommand(&built, &args).get_name();
+    if is_configured(&args) && name != built.get_name() {
+        command = known::configured(command, name);
+    }
+    let matches = command.try_get_matches_from(&args).map_err(|error| refusal(&built, &args, error))?;
+    if let Some((name, of_sub)) = matches.subcommand() {
+        effect::check(name, built.find_subcommand(name), of_sub).map_err(Refusal::Line)?;
+    }
+    Cli::from_arg_matches(&matches).map_err(Refusal::of)
+}
+
+/// What clap refuses, in our words where they say more.
+fn refusal(command: &clap::Command, args: &[OsString], error: clap::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::UnknownArgument => match unknown::line(command, args, &error) {
             Some(line) => Refusal::Line(line),
             None => Refusal::of(error),
         },
-        ErrorKind::DisplayVersion => Refusal::Version,
-        _ => Refusal::of(error),
-    })?;
-    if let Some((name, of_sub)) = matches.subcommand() {
-        effect::check(name, command.find_subcommand(name), of_sub).map_err(Refusal::Line)?;
+        ErrorKind::DisplayVersion => {
+            let verbose = |word: &OsString| word == "--verbose" || word.to_str().is_some_and(|w| w.starts_with("-v"));
+            Refusal::Version(args.iter().skip(1).any(verbose))
+        }
+        _ => {
+            let said = |kind| match error.get(kind) {
+                Some(ContextValue::String(text)) => text.clone(),
+                _ => String::new(),
+            };
+            let (flag, value) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
+            let variable = known::variable_of(subcommand(command, args), &flag, args);
+            let variable = variable.map(|name| format!("; the value is that of {name}")).unwrap_or_default();
+            let number = value.rsplit(['=', ':']).next().map(decimal_point).unwrap_or_default();
+            match Refusal::of(error) {
+                Refusal::Line(line) => Refusal::Line(line + &number + &variable),
+                other => other,
+            }
+        }
     }
-    Cli::from_arg_matches(&matches).map_err(Refusal::of)
+}
+
+/// Whether a configuration is named, on the command line or in the environment.
+fn is_configured(args: &[OsString]) -> bool {
+    let mut words = args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
+    words.any(|word| word == "--config" || word.starts_with("--config=") || word.starts_with("-f"))
+        || std::env::var_os("GENARM_CONFIG").is_some_and(|file| !file.is_empty())
 }
 
 /// The subcommand that a command line names, else the program itself.

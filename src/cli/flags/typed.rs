@@ -1,10 +1,11 @@
-//! Every word that begins with a dash, before clap reads it: foreign flags become ours, and words with one dash are
-//! flags as a whole.
+//! Every word of a command line, before clap reads it: foreign flags become ours, words with one dash are flags as a
+//! whole, and the file after `chat` and `serve` gets its flag.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use super::foreign::{Foreign, meaning};
+use super::files;
+use super::foreign::{Meaning, commands, elsewhere, flags, is_theirs, meaning};
 use super::{called, find_long, subcommand, unknown};
 
 /// The command line in genarm's own words.
@@ -13,57 +14,214 @@ use super::{called, find_long, subcommand, unknown};
 ///
 /// One line that names the flag that is wrong.
 pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
-    let of = subcommand(command, &args).clone();
-    let mut out = Vec::with_capacity(args.len());
-    let mut args = args.into_iter();
-    out.extend(args.next());
-    while let Some(arg) = args.next() {
-        let Some(word) = arg.to_str().filter(|word| word.starts_with('-') && *word != "-") else {
-            out.push(arg);
-            continue;
-        };
-        if word == "--" {
-            out.push(arg);
-            out.extend(args);
-            break;
-        }
-        let word = ours(&of, word)?;
-        // What follows such a flag is its value, dash or not.
-        let takes_next = !word.contains('=')
-            && word
-                .strip_prefix("--")
-                .and_then(|long| find_long(&of, long))
-                .is_some_and(clap::Arg::is_allow_hyphen_values_set);
-        out.push(word.into());
-        if takes_next {
-            out.extend(args.next());
-        }
-    }
-    Ok(out)
+    let mut words = Words { of: subcommand(command, &args), out: Vec::new(), args: args.into_iter() };
+    // The program's name, its own flags, and the command's name.
+    let before = words.before_command(command);
+    words.read()?;
+    words.add_variables(before)?;
+    Ok(words.out)
 }
 
-/// A word with a dash, as this command knows it.
-fn ours(of: &clap::Command, word: &str) -> Result<String, String> {
-    let (flag, value) = word.split_at(word.find('=').unwrap_or(word.len()));
-    let long = flag.strip_prefix("--");
-    let known = match long {
-        Some(long) => find_long(of, long).is_some(),
-        None => flag.strip_prefix('-').is_some_and(|rest| short(of, rest).is_some()),
-    };
-    if !known {
-        match meaning(flag) {
-            Some(Foreign::Same(own)) if find_long(of, own).is_some() => return Ok(format!("--{own}{value}")),
-            Some(Foreign::Same("base")) if find_long(of, "backbone").is_some() => {
-                return Err(unknown::flag(of, flag, "; did you mean --backbone?"));
+/// A command line that is being read.
+struct Words<'a> {
+    /// The command that it is for.
+    of: &'a clap::Command,
+    out: Vec<OsString>,
+    args: std::vec::IntoIter<OsString>,
+}
+
+impl Words<'_> {
+    /// Takes the words up to the command's name; how many they are.
+    fn before_command(&mut self, program: &clap::Command) -> usize {
+        if std::ptr::eq(self.of, program) {
+            self.out.extend(self.args.next());
+        } else {
+            for arg in self.args.by_ref() {
+                let is_name = arg.to_str().is_some_and(|word| program.find_subcommand(word).is_some());
+                self.out.push(arg);
+                if is_name && self.out.len() > 1 {
+                    break;
+                }
             }
-            Some(Foreign::Instead(advice)) => return Err(unknown::flag(of, flag, &format!("; {advice}"))),
-            _ => {}
+        }
+        self.out.len()
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        while let Some(arg) = self.args.next() {
+            match arg.to_str() {
+                Some("--") if self.takes_model() => {
+                    let rest: Vec<_> = self.args.by_ref().collect();
+                    rest.into_iter().for_each(|arg| self.positional(arg));
+                }
+                Some("--") => {
+                    self.out.push(arg);
+                    self.out.extend(self.args.by_ref());
+                }
+                Some(word) if word.starts_with('-') && word != "-" => self.flag(word)?,
+                _ => self.positional(arg),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the command's argument is a model or a configuration.
+    fn takes_model(&self) -> bool {
+        matches!(self.of.get_name(), "chat" | "serve")
+    }
+
+    fn positional(&mut self, arg: OsString) {
+        if self.takes_model() {
+            let flag = if files::is_configuration(Path::new(&arg)) { "--config=" } else { "--base=" };
+            self.out.push(joined(flag, &arg));
+        } else {
+            self.out.push(arg);
         }
     }
-    if long.is_none() {
-        one_dash(of, word, flag)?;
+
+    /// A word with a dash, and its value.
+    fn flag(&mut self, word: &str) -> Result<(), String> {
+        let (flag, attached) = word.split_at(word.find('=').unwrap_or(word.len()));
+        let flag = &*self.hyphenated(flag);
+        let value = attached.strip_prefix('=');
+        if flag == "-f" && matches!(self.of.get_name(), "generate" | "chat") {
+            return self.file(value);
+        }
+        match meaning(self.of.get_name(), flag, |own| self.has(own)) {
+            Some(Meaning::File(own, _)) => {
+                let path = self.value(flag, value)?;
+                let text = files::read(Path::new(&path)).map_err(|problem| self.wrong(flag, &problem))?;
+                self.out.push(joined(&format!("--{own}="), OsStr::new(&text)));
+            }
+            Some(Meaning::Value(_, read)) => {
+                let value = self.value(flag, value)?;
+                let own = read(&value.to_string_lossy()).map_err(|problem| self.wrong(flag, &problem))?;
+                self.out.extend(own.into_iter().map(Into::into));
+            }
+            Some(Meaning::Optional(_, read)) => {
+                let next = self.args.as_slice().first().and_then(|next| next.to_str());
+                let own = match (value, next.map(read)) {
+                    (Some(value), _) => read(value).map_err(|problem| self.wrong(flag, &problem))?,
+                    (None, Some(Ok(own))) => {
+                        self.args.next();
+                        own
+                    }
+                    (None, _) => read("on").map_err(|problem| self.wrong(flag, &problem))?,
+                };
+                self.out.extend(own.into_iter().map(Into::into));
+            }
+            // A flag of the command's own is what its help says.
+            _ if self.known(flag) => self.own(&format!("{flag}{attached}"), flag, value),
+            Some(Meaning::Same(own)) => self.own(&format!("--{own}{attached}"), &format!("--{own}"), value),
+            Some(Meaning::Words(_) | Meaning::Already(_)) if value.is_some() => {
+                return Err(format!("{}: {flag} takes no value", called(self.of)));
+            }
+            Some(Meaning::Words(own)) => self.out.extend(own.iter().map(Into::into)),
+            Some(Meaning::Already(_)) => {}
+            Some(Meaning::Instead(advice)) => return Err(unknown::refused(self.of, flag, advice)),
+            None if is_theirs(flag) => return Err(self.elsewhere(flag)),
+            None => {
+                if !flag.starts_with("--") {
+                    one_dash(self.of, word, flag)?;
+                }
+                self.own(&format!("{flag}{attached}"), flag, value);
+            }
+        }
+        Ok(())
     }
-    Ok(word.to_owned())
+
+    /// A long flag as llama.cpp reads it: with `-` for `_`.
+    fn hyphenated(&self, flag: &str) -> String {
+        let hyphens = flag.replace('_', "-");
+        if flag.starts_with("--") && (self.known(&hyphens) || is_theirs(&hyphens)) { hyphens } else { flag.to_owned() }
+    }
+
+    /// Whether the command has a flag of its own that is typed like this.
+    fn known(&self, flag: &str) -> bool {
+        self.arg(flag).is_some()
+    }
+
+    fn arg(&self, flag: &str) -> Option<&clap::Arg> {
+        match flag.strip_prefix("--") {
+            Some(long) => find_long(self.of, long),
+            None => short(self.of, flag.strip_prefix('-')?),
+        }
+    }
+
+    fn has(&self, long: &str) -> bool {
+        find_long(self.of, long).is_some()
+    }
+
+    /// Takes one of genarm's own flags, and what follows it where that is its value: with a dash, where it is a number
+    /// or where any text can be meant.
+    fn own(&mut self, word: &str, flag: &str, value: Option<&str>) {
+        let arg = self.arg(flag).filter(|_| value.is_none());
+        let takes = |arg: &&clap::Arg| {
+            arg.get_action().takes_values() && arg.get_num_args().is_some_and(|n| n.min_values() > 0)
+        };
+        let any_text = arg.filter(takes).map(clap::Arg::is_allow_hyphen_values_set);
+        self.out.push(word.into());
+        let is_value = |next: &OsString, any_text: bool| {
+            let text = next.to_string_lossy();
+            any_text || !text.starts_with('-') || text == "-" || text.parse::<f64>().is_ok()
+        };
+        if let (Some(any_text), Some(next)) = (any_text, self.args.as_slice().first())
+            && is_value(next, any_text)
+        {
+            self.out.extend(self.args.next());
+        }
+    }
+
+    /// The value of a foreign flag: attached, or the next word.
+    fn value(&mut self, flag: &str, attached: Option<&str>) -> Result<OsString, String> {
+        let value = attached.map(Into::into).or_else(|| self.args.next());
+        value.ok_or_else(|| format!("{}: {flag} needs a value", called(self.of)))
+    }
+
+    /// `-f`: a configuration, or the prompt's file as in llama.cpp.
+    fn file(&mut self, attached: Option<&str>) -> Result<(), String> {
+        let file = self.value("-f", attached)?;
+        let flag = if files::is_prompt(Path::new(&file)) { "--file=" } else { "--config=" };
+        self.out.push(joined(flag, &file));
+        Ok(())
+    }
+
+    fn wrong(&self, flag: &str, problem: &str) -> String {
+        format!("{}: {flag}: {problem}", called(self.of))
+    }
+
+    /// A flag that llama.cpp's tools have, and this command has not.
+    fn elsewhere(&self, flag: &str) -> String {
+        let advice = match elsewhere(flag) {
+            Some("base") if self.has("backbone") => "did you mean --backbone?".to_owned(),
+            Some(own) => unknown::owner(own).map_or_else(String::new, |owner| format!("it is a flag of {owner}")),
+            None => format!("it is for genarm {}", commands(flag).join(", ")),
+        };
+        unknown::refused(self.of, flag, &advice)
+    }
+
+    /// What variables of the environment say, where the command line does not: those of flags that clap never sees.
+    fn add_variables(&mut self, at: usize) -> Result<(), String> {
+        let command = self.of.get_name();
+        for foreign in flags().filter(|foreign| foreign.of.contains(&command)) {
+            let (Meaning::Value(_, read), Some(variable)) = (foreign.meaning, foreign.variable) else { continue };
+            let Some(value) = std::env::var(variable).ok().filter(|value| !value.is_empty()) else { continue };
+            for word in read(&value).map_err(|problem| format!("{variable}: {problem}"))? {
+                let flag = word.split('=').next().unwrap_or(&word);
+                let typed = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.split('=').next() == Some(flag));
+                if !self.out.iter().any(typed) {
+                    self.out.insert(at, word.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn joined(flag: &str, value: &OsStr) -> OsString {
+    let mut word = OsString::from(flag);
+    word.push(value);
+    word
 }
 
 /// The flag of one letter.

@@ -28,6 +28,16 @@ pub fn flag(of: &clap::Command, flag: &str, advice: &str) -> String {
     format!("{} has no flag {}{advice}{list}{dash}", called(of), shortened(flag))
 }
 
+/// One line about a flag of llama.cpp's tools that a command does not take.
+pub fn refused(of: &clap::Command, flag: &str, advice: &str) -> String {
+    format!("{} does not take {}: {advice}", called(of), shortened(flag))
+}
+
+/// The command that has a long flag.
+pub fn owner(long: &str) -> Option<String> {
+    super::command().get_subcommands().find(|other| find_long(other, long).is_some()).map(called)
+}
+
 /// What may have been meant by a long flag.
 fn advice(command: &clap::Command, of: &clap::Command, long: &str) -> String {
     if let Some(arg) = long.strip_prefix("no-").and_then(|positive| find_long(of, positive)) {

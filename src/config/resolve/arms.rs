@@ -36,6 +36,9 @@ impl Resolver<'_> {
         // The shell replaces no ~ in the middle of a word.
         let file = |path: &Path| self.typed_file("--arm", path);
         let lora = |path| vec![LoraSpec { path, scale: 1.0 }];
+        if let Some(adapter) = given.model.to_string_lossy().strip_prefix('+') {
+            return Ok((base.model.clone(), lora(file(Path::new(adapter))?)));
+        }
         if let Some((model, adapter)) = with_adapter(&given.model.to_string_lossy()) {
             return Ok((file(Path::new(&model))?, lora(file(Path::new(adapter))?)));
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use files::{Fault, Locator};
 
 use super::error::{ConfigError, Place, Problem, Source};
-use super::overrides::{EngineOptions, Overrides, check_endpoint};
+use super::overrides::{EngineOptions, LoraOverride, Overrides, check_endpoint};
 use super::settings::Speculate;
 use super::types::{ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec};
 use super::wire::{BaseWire, ConfigWire, HostWire, LoraWire};
@@ -134,12 +134,14 @@ impl Resolver<'_> {
         if draft_max == Some(0) {
             return Err(self.wrong(&["draft_max"], "must be at least 1, got 0"));
         }
+        let own = |(name, value): (&String, &serde_json::Value)| (name.clone(), value.clone());
         let prompt = PromptSpec {
             chat_template: match &self.overrides.chat_template {
                 Some(template) => Some(self.template(template, Path::new(""), &["--chat-template"], true)?),
                 None => self.file_template(wire.prompt.chat_template.as_deref(), &["prompt", "chat_template"])?,
             },
             system: self.overrides.system.clone().or_else(|| wire.prompt.system.clone()),
+            variables: self.overrides.chat_template_kwargs.iter().flatten().map(own).collect(),
         };
         self.set_weights(&mut arms, &profiles)?;
         Ok(Config {
@@ -191,8 +193,11 @@ impl Resolver<'_> {
             },
         };
         let engine = self.checked(given.engine(), &["base"])?;
-        let mut base =
-            ExpertSpec::new(model, self.lora(&given.lora, &["base", "lora"])?, &self.overrides.engine.or(&engine));
+        let mut lora = self.lora(&given.lora, &["base", "lora"])?;
+        for LoraOverride { path, scale } in &self.overrides.lora {
+            lora.push(LoraSpec { path: self.typed_file("--lora", path)?, scale: *scale });
+        }
+        let mut base = ExpertSpec::new(model, lora, &self.overrides.engine.or(&engine));
         base.rpc = self.rpc(&given)?;
         base.rpc_timeout = self.overrides.rpc_timeout.or(given.rpc_timeout);
         if base.rpc_timeout == Some(0) {
@@ -266,6 +271,11 @@ impl Resolver<'_> {
         wire.sampling.apply(&mut params);
         params.validate().map_err(|error| self.wrong(&["sampling", error.field], error.problem))?;
         self.overrides.sampling.apply(&mut params);
+        // As in llama.cpp's tools: this word asks for no breakers at all.
+        if self.overrides.sampling.dry_sequence_breakers.as_ref().is_some_and(|all| all.iter().any(|one| one == "none"))
+        {
+            params.dry_sequence_breakers.retain(|one| one != "none");
+        }
         params
             .validate()
             .map_err(|error| ConfigError::usage(Problem::Invalid { key: flag(error.field), problem: error.problem }))?;

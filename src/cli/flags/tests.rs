@@ -1,0 +1,94 @@
+//! The flags of llama.cpp's own list, `tests/cli/llama-flags.txt`, each in every command that does its tools' work.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::foreign::TOOLS;
+use super::{Refusal, command, parse, read};
+
+/// A line of the list: the names of a flag, what its value is called, and its variable.
+struct Listed {
+    names: Vec<String>,
+    value: Option<String>,
+    variable: Option<String>,
+}
+
+fn list() -> Vec<Listed> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/llama-flags.txt");
+    let text = std::fs::read_to_string(file).expect("the list; scripts/llama-flags makes it");
+    let given = |text: &str| Some(text.to_owned()).filter(|text| text != "-");
+    let read = |line: &str| {
+        let [names, value, variable] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("three columns: {line}")
+        };
+        Listed { names: names.split(' ').map(str::to_owned).collect(), value: given(value), variable: given(variable) }
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(read).collect()
+}
+
+/// What becomes of `genarm COMMAND FLAG [VALUE]`: nothing where it is taken, else the line.
+fn parsed(program: &clap::Command, command: &str, flag: &str, value: Option<&str>) -> Option<String> {
+    let words = ["genarm", command, flag].into_iter().chain(value).map(OsString::from).collect();
+    match read(program.clone(), words) {
+        Err(Refusal::Line(line)) => Some(line),
+        Err(Refusal::Help(_) | Refusal::Version(_)) | Ok(_) => None,
+    }
+}
+
+#[test]
+fn every_flag_of_llama_cpp_is_taken_or_refused_by_name_with_what_to_do() {
+    let list = list();
+    assert!(list.len() > 200, "{} flags", list.len());
+    let (mut n_taken, program) = (0, command());
+    for (flag, Listed { names, value, .. }) in list.iter().flat_map(|row| row.names.iter().map(move |name| (name, row)))
+    {
+        for command in TOOLS {
+            let Some(line) = parsed(&program, command, flag, value.as_ref().map(|_| "1")) else {
+                n_taken += 1;
+                continue;
+            };
+            let refused = line.strip_prefix(&format!("genarm {command} does not take {flag}: "));
+            let wrong_value = line.strip_prefix(&format!("genarm {command}: {flag}: "));
+            // A value that clap refuses, or a flag that needs another: it is known, under genarm's name for it.
+            let known = line.starts_with("invalid value '1' for '--") || line.contains(" has no effect: ");
+            // A part of another flag, which is named.
+            let known = known || line.contains("needs the repository too: -hf");
+            let advice = refused.or(wrong_value).unwrap_or_default();
+            assert!(advice.len() > 10 || known, "{command} {flag} ({names:?}): {line}");
+        }
+    }
+    assert!(n_taken > 300, "{n_taken} are taken");
+}
+
+#[test]
+fn variables_of_llama_cpp_belong_to_the_flag_that_they_have_there() {
+    let list = list();
+    for row in super::foreign::flags() {
+        let Some(variable) = row.variable else { continue };
+        let of = list.iter().find(|listed| listed.variable.as_deref() == Some(variable));
+        let of = of.unwrap_or_else(|| panic!("llama.cpp has no {variable}"));
+        assert!(of.names.iter().any(|name| row.names.contains(&&**name)), "{variable} is that of {:?}", of.names);
+    }
+}
+
+#[test]
+fn a_foreign_flag_with_a_wrong_value_or_none_says_so() {
+    let line = |words: &[&str]| match parse(words.iter().map(OsString::from).collect()) {
+        Err(Refusal::Line(line)) => line,
+        _ => panic!("{words:?} is taken"),
+    };
+    for (words, parts) in [
+        (&["genarm", "generate", "-md"][..], &["-md", "needs a value"][..]),
+        (&["genarm", "chat", "--jinja=1"], &["--jinja", "no value"]),
+        (&["genarm", "generate", "--lora-scaled", "a.gguf", "0.5"], &["--lora-scaled", "a.gguf:0.5"]),
+        (&["genarm", "serve", "--reasoning-budget", "100"], &["--reasoning-budget", "0 turns them off"]),
+        (&["genarm", "generate", "--grammar-file", "missing.gbnf"], &["--grammar-file", "missing.gbnf"]),
+        (&["genarm", "chat", "a.gguf", "b.gguf"], &["--base", "multiple"]),
+        (&["genarm", "chat", "-m", "a.gguf", "--", "b.gguf"], &["--base", "multiple"]),
+        (&["genarm", "score", "--jinja", "a", "b"], &["genarm score", "--jinja", "genarm generate"]),
+        (&["genarm", "sweep", "-np", "4"], &[]),
+    ] {
+        let line = line(words);
+        assert!(parts.iter().all(|part| line.contains(part)), "{words:?}: {line}");
+    }
+}
