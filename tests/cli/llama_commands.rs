@@ -321,6 +321,11 @@ fn variables_of_llama_cpp_count_below_the_command_line_and_above_the_file() {
     let output = under(&folder, &[("LLAMA_ARG_CTX_SIZE", "many")], &["generate", "-m", "m.gguf", PROMPT]);
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && talk.contains("LLAMA_ARG_CTX_SIZE"), "{talk}");
+    // The command line wins over what it contradicts.
+    let variables = [("LLAMA_API_KEY", "k-12345678"), ("LLAMA_ARG_MODEL", "missing.gguf")];
+    let output = under(&folder, &variables, &["serve", "--no-api-key"]);
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(talk.contains("missing.gguf") && !talk.contains("--api-key"), "{talk}");
     // What the environment says for another command's flag is no slip of this one.
     let output = under(&folder, &[("LLAMA_ARG_TEMPERATURE", "1")], &["score", "-f", "arms.yaml", "--json", "a", "b"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,7 @@
 //! `genarm chat`
 
 mod commands;
+mod faults;
 mod input;
 mod kept;
 mod keys;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use commands::{Command, HELP};
+use faults::{is_full, lost_server, shown};
 use input::{Input, Line};
 use kept::{Kept, check_kept};
 use keys::Keys;
@@ -22,11 +24,10 @@ use super::load::{ConfigArgs, catch_interrupts, n_predict, open};
 use super::output::print;
 use crate::chat::Conversation;
 use crate::config::{ArmSpec, Config, ReadingSpec, Speculate};
-use crate::decode::{DecodeError, Finish};
-use crate::engine::llama::{LoadError, interrupt_flag};
-use crate::expert::ExpertError;
+use crate::decode::Finish;
+use crate::engine::llama::interrupt_flag;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
-use crate::session::{Session, SessionError, with_known_seed};
+use crate::session::{Session, with_known_seed};
 
 /// Talk with the guided base, changing weights as you go
 ///
@@ -133,15 +134,6 @@ fn talk(chat: &mut Chat, first: Option<String>, single_turn: bool) -> anyhow::Re
     }
 }
 
-/// What went wrong with a line on a terminal, which is no reason to lose the conversation.
-fn shown(terminal: bool, error: anyhow::Error) -> anyhow::Result<()> {
-    if !terminal {
-        return Err(error);
-    }
-    eprintln!("error: {}", super::one_line(&error));
-    Ok(())
-}
-
 impl Args {
     /// What `--prompt` or `--file` says first.
     fn first_message(&self) -> anyhow::Result<Option<String>> {
@@ -154,26 +146,8 @@ impl Args {
     }
 }
 
-/// Whether a server is gone that held a part of a model: it may come back.
-fn lost_server(error: &anyhow::Error) -> bool {
-    let lost = |e: &ExpertError| matches!(e, ExpertError::Server { .. });
-    let expert = error.chain().find_map(|e| match e.downcast_ref::<DecodeError>() {
-        Some(DecodeError::Base(expert)) => Some(expert),
-        _ => e.downcast_ref::<ExpertError>(),
-    });
-    let load = error.chain().any(|e| {
-        matches!(e.downcast_ref::<SessionError>(), Some(SessionError::Load { source: LoadError::Server { .. }, .. }))
-    });
-    load || expert.is_some_and(lost)
-}
-
 /// What helps where the context is full.
 const OFFER: &str = "/drop forgets the oldest messages, /clear all of them";
-
-/// Whether a prompt does not fit any more.
-fn is_full(error: &anyhow::Error) -> bool {
-    error.chain().any(|e| matches!(e.downcast_ref(), Some(DecodeError::PromptTooLong { .. })))
-}
 
 struct Chat {
     config: Config,

@@ -22,10 +22,10 @@ pub fn command() -> Command {
     command
 }
 
-/// The same where a configuration names the base: llama.cpp's variable is for runs without one.
-pub fn configured(command: Command, name: &str) -> Command {
-    command.mut_subcommand(name, |sub| match find_long(&sub, "base") {
-        Some(_) => sub.mut_arg("base", |arg| arg.env(Resettable::Reset)),
+/// The same, where no variable says anything of one flag of a command, if the command has it.
+pub fn without_variable(command: Command, name: &str, long: &str) -> Command {
+    command.mut_subcommand(name, |sub| match find_long(&sub, long).map(|arg| arg.get_id().to_string()) {
+        Some(id) => sub.mut_arg(id, |arg| arg.env(Resettable::Reset)),
         None => sub,
     })
 }

@@ -80,8 +80,14 @@ fn read(mut command: clap::Command, args: Vec<OsString>) -> Result<Cli, Refusal>
     built.build();
     let args = hub::rewrite(&built, args).and_then(|args| typed::rewrite(&built, args)).map_err(Refusal::Line)?;
     let name = subcommand(&built, &args).get_name();
-    if is_configured(&args) && name != built.get_name() {
-        command = known::configured(command, name);
+    // The command line wins over what it contradicts, and a configuration names the base that its ARMs are for.
+    let contradicted: &[&str] = match name {
+        "genarm" => &[],
+        _ if args.iter().any(|arg| arg == "--no-api-key") => &["api-key", "api-key-file", "base"],
+        _ => &["base"],
+    };
+    for long in contradicted.iter().filter(|long| **long != "base" || is_configured(&args)) {
+        command = known::without_variable(command, name, long);
     }
     let matches = command.try_get_matches_from(&args).map_err(|error| refusal(&built, &args, error))?;
     if let Some((name, of_sub)) = matches.subcommand() {

@@ -22,6 +22,7 @@ pub fn flags() -> impl Iterator<Item = &'static Flag> {
 pub fn meaning(command: &str, flag: &str, has: impl Fn(&str) -> bool) -> Option<Meaning> {
     let can = |meaning: &Meaning| match meaning {
         Meaning::Same(own) | Meaning::File(own, _) => has(own),
+        Meaning::Words(own) => own.iter().all(|word| word.trim_start_matches("--").split('=').next().is_some_and(&has)),
         _ => true,
     };
     flags().filter(|entry| entry.is_about(command, flag)).map(|entry| entry.meaning).find(can)
