@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::download::HubArgs;
 use super::flags::check_config;
-pub use super::interrupts::catch_interrupts;
 use super::input::unescaped_all;
+pub use super::interrupts::catch_interrupts;
 use crate::config::{Config, ConfigError, Overrides, Problem};
 use crate::engine::llama::interrupt_flag;
 use crate::eval::heatmap::Palette;

@@ -4,7 +4,7 @@ use super::flag::{CLI, Flag, SERVE, already, instead, optional, same, value, wor
 use super::values;
 
 const FETCH: &str = "genarm downloads from the Hugging Face hub alone (--base hf:USER/REPO); fetch the GGUF, then give it with --base FILE";
-const BY_NAME: &str = "name the model in place of a file, as in hf:USER/REPO[:QUANT]";
+const BY_NAME: &str = "name the model in place of a file, as in --base hf:USER/REPO[:QUANT]";
 const TEXT_ONLY: &str = "genarm reads and writes text; images and sound are for llama.cpp's own tools";
 const EMBEDDINGS: &str = "genarm generates text; run llama-server with an embedding model beside it";
 const PLACE: &str = "whole layers are placed: --n-gpu-layers N, --device, --split-mode and --tensor-split";
