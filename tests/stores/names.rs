@@ -138,7 +138,7 @@ fn half_a_name_of_the_hub_on_the_command_line_is_refused() {
         (&["chat", "-hff", "x.gguf"], "-hff x.gguf needs the repository too"),
         (&["chat", "-hf", "a/b", "-hf", "c/d"], "-hf is given twice"),
         (&["chat", "-hf", "a"], "write hf:USER/REPO"),
-        (&["devices", "-hf", "a/b"], "genarm devices has no flag -hf"),
+        (&["devices", "-hf", "a/b"], "genarm devices does not take -hf"),
         (&["pull", "ollama:x"], "run ollama pull x"),
     ] {
         let (line, code) = bad(home.genarm(args));
