@@ -209,7 +209,7 @@ impl<'a> Source<'a> {
         let got = || {
             let got = self.root.scalar_at(at).unwrap_or("a list or a mapping");
             // `{a: 0,7}` is two entries where any name may stand: the second has no value.
-            let is_comma = got == "nothing" && key().rsplit('.').next().is_some_and(is_number);
+            let is_comma = got == "nothing" && self.root.name_at(at).is_some_and(is_number);
             let advice = if is_comma { DECIMAL_POINT.to_owned() } else { decimal_point(got) };
             format!("{}{advice}", Short(got))
         };

@@ -78,6 +78,18 @@ impl Node {
         }
     }
 
+    /// The name of the entry that has a scalar at this position, in the value or in its name.
+    pub(super) fn name_at(&self, at: Position) -> Option<&str> {
+        match &self.kind {
+            Kind::Scalar(_) => None,
+            Kind::Map(entries) => entries.iter().find_map(|(name, key, node)| {
+                let is_here = matches!(node.kind, Kind::Scalar(_)) && (node.at == at || *key == at);
+                if is_here { Some(name.as_str()) } else { node.name_at(at) }
+            }),
+            Kind::List(items) => items.iter().find_map(|node| node.name_at(at)),
+        }
+    }
+
     /// The path of the key or value at a position: `arms.cheerful.weight`, `samplers[2]`.
     ///
     /// A mapping begins where its first key begins; the outer one is meant, as serde reports the mapping there only

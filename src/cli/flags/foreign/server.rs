@@ -56,7 +56,7 @@ pub const FLAGS: &[Flag] = &[
     instead(&["--no-cache-prompt"], "a request says it: {\"cache_prompt\": false}"),
     value(&["--cache-reuse"], "`0` is so already", values::cache_reuse),
     instead(&["-sps", "--slot-prompt-similarity"], "a text takes the slot with the longest prefix of its prompt"),
-    instead(&["--slot-save-path"], "slots are not saved; genarm chat keeps conversations with /save and /load"),
+    same(&["--slot-save-path"], "slot-save-path"),
     instead(&["--media-path"], "genarm reads and writes text; images and sound are for llama.cpp's own tools"),
     instead(
         &["--models-dir", "--models-preset", "--models-max", "--models-autoload", "--no-models-autoload"],
