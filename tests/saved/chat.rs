@@ -206,9 +206,12 @@ fn two_chats_in_one_file_do_not_lose_what_the_other_wrote() {
         said.push(char::from(byte[0]));
     }
     talk(&args, MESSAGES[1]);
+    let caches = std::fs::read(caches_of(&file)).expect("caches");
     child.stdin.take().expect("a pipe").write_all(MESSAGES[2].as_bytes()).expect("written");
     let output = child.wait_with_output().expect("output");
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("changed by another program"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("changed by another program") && !said.contains("kept in"), "{said}");
     assert_eq!(messages(&file).len(), 4, "what the other wrote");
+    assert!(std::fs::read(caches_of(&file)).expect("caches") == caches, "and the caches that belong to it");
 }

@@ -18,6 +18,8 @@ pub struct Kept {
     file: PathBuf,
     /// The conversation that is in it.
     written: Option<Conversation>,
+    /// Whether the conversation of now could not be written to it: then its caches are not those of the file.
+    is_behind: bool,
     /// Tokens that the base had decoded when the caches were last written or read.
     n_decoded: Option<u64>,
 }
@@ -74,12 +76,20 @@ impl Chat {
         self.seeds = seeds(caches.as_ref(), seed, self.seeds, u32::try_from(n_answers).unwrap_or(0));
         let n_decoded = caches.and(self.session.as_ref().map(crate::session::Session::n_decoded));
         let written = (!is_new).then(|| Conversation::load(file)).transpose()?;
-        self.kept = Some(Kept { file: file.to_owned(), written, n_decoded });
+        self.kept = Some(Kept { file: file.to_owned(), written, is_behind: false, n_decoded });
         Ok(())
     }
 
     /// Writes the conversation to the file that it is kept in, where it has changed.
     pub(super) fn keep_text(&mut self) -> anyhow::Result<()> {
+        let kept = self.write_kept();
+        if let Some(file) = &mut self.kept {
+            file.is_behind = kept.is_err();
+        }
+        kept
+    }
+
+    fn write_kept(&mut self) -> anyhow::Result<()> {
         let Some(kept) = &self.kept else { return Ok(()) };
         let (file, written) = (kept.file.clone(), kept.written.clone());
         let now = self.with_weights()?;
@@ -102,7 +112,7 @@ impl Chat {
     pub(super) fn keep_caches(&mut self) {
         let (Some(kept), Some(session)) = (&mut self.kept, &mut self.session) else { return };
         let n_decoded = Some(session.n_decoded());
-        if kept.written.is_none() || kept.n_decoded == n_decoded {
+        if kept.written.is_none() || kept.is_behind || kept.n_decoded == n_decoded {
             return;
         }
         kept.n_decoded = n_decoded;
@@ -117,7 +127,7 @@ impl Chat {
         let conversation = self.with_weights()?;
         conversation.save(file)?;
         if let Some(kept) = self.kept.as_mut().filter(|kept| files::same(&kept.file, file)) {
-            kept.written = Some(conversation.clone());
+            (kept.written, kept.is_behind) = (Some(conversation.clone()), false);
         }
         let caches = self.save_caches(file);
         eprintln!("saved {} messages to {}{caches}", conversation.turns().len(), file.display());
