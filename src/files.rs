@@ -68,7 +68,8 @@ pub(crate) fn conflict(outputs: &[(&str, &Path)], inputs: &[(&str, &Path)]) -> O
 pub(crate) fn write_whole<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let temporary = temporary(path)?;
     fill(&temporary)?;
-    std::fs::File::open(&temporary)?.sync_all()?;
+    // Windows syncs only what is open for writing.
+    std::fs::OpenOptions::new().write(true).open(&temporary)?.sync_all()?;
     temporary.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
