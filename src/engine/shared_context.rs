@@ -271,17 +271,19 @@ impl SharedContext {
         }
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
-        let n = seq.kept(common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid));
+        let common = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
+        let n = seq.kept(common);
         if n < seq.min_prefix {
             seq.min_prefix = 0;
         }
-        if n == seq.cached.len() || ctx.truncate(at, n) {
+        // Nothing of a memory is kept only where there is no earlier state of it either.
+        if n == seq.cached.len() || (n > 0 && ctx.truncate(at, n)) {
             seq.cached.truncate(n);
             return;
         }
         match &seq.checkpoint {
             Some(Checkpoint { tokens, state })
-                if tokens.len() <= n && seq.wanted.starts_with(tokens) && ctx.restore(at, state) =>
+                if tokens.len() <= common && seq.wanted.starts_with(tokens) && ctx.restore(at, state) =>
             {
                 seq.cached.clone_from(tokens);
             }
@@ -301,12 +303,15 @@ impl SharedContext {
         }
         let end = seq.adapted_from.min(seq.wanted.len() - seq.due);
         let plain = self.seqs.iter().enumerate().filter(|(other, seq)| *other != at && seq.part.is_none());
-        let longest = plain.map(|(from, seq)| (common_prefix(&seq.cached, &self.seqs[at].wanted).min(end), from)).max();
-        let Some((n, from)) = longest.filter(|(n, _)| *n > seq.cached.len()) else { return };
+        let n_of = |other: &Seq| other.kept(common_prefix(&other.cached, &seq.wanted).min(end));
+        let Some((n, from)) = plain.map(|(from, other)| (n_of(other), from)).max() else { return };
         let first = seq.cached.len();
-        if self.ctx.share(from, at, first, n) {
+        if n > first && self.ctx.share(from, at, first, n) {
+            // What a restored memory lacks, is missing here too.
+            let min_prefix = self.seqs[from].min_prefix;
             let seq = &mut self.seqs[at];
             seq.cached.extend_from_slice(&seq.wanted[first..n]);
+            seq.min_prefix = seq.min_prefix.max(min_prefix);
         }
     }
 

@@ -43,6 +43,11 @@ impl Family {
             }
             _ => memory::model(&path, arch),
         }
+        if arch == "cohere2" {
+            for (adapter, adapt) in adapters.iter().zip(["all", "response"]) {
+                random::lora_on(&path, adapter, 3, 0.3, adapt);
+            }
+        }
         Self { model: support::load(&path), adapters, _folder: folder }
     }
 
@@ -191,6 +196,30 @@ fn a_memory_without_what_a_window_left_out_is_read_again_from_the_beginning() {
     let mut fresh = family.alone(1, &params).remove(0);
     assert_eq!(second.advance(&edited, 1).expect("a row"), fresh.advance(&edited, 1).expect("a row"));
     assert_eq!(second.n_cached(&edited[..60]), 60, "from here on all is there");
+}
+
+#[test]
+fn what_a_window_left_out_is_missing_too_where_the_base_s_memory_is_taken_over() {
+    let family = Family::new("cohere2");
+    let history = text(5, 150);
+    let mut first = family.together(1);
+    read(&mut [&mut first[0][0]], &history);
+    let state = first[0][0].save().expect("a state");
+    let mut second = family.together(1);
+    second[0][0].restore(&state).expect("it fits");
+    // The prompt is the base's own memory; of it the last tokens alone are there in every layer.
+    let arm = &mut second[2][0];
+    arm.set_prompt_len(150);
+    let longer = [&history[..], &text(9, 5)].concat();
+    read(&mut [arm], &longer);
+    let edited = [&history[..100], &text(9, 30)].concat();
+    arm.set_prompt_len(130);
+    let found = arm.advance(&edited, 1).expect("a row").to_vec();
+    let mut fresh = family.together(1);
+    let fresh = &mut fresh[2][0];
+    fresh.set_prompt_len(130);
+    let worst = worst(&found, fresh.advance(&edited, 1).expect("a row"));
+    assert!(worst < 1e-3, "{worst}");
 }
 
 #[test]
