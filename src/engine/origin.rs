@@ -31,17 +31,25 @@ struct Stamp {
 static KNOWN: LazyLock<Mutex<HashMap<Stamp, String>>> = LazyLock::new(Mutex::default);
 
 impl OriginFiles {
-    pub(super) fn new(model: &Arc<Model>, adapters: &[Scaled<'_>], params: &ContextParams) -> Self {
+    /// `rope_factors` are those of the context, where the model has several.
+    pub(super) fn new(
+        model: &Arc<Model>,
+        adapters: &[Scaled<'_>],
+        params: &ContextParams,
+        rope_factors: Option<String>,
+    ) -> Self {
         let lower = |name: &str, value: &dyn std::fmt::Debug| (name.to_owned(), format!("{value:?}").to_lowercase());
+        let mut settings = vec![
+            lower("cache-type-k", &params.type_k),
+            lower("cache-type-v", &params.type_v),
+            lower("flash-attn", &params.flash_attention),
+        ];
+        settings.extend(rope_factors.map(|n_ctx| ("n-ctx".to_owned(), n_ctx)));
         Self {
             model: Arc::clone(model),
             parts: model.file().paths().iter().map(|path| Stamp::of(path)).collect(),
             adapters: adapters.iter().map(|(path, scale)| (Stamp::of(path), *scale)).collect(),
-            settings: vec![
-                lower("cache-type-k", &params.type_k),
-                lower("cache-type-v", &params.type_v),
-                lower("flash-attn", &params.flash_attention),
-            ],
+            settings,
         }
     }
 

@@ -74,6 +74,11 @@ impl Sequence {
         self.files = Some(Arc::clone(files));
     }
 
+    /// See [`Context::rope_factors`](super::llama::Context::rope_factors).
+    pub(super) fn rope_factors(&self) -> Option<String> {
+        self.lock().context().rope_factors()
+    }
+
     /// Tokens that it holds.
     pub fn n_held(&self) -> usize {
         self.lock().n_held(self.row)

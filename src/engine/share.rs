@@ -86,7 +86,8 @@ fn of_files(
     adapters: &[Scaled<'_>],
     params: &ContextParams,
 ) -> Vec<Sequence> {
-    let files = Arc::new(OriginFiles::new(model, adapters, params));
+    let rope_factors = slots.first().and_then(Sequence::rope_factors);
+    let files = Arc::new(OriginFiles::new(model, adapters, params, rope_factors));
     slots.iter_mut().for_each(|sequence| sequence.set_files(&files));
     slots
 }

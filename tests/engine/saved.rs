@@ -292,6 +292,23 @@ fn a_state_that_was_tampered_with_is_refused_or_harmless() {
 }
 
 #[test]
+fn a_context_that_computes_with_other_rope_factors_is_of_another_origin() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    random::model(&path("one.gguf"), "llama");
+    random::with_two_sets_of_rope_factors(&path("one.gguf"), &path("two.gguf"), 300);
+    let settings = |name: &str, n_ctx| {
+        let params = ContextParams { n_ctx, ..support::context_params() };
+        let model = support::load(&path(name));
+        apart(&model, &[], &params, 1).expect("a context")[0].origin().expect("an origin").settings
+    };
+    assert_eq!(settings("one.gguf", 200), settings("one.gguf", 500));
+    assert_eq!(settings("two.gguf", 200), settings("two.gguf", 250));
+    assert_ne!(settings("two.gguf", 200), settings("two.gguf", 500));
+    assert!(settings("two.gguf", 500).contains(&("n-ctx".to_owned(), "more than 300".to_owned())));
+}
+
+#[test]
 fn an_expert_is_recognised_by_its_files_and_not_by_their_paths() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

@@ -166,8 +166,24 @@ pub fn poison(path: &Path, tensor: &str, numbers: Range<usize>, value: f32) {
     std::fs::write(path, bytes).expect("the file is written");
 }
 
+/// Writes a copy of a `llama` [`model`] with RoPE factors for contexts of up to `n_short` tokens, and others for longer
+/// ones.
+pub fn with_two_sets_of_rope_factors(from: &Path, to: &Path, n_short: u32) {
+    let keys = [
+        ("llama.rope.scaling.type", "longrope".into()),
+        ("llama.rope.scaling.original_context_length", n_short.into()),
+    ];
+    let factors = [("rope_factors_long.weight", 4.0), ("rope_factors_short.weight", 1.0)];
+    let factors = factors.map(|(name, factor)| (name, vec![8], Noise(7).bytes(&[8], factor, 0.0)));
+    copy(from, to, &keys, factors.into());
+}
+
 /// Writes a copy of a model of F32 tensors with other or further metadata.
 pub fn copy_with(from: &Path, to: &Path, keys: &[(&str, Value)]) {
+    copy(from, to, keys, Vec::new());
+}
+
+fn copy(from: &Path, to: &Path, keys: &[(&str, Value)], more: Vec<(&str, Vec<u64>, Vec<u8>)>) {
     let file = GgufFile::open(from).expect("a sound file");
     let bytes = std::fs::read(from).expect("the file");
     let kept = file.metadata().iter().filter(|(key, _)| keys.iter().all(|(other, _)| key != other));
@@ -177,6 +193,9 @@ pub fn copy_with(from: &Path, to: &Path, keys: &[(&str, Value)]) {
         let start = usize::try_from(tensor.offset).expect("an offset");
         let data = bytes[start..][..usize::try_from(tensor.n_bytes).expect("a length")].to_vec();
         writer = writer.tensor(&tensor.name, &tensor.dims, tensor.ty, data);
+    }
+    for (name, dims, data) in more {
+        writer = writer.tensor(name, &dims, TensorType::F32, data);
     }
     writer.finish().expect("the copy is written");
 }

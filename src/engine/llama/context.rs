@@ -187,6 +187,15 @@ impl Context {
         self.n_ctx.min(unsafe { sys::llama_n_ctx_seq(self.raw.as_ptr()) as usize })
     }
 
+    /// Of a model with one set of RoPE factors for short contexts and one for long ones: for which contexts, in tokens,
+    /// those are that this one computes with. A pool of cells counts as one context.
+    pub fn rope_factors(&self) -> Option<String> {
+        let n_short = self.model.n_ctx_of_short_factors()?;
+        // SAFETY: see `n_ctx`.
+        let n_ctx = u64::from(unsafe { sys::llama_n_ctx_seq(self.raw.as_ptr()) });
+        Some(if n_ctx > n_short { format!("more than {n_short}") } else { format!("1 to {n_short}") })
+    }
+
     /// Tokens that one [`decode`](Self::decode) takes at most.
     pub fn n_batch(&self) -> usize {
         // SAFETY: see `n_ctx`.

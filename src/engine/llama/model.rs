@@ -174,6 +174,16 @@ impl Model {
         unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) }
     }
 
+    /// The longest context, in tokens, that is computed with the RoPE factors for short contexts, where there are two
+    /// sets of factors.
+    pub(super) fn n_ctx_of_short_factors(&self) -> Option<u64> {
+        let is_there = |name| self.file.any_tensor(name).is_some();
+        if !is_there("rope_factors_long.weight") && !is_there("rope_factors_short.weight") {
+            return None;
+        }
+        self.file.hparam_u64("rope.scaling.original_context_length").or_else(|| self.file.n_ctx_train())
+    }
+
     /// Whether some layers see a window of the last tokens only.
     pub(super) fn has_window(&self) -> bool {
         // SAFETY: `raw` is a loaded model.
