@@ -89,7 +89,7 @@ pub trait Expert {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unsupported`].
+    /// [`StateError::Unsupported`], [`StateError::Server`], [`StateError::Memory`].
     fn save(&mut self) -> Result<ExpertState, StateError> {
         Ok(ExpertState::default())
     }
@@ -178,6 +178,20 @@ pub enum StateError {
     /// llama.cpp refused it.
     #[error("llama.cpp does not take its cache (see --verbose)")]
     Refused,
+    /// A server that holds a part of the cache is lost.
+    #[error("lost the RPC server {endpoint}: {reason}; start it again, then retry")]
+    Server {
+        /// Its `host:port`.
+        endpoint: String,
+        /// What happened.
+        reason: String,
+    },
+    /// There is no memory for a copy.
+    #[error("there is no memory for a copy of its cache, {n_bytes} bytes")]
+    Memory {
+        /// Size of the copy.
+        n_bytes: usize,
+    },
 }
 
 /// Why an [`Expert`] could not be brought to a history.

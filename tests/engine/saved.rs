@@ -292,6 +292,31 @@ fn a_state_that_was_tampered_with_is_refused_or_harmless() {
 }
 
 #[test]
+fn a_state_without_tokens_is_refused_and_what_is_there_stays() {
+    for arch in ["llama", "mamba", "jamba"] {
+        let family = Family::new(arch);
+        let history = text(5, 20);
+        let mut expert = family.alone(1, &support::context_params()).remove(0);
+        read(&mut [&mut expert], &history);
+        let state = expert.save().expect("a state");
+        let earlier = |earlier: ExpertState| ExpertState { earlier: Some(Box::new(earlier)), ..state.clone() };
+        let none = ExpertState::default();
+        for forged in [
+            earlier(none.clone()),
+            earlier(ExpertState { memory: state.memory.clone(), ..none.clone() }),
+            ExpertState { memory: state.memory.clone(), ..none.clone() },
+            ExpertState { earlier: Some(Box::new(state.clone())), ..none.clone() },
+        ] {
+            let refused = expert.restore(&forged);
+            assert!(matches!(refused, Err(StateError::Broken { .. })), "{arch}: {refused:?}");
+            assert_eq!(expert.n_cached(&history), 20, "{arch}");
+        }
+        expert.restore(&none).expect("an expert that held nothing");
+        assert_eq!(expert.n_held(), 0);
+    }
+}
+
+#[test]
 fn a_context_that_computes_with_other_rope_factors_is_of_another_origin() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);

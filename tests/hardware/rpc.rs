@@ -86,6 +86,22 @@ fn lost(result: Result<Vec<i32>, DecodeError>) -> (String, String) {
 }
 
 #[test]
+fn caches_of_a_lost_server_are_neither_saved_nor_restored() {
+    let _turn = turn();
+    let mut server = Server::start();
+    let mut session = open(greedy(&overrides(vec![server.endpoint()])));
+    tokens(&mut session, &mut |_| {}).expect("a text");
+    let caches = session.save_caches().expect("the server is there");
+    session.restore_caches(&caches).expect("the server is there");
+    server.kill();
+    // What it would have sent is all zeros, and they look like any caches.
+    for refused in [session.save_caches().map(|_| ()), session.restore_caches(&caches)] {
+        let error = refused.expect_err("the server is lost").to_string();
+        assert!(error.contains("the base: lost the RPC server") && error.contains(&server.endpoint()), "{error}");
+    }
+}
+
+#[test]
 fn two_servers_carry_a_base_and_a_lost_one_is_an_error_until_it_is_back() {
     let _turn = turn();
     let local = tokens(&mut open(greedy(&overrides(Vec::new()))), &mut |_| {}).expect("a text");

@@ -289,14 +289,19 @@ impl Context {
 
     /// Refuses what was computed with a server that is lost: its numbers are made up. Costs nothing without servers.
     fn check_servers(&self) -> Result<(), ExpertError> {
+        match self.lost_server() {
+            Some((endpoint, reason)) => Err(ExpertError::Server { endpoint, reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// A server that holds a part of the model and is lost, once everything has been answered.
+    pub(super) fn lost_server(&self) -> Option<(String, String)> {
         if self.model.has_servers() {
             // SAFETY: see `n_ctx`. A loss is known only when everything has been answered.
             unsafe { sys::llama_synchronize(self.raw.as_ptr()) }
         }
-        match self.model.lost_server() {
-            Some((endpoint, reason)) => Err(ExpertError::Server { endpoint, reason }),
-            None => Ok(()),
-        }
+        self.model.lost_server()
     }
 
     /// Rows `first..first + k` of the last [`decode`](Self::decode), in the order in which they were pushed: `k ×

@@ -26,9 +26,11 @@ const MAX_LAYERS: u32 = 4096;
 /// What a model's memory consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Whether it has caches of keys and values: one, and often a second for layers that see a window.
+    /// Whether it has caches of keys and values.
     pub attention: bool,
-    /// Whether some layers see a window of the last tokens only.
+    /// Whether they keep values beside the keys. Multi-head latent attention computes them from the keys.
+    pub values: bool,
+    /// Whether some layers see a window of the last tokens only: they have a second cache.
     pub window: bool,
     /// Whether a recurrent state follows, or is all there is.
     pub recurrent: bool,
@@ -54,24 +56,10 @@ impl Layout {
     ///
     /// [`StateError::Broken`] with what is wrong.
     pub fn parts(self, state: &[u8], n_tokens: usize) -> Result<StateParts, StateError> {
-        let n_caches: &[usize] = match (self.attention, self.window) {
-            (false, _) => &[0],
-            (true, false) => &[1],
-            (true, true) => &[2, 1],
-        };
-        // A model's file does not say whether it keeps values beside the keys, nor how many caches it has for windows.
-        let forms = n_caches.iter().flat_map(|n| [true, false].map(|has_values| (*n, has_values)));
-        let mut first_error = None;
-        for (n_caches, has_values) in forms {
-            match self.walk(state, n_tokens, n_caches, has_values) {
-                Ok(parts) => return Ok(parts),
-                Err(error) => first_error = first_error.or(Some(error)),
-            }
+        if n_tokens == 0 {
+            return Err(broken("it has no tokens"));
         }
-        Err(first_error.unwrap_or_else(|| broken("it is empty")))
-    }
-
-    fn walk(self, state: &[u8], n_tokens: usize, n_caches: usize, has_values: bool) -> Result<StateParts, StateError> {
+        let n_caches = usize::from(self.attention) * if self.window { 2 } else { 1 };
         let mut bytes = Bytes { all: state, at: 0 };
         if bytes.u32()? != MAGIC {
             return Err(broken("it does not begin as a state of llama.cpp"));
@@ -79,7 +67,7 @@ impl Layout {
         bytes.u32()?;
         let mut parts = StateParts { caches: Vec::new(), recurrent: 0..0, first: 0 };
         for cache in 0..n_caches {
-            let (stream, first) = self.cache(&mut bytes, n_tokens, has_values)?;
+            let (stream, first) = self.cache(&mut bytes, n_tokens)?;
             // Of two caches the first has every token.
             if first > 0 && !(self.window && cache + 1 == n_caches) {
                 return Err(broken("positions are missing"));
@@ -99,12 +87,7 @@ impl Layout {
     }
 
     /// One cache: where its filled stream lies, and the first position in it.
-    fn cache(
-        self,
-        bytes: &mut Bytes<'_>,
-        n_tokens: usize,
-        has_values: bool,
-    ) -> Result<(Range<usize>, usize), StateError> {
+    fn cache(self, bytes: &mut Bytes<'_>, n_tokens: usize) -> Result<(Range<usize>, usize), StateError> {
         let mut found = None;
         for _ in 0..bytes.u32()? {
             let start = bytes.at;
@@ -119,7 +102,7 @@ impl Layout {
                 return Err(broken("it has more cells than tokens"));
             }
             let first = self.cells(bytes, n_cells, n_tokens)?;
-            stream(bytes, n_cells, has_values)?;
+            stream(bytes, n_cells, self.values)?;
             found = Some((start..bytes.at, first));
         }
         found.ok_or_else(|| broken("no stream is filled"))
@@ -151,10 +134,29 @@ impl StateParts {
         self.first
     }
 
-    /// The state for a cache of `n_streams` streams. llama.cpp puts the filled one where the sequence belongs.
-    pub fn in_streams(&self, state: &[u8], n_streams: usize) -> Vec<u8> {
+    /// The state for a cache of one stream, in the place of the one that was walked through: it is not longer, and may be
+    /// gigabytes.
+    pub fn into_one_stream(self, mut state: Vec<u8>) -> Vec<u8> {
+        state[HEAD - 4..HEAD].fill(0);
+        let mut end = HEAD;
+        for cache in self.caches {
+            state[end..end + 4].copy_from_slice(&1u32.to_le_bytes());
+            let n = cache.len();
+            state.copy_within(cache, end + 4);
+            end += 4 + n;
+        }
+        let n = self.recurrent.len();
+        state.copy_within(self.recurrent, end);
+        state.truncate(end + n);
+        state
+    }
+
+    /// The state for a cache of `n_streams` streams. llama.cpp puts the filled one where the sequence belongs. `None`
+    /// where there is no memory for it.
+    pub fn in_streams(&self, state: &[u8], n_streams: usize) -> Option<Vec<u8>> {
         let n = u32::try_from(n_streams).unwrap_or(u32::MAX).to_le_bytes();
-        let mut out = Vec::with_capacity(state.len() + self.caches.len() * 4 * n_streams);
+        let mut out = Vec::new();
+        out.try_reserve_exact(state.len() + self.caches.len() * 4 * n_streams).ok()?;
         out.extend_from_slice(&MAGIC.to_le_bytes());
         out.extend_from_slice(&[0; HEAD - 4]);
         for cache in &self.caches {
@@ -163,7 +165,7 @@ impl StateParts {
             out.resize(out.len() + 4 * (n_streams - 1), 0);
         }
         out.extend_from_slice(&state[self.recurrent.clone()]);
-        out
+        Some(out)
     }
 }
 
@@ -286,7 +288,8 @@ impl Bytes<'_> {
 mod tests {
     use super::*;
 
-    const PLAIN: Layout = Layout { attention: true, window: false, recurrent: false, positions_2d: false };
+    const PLAIN: Layout =
+        Layout { attention: true, values: true, window: false, recurrent: false, positions_2d: false };
 
     /// A state of one layer with rows of four bytes, in `n_streams` streams of which `filled` holds these positions.
     fn state(n_streams: u32, filled: u32, positions: &[i32]) -> Vec<u8> {
@@ -318,10 +321,11 @@ mod tests {
         for n in 1..4 {
             for filled in 0..n {
                 let of_many = state(n, filled, &[0, 1, 2]);
-                let one = PLAIN.parts(&of_many, 3).expect("sound").in_streams(&of_many, 1);
+                let one = PLAIN.parts(&of_many, 3).expect("sound").into_one_stream(of_many.clone());
                 assert_eq!(one.len(), of_one.len());
-                let many = PLAIN.parts(&one, 3).expect("sound").in_streams(&one, n as usize);
+                let many = PLAIN.parts(&one, 3).expect("sound").in_streams(&one, n as usize).expect("memory");
                 assert_eq!(many.len(), of_many.len());
+                assert_eq!(PLAIN.parts(&many, 3).expect("sound").in_streams(&many, 1).expect("memory"), one);
                 assert!(PLAIN.parts(&many, 3).is_ok());
             }
         }
@@ -333,8 +337,11 @@ mod tests {
         let check = |positions: &[i32], n| of(PLAIN, positions, n).map(|parts| parts.first_position());
         assert_eq!(check(&[2, 0, 1], 3), Ok(0));
         assert!(check(&[3, 2], 4).is_err());
-        let window = of(Layout { window: true, ..PLAIN }, &[3, 2], 4);
-        assert_eq!(window.map(|parts| parts.first_position()), Ok(2), "a window holds the last tokens");
+        // Of two caches the second holds the last tokens alone.
+        let windows = [&state(1, 0, &[0, 1, 2, 3])[..], &state(1, 0, &[3, 2])[HEAD..]].concat();
+        let window = Layout { window: true, ..PLAIN };
+        assert_eq!(window.parts(&windows, 4).map(|parts| parts.first_position()), Ok(2));
+        assert!(of(window, &[3, 2], 4).is_err() && of(window, &[0, 1], 2).is_err(), "one cache is missing");
         for wrong in [&[0, 0][..], &[0, -1], &[0, 2], &[1, 2], &[0, i32::MAX], &[]] {
             assert!(check(wrong, 2).is_err(), "{wrong:?}");
         }
@@ -344,11 +351,13 @@ mod tests {
     #[test]
     fn a_state_that_is_cut_off_or_too_long_or_lies_about_sizes_is_refused() {
         let sound = state(2, 1, &[0, 1]);
-        // Without its values it is the state of a model that keeps keys alone; llama.cpp finds the difference.
-        let keys_alone = sound.len() - (4 + 8 + 2 * 4);
-        for end in (0..sound.len()).filter(|end| *end != keys_alone) {
+        for end in 0..sound.len() {
             assert!(PLAIN.parts(&sound[..end], 2).is_err(), "{end}");
         }
+        // Without its values it is the state of a model that keeps keys alone, and of no other.
+        let keys_alone = &sound[..sound.len() - (4 + 8 + 2 * 4)];
+        let of_keys = Layout { values: false, ..PLAIN };
+        assert!(of_keys.parts(keys_alone, 2).is_ok() && of_keys.parts(&sound, 2).is_err());
         assert!(PLAIN.parts(&[&sound[..], &[0]].concat(), 2).is_err());
         // Every field in turn becomes large.
         for at in (0..sound.len() - 3).step_by(4) {
@@ -358,6 +367,10 @@ mod tests {
                 let _ = PLAIN.parts(&lying, 2);
             }
         }
+        // No memory is the memory of no tokens.
+        let recurrent = Layout { attention: false, recurrent: true, ..PLAIN };
+        let of_none = [MAGIC, 7, 1, u32::MAX, 0, 0, 0].map(u32::to_le_bytes).concat();
+        assert!(recurrent.parts(&of_none, 0).is_err());
         assert!(Layout { recurrent: true, ..PLAIN }.parts(&sound, 2).is_err());
         assert!(Layout { attention: false, ..PLAIN }.parts(&sound, 2).is_err());
     }

@@ -174,6 +174,12 @@ impl Model {
         unsafe { !sys::llama_model_is_recurrent(self.as_ptr()) }
     }
 
+    /// Whether it keeps values beside the keys. llama.cpp finds in the same two numbers that it need not.
+    pub(super) fn keeps_values(&self) -> bool {
+        let is_there = |name| self.file.hparam_u64(name).is_some_and(|n| n > 0);
+        !(is_there("attention.key_length_mla") && is_there("attention.value_length_mla"))
+    }
+
     /// The longest context, in tokens, that is computed with the RoPE factors for short contexts, where there are two
     /// sets of factors.
     pub(super) fn n_ctx_of_short_factors(&self) -> Option<u64> {

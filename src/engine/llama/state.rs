@@ -3,7 +3,7 @@
 use llama_cpp_sys_2 as sys;
 
 use super::context::Context;
-use super::layout::Layout;
+use super::layout::{Layout, StateParts};
 use crate::expert::StateError;
 
 /// The state of one sequence of one context, as [`Context::save`] made it.
@@ -14,11 +14,19 @@ pub struct SavedState {
     context: u64,
 }
 
+/// An exported state that was checked against a context.
+#[derive(Debug)]
+pub struct CheckedState<'a> {
+    bytes: &'a [u8],
+    parts: StateParts,
+    n_tokens: usize,
+}
+
 impl Context {
-    /// A copy of a sequence's state, for memories that cannot be truncated.
+    /// A copy of a sequence's state, for memories that cannot be truncated. False where there is none.
     pub fn save(&mut self, seq: usize, state: &mut SavedState) -> bool {
         state.context = 0;
-        let saved = self.copy_state(seq, &mut state.bytes);
+        let saved = self.copy_state(seq, &mut state.bytes).is_ok();
         if saved {
             state.context = self.id();
         }
@@ -38,13 +46,12 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unsupported`] where this module cannot check such a state when it comes back.
+    /// [`StateError::Unsupported`] where this module cannot check such a state when it comes back, [`StateError::Server`],
+    /// [`StateError::Memory`].
     pub fn export(&mut self, seq: usize, n_tokens: usize) -> Result<Vec<u8>, StateError> {
-        let mut state = SavedState::default();
-        if !self.save(seq, &mut state) {
-            return Err(StateError::Unsupported);
-        }
-        self.export_saved(&state, n_tokens)
+        let mut bytes = Vec::new();
+        self.copy_state(seq, &mut bytes)?;
+        self.one_stream(bytes, n_tokens)
     }
 
     /// The same of a state that was [saved](Self::save) before.
@@ -53,8 +60,15 @@ impl Context {
     ///
     /// As [`export`](Self::export).
     pub fn export_saved(&self, state: &SavedState, n_tokens: usize) -> Result<Vec<u8>, StateError> {
-        let parts = self.layout().parts(&state.bytes, n_tokens).map_err(|_| StateError::Unsupported)?;
-        Ok(parts.in_streams(&state.bytes, 1))
+        let mut bytes = Vec::new();
+        reserve(&mut bytes, state.bytes.len())?;
+        bytes.extend_from_slice(&state.bytes);
+        self.one_stream(bytes, n_tokens)
+    }
+
+    fn one_stream(&self, bytes: Vec<u8>, n_tokens: usize) -> Result<Vec<u8>, StateError> {
+        let parts = self.layout().parts(&bytes, n_tokens).map_err(|_| StateError::Unsupported)?;
+        Ok(parts.into_one_stream(bytes))
     }
 
     /// Whether bytes are an exported state of `n_tokens` tokens, as far as that can be known without llama.cpp.
@@ -62,50 +76,69 @@ impl Context {
     /// # Errors
     ///
     /// [`StateError::Broken`], [`StateError::TooLong`].
-    pub fn check_exported(&self, state: &[u8], n_tokens: usize) -> Result<(), StateError> {
+    pub fn check_exported<'a>(&self, bytes: &'a [u8], n_tokens: usize) -> Result<CheckedState<'a>, StateError> {
         let n_ctx = self.n_ctx();
         if n_tokens > n_ctx {
             return Err(StateError::TooLong { n_tokens, n_ctx });
         }
-        self.layout().parts(state, n_tokens).map(|_| ())
+        Ok(CheckedState { bytes, parts: self.layout().parts(bytes, n_tokens)?, n_tokens })
     }
 
-    /// Puts an [exported](Self::export) state in the place of what is there. Returns the first position that it holds in
-    /// every layer: above 0 where layers see a window only.
+    /// Puts an [exported](Self::export) state, which this context has [checked](Self::check_exported), in the place of
+    /// what is there. Returns the first position that it holds in every layer: above 0 where layers see a window only.
     ///
     /// # Errors
     ///
-    /// [`StateError`]. Where llama.cpp refuses the state, the sequence is empty; else it is as before.
-    pub fn import(&mut self, seq: usize, state: &[u8], n_tokens: usize) -> Result<usize, StateError> {
-        self.check_exported(state, n_tokens)?;
-        let parts = self.layout().parts(state, n_tokens)?;
-        let bytes = parts.in_streams(state, self.n_streams());
-        match self.put_state(seq, &bytes) {
-            true => Ok(parts.first_position()),
-            false => {
-                self.truncate(seq, 0);
-                Err(StateError::Refused)
-            }
+    /// [`StateError::Refused`], [`StateError::Server`], [`StateError::Memory`]. The sequence is then empty.
+    pub fn import(&mut self, seq: usize, state: &CheckedState<'_>) -> Result<usize, StateError> {
+        self.truncate(seq, 0);
+        let n_bytes = state.bytes.len();
+        let bytes = state.parts.in_streams(state.bytes, self.n_streams()).ok_or(StateError::Memory { n_bytes })?;
+        let taken = self.put_state(seq, &bytes) && self.holds(seq, state);
+        let lost = self.check_state_servers();
+        if !taken || lost.is_err() {
+            self.truncate(seq, 0);
         }
+        lost?;
+        if taken { Ok(state.parts.first_position()) } else { Err(StateError::Refused) }
+    }
+
+    /// Whether llama.cpp finds the positions in its memory that are in the state.
+    fn holds(&self, seq: usize, state: &CheckedState<'_>) -> bool {
+        let Some(seq) = self.seq(seq) else { return false };
+        // SAFETY: a context, whose model has a decoder and so has memory, and a sequence of it.
+        let (first, last) = unsafe {
+            let memory = sys::llama_get_memory(self.as_ptr());
+            (sys::llama_memory_seq_pos_min(memory, seq), sys::llama_memory_seq_pos_max(memory, seq))
+        };
+        let is = |found: i32, expected: usize| usize::try_from(found).ok() == Some(expected);
+        // A recurrent state is of one position, the last.
+        let expected = if self.model().is_recurrent() { state.n_tokens - 1 } else { state.parts.first_position() };
+        is(first, expected) && is(last, state.n_tokens - 1)
     }
 
     fn layout(&self) -> Layout {
         let model = self.model();
         Layout {
             attention: model.has_attention(),
+            values: model.keeps_values(),
             window: model.has_window(),
             recurrent: model.is_recurrent(),
             positions_2d: model.has_2d_positions(),
         }
     }
 
-    fn copy_state(&mut self, seq: usize, bytes: &mut Vec<u8>) -> bool {
-        let Some(seq) = self.seq(seq) else { return false };
-        // SAFETY: a context and a sequence of it; the buffer has the size that llama.cpp asks for.
-        unsafe {
-            bytes.resize(sys::llama_state_seq_get_size(self.as_ptr(), seq), 0);
-            sys::llama_state_seq_get_data(self.as_ptr(), bytes.as_mut_ptr(), bytes.len(), seq) == bytes.len()
-        }
+    fn copy_state(&mut self, seq: usize, bytes: &mut Vec<u8>) -> Result<(), StateError> {
+        let Some(seq) = self.seq(seq) else { return Err(StateError::Unsupported) };
+        // SAFETY: a context and a sequence of it.
+        let n_bytes = unsafe { sys::llama_state_seq_get_size(self.as_ptr(), seq) };
+        reserve(bytes, n_bytes)?;
+        bytes.resize(n_bytes, 0);
+        // SAFETY: as above; the buffer has the size that llama.cpp asks for.
+        let n_written = unsafe { sys::llama_state_seq_get_data(self.as_ptr(), bytes.as_mut_ptr(), n_bytes, seq) };
+        // What a lost server would have sent is all zeros.
+        self.check_state_servers()?;
+        if n_written == n_bytes { Ok(()) } else { Err(StateError::Unsupported) }
     }
 
     fn put_state(&mut self, seq: usize, bytes: &[u8]) -> bool {
@@ -116,4 +149,18 @@ impl Context {
         // its own, reads within the buffer, and catches its exceptions.
         unsafe { sys::llama_state_seq_set_data(self.as_ptr(), bytes.as_ptr(), bytes.len(), at) == bytes.len() }
     }
+
+    /// Refuses a copy from or to a server that is lost.
+    fn check_state_servers(&self) -> Result<(), StateError> {
+        match self.lost_server() {
+            Some((endpoint, reason)) => Err(StateError::Server { endpoint, reason }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Empties a buffer, and makes room in it: a state may be larger than the memory that is left.
+fn reserve(bytes: &mut Vec<u8>, n_bytes: usize) -> Result<(), StateError> {
+    bytes.clear();
+    bytes.try_reserve_exact(n_bytes).map_err(|_| StateError::Memory { n_bytes })
 }

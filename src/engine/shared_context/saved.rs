@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{Checkpoint, SharedContext};
-use crate::engine::llama::Context;
+use crate::engine::llama::{CheckedState, Context};
 use crate::expert::{ExpertState, StateError, Token};
 
 impl SharedContext {
@@ -30,37 +30,40 @@ impl SharedContext {
 
     /// Whether a saved state is sound and has room.
     pub(in crate::engine) fn check_state(&self, state: &ExpertState) -> Result<(), StateError> {
+        self.checked(state).map(|_| ())
+    }
+
+    /// The state and the earlier one, walked through once: they may be gigabytes. Nothing, where nothing was saved.
+    fn checked<'a>(&self, state: &'a ExpertState) -> Result<Vec<CheckedState<'a>>, StateError> {
+        if *state == ExpertState::default() {
+            return Ok(Vec::new());
+        }
         let n_vocab = self.ctx.n_vocab();
-        for state in std::iter::once(state).chain(state.earlier.as_deref()) {
-            if state.tokens.is_empty() && state.memory.is_empty() {
-                continue;
-            }
+        let check = |state: &'a ExpertState| {
             if state.tokens.iter().any(|token| usize::try_from(*token).map_or(true, |token| token >= n_vocab)) {
                 return Err(StateError::Broken { what: "a token is outside of the vocabulary" });
             }
-            self.ctx.check_exported(&state.memory, state.tokens.len())?;
-        }
-        Ok(())
+            self.ctx.check_exported(&state.memory, state.tokens.len())
+        };
+        std::iter::once(state).chain(state.earlier.as_deref()).map(check).collect()
     }
 
     /// Puts a saved state in the place of what a sequence holds. Where llama.cpp refuses it, the sequence is empty.
     pub(in crate::engine) fn restore(&mut self, at: usize, state: &ExpertState) -> Result<(), StateError> {
-        self.check_state(state)?;
+        let checked = self.checked(state)?;
         if mem::take(&mut self.poisoned) {
             self.clear();
         }
         self.forget(at);
-        if state.tokens.is_empty() {
-            return Ok(());
-        }
+        let [now, then @ ..] = &checked[..] else { return Ok(()) };
         let Self { ctx, seqs, .. } = self;
         let seq = &mut seqs[at];
-        if let Some(earlier) = &state.earlier {
-            ctx.import(at, &earlier.memory, earlier.tokens.len())?;
+        if let (Some(earlier), [checked]) = (&state.earlier, then) {
+            ctx.import(at, checked)?;
             let mut checkpoint = Checkpoint { tokens: earlier.tokens.clone(), ..Checkpoint::default() };
             seq.checkpoint = ctx.save(at, &mut checkpoint.state).then_some(checkpoint);
         }
-        let imported = ctx.import(at, &state.memory, state.tokens.len());
+        let imported = ctx.import(at, now);
         let first = imported.inspect_err(|_| seq.checkpoint = None)?;
         seq.cached.clone_from(&state.tokens);
         seq.adapted_from = state.n_plain;
