@@ -109,8 +109,19 @@ fn fault(name: &str) -> Option<&'static str> {
         _ if name.starts_with(' ') || name.ends_with([' ', '.']) => {
             Some("it must not begin with a space, nor end with a space or a point")
         }
+        _ if is_device(name) => Some("Windows has a device of that name"),
         _ => None,
     }
+}
+
+/// Whether Windows takes a name for a device, with any extension.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let is_port = |prefix| {
+        let number = stem.strip_prefix(prefix).unwrap_or_default();
+        number.chars().count() == 1 && number.contains(|c: char| "123456789¹²³".contains(c))
+    };
+    ["CON", "PRN", "AUX", "NUL"].contains(&&*stem) || is_port("COM") || is_port("LPT")
 }
 
 async fn save(server: &Arc<Server>, slot: usize, file: &SlotFile) -> Result<Json<Value>, ApiError> {
@@ -202,7 +213,19 @@ mod tests {
 
     #[test]
     fn the_name_of_a_file_leads_nowhere_else() {
-        for good in ["slot1.bin", "a b", "Grüße.bin", ".hidden", "-", "x=y&z", &"x".repeat(255)] {
+        for good in [
+            "nul1",
+            "com.bin",
+            "com10",
+            "console.bin",
+            "slot1.bin",
+            "a b",
+            "Grüße.bin",
+            ".hidden",
+            "-",
+            "x=y&z",
+            &"x".repeat(255),
+        ] {
             assert_eq!(fault(good), None, "{good}");
         }
         for bad in [
@@ -225,6 +248,11 @@ mod tests {
             "x?",
             "x*",
             "nul|",
+            "NUL",
+            "nul.bin",
+            "con .tar.gz",
+            "Com1.bin",
+            "lpt³",
             &"x".repeat(256),
             &"ä".repeat(128),
         ] {
