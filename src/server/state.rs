@@ -4,11 +4,11 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::access::Access;
 use super::answers::Answers;
-use super::engine::{Engine, Event, Job, Queue, Refused};
+use super::engine::{Engine, Event, Job, Queue, Refused, SlotPlace};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::options::{Limits, Options};
@@ -65,8 +65,6 @@ pub struct Server {
     pub(super) shows_slots: bool,
     /// The folder in which requests may save slots.
     pub(super) slot_save_path: Option<std::path::PathBuf>,
-    /// Held by the request that saves or restores a slot: each takes as much memory as the slot's caches.
-    slot_files: Semaphore,
     /// The base's file.
     pub(super) model_path: std::path::PathBuf,
     /// Bounds.
@@ -125,7 +123,6 @@ impl Server {
             has_page: options.page,
             shows_slots: options.slots,
             slot_save_path: options.slot_save_path.clone(),
-            slot_files: Semaphore::new(1),
             strict_fields: options.strict_fields,
             model_path: config.base.model.clone(),
             created: now(),
@@ -222,14 +219,15 @@ impl Server {
         }
     }
 
-    /// A place among those who save and restore slots.
+    /// The place of the one request that saves or restores a slot, once the slot is free.
     ///
     /// # Errors
     ///
-    /// [`ApiError::queued_too_long`].
-    pub(super) async fn slot_files(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        let place = tokio::time::timeout(self.limits.queue_timeout, self.slot_files.acquire()).await;
-        place.map_err(|_| ApiError::queued_too_long())?.map_err(ApiError::internal)
+    /// [`ApiError::queued_too_long`], and those of a full and of a closed queue.
+    pub(super) async fn slot_place(&self, slot: usize) -> Result<SlotPlace, ApiError> {
+        let place = self.queue.wait_for_place(slot).map_err(Refused::error)?;
+        let place = tokio::time::timeout(self.limits.queue_timeout, place).await;
+        place.map_err(|_| ApiError::queued_too_long())?.map_err(|_| ApiError::shutting_down())
     }
 
     /// Hands jobs to the engine; each is given its number and the way back.
@@ -238,10 +236,7 @@ impl Server {
         jobs: impl FnOnce(&mpsc::Sender<(usize, Event)>) -> Vec<Job>,
     ) -> Result<mpsc::Receiver<(usize, Event)>, ApiError> {
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        self.queue.submit(jobs(&sender)).map_err(|refused| match refused {
-            Refused::Full => ApiError::overloaded(),
-            Refused::Closed => ApiError::shutting_down(),
-        })?;
+        self.queue.submit(jobs(&sender)).map_err(Refused::error)?;
         Ok(receiver)
     }
 }

@@ -73,9 +73,10 @@ impl<T> Scheduler<T> {
     }
 
     /// Chooses the free slot whose base has most of the prompt cached; of equal ones, the one that was given away
-    /// longest ago. `None` where no slot is free.
-    pub fn choose(&mut self, slots: &mut [Slot], prompt: &[Token]) -> Option<usize> {
-        let best = self.free().max_by_key(|at| (slots[*at].base().n_cached(prompt), Reverse(self.used[*at])))?;
+    /// longest ago. `None` where no slot but `held` is free.
+    pub fn choose(&mut self, slots: &mut [Slot], prompt: &[Token], held: Option<usize>) -> Option<usize> {
+        let free = self.free().filter(|at| Some(*at) != held);
+        let best = free.max_by_key(|at| (slots[*at].base().n_cached(prompt), Reverse(self.used[*at])))?;
         Some(self.claim(best))
     }
 

@@ -71,7 +71,7 @@ impl TextGenerator for SessionGenerator {
         loop {
             for (place, request) in waiting.by_ref().take(scheduler.free().count()) {
                 let prompt = &self.prompts[request.prompt].base;
-                let Some(slot) = scheduler.choose(&mut self.session.slots, prompt) else {
+                let Some(slot) = scheduler.choose(&mut self.session.slots, prompt, None) else {
                     unreachable!("as many texts begin as slots are free")
                 };
                 let fail = |source| GenerateError { prompt: request.prompt, source };

@@ -128,6 +128,34 @@ fn a_task_waits_for_the_text_in_its_slot_and_a_job_for_its_slot() {
 }
 
 #[test]
+fn a_save_of_a_slot_that_works_keeps_no_other_slot_waiting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = server(folder.path(), &["--parallel", "2", "--n-ctx", "4096"]);
+    completion(&server, PROMPT, 0);
+    let body = json!({"prompt": PROMPT, "n_predict": 4000, "id_slot": 1, "ignore_eos": true, "stream": true});
+    let mut writing =
+        crate::server::client().post(server.url("/completion")).json(&body).send().expect("an answer begins");
+    std::io::Read::read_exact(&mut writing, &mut [0]).expect("a token");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| act(&server, 1, "save", "works.bin"));
+        let restores = scope.spawn(|| act(&server, 1, "restore", "works.bin"));
+        // So that they come first, as a rule.
+        std::thread::sleep(Duration::from_millis(200));
+        let (status, saved) = act(&server, 0, "save", "free.bin");
+        assert_eq!(status, 200, "{saved}");
+        assert_eq!(act(&server, 0, "restore", "free.bin").0, 200);
+        // A job for the other slot finds it, too.
+        completion(&server, PROMPT, 0);
+        assert_eq!(server.get("/slots").1[1]["is_processing"], true, "the text pauses: nobody reads it");
+        drop(writing);
+        assert_eq!(waits.join().expect("no panic").0, 200);
+        // Before the other or after it.
+        assert!(matches!(restores.join().expect("no panic").0, 200 | 400));
+    });
+    server.settle();
+}
+
+#[test]
 fn without_the_flag_and_outside_of_the_folder_nothing_happens() {
     let message = "This server does not support slots action. Start it with `--slot-save-path`";
     let closed = Serve::demo(&[]);

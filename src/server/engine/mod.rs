@@ -7,6 +7,7 @@ mod job;
 mod live;
 mod queue;
 mod running_job;
+mod slot_place;
 mod slot_task;
 mod steps;
 mod worker;
@@ -14,6 +15,7 @@ mod worker;
 pub use job::{Ended, Event, Generate, Job, Piece, Scored, Task, Timings};
 pub use live::{LiveChoice, LiveWeights, WeightChange};
 pub use queue::{Queue, Refused};
+pub use slot_place::SlotPlace;
 pub use slot_task::{SlotAction, SlotAnswer, SlotTask};
 
 use std::sync::Arc;

@@ -2,9 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Job, SlotTask};
+use tokio::sync::oneshot;
+
+use super::slot_place::SlotPlaces;
+use super::{Job, SlotPlace, SlotTask};
+use crate::server::error::ApiError;
+
+/// How long the engine waits before it looks again whether a place is free.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// Jobs that wait, and how many run.
 pub struct Queue {
@@ -20,6 +27,8 @@ struct QueueState {
     waiting: VecDeque<Job>,
     /// Tasks for slots, which are done before jobs.
     slot_tasks: Vec<SlotTask>,
+    /// Who saves or restores a slot.
+    places: SlotPlaces,
     running: usize,
     /// The slots that work, as the engine stated last.
     busy: Vec<usize>,
@@ -37,6 +46,16 @@ pub enum Refused {
     Closed,
 }
 
+impl Refused {
+    /// What the client is answered.
+    pub fn error(self) -> ApiError {
+        match self {
+            Self::Full => ApiError::overloaded(),
+            Self::Closed => ApiError::shutting_down(),
+        }
+    }
+}
+
 /// Closes a queue, and drops what waits in it, when it goes out of scope.
 pub struct CloseAtDrop(Arc<Queue>);
 
@@ -46,6 +65,7 @@ impl Drop for CloseAtDrop {
         let mut state = self.0.lock();
         state.waiting.clear();
         state.slot_tasks.clear();
+        state.places.close();
     }
 }
 
@@ -94,10 +114,29 @@ impl Queue {
         Ok(())
     }
 
+    /// Waits for the place to save or restore a slot, and for the slot.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn wait_for_place(&self, slot: usize) -> Result<oneshot::Receiver<SlotPlace>, Refused> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        if state.places.n_waiting() >= self.room {
+            return Err(Refused::Full);
+        }
+        let place = state.places.wait(slot);
+        self.changed.notify_all();
+        Ok(place)
+    }
+
     /// Takes no more jobs; what runs is cut off at `stop_at`.
     pub fn close(&self, stop_at: Instant) {
         let mut state = self.lock();
         state.closed = true;
+        state.places.close();
         state.stop_at = Some(state.stop_at.map_or(stop_at, |earlier| earlier.min(stop_at)));
         self.changed.notify_all();
     }
@@ -142,7 +181,7 @@ impl Queue {
         let mut state = self.lock();
         let running = self.n_slots - free.len();
         state.running = running;
-        while running == 0 && state.waiting.is_empty() && state.slot_tasks.is_empty() {
+        while running == 0 && state.waiting.is_empty() && state.slot_tasks.is_empty() && state.places.n_waiting() == 0 {
             if state.closed {
                 return None;
             }
@@ -151,7 +190,10 @@ impl Queue {
         let closed = state.closed;
         let is_due = |task: &mut SlotTask| closed || task.answer.is_closed() || free.contains(&task.slot);
         let slot_tasks = state.slot_tasks.extract_if(.., is_due).collect();
-        let mut taken = Taken { slot_tasks, jobs: Vec::new(), gone: Vec::new(), closed, stop_at: state.stop_at };
+        state.places.grant(&free);
+        let held = state.places.held();
+        free.retain(|slot| Some(*slot) != held);
+        let mut taken = Taken { slot_tasks, jobs: Vec::new(), gone: Vec::new(), held, closed, stop_at: state.stop_at };
         let mut left = VecDeque::with_capacity(state.waiting.len());
         // Of the free slots, those that any job may take, less the jobs that will.
         let mut n_any = 0;
@@ -172,6 +214,10 @@ impl Queue {
         taken.jobs.sort_by_key(|job| job.slot.is_none());
         state.waiting = left;
         state.running = running + taken.jobs.len();
+        if running == 0 && taken.is_empty() && !closed {
+            // All that waits here, waits for a place.
+            drop(self.changed.wait_timeout(state, GLANCE));
+        }
         Some(taken)
     }
 
@@ -188,8 +234,16 @@ pub(super) struct Taken {
     pub jobs: Vec<Job>,
     /// Jobs that are not to be run any more.
     pub gone: Vec<Job>,
+    /// The slot that they leave alone.
+    pub held: Option<usize>,
     /// Whether no more will come.
     pub closed: bool,
     /// When what runs is cut off.
     pub stop_at: Option<Instant>,
+}
+
+impl Taken {
+    fn is_empty(&self) -> bool {
+        self.slot_tasks.is_empty() && self.jobs.is_empty() && self.gone.is_empty()
+    }
 }

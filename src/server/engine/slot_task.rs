@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use super::SlotPlace;
 use crate::server::error::ApiError;
 use crate::session::{Caches, Slot};
 
@@ -18,17 +19,17 @@ pub struct SlotTask {
 /// What is to be done with a slot.
 pub enum SlotAction {
     /// Copy the caches of all models.
-    Save,
+    Save(SlotPlace),
     /// Put these caches in their place.
-    Restore(Box<Caches>),
+    Restore(Box<Caches>, SlotPlace),
     /// Drop them.
     Erase,
 }
 
 /// What was done with a slot.
 pub enum SlotAnswer {
-    /// The caches.
-    Saved(Box<Caches>),
+    /// The caches, and the place that they take.
+    Saved(Box<Caches>, SlotPlace),
     /// The slot holds the caches of so many tokens.
     Restored(usize),
     /// The slot held so many tokens.
@@ -42,11 +43,13 @@ impl SlotTask {
             return;
         }
         let done = match self.action {
-            SlotAction::Save => {
-                let saved = slot.save_caches().map(|caches| SlotAnswer::Saved(Box::new(caches)));
+            SlotAction::Save(place) => {
+                let saved = slot.save_caches();
+                place.free_slot();
+                let saved = saved.map(|caches| SlotAnswer::Saved(Box::new(caches), place));
                 saved.map_err(|error| ApiError::bad_request(format!("Unable to save slot: {error}")))
             }
-            SlotAction::Restore(caches) => {
+            SlotAction::Restore(caches, _place) => {
                 let restored = slot.restore_caches(&caches).map(|()| SlotAnswer::Restored(caches.n_tokens()));
                 restored.map_err(|error| ApiError::bad_request(format!("Unable to restore slot: {error}")))
             }

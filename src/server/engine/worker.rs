@@ -71,7 +71,7 @@ impl Worker {
         let mut failed = Vec::new();
         for job in taken.jobs {
             self.metrics.queue_seconds.observe(job.came.elapsed().as_secs_f64());
-            failed.extend(self.begin(job));
+            failed.extend(self.begin(job, taken.held));
         }
         // Before the answers: a client that has one may look at once.
         self.count_running();
@@ -87,12 +87,12 @@ impl Worker {
         self.queue.set_running(self.scheduler.texts().map(|running| running.at()).collect());
     }
 
-    /// Begins a job in a free slot. Returns the job with an error where it cannot begin.
-    fn begin(&mut self, job: Job) -> Option<(Job, ApiError)> {
+    /// Begins a job in a free slot, which is not `held`. Returns the job with an error where it cannot begin.
+    fn begin(&mut self, job: Job, held: Option<usize>) -> Option<(Job, ApiError)> {
         let slots = self.session.slots();
         let chosen = match job.slot {
             Some(at) => Some(self.scheduler.claim(at)),
-            None => self.scheduler.choose(slots, &job.prompt.base),
+            None => self.scheduler.choose(slots, &job.prompt.base, held),
         };
         let Some(at) = chosen else { unreachable!("as many jobs were taken as slots are free") };
         match RunningJob::begin(job, at, &mut slots[at], &self.vocab, self.limits.request_timeout) {

@@ -126,11 +126,16 @@ fn is_device(name: &str) -> bool {
 
 async fn save(server: &Arc<Server>, slot: usize, file: &SlotFile) -> Result<Json<Value>, ApiError> {
     let start = Instant::now();
-    let _one_at_a_time = server.slot_files().await?;
-    let SlotAnswer::Saved(caches) = ask(server, slot, SlotAction::Save).await? else { return Err(mixed_up()) };
+    let place = server.slot_place(slot).await?;
+    let SlotAnswer::Saved(caches, place) = ask(server, slot, SlotAction::Save(place)).await? else {
+        return Err(mixed_up());
+    };
     let n_saved = caches.n_tokens();
     let path = file.path.clone();
     let written = tokio::task::spawn_blocking(move || {
+        // A client that goes away does not end this. The caches are dropped before the place that they take.
+        let _place = place;
+        let caches = caches;
         check_replaced(&path)?;
         caches.write(&path).map_err(ApiError::internal)
     });
@@ -156,9 +161,11 @@ fn check_replaced(path: &Path) -> Result<(), ApiError> {
 
 async fn restore(server: &Arc<Server>, slot: usize, file: &SlotFile) -> Result<Json<Value>, ApiError> {
     let start = Instant::now();
-    let _one_at_a_time = server.slot_files().await?;
+    let place = server.slot_place(slot).await?;
     let path = file.path.clone();
     let read = tokio::task::spawn_blocking(move || {
+        // A client that goes away does not end this: the place is held until it ends.
+        let place = place;
         let not_there = || ApiError::bad_request("Unable to restore slot: there is no such file");
         // A link could lead out of the folder.
         let found = std::fs::symlink_metadata(&path).ok().filter(std::fs::Metadata::is_file).ok_or_else(not_there)?;
@@ -166,10 +173,10 @@ async fn restore(server: &Arc<Server>, slot: usize, file: &SlotFile) -> Result<J
             CachesError::Io(error) => ApiError::internal(error),
             error => ApiError::bad_request(format!("Unable to restore slot: {error}")),
         })?;
-        Ok::<_, ApiError>((found.len(), caches))
+        Ok::<_, ApiError>((found.len(), caches, place))
     });
-    let (n_read, caches) = read.await.map_err(ApiError::internal)??;
-    let SlotAnswer::Restored(n) = ask(server, slot, SlotAction::Restore(Box::new(caches))).await? else {
+    let (n_read, caches, place) = read.await.map_err(ApiError::internal)??;
+    let SlotAnswer::Restored(n) = ask(server, slot, SlotAction::Restore(Box::new(caches), place)).await? else {
         return Err(mixed_up());
     };
     Ok(Json(json!({
@@ -191,10 +198,7 @@ async fn erase(server: &Arc<Server>, slot: usize) -> Result<Json<Value>, ApiErro
 /// Hands a task to the engine, and waits for its answer.
 async fn ask(server: &Server, slot: usize, action: SlotAction) -> Result<SlotAnswer, ApiError> {
     let (answer, answered) = oneshot::channel();
-    server.queue.submit_slot(SlotTask { slot, action, answer }).map_err(|refused| match refused {
-        Refused::Full => ApiError::overloaded(),
-        Refused::Closed => ApiError::shutting_down(),
-    })?;
+    server.queue.submit_slot(SlotTask { slot, action, answer }).map_err(Refused::error)?;
     let answered = tokio::time::timeout(server.limits.queue_timeout, answered).await;
     answered.map_err(|_| ApiError::queued_too_long())?.unwrap_or_else(|_| Err(ApiError::shutting_down()))
 }
