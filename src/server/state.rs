@@ -16,7 +16,7 @@ use super::readers::{Purpose, Readers};
 use super::running::RunningAnswers;
 use crate::chat::SpecialTexts;
 use crate::config::{Config, Overrides};
-use crate::session::{PromptRenderer, Session};
+use crate::session::{Caches, PromptRenderer, Session};
 
 /// Events that may wait for a client before its text pauses.
 const CHANNEL: usize = 64;
@@ -65,6 +65,8 @@ pub struct Server {
     pub(super) shows_slots: bool,
     /// The folder in which requests may save slots.
     pub(super) slot_save_path: Option<std::path::PathBuf>,
+    /// What a slot held when the server started, where slots can be saved: the models that it has caches of.
+    pub(super) empty_caches: Option<Caches>,
     /// The base's file.
     pub(super) model_path: std::path::PathBuf,
     /// Bounds.
@@ -96,11 +98,11 @@ impl Server {
         let metrics = Metrics::default();
         let opened = move |session: &mut Session| {
             // Reads the files for their fingerprints now, and not while texts wait.
-            let checked = if saves_slots { session.slots()[0].save_caches().map(|_| ()) } else { Ok(()) };
-            checked.map(|()| (Arc::clone(session.prompts()), session.n_ctx(), session.config().clone()))
+            let empty = saves_slots.then(|| session.slots()[0].save_caches()).transpose();
+            empty.map(|empty| (empty, Arc::clone(session.prompts()), session.n_ctx(), session.config().clone()))
         };
         let (engine, opened) = Engine::start(open, opened, &options.limits, metrics.clone())?;
-        let (prompts, n_ctx, mut config) = opened.context("--slot-save-path")?;
+        let (empty_caches, prompts, n_ctx, mut config) = opened.context("--slot-save-path")?;
         // Places that wait for a request's persona are no ARMs to the outside.
         let n_arms = config.arms.len();
         config.arms.retain(|arm| !arm.spare);
@@ -123,6 +125,7 @@ impl Server {
             has_page: options.page,
             shows_slots: options.slots,
             slot_save_path: options.slot_save_path.clone(),
+            empty_caches,
             strict_fields: options.strict_fields,
             model_path: config.base.model.clone(),
             created: now(),

@@ -222,6 +222,9 @@ fn a_file_of_other_models_or_a_damaged_one_leaves_the_slot_as_it_was() {
     assert_eq!(status, 400);
     assert!(error["error"]["message"].as_str().is_some_and(|m| m.contains("the base") && m.contains("f16")), "{error}");
     assert_eq!(read(&completion(&other, PROMPT, 0)), 1);
+    // That is known before the rest is read, and so before its checksum.
+    let (status, error) = act(&other, 0, "restore", "flipped.bin");
+    assert!(status == 400 && error.to_string().contains("f16"), "{error}");
 }
 
 #[test]

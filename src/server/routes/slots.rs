@@ -162,14 +162,18 @@ fn check_replaced(path: &Path) -> Result<(), ApiError> {
 async fn restore(server: &Arc<Server>, slot: usize, file: &SlotFile) -> Result<Json<Value>, ApiError> {
     let start = Instant::now();
     let place = server.slot_place(slot).await?;
-    let path = file.path.clone();
+    let (path, shared) = (file.path.clone(), Arc::clone(server));
     let read = tokio::task::spawn_blocking(move || {
         // A client that goes away does not end this: the place is held until it ends.
         let place = place;
         let not_there = || ApiError::bad_request("Unable to restore slot: there is no such file");
         // A link could lead out of the folder.
         let found = std::fs::symlink_metadata(&path).ok().filter(std::fs::Metadata::is_file).ok_or_else(not_there)?;
-        let caches = Caches::read(&path).map_err(|error| match error {
+        let read = match &shared.empty_caches {
+            Some(here) => Caches::read_for(&path, here, shared.n_ctx),
+            None => Caches::read(&path),
+        };
+        let caches = read.map_err(|error| match error {
             CachesError::Io(error) => ApiError::internal(error),
             error => ApiError::bad_request(format!("Unable to restore slot: {error}")),
         })?;

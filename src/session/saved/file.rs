@@ -16,6 +16,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{Caches, CachesError, ModelCache, VERSION};
+#[cfg(feature = "server")]
+use crate::expert::StateError;
 use crate::expert::{ExpertState, Origin, Token};
 use crate::files::write_whole;
 
@@ -105,6 +107,33 @@ impl Caches {
     ///
     /// [`CachesError::Io`], [`CachesError::Foreign`], [`CachesError::Version`], [`CachesError::Damaged`].
     pub fn read(path: &Path) -> Result<Self, CachesError> {
+        Self::read_if(path, |_| Ok(()))
+    }
+
+    /// The same of a file that the models of `here` can take over, in a context of `n_ctx` tokens. Another one, which may
+    /// be gigabytes, is not read further than its header.
+    ///
+    /// # Errors
+    ///
+    /// Also those of [`Slot::restore_caches`](crate::session::Slot::restore_caches).
+    #[cfg(feature = "server")]
+    pub(crate) fn read_for(path: &Path, here: &Self, n_ctx: usize) -> Result<Self, CachesError> {
+        Self::read_if(path, |header| {
+            let here: Vec<_> = here.models.iter().map(|model| (model.who.clone(), model.origin.clone())).collect();
+            header.without_states().compare(&here)?;
+            // The base's context is that of the text.
+            let base = header.models.first().and_then(|base| Some((base, base.states.first()?.n_tokens)));
+            match base.filter(|(_, n_tokens)| *n_tokens > n_ctx as u64) {
+                Some((base, n_tokens)) => {
+                    let n_tokens = usize::try_from(n_tokens).unwrap_or(usize::MAX);
+                    Err(CachesError::State { who: base.who.clone(), source: StateError::TooLong { n_tokens, n_ctx } })
+                }
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn read_if(path: &Path, fits: impl FnOnce(&Header) -> Result<(), CachesError>) -> Result<Self, CachesError> {
         // Opening a pipe would wait for its other end.
         if !std::fs::metadata(path)?.is_file() {
             return Err(CachesError::Foreign);
@@ -133,6 +162,7 @@ impl Caches {
         if n_payload != Some(source.left) {
             return Err(CachesError::Damaged("its length is not what its header says".into()));
         }
+        fits(&header)?;
         let models = header.models.into_iter().map(|model| model.read(&mut source)).collect::<Result<_, _>>()?;
         let Source { mut file, hash, .. } = source;
         let mut sum = [0; SUM as usize];
@@ -156,6 +186,20 @@ impl ModelCache {
             n_bytes: state.memory.len() as u64,
         };
         ModelHeader { who: self.who.clone(), origin: self.origin.clone(), states: self.states().map(state).collect() }
+    }
+}
+
+impl Header {
+    /// What was saved of models that held nothing.
+    #[cfg(feature = "server")]
+    fn without_states(&self) -> Caches {
+        let empty = |model: &ModelHeader| ModelCache {
+            who: model.who.clone(),
+            origin: model.origin.clone(),
+            state: ExpertState::default(),
+        };
+        let models = self.models.iter().map(empty).collect();
+        Caches { note: Map::new(), llama_cpp: self.llama_cpp.clone(), models }
     }
 }
 

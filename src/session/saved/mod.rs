@@ -62,26 +62,35 @@ impl Caches {
 
     /// Whether these models may take the caches over. Changes nothing.
     fn check(&self, experts: &[Named<'_>]) -> Result<(), CachesError> {
-        let here = llama_cpp();
-        if self.llama_cpp != here {
-            return Err(CachesError::Llama { saved: self.llama_cpp.clone(), here });
-        }
-        if self.models.len() != experts.len() {
-            return Err(self.odd_one(experts));
-        }
+        let origin = |(who, expert): &Named<'_>| {
+            let origin = expert.origin();
+            origin.map(|origin| (who.clone(), origin)).map_err(|source| CachesError::State { who: who.clone(), source })
+        };
+        let here = experts.iter().map(origin).collect::<Result<Vec<_>, _>>()?;
+        self.compare(&here)?;
         for (saved, (who, expert)) in self.models.iter().zip(experts) {
-            let fail = |source| CachesError::State { who: who.clone(), source };
-            saved.compare(who, &expert.origin().map_err(fail)?)?;
-            expert.check(&saved.state).map_err(fail)?;
+            expert.check(&saved.state).map_err(|source| CachesError::State { who: who.clone(), source })?;
         }
         Ok(())
     }
 
+    /// Refuses caches that were not computed by this llama.cpp on these models.
+    fn compare(&self, here: &[(String, Origin)]) -> Result<(), CachesError> {
+        let build = llama_cpp();
+        if self.llama_cpp != build {
+            return Err(CachesError::Llama { saved: self.llama_cpp.clone(), here: build });
+        }
+        if self.models.len() != here.len() {
+            return Err(self.odd_one(here));
+        }
+        self.models.iter().zip(here).try_for_each(|(saved, (who, origin))| saved.compare(who, origin))
+    }
+
     /// The model that is here or there alone.
-    fn odd_one(&self, experts: &[Named<'_>]) -> CachesError {
+    fn odd_one(&self, here: &[(String, Origin)]) -> CachesError {
         let is_saved = |who: &String| self.models.iter().any(|saved| saved.who == *who);
-        let is_here = |saved: &&ModelCache| experts.iter().any(|(who, _)| *who == saved.who);
-        let missing = experts.iter().map(|(who, _)| who).find(|who| !is_saved(who));
+        let is_here = |saved: &&ModelCache| here.iter().any(|(who, _)| *who == saved.who);
+        let missing = here.iter().map(|(who, _)| who).find(|who| !is_saved(who));
         let extra = || self.models.iter().find(|saved| !is_here(saved)).map(|saved| saved.who.clone());
         match missing {
             Some(who) => CachesError::Missing { who: who.clone() },
