@@ -1,15 +1,13 @@
 //! What commands share that open models by name: a download with a progress bar where a model is not on this machine.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Usage;
-use super::interrupts::catch_interrupts;
+use super::interrupts::Download;
 use crate::config::{Config, ConfigError, Overrides};
-use crate::engine::llama::interrupt_flag;
 use crate::hub::{Event, Hub, HubError, Pulled, clean_token, is_offline};
 use crate::stores::huggingface::MAIN;
 use crate::stores::{FindError, ModelName, RepoName, Stores, variable};
@@ -81,11 +79,10 @@ impl HubArgs {
     /// Downloads a model, with a progress bar on stderr.
     pub fn pull(&self, name: &RepoName, revision: &str) -> anyhow::Result<Pulled> {
         let hub = Hub::of(&variable, self.hf_token.clone())?;
-        catch_interrupts()?;
-        let (mut shown, flag) = (Shown::default(), interrupt_flag());
+        let (mut shown, download) = (Shown::default(), Download::begin()?);
         let pulled = hub.pull(name, revision, &mut |event| {
             shown.take(event);
-            !flag.load(Ordering::Relaxed)
+            !download.is_stopped()
         });
         shown.end();
         match pulled {

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::interrupts::leave_signals;
 use super::load::{ConfigArgs, open_slots};
 use crate::config::Config;
 use crate::engine::llama::exit_now;
@@ -148,7 +149,11 @@ pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
     let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
     let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;
-    let ended = serve(&server, engine, &options, &mut |address| eprintln!("listening on http://{address}"));
+    let ended = serve(&server, engine, &options, &mut |address| {
+        // The server has its own answer to them by now.
+        leave_signals();
+        eprintln!("listening on http://{address}");
+    });
     // Nothing may be freed under a thread that is inside llama.cpp.
     match &ended {
         Err(error) if error.is::<Stuck>() => {

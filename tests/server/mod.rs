@@ -64,16 +64,15 @@ impl Serve {
     }
 
     fn start_at(port: &str, args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_genarm"))
-            .args(["serve", "--port", port])
-            .args(args)
-            .env("NO_COLOR", "1")
-            .env("GENARM_LOG", "error,llama-cpp-2=off,genarm=info")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_genarm"));
+        command.args(["serve", "--port", port]).args(args).env("NO_COLOR", "1");
+        Self::of(command.env("GENARM_LOG", "error,llama-cpp-2=off,genarm=info"))
+    }
+
+    /// The server of a command.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         let mut before = String::new();
         let url = loop {

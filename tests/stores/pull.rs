@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::hub::{COMMIT, Hub, Rules, owned, sha256};
 use super::{Home, arm, bad, good, model, text, write};
+use crate::server::{Serve, answer, client};
 
 /// The home's program, with this hub.
 fn genarm(home: &Home, hub: &Hub, args: &[&str]) -> std::process::Command {
@@ -40,6 +41,26 @@ fn from_an_empty_cache_chat_downloads_and_answers() {
     assert_eq!(talk(&[&["chat", "--base", "hf:me/model"], &flags[..]].concat()), first);
     assert_eq!(talk(&[&["chat", "-hfr", "me/model", "-hff", "stories-Q4_K_M.gguf"], &flags[..]].concat()), first);
     assert_eq!(hub.seen().len(), asked);
+}
+
+#[test]
+fn a_server_that_downloaded_its_model_lets_texts_end_after_a_term_signal() {
+    let (home, hub) = (Home::new(), Hub::with(&[("stories-Q4_K_M.gguf", &model())]));
+    let args = ["serve", "--port", "0", "-hf", "me/model", "--chat-template", "raw", "--n-ctx", "16384"];
+    let mut server = Serve::of(&mut genarm(&home, &hub, &args));
+    assert_eq!(hub.downloads().len(), 1);
+    let url = server.url("/v1/completions");
+    let body = serde_json::json!({"prompt": "Tom", "max_tokens": 1500, "ignore_eos": true, "temperature": 0});
+    let text = std::thread::spawn(move || answer(client().post(url).json(&body)));
+    while server.get("/health").1["running"] != 1 {
+        assert!(!text.is_finished(), "the text ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    server.signal("TERM");
+    let (status, body) = text.join().expect("an answer");
+    assert_eq!((status, &body["usage"]["completion_tokens"]), (200, &1500.into()), "{body}");
+    let status = server.wait(std::time::Duration::from_secs(20)).expect("the process ends");
+    assert!(status.success(), "{status}");
 }
 
 #[test]
