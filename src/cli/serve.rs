@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Usage;
 use super::interrupts::leave_signals;
 use super::load::{ConfigArgs, open_slots};
-use crate::config::Config;
 use crate::engine::llama::exit_now;
 use crate::server::{Limits, Options, Server, Stuck, serve};
 
@@ -105,7 +105,8 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 impl Args {
-    fn options(&self, config: &Config, verbose: bool) -> Options {
+    /// The options without what the configuration says.
+    fn options(&self, verbose: bool) -> Options {
         let seconds = |n: u32| Duration::from_secs(n.into());
         Options {
             host: self.host,
@@ -119,7 +120,7 @@ impl Args {
             strict_fields: self.strict_fields,
             aliases: self.alias.clone(),
             n_predict: u32::try_from(self.n_predict).ok().filter(|n| *n > 0),
-            variables: config.prompt.variables.clone(),
+            variables: serde_json::Map::new(),
             page: !self.no_ui,
             slots: !self.no_slots,
             slot_save_path: self.slot_save_path.clone(),
@@ -144,8 +145,11 @@ const STUCK: u8 = 75;
 
 /// Serves until it is told to end.
 pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
+    // Before a model is downloaded.
+    let mut options = args.options(verbose);
+    Server::check(&options).map_err(|problem| Usage(super::one_line(&problem)))?;
     let config = args.config.resolve_to_draft()?;
-    let options = args.options(&config, verbose);
+    options.variables.clone_from(&config.prompt.variables);
     let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
     let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;

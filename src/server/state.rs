@@ -80,6 +80,18 @@ pub struct Server {
 }
 
 impl Server {
+    /// Reports what is wrong with `options`, before any model is opened.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the option.
+    pub fn check(options: &Options) -> anyhow::Result<()> {
+        if let Some(folder) = options.slot_save_path.as_ref().filter(|folder| !folder.is_dir()) {
+            anyhow::bail!("--slot-save-path {}: there is no such folder; make it first", folder.display());
+        }
+        Access::new(options).map(|_| ())
+    }
+
     /// Opens what `open` opens, on the engine's thread.
     ///
     /// # Errors
@@ -90,11 +102,9 @@ impl Server {
         overrides: Overrides,
         options: &Options,
     ) -> anyhow::Result<(Arc<Self>, Engine)> {
+        Self::check(options)?;
         let access = Access::new(options)?;
         let saves_slots = options.slot_save_path.is_some();
-        if let Some(folder) = options.slot_save_path.as_ref().filter(|folder| !folder.is_dir()) {
-            anyhow::bail!("--slot-save-path {}: there is no such folder; make it first", folder.display());
-        }
         let metrics = Metrics::default();
         let opened = move |session: &mut Session| {
             // Reads the files for their fingerprints now, and not while texts wait.

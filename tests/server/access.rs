@@ -19,7 +19,7 @@ fn refusal(args: &[&str]) -> String {
         .args([&["serve", "--port", "0", "--config", &config], args].concat())
         .output()
         .expect("the binary runs");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(talk.lines().count(), 1, "{talk}");
     talk

@@ -64,6 +64,20 @@ fn a_server_that_downloaded_its_model_lets_texts_end_after_a_term_signal() {
 }
 
 #[test]
+fn what_a_server_may_not_do_is_refused_before_a_download() {
+    let (home, hub) = (Home::new(), Hub::with(&[("stories-Q4_K_M.gguf", &model())]));
+    for (flags, words) in [
+        (&["--host", "0.0.0.0"][..], &["--host 0.0.0.0", "--api-key-file"][..]),
+        (&["--api-key", "short"], &["--api-key", "8"]),
+        (&["--slot-save-path", "missing"], &["--slot-save-path", "missing"]),
+    ] {
+        let (line, code) = bad(genarm(&home, &hub, &[&["serve", "-hf", "me/model"], flags].concat()));
+        assert!(words.iter().all(|word| line.contains(word)) && code == Some(2), "{code:?} {line}");
+    }
+    assert!(hub.seen().is_empty());
+}
+
+#[test]
 fn the_cache_is_laid_out_as_hugging_faces_tools_lay_it_out() {
     let contents = bytes(1000);
     let (home, hub) = (Home::new(), Hub::with(&[("deep/x-Q8_0.gguf", &contents)]));
