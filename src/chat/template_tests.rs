@@ -133,3 +133,13 @@ fn blocks_on_lines_of_their_own_give_the_prompt_that_hugging_face_gives() {
     }
     assert_eq!(n, 16);
 }
+
+#[test]
+fn the_documents_list_every_built_in_name() {
+    for document in ["docs/command-line.md", "docs/training.md"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+        let text = std::fs::read_to_string(file).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        let names = ChatTemplate::builtin_names().collect::<Vec<_>>().join(", ");
+        assert!(text.contains(&names), "{document}: {names}");
+    }
+}
