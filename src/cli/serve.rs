@@ -23,8 +23,8 @@ pub struct Args {
     /// Port to listen on, 0 for a free one
     #[arg(long, value_name = "PORT", default_value_t = 8080, help_heading = "Server")]
     port: u16,
-    /// Texts to generate at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64), help_heading = "Server")]
+    /// Texts to generate at once, -1 for the default
+    #[arg(long, value_name = "N", default_value_t = N_PARALLEL, allow_negative_numbers = true, value_parser = parallel, help_heading = "Server")]
     parallel: u8,
     /// Require an API key from this file, one per line
     #[arg(long, value_name = "FILE", help_heading = "Server")]
@@ -88,6 +88,18 @@ pub struct Args {
     max_body: u32,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+/// How many texts are generated at once, unless the command line says otherwise.
+const N_PARALLEL: u8 = 4;
+
+/// A number of slots; -1 leaves it to the program, as in llama.cpp.
+fn parallel(text: &str) -> Result<u8, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(N_PARALLEL),
+        Ok(n @ 1..=64) => Ok(n as u8),
+        _ => Err("must be between 1 and 64, or -1 for the default".to_owned()),
+    }
 }
 
 /// A bound on tokens; -1 is as many as fit, as in llama.cpp.

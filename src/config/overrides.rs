@@ -110,11 +110,17 @@ pub struct EngineOptions {
         arg(long, alias = "ngl", visible_alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)
     )]
     pub n_gpu_layers: Option<GpuLayers>,
-    /// Threads that generate [default: the physical cores]
-    #[cfg_attr(feature = "clap", arg(long, short = 't', value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
+    /// Threads that generate, -1 for all that the hardware has [default: the physical cores]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, short = 't', value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)
+    )]
     pub threads: Option<u32>,
-    /// Threads that read prompts [default: as --threads]
-    #[cfg_attr(feature = "clap", arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
+    /// Threads that read prompts, -1 for all that the hardware has [default: as --threads]
+    #[cfg_attr(
+        feature = "clap",
+        arg(long, value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)
+    )]
     pub threads_batch: Option<u32>,
     /// Largest logical batch, in tokens
     #[cfg_attr(feature = "clap", arg(long, visible_alias = "batch-size", value_name = "N", value_parser = clap::value_parser!(u32).range(1..)))]
@@ -303,10 +309,25 @@ pub(crate) fn check_arm_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a number of threads. As in llama.cpp's tools, one below 1 stands for all that the hardware has.
+///
+/// # Errors
+///
+/// One line that says what is expected.
+#[cfg(feature = "clap")]
+pub fn parse_threads(s: &str) -> Result<u32, String> {
+    let n: i64 = s.parse().map_err(|_| format!("expected a number of threads, or -1 for all, got \"{s}\""))?;
+    if n < 1 {
+        let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        return Ok(u32::try_from(all).unwrap_or(u32::MAX));
+    }
+    u32::try_from(n).map_err(|_| format!("must be at most {}, got {n}", u32::MAX))
+}
+
 /// Shares of devices. The name hides from clap that it is a list: one flag takes all of them.
 pub type Shares = Vec<f32>;
 
-/// Reads `3,1`.
+/// Reads `3,1`, and `3/1` as llama.cpp's tools do.
 ///
 /// # Errors
 ///
@@ -314,7 +335,7 @@ pub type Shares = Vec<f32>;
 #[cfg(feature = "clap")]
 pub fn parse_shares(s: &str) -> Result<Shares, String> {
     let share = |part: &str| part.trim().parse().ok().filter(|x: &f32| x.is_finite() && *x >= 0.0);
-    let shares: Option<Shares> = s.split(',').map(share).collect();
+    let shares: Option<Shares> = s.split([',', '/']).map(share).collect();
     shares
         .filter(|shares| shares.iter().sum::<f32>() > 0.0)
         .ok_or_else(|| format!("expected numbers of at least 0, such as 3,1, got \"{s}\""))

@@ -33,6 +33,17 @@ fn a_weight_flag_beats_the_profile_which_beats_the_arm() {
 }
 
 #[test]
+fn threads_below_one_are_all_of_them_and_shares_stand_between_commas_or_slashes() {
+    let all = std::thread::available_parallelism().unwrap().get();
+    for n in ["-1", "0"] {
+        assert_eq!(flags(&["-t", n]).engine.threads.map(|n| n as usize), Some(all), "{n}");
+    }
+    assert_eq!(flags(&["--threads-batch", "3"]).engine.threads_batch, Some(3));
+    assert!(Flags::try_parse_from(["test", "-t", "many"]).is_err());
+    assert_eq!(flags(&["--tensor-split", "3/1,2"]).engine.tensor_split, Some(vec![3.0, 1.0, 2.0]));
+}
+
+#[test]
 fn paths_start_at_the_file_and_flags_at_the_working_directory() {
     let config = parse(&["--arm", "new=new.gguf:0.25"]).unwrap();
     assert_eq!(config.base.model, Path::new("folder/base.gguf"));

@@ -147,6 +147,10 @@ const GENERATED: &[(&str, &str)] = &[
          --n-predict 8 'Tom ran.'",
     ),
     (
+        "-m m.gguf -t -1 -tb -1 -n 8 -p 'Tom ran.'",
+        "--base m.gguf --threads=-1 --threads-batch=-1 --n-predict 8 'Tom ran.'",
+    ),
+    (
         "-m m.gguf --no-context-shift --swa-full --keep 0 -lm mmap -fit on -n 8 -p 'Tom ran.'",
         "--base m.gguf --n-predict 8 'Tom ran.'",
     ),
@@ -286,8 +290,9 @@ fn command_lines_of_llama_server_serve_what_was_meant() {
     let prompt = server.ok("/apply-template", &messages);
     assert_eq!(prompt["prompt"], "u: Tom ran.\nno a: ");
 
-    let server = serve(&folder, "lora.yaml --no-slots");
+    let server = serve(&folder, "lora.yaml --no-slots -np -1 -t -1");
     assert_eq!(server.get("/slots").0, 501);
+    assert_eq!(server.get("/props").1["total_slots"], 4);
 }
 
 /// What a command line prints under variables of the environment.

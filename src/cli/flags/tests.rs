@@ -61,6 +61,28 @@ fn every_flag_of_llama_cpp_is_taken_or_refused_by_name_with_what_to_do() {
 }
 
 #[test]
+fn minus_one_is_a_value_and_no_flag() {
+    let (list, program) = (list(), command());
+    for (flag, command) in list
+        .iter()
+        .filter(|row| row.value.is_some())
+        .flat_map(|row| &row.names)
+        .flat_map(|flag| TOOLS.iter().map(move |command| (flag, command)))
+    {
+        let line = parsed(&program, command, flag, Some("-1")).unwrap_or_default();
+        assert!(!line.contains("has no flag -1"), "{command} {flag}: {line}");
+    }
+    for (command, flags) in [
+        ("generate", &["-t", "-tb", "-n", "-s", "-ngl", "--repeat-last-n", "--dry-penalty-last-n", "--top-nsigma"][..]),
+        ("serve", &["-np", "-n", "-t", "-tb", "--sleep-idle-seconds", "--reasoning-budget", "--adaptive-target"]),
+    ] {
+        for flag in flags {
+            assert_eq!(parsed(&program, command, flag, Some("-1")), None, "{command} {flag}");
+        }
+    }
+}
+
+#[test]
 fn variables_of_llama_cpp_belong_to_the_flag_that_they_have_there() {
     let list = list();
     for row in super::foreign::flags() {

@@ -160,15 +160,19 @@ impl Words<'_> {
             arg.get_action().takes_values() && arg.get_num_args().is_some_and(|n| n.min_values() > 0)
         };
         let any_text = arg.filter(takes).map(clap::Arg::is_allow_hyphen_values_set);
-        self.out.push(word.into());
         let is_value = |next: &OsString, any_text: bool| {
             let text = next.to_string_lossy();
             any_text || !text.starts_with('-') || text == "-" || text.parse::<f64>().is_ok()
         };
-        if let (Some(any_text), Some(next)) = (any_text, self.args.as_slice().first())
-            && is_value(next, any_text)
-        {
-            self.out.extend(self.args.next());
+        let is_taken = |next: &&OsString| any_text.is_some_and(|any_text| is_value(next, any_text));
+        let next = self.args.as_slice().first().filter(is_taken);
+        match next.filter(|next| next.to_string_lossy().starts_with('-') && *next != "-") {
+            // Apart, clap takes a number below 0 for a flag.
+            Some(negative) => self.out.push(joined(&format!("{word}="), negative)),
+            None => self.out.extend(std::iter::once(OsString::from(word)).chain(next.cloned())),
+        }
+        if next.is_some() {
+            self.args.next();
         }
     }
 
