@@ -78,6 +78,14 @@ fn what_a_server_may_not_do_is_refused_before_a_download() {
 }
 
 #[test]
+fn llama_cpps_names_for_a_model_on_the_hub_count_wherever_models_are_named() {
+    let (home, hub) = (Home::new(), Hub::with(&[("stories-Q4_K_M.gguf", &model())]));
+    good(genarm(&home, &hub, &["pull", "-hf", "me/model"]));
+    good(genarm(&home, &hub, &["inspect", "-hf", "me/model", "-hff", "stories-Q4_K_M.gguf"]));
+    good(genarm(&home, &hub, &["inspect", "--plan", "-hf", "me/model"]));
+}
+
+#[test]
 fn the_cache_is_laid_out_as_hugging_faces_tools_lay_it_out() {
     let contents = bytes(1000);
     let (home, hub) = (Home::new(), Hub::with(&[("deep/x-Q8_0.gguf", &contents)]));

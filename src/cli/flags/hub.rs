@@ -1,4 +1,4 @@
-//! llama.cpp's `-hf USER/REPO[:QUANT]` and `-hff FILE`: together they name the base.
+//! llama.cpp's `-hf USER/REPO[:QUANT]` and `-hff FILE`: together they name the base, or a model that is an argument.
 
 use std::ffi::OsString;
 
@@ -7,16 +7,24 @@ use super::{called, find_long, subcommand};
 const REPO: [&str; 3] = ["-hf", "-hfr", "--hf-repo"];
 const FILE: [&str; 2] = ["-hff", "--hf-file"];
 
-/// The command line with `--base hf:…` in their place, for a command that has a base.
+/// The command line with `--base hf:…` in their place, for a command that has a base; with `hf:…` for one whose arguments
+/// are models.
 ///
 /// # Errors
 ///
 /// One line that names the flag that is wrong.
 pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let of = subcommand(command, &args);
-    if find_long(of, "base").is_none() {
+    let is_planned = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--plan");
+    let is_argument = of.get_name() == "pull" || of.get_name() == "inspect" && !is_planned;
+    if find_long(of, "base").is_none() && !is_argument {
         return Ok(args);
     }
+    let words = |name: Option<String>| match name {
+        Some(name) if is_argument => vec![name],
+        Some(name) => vec!["--base".to_owned(), name],
+        None => Vec::new(),
+    };
     let (mut out, mut repo, mut file) = (Vec::with_capacity(args.len()), None, None);
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -37,19 +45,20 @@ pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsStr
         }
         let is_end = word == "--";
         // What follows the end are texts.
-        let base = is_end.then(|| base(repo.take(), file.take())).transpose()?.flatten();
-        out.extend(base.into_iter().flatten());
+        if is_end {
+            out.extend(words(model(repo.take(), file.take())?).into_iter().map(OsString::from));
+        }
         out.push(arg);
         if is_end {
             out.extend(args.by_ref());
         }
     }
-    out.extend(base(repo, file)?.into_iter().flatten());
+    out.extend(words(model(repo, file)?).into_iter().map(OsString::from));
     Ok(out)
 }
 
-/// The flag that the two stand for.
-fn base(repo: Option<String>, file: Option<String>) -> Result<Option<[OsString; 2]>, String> {
+/// The name that the two stand for.
+pub fn model(repo: Option<String>, file: Option<String>) -> Result<Option<String>, String> {
     let name = match (&repo, file) {
         (None, None) => return Ok(None),
         (None, Some(file)) => return Err(format!("-hff {file} needs the repository too: -hf USER/REPO")),
@@ -57,5 +66,5 @@ fn base(repo: Option<String>, file: Option<String>) -> Result<Option<[OsString; 
         (Some(repo), Some(file)) => format!("{}/{file}", repo.split(':').next().unwrap_or(repo)),
     };
     let name = name.strip_prefix("hf:").unwrap_or(&name);
-    Ok(Some(["--base".into(), format!("hf:{name}").into()]))
+    Ok(Some(format!("hf:{name}")))
 }

@@ -19,7 +19,11 @@ const PRESET: &str = "name the model: --base FILE";
 pub const FLAGS: &[Flag] = &[
     same(&["-m", "--model"], "base").variable("LLAMA_ARG_MODEL"),
     // `-hff` goes with it, so `hub` reads both before anything else.
-    value(&["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"], "`--base hf:USER/REPO[:QUANT]`", values::hub),
+    value(
+        &["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"],
+        "`--base hf:USER/REPO[:QUANT]`; `pull` and `inspect` take it as a name (`LLAMA_ARG_HF_REPO`, `LLAMA_ARG_HF_FILE`)",
+        values::hub,
+    ),
     instead(&["-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"], BY_NAME),
     same(&["-hft", "--hf-token"], "hf-token"),
     instead(&["-mu", "--model-url", "-dr", "--docker-repo"], FETCH),
