@@ -77,6 +77,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         args.stop = unescaped_all(&args.stop)?;
         args.config.unescape()?;
     }
+    args.config.takes_prompt = true;
     let config = args.config.resolve_to_draft()?;
     let source = Source::of(args.prompt.as_deref().or(args.prompt_flag.as_deref()), args.file.as_deref());
     let instead_of_stdin = match (&args.prompt_tokens, &source) {

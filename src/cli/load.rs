@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::download::HubArgs;
-use super::flags::check_config;
+use super::flags::{check_config, has_keys};
 use super::input::unescaped_all;
 pub use super::interrupts::catch_interrupts;
 use crate::config::{Config, ConfigError, Overrides, Problem};
@@ -26,6 +26,9 @@ pub struct ConfigArgs {
     pub overrides: Overrides,
     #[command(flatten)]
     pub hub: HubArgs,
+    /// Whether the command takes a prompt's file, too.
+    #[arg(skip)]
+    pub takes_prompt: bool,
 }
 
 impl ConfigArgs {
@@ -58,7 +61,7 @@ impl ConfigArgs {
         self.hub.load(file, &self.overrides, |error| self.explained(error))
     }
 
-    /// A prompt's file given as a configuration, which `-f` takes for what it is, gets that said too.
+    /// A prompt's file given as a configuration gets that said too.
     fn explained(&self, error: ConfigError) -> anyhow::Error {
         let is_yaml = |file: &Path| {
             let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
@@ -66,7 +69,7 @@ impl ConfigArgs {
         };
         let of_contents = !error.is_usage() && !matches!(*error.problem, Problem::Read(_));
         match &self.config {
-            Some(file) if of_contents && !is_yaml(file) => {
+            Some(file) if self.takes_prompt && of_contents && !(is_yaml(file) && has_keys(file)) => {
                 anyhow::Error::new(error).context("--config takes a configuration in YAML, and --file a prompt's text")
             }
             _ => error.into(),

@@ -257,6 +257,22 @@ fn command_lines_that_cannot_be_followed_are_refused_by_name_with_what_works() {
     }
 }
 
+#[test]
+fn a_file_that_is_no_configuration_is_called_a_prompts_file_where_a_command_takes_one() {
+    let folder = folder();
+    std::fs::write(folder.path().join("slip.yaml"), "base: m.gguf\nbases: x\n").expect("written");
+    for (line, is_told) in [
+        ("generate -m m.gguf -f schema.json", true),
+        ("chat -m m.gguf -f schema.json", true),
+        ("generate -f slip.yaml", false),
+        ("serve -f prompt.txt", false),
+    ] {
+        let output = run_in(&folder, line, "");
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && talk.contains("--file") == is_told, "{line}: {talk}");
+    }
+}
+
 /// A server on a command line after llama-server's name.
 fn serve(folder: &TempDir, line: &str) -> Serve {
     let in_folder = |word: String| match folder.path().join(&word) {

@@ -71,6 +71,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         args.stop = unescaped_all(&args.stop)?;
         first = first.map(|text| unescaped(&text)).transpose()?;
     }
+    args.config.takes_prompt = true;
     let config = args.config.resolve_to_draft()?;
     catch_interrupts()?;
     args.session.as_deref().map(check_kept).transpose()?;

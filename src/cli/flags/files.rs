@@ -51,7 +51,7 @@ fn is_model(file: &Path) -> bool {
 }
 
 /// Whether a file has a configuration's key at the beginning of a line: it is one then, whatever may be wrong with it.
-fn has_keys(file: &Path) -> bool {
+pub fn has_keys(file: &Path) -> bool {
     let head = head(file, HEAD);
     let text = String::from_utf8_lossy(&head);
     let key = |line: &str| line.split_once(':').is_some_and(|(key, rest)| KEYS.contains(&key) && follows(key, rest));

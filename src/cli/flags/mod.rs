@@ -23,7 +23,7 @@ use crate::brief;
 use crate::config::decimal_point;
 
 pub use effect::check_config;
-pub use files::is_model_name;
+pub use files::{has_keys, is_model_name};
 pub use known::command;
 
 /// A command line that is not carried out: help was asked for, or something in it is wrong.
