@@ -183,7 +183,7 @@ fn open_shared(config: &Config) -> anyhow::Result<[Session; 2]> {
 /// Writes the models, and makes the configuration that names them.
 fn synthesise(args: &Args, shapes: &str, folder: &Path) -> anyhow::Result<Config> {
     let mut overrides = args.config.overrides.clone();
-    if args.config.config.is_some() || overrides.base.is_some() || !overrides.arms.is_empty() {
+    if args.config.names_models() || !overrides.arms.is_empty() {
         return Err(Usage("--synthetic makes its own models; leave out --config, --base and --arm".into()).into());
     }
     let vocabulary = match &args.vocabulary {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use clap::{ArgMatches, Command, FromArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::download::HubArgs;
-use super::flags::{check_config, has_keys};
+use super::flags::{Variables, check_config, has_keys};
 use super::input::unescaped_all;
 pub use super::interrupts::catch_interrupts;
 use crate::config::{Config, ConfigError, Overrides, Problem};
@@ -17,21 +18,63 @@ use crate::eval::heatmap::Palette;
 use crate::session::Session;
 
 /// Where preferences come from.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, Default)]
 pub struct ConfigArgs {
-    /// Preferences: a YAML file with base, ARMs, weights, profiles and sampling
-    #[arg(long, short = 'f', value_name = "FILE", env = "GENARM_CONFIG")]
     pub config: Option<PathBuf>,
-    #[command(flatten)]
+    /// What was typed, and what variables say; of the base only what was typed stands over the file.
     pub overrides: Overrides,
-    #[command(flatten)]
     pub hub: HubArgs,
+    pub variables: Variables,
     /// Whether the command takes a prompt's file, too.
-    #[arg(skip)]
     pub takes_prompt: bool,
 }
 
+/// The flags of [`ConfigArgs`].
+#[derive(clap::Args)]
+struct Flags {
+    /// Preferences: a YAML file with base, ARMs, weights, profiles and sampling
+    #[arg(long, short = 'f', value_name = "FILE", env = "GENARM_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+impl clap::Args for ConfigArgs {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for ConfigArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let variables = Variables::of(matches);
+        let Flags { config, mut overrides, hub } = Flags::from_arg_matches(matches)?;
+        // A configuration names the base that its ARMs are for.
+        overrides.fallback_base = match variables.say("base") {
+            true => overrides.base.take(),
+            false => Variables::hub_base(),
+        };
+        Ok(Self { config, overrides, hub, variables, takes_prompt: false })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 impl ConfigArgs {
+    /// Whether a configuration or a base was typed; variables may name others.
+    pub fn names_models(&self) -> bool {
+        self.config.is_some() && !self.variables.say("config") || self.overrides.base.is_some()
+    }
+
     /// The file under the command line, resolved.
     pub fn resolve(&self) -> anyhow::Result<Config> {
         self.resolved(false)
@@ -52,7 +95,7 @@ impl ConfigArgs {
 
     fn resolved(&self, drafts: bool) -> anyhow::Result<Config> {
         let config = self.load(self.config.as_deref())?;
-        check_config(&self.overrides, &config, drafts).map_err(super::Usage)?;
+        check_config(&self.overrides, &self.variables, &config, drafts).map_err(super::Usage)?;
         Ok(config)
     }
 

@@ -132,6 +132,11 @@ pub fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(load::colours(&io::stderr()))
         .init();
+    if matches!(cli.command, Command::Generate(_) | Command::Chat(_) | Command::Serve(_)) {
+        for variable in flags::unread() {
+            tracing::warn!("{variable} has no effect: genarm does not read it");
+        }
+    }
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Chat(args) => chat::run(*args),

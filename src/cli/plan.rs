@@ -39,7 +39,7 @@ pub(super) fn run(files: &[PathBuf], args: &ConfigArgs, json: bool) -> anyhow::R
 /// The configuration, or one made of files: the base, then ARMs.
 fn config(files: &[PathBuf], args: &ConfigArgs) -> anyhow::Result<Config> {
     let Some((base, arms)) = files.split_first() else { return args.resolve() };
-    if args.config.is_some() || args.overrides.base.is_some() {
+    if args.names_models() {
         return Err(Usage("give GGUF files, or --config or --base, not both".into()).into());
     }
     let mut overrides = args.overrides.clone();

@@ -14,6 +14,9 @@ pub struct Overrides {
     /// Base model: a GGUF file, or a name such as hf:USER/REPO:Q4_K_M or ollama:NAME
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE", help_heading = "Models"))]
     pub base: Option<PathBuf>,
+    /// The base where neither `base` nor the file names one.
+    #[cfg_attr(feature = "clap", arg(skip))]
+    pub fallback_base: Option<PathBuf>,
     /// LoRA adapter on the base with its scale [default: 1], over those of the file; further ones after commas
     #[cfg_attr(feature = "clap", arg(long = "lora", value_name = "FILE[:SCALE],…", value_parser = parse_lora, value_delimiter = ',', help_heading = "Models"))]
     pub lora: Vec<LoraOverride>,

@@ -33,6 +33,19 @@ fn a_weight_flag_beats_the_profile_which_beats_the_arm() {
 }
 
 #[test]
+fn a_fallback_is_the_base_where_neither_flag_nor_file_names_one() {
+    let base = |text: &str, args: &[&str]| {
+        let overrides = Overrides { fallback_base: Some("fallback.gguf".into()), ..flags(args) };
+        Config::parse(text, Path::new("folder/prefs.yaml"), &overrides).unwrap().base
+    };
+    assert_eq!(base(FILE, &[]).model, Path::new("folder/base.gguf"));
+    assert_eq!(base(FILE, &["--base", "typed.gguf"]).model, Path::new("typed.gguf"));
+    assert_eq!(base("sampling: {temp: 0}", &[]).model, Path::new("fallback.gguf"));
+    let own_settings = base("base: {n_ctx: 64}", &[]);
+    assert_eq!((own_settings.model.as_path(), own_settings.n_ctx), (Path::new("fallback.gguf"), Some(64)));
+}
+
+#[test]
 fn threads_below_one_are_all_of_them_and_shares_stand_between_commas_or_slashes() {
     let all = std::thread::available_parallelism().unwrap().get();
     for n in ["-1", "0"] {

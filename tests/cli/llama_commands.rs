@@ -334,6 +334,10 @@ fn variables_of_llama_cpp_count_below_the_command_line_and_above_the_file() {
     let missing = ("LLAMA_ARG_MODEL", "missing.gguf");
     assert_eq!(n_tokens(&[missing, ("GENARM_CONFIG", "lora.yaml")], &["-n", "2"]), 2);
     assert_eq!(n_tokens(&[missing], &["-n", "2", "-f", "lora.yaml"]), 2);
+    // One that names none leaves it to the variable.
+    std::fs::write(folder.path().join("sampling.yaml"), "sampling: {temp: 0}\n").expect("written");
+    assert_eq!(n_tokens(&model, &["-f", "sampling.yaml"]), 3);
+    assert_eq!(n_tokens(&[missing], &["-n", "2", "-f", "sampling.yaml", "-m", "m.gguf"]), 2);
     std::fs::write(folder.path().join("long.yaml"), "base: {model: m.gguf, n_ctx: 256}\n").expect("written");
     let short = n_tokens(&[("LLAMA_ARG_CTX_SIZE", "32")], &["-f", "long.yaml"]);
     let long = n_tokens(&[], &["-f", "long.yaml", "-n", "100"]);
@@ -359,4 +363,47 @@ fn a_configuration_from_the_environment_counts_in_every_command_with_one() {
         let output = under(&folder, &[("GENARM_CONFIG", "arms.yaml")], args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn what_variables_say_without_effect_in_a_command_is_no_mistake() {
+    let folder = folder();
+    let run = |variables: &[(&str, &str)], line: &str| {
+        let args = words(line);
+        let output = under(&folder, variables, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{line}: {talk}");
+        talk
+    };
+    let generate = "generate -m m.gguf -n 1 --seed 7 Tom";
+    run(&[("LLAMA_ARG_SPEC_DRAFT_N_MAX", "16"), ("LLAMA_ARG_MAIN_GPU", "0")], generate);
+    run(&[("LLAMA_ARG_THREADS", "-1")], generate);
+    run(&[("GENARM_CONFIG", "arms.yaml"), ("LLAMA_ARG_MODEL", "missing.gguf")], "inspect --plan m.gguf");
+    // What nothing reads is named; what is so already is not.
+    let talk = run(&[("LLAMA_ARG_CPU_MOE", "1"), ("LLAMA_ARG_JINJA", "1"), ("LLAMA_ARG_PORT", "1")], generate);
+    assert!(talk.contains("LLAMA_ARG_CPU_MOE"), "{talk}");
+    assert!(!talk.contains("LLAMA_ARG_JINJA") && !talk.contains("LLAMA_ARG_PORT"), "{talk}");
+}
+
+#[test]
+fn variables_of_flags_that_become_other_words_are_read_too() {
+    let folder = folder();
+    let talk = |variables: &[(&str, &str)], line: &str| {
+        let args = words(&format!("chat -m m.gguf -n 8 --seed 7 -st -p 'Tom ran.' {line}"));
+        let output = under(&folder, variables, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let (plain, off) = (talk(&[], ""), talk(&[], "--reasoning off"));
+    assert_ne!(plain, off);
+    // Variables of the chat template add up, key by key.
+    let other = "--chat-template-kwargs '{\"other\": 1}'";
+    assert_eq!(talk(&[("LLAMA_ARG_CHAT_TEMPLATE_KWARGS", "{\"enable_thinking\": false}")], other), off);
+    assert_eq!(talk(&[("LLAMA_ARG_REASONING", "off")], other), off);
+    let both = [("LLAMA_ARG_REASONING", "off"), ("LLAMA_ARG_CHAT_TEMPLATE_KWARGS", "{\"other\": 1}")];
+    assert_eq!(talk(&both, ""), off);
+    assert_eq!(talk(&both, "--chat-template-kwargs '{\"enable_thinking\": true}'"), plain);
+    let template = talk(&[], "--chat-template-file t.jinja");
+    assert_ne!(template, plain);
+    assert_eq!(talk(&[("LLAMA_ARG_CHAT_TEMPLATE_FILE", "t.jinja")], ""), template);
 }

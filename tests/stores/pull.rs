@@ -83,6 +83,9 @@ fn llama_cpps_names_for_a_model_on_the_hub_count_wherever_models_are_named() {
     good(genarm(&home, &hub, &["pull", "-hf", "me/model"]));
     good(genarm(&home, &hub, &["inspect", "-hf", "me/model", "-hff", "stories-Q4_K_M.gguf"]));
     good(genarm(&home, &hub, &["inspect", "--plan", "-hf", "me/model"]));
+    let mut generate = genarm(&home, &hub, &["generate", "-n", "1", "Tom"]);
+    generate.env("LLAMA_ARG_HF_REPO", "me/model").env("LLAMA_ARG_HF_FILE", "stories-Q4_K_M.gguf");
+    good(generate);
 }
 
 #[test]

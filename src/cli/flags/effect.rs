@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args as _, Command};
 
 use super::called;
+use super::variables::Variables;
 use crate::config::{Config, Overrides, SamplingOptions, Speculate, SplitMode};
 use crate::eval::pairs::RaterSpec;
 use crate::eval::scorers::{Kind, ScorerSpec};
@@ -220,13 +221,13 @@ pub fn check(name: &str, command: Option<&Command>, matches: &ArgMatches) -> Res
     Ok(())
 }
 
-/// Refuses flags that need something which neither the command line nor the file says. `drafts`: the command drafts
-/// tokens.
+/// Refuses flags that need something which neither the command line nor the file says. What variables say is for all
+/// commands, and not refused. `drafts`: the command drafts tokens.
 ///
 /// # Errors
 ///
 /// One line that names the flag.
-pub fn check_config(typed: &Overrides, config: &Config, drafts: bool) -> Result<(), String> {
+pub fn check_config(typed: &Overrides, variables: &Variables, config: &Config, drafts: bool) -> Result<(), String> {
     let sampling = &typed.sampling;
     let nothing = match (&typed.speculate, config.sampling.seed) {
         (Some(Speculate::Off), _) | (_, RANDOM_SEED) => "nothing is drafted under --speculate off",
@@ -258,7 +259,7 @@ pub fn check_config(typed: &Overrides, config: &Config, drafts: bool) -> Result<
         ),
         (sampling.xtc_threshold.is_some() && params.xtc_probability == 0.0, "xtc-threshold", "add --xtc-probability"),
     ];
-    match needs.iter().find(|(wrong, ..)| *wrong) {
+    match needs.iter().find(|(wrong, flag, _)| *wrong && !variables.say(&flag.replace('-', "_"))) {
         Some((_, flag, why)) => Err(format!("--{flag} has no effect: {why}")),
         None => Ok(()),
     }

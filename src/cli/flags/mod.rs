@@ -11,6 +11,7 @@ mod known;
 mod tests;
 mod typed;
 mod unknown;
+mod variables;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use crate::config::decimal_point;
 pub use effect::check_config;
 pub use files::{has_keys, is_model_name};
 pub use known::command;
+pub use variables::{Variables, unread};
 
 /// A command line that is not carried out: help was asked for, or something in it is wrong.
 pub enum Refusal {
@@ -80,14 +82,11 @@ fn read(mut command: clap::Command, args: Vec<OsString>) -> Result<Cli, Refusal>
     built.build();
     let args = hub::rewrite(&built, args).and_then(|args| typed::rewrite(&built, args)).map_err(Refusal::Line)?;
     let name = subcommand(&built, &args).get_name();
-    // The command line wins over what it contradicts, and a configuration names the base that its ARMs are for.
-    let contradicted: &[&str] = match name {
-        "genarm" => &[],
-        _ if args.iter().any(|arg| arg == "--no-api-key") => &["api-key", "api-key-file", "base"],
-        _ => &["base"],
-    };
-    for long in contradicted.iter().filter(|long| **long != "base" || is_configured(&args)) {
-        command = known::without_variable(command, name, long);
+    // The command line wins over what it contradicts.
+    if name == "serve" && args.iter().any(|arg| arg == "--no-api-key") {
+        for long in ["api-key", "api-key-file"] {
+            command = known::without_variable(command, name, long);
+        }
     }
     let matches = command.try_get_matches_from(&args).map_err(|error| refusal(&built, &args, error))?;
     if let Some((name, of_sub)) = matches.subcommand() {
@@ -122,13 +121,6 @@ fn refusal(command: &clap::Command, args: &[OsString], error: clap::Error) -> Re
             }
         }
     }
-}
-
-/// Whether a configuration is named, on the command line or in the environment.
-fn is_configured(args: &[OsString]) -> bool {
-    let mut words = args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
-    words.any(|word| word == "--config" || word.starts_with("--config=") || word.starts_with("-f"))
-        || std::env::var_os("GENARM_CONFIG").is_some_and(|file| !file.is_empty())
 }
 
 /// The subcommand that a command line names, else the program itself.

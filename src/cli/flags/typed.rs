@@ -5,8 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::files;
-use super::foreign::{Meaning, commands, elsewhere, flags, is_theirs, meaning};
-use super::{called, find_long, subcommand, unknown};
+use super::foreign::{Meaning, TOOLS, commands, elsewhere, flags, is_theirs, meaning};
+use super::{called, find_long, subcommand, unknown, variables};
 
 /// The command line in genarm's own words.
 ///
@@ -14,7 +14,8 @@ use super::{called, find_long, subcommand, unknown};
 ///
 /// One line that names the flag that is wrong.
 pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
-    let mut words = Words { of: subcommand(command, &args), out: Vec::new(), args: args.into_iter() };
+    let of = subcommand(command, &args);
+    let mut words = Words { of, out: Vec::new(), args: args.into_iter() };
     // The program's name, its own flags, and the command's name.
     let before = words.before_command(command);
     words.read()?;
@@ -204,23 +205,57 @@ impl Words<'_> {
         unknown::refused(self.of, flag, &advice)
     }
 
+    /// Whether a flag of the command was typed, by the name of its field.
+    fn names(&self, field: &str) -> bool {
+        let arg = |word: &OsString| self.arg(word.to_str()?.split('=').next()?);
+        self.out.iter().take_while(|word| *word != "--").filter_map(arg).any(|arg| arg.get_id() == field)
+    }
+
     /// What variables of the environment say, where the command line does not: those of flags that clap never sees.
     fn add_variables(&mut self, at: usize) -> Result<(), String> {
         let command = self.of.get_name();
-        for foreign in flags().filter(|foreign| foreign.of.contains(&command)) {
-            let (Meaning::Value(_, read), Some(variable)) = (foreign.meaning, foreign.variable) else { continue };
-            let Some(value) = std::env::var(variable).ok().filter(|value| !value.is_empty()) else { continue };
-            for word in read(&value).map_err(|problem| format!("{variable}: {problem}"))? {
-                let flag = word.split('=').next().unwrap_or(&word);
-                let typed = |arg: &OsString| arg.to_str().is_some_and(|arg| arg.split('=').next() == Some(flag));
-                if !self.out.iter().any(typed) {
-                    self.out.insert(at, word.into());
-                }
+        if !TOOLS.contains(&command) {
+            return Ok(());
+        }
+        for foreign in flags().filter(|foreign| foreign.of.is_empty() || foreign.of.contains(&command)) {
+            let Some((variable, value)) = foreign.variable.and_then(|name| Some((name, variables::value(name)?)))
+            else {
+                continue;
+            };
+            let words = match foreign.meaning {
+                Meaning::Value(_, read) => read(&value),
+                // Without --chat a template is for nothing.
+                Meaning::File("chat-template", _) if command == "generate" && !self.names("chat") => continue,
+                Meaning::File(own, _) => files::read(Path::new(&value)).map(|text| vec![format!("--{own}={text}")]),
+                _ => continue,
+            };
+            self.add(at, words.map_err(|problem| format!("{variable}: {problem}"))?);
+        }
+        for (_, off) in variables::OFF.iter().filter(|(name, _)| variables::switch(name) == Some(false)) {
+            if self.known(off) {
+                self.add(at, vec![(*off).to_owned()]);
             }
+        }
+        // clap reads a variable only where its flag is not there at all.
+        if let Some(value) = variables::value("LLAMA_ARG_CHAT_TEMPLATE_KWARGS").filter(|_| self.names(KWARGS)) {
+            self.add(at, vec![format!("--chat-template-kwargs={value}")]);
         }
         Ok(())
     }
+
+    /// Adds words where their flags were not typed. Variables of chat templates add up, and the last of a name counts.
+    fn add(&mut self, at: usize, words: Vec<String>) {
+        let flag = |word: &str| word.split('=').next().unwrap_or(word).to_owned();
+        let typed: Vec<_> = self.out.iter().filter_map(|arg| arg.to_str()).map(flag).collect();
+        let adds_up = |flag: &str| self.arg(flag).is_some_and(|arg| arg.get_id() == KWARGS);
+        let untyped: Vec<_> =
+            words.into_iter().filter(|word| adds_up(&flag(word)) || !typed.contains(&flag(word))).collect();
+        untyped.into_iter().for_each(|word| self.out.insert(at, word.into()));
+    }
 }
+
+/// The field of `--chat-template-kwargs`.
+const KWARGS: &str = "chat_template_kwargs";
 
 fn joined(flag: &str, value: &OsStr) -> OsString {
     let mut word = OsString::from(flag);

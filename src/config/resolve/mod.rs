@@ -187,9 +187,10 @@ impl Resolver<'_> {
             }
             (Some(path), _) => self.typed_file("--base", path)?,
             (None, Some(path)) => self.file_path(path, &["base", "model"])?,
-            (None, None) => match &self.overrides.host {
-                Some(host) => self.typed_file("the host's model", &host.model)?,
-                None => return Err(self.no_base(wire)),
+            (None, None) => match (&self.overrides.host, &self.overrides.fallback_base) {
+                (Some(host), _) => self.typed_file("the host's model", &host.model)?,
+                (None, Some(path)) => self.typed_file("the base that the environment names", path)?,
+                (None, None) => return Err(self.no_base(wire)),
             },
         };
         let engine = self.checked(given.engine(), &["base"])?;

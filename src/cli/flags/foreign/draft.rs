@@ -13,7 +13,8 @@ pub const FLAGS: &[Flag] = &[
         &["-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"],
         "`--speculate draft:hf:USER/REPO[:QUANT]`",
         values::hub_draft,
-    ),
+    )
+    .variable("LLAMA_ARG_SPEC_DRAFT_HF_REPO"),
     same(&["--draft", "--draft-n", "--draft-max", "--spec-draft-n-max"], "draft-max")
         .variable("LLAMA_ARG_SPEC_DRAFT_N_MAX"),
     value(
@@ -21,7 +22,8 @@ pub const FLAGS: &[Flag] = &[
         "`0` is so already",
         values::draft_min,
     ),
-    value(&["--spec-type"], "`--speculate`: `none` is `off`, `ngram-…` is `lookup`", values::spec_type),
+    value(&["--spec-type"], "`--speculate`: `none` is `off`, `ngram-…` is `lookup`", values::spec_type)
+        .variable("LLAMA_ARG_SPEC_TYPE"),
     words(&["--spec-default"], &["--speculate=lookup"]).of(TOOLS),
     already(&["--no-spec-draft-backend-sampling"], "drafts are drawn on the processor"),
     instead(

@@ -11,6 +11,7 @@ mod text;
 mod values;
 
 pub use flag::{Flag, Meaning, TOOLS};
+pub use values::switched;
 
 /// The table, in its order in the documents.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {

@@ -65,7 +65,8 @@ pub const FLAGS: &[Flag] = &[
     same(&["-t", "--threads"], "threads").variable("LLAMA_ARG_THREADS"),
     same(&["-tb", "--threads-batch"], "threads-batch"),
     same(&["-ngl", "--gpu-layers", "--n-gpu-layers"], "n-gpu-layers").variable("LLAMA_ARG_N_GPU_LAYERS"),
-    optional(&["-fa", "--flash-attn"], "the same; without a value `on`", values::flash_attn),
+    optional(&["-fa", "--flash-attn"], "the same; without a value `on`", values::flash_attn)
+        .variable("LLAMA_ARG_FLASH_ATTN"),
     same(&["-fa", "--flash-attn"], "flash-attn").variable("LLAMA_ARG_FLASH_ATTN"),
     same(&["-ctk", "--cache-type-k"], "cache-type-k").variable("LLAMA_ARG_CACHE_TYPE_K"),
     same(&["-ctv", "--cache-type-v"], "cache-type-v").variable("LLAMA_ARG_CACHE_TYPE_V"),
@@ -78,7 +79,7 @@ pub const FLAGS: &[Flag] = &[
     same(&["--mmap"], "mmap"),
     words(&["--no-mmap"], &["--mmap=false"]),
     same(&["--mlock"], "mlock"),
-    value(&["-lm", "--load-mode"], "`--mmap` and `--mlock`", values::load_mode),
+    value(&["-lm", "--load-mode"], "`--mmap` and `--mlock`", values::load_mode).variable("LLAMA_ARG_LOAD_MODE"),
     value(&["-lzm", "--lazy-mode"], "`auto` is so already", values::lazy_mode),
     instead(&["-dio", "--direct-io", "-ndio", "--no-direct-io"], "--mmap=false reads the files without mapping them"),
     already(&["-kvo", "--kv-offload"], "the KV cache of a layer lies where the layer is"),

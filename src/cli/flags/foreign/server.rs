@@ -43,7 +43,9 @@ pub const FLAGS: &[Flag] = &[
     already(&["--no-ui-mcp-proxy", "--no-webui-mcp-proxy", "-no-ag", "--no-agent"], "the server runs no tools")
         .of(SERVE),
     instead(&["--path"], "the page is part of the program; --no-ui leaves it out"),
-    value(&["--cors-origins"], "`--cors-origin`, once per origin", values::cors_origins).of(SERVE),
+    value(&["--cors-origins"], "`--cors-origin`, once per origin", values::cors_origins)
+        .of(SERVE)
+        .variable("LLAMA_ARG_CORS_ORIGINS"),
     already(&["--no-cors-credentials"], "no credentials are asked for").of(SERVE),
     instead(
         &["--cors-methods", "--cors-headers", "--cors-credentials"],

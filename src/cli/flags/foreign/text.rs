@@ -94,7 +94,8 @@ pub const FLAGS: &[Flag] = &[
     already(&["--jinja"], "chat templates are Jinja"),
     instead(&["--no-jinja"], "chat templates are always Jinja; --chat-template takes a built-in name, too"),
     same(&["--chat-template"], "chat-template").variable("LLAMA_ARG_CHAT_TEMPLATE"),
-    file(&["--chat-template-file"], "chat-template", "Read the chat template of the base from a file"),
+    file(&["--chat-template-file"], "chat-template", "Read the chat template of the base from a file")
+        .variable("LLAMA_ARG_CHAT_TEMPLATE_FILE"),
     same(&["--chat-template-kwargs"], "chat-template-kwargs").variable("LLAMA_ARG_CHAT_TEMPLATE_KWARGS"),
     value(&["-rea", "--reasoning"], "`--chat-template-kwargs '{\"enable_thinking\": …}'`", values::reasoning)
         .of(TALKERS)

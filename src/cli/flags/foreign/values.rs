@@ -23,6 +23,15 @@ fn switch(value: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a switch is on; `None` where it is left to the program, and for another word.
+pub fn switched(value: &str) -> Option<bool> {
+    match switch(value)? {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
 fn unknown(value: &str, expected: &str) -> Words {
     Err(format!("expected {expected}, got \"{value}\""))
 }
