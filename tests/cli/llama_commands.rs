@@ -151,6 +151,14 @@ const GENERATED: &[(&str, &str)] = &[
         "--base m.gguf --threads=-1 --threads-batch=-1 --n-predict 8 'Tom ran.'",
     ),
     (
+        "-m m.gguf -c 256 -ngl 0 -fit off -ctxcp 0 -no-cnv -st -n 8 -p 'Tom ran.'",
+        "--base m.gguf --n-ctx 256 --n-gpu-layers 0 --n-predict 8 'Tom ran.'",
+    ),
+    (
+        "-m m.gguf -md d.gguf --draft-max 16 --draft-p-min 0.0 --temp 0 -n 16 -p 'Tom ran.'",
+        "--base m.gguf --speculate draft:d.gguf --draft-max 16 --temp 0 --n-predict 16 'Tom ran.'",
+    ),
+    (
         "-m m.gguf --no-context-shift --swa-full --keep 0 -lm mmap -fit on -n 8 -p 'Tom ran.'",
         "--base m.gguf --n-predict 8 'Tom ran.'",
     ),
@@ -236,6 +244,8 @@ fn command_lines_that_cannot_be_followed_are_refused_by_name_with_what_works() {
         ("generate -m m.gguf --numa distribute -p Hi", &["--numa", "numactl"]),
         ("generate -m m.gguf --context-shift -p Hi", &["--context-shift", "full context"]),
         ("generate m.gguf -n 8", &["m.gguf", "-m m.gguf"]),
+        ("generate -m m.gguf -st -p Hi", &["-st", "--chat"]),
+        ("generate -m m.gguf -fit off -ngl 0 -p Hi", &["-fit", "--n-ctx"]),
         ("generate -mu https://example.org/m.gguf -p Hi", &["-mu", "--base"]),
         ("chat -m m.gguf -no-cnv -p Hi", &["-no-cnv", "genarm generate"]),
         ("chat -m m.gguf -mli", &["-mli", "\"\"\""]),

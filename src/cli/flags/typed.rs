@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::files;
-use super::foreign::{Meaning, TOOLS, commands, elsewhere, flags, is_theirs, meaning};
+use super::foreign::{Meaning, TOOLS, commands, elsewhere, flags, is_theirs, is_unfit, meaning};
 use super::{called, find_long, subcommand, unknown, variables};
 
 /// The command line in genarm's own words.
@@ -15,10 +15,11 @@ use super::{called, find_long, subcommand, unknown, variables};
 /// One line that names the flag that is wrong.
 pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let of = subcommand(command, &args);
-    let mut words = Words { of, out: Vec::new(), args: args.into_iter() };
+    let mut words = Words { of, out: Vec::new(), args: args.into_iter(), seen: Vec::new(), unfit: None };
     // The program's name, its own flags, and the command's name.
     let before = words.before_command(command);
     words.read()?;
+    words.check_together()?;
     words.add_variables(before)?;
     Ok(words.out)
 }
@@ -29,6 +30,10 @@ struct Words<'a> {
     of: &'a clap::Command,
     out: Vec<OsString>,
     args: std::vec::IntoIter<OsString>,
+    /// The flags that were typed.
+    seen: Vec<String>,
+    /// `--fit off`, as it was typed.
+    unfit: Option<String>,
 }
 
 impl Words<'_> {
@@ -85,6 +90,7 @@ impl Words<'_> {
         let (flag, attached) = word.split_at(word.find('=').unwrap_or(word.len()));
         let flag = &*self.hyphenated(flag);
         let value = attached.strip_prefix('=');
+        self.seen.push(flag.to_owned());
         if flag == "-f" && matches!(self.of.get_name(), "generate" | "chat") {
             return self.file(value);
         }
@@ -96,6 +102,9 @@ impl Words<'_> {
             }
             Some(Meaning::Value(_, read)) => {
                 let value = self.value(flag, value)?;
+                if is_unfit(flag, &value.to_string_lossy()) {
+                    self.unfit = Some(flag.to_owned());
+                }
                 let own = read(&value.to_string_lossy()).map_err(|problem| self.wrong(flag, &problem))?;
                 self.out.extend(own.into_iter().map(Into::into));
             }
@@ -209,6 +218,28 @@ impl Words<'_> {
     fn names(&self, field: &str) -> bool {
         let arg = |word: &OsString| self.arg(word.to_str()?.split('=').next()?);
         self.out.iter().take_while(|word| *word != "--").filter_map(arg).any(|arg| arg.get_id() == field)
+    }
+
+    /// Refuses what has its meaning only beside other flags.
+    fn check_together(&self) -> Result<(), String> {
+        let is_seen = |any: &[&str]| self.seen.iter().find(|flag| any.contains(&flag.as_str()));
+        if let Some(flag) = is_seen(&["-st", "--single-turn"])
+            && self.of.get_name() == "generate"
+            && !self.names("chat")
+            && is_seen(&["-no-cnv", "--no-conversation"]).is_none()
+        {
+            return Err(unknown::refused(self.of, flag, "genarm generate --chat gives one answer"));
+        }
+        let is_said = |field, variable| self.names(field) || variables::value(variable).is_some();
+        match &self.unfit {
+            Some(flag)
+                if !(is_said("n_gpu_layers", "LLAMA_ARG_N_GPU_LAYERS") && is_said("n_ctx", "LLAMA_ARG_CTX_SIZE")) =>
+            {
+                let advice = "name what to load with --n-gpu-layers N and --n-ctx N: what is named is never changed";
+                Err(self.wrong(flag, advice))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What variables of the environment say, where the command line does not: those of flags that clap never sees.

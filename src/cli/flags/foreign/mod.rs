@@ -11,7 +11,7 @@ mod text;
 mod values;
 
 pub use flag::{Flag, Meaning, TOOLS};
-pub use values::switched;
+pub use values::{is_unfit, switched};
 
 /// The table, in its order in the documents.
 pub fn flags() -> impl Iterator<Item = &'static Flag> {

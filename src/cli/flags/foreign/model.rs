@@ -96,7 +96,11 @@ pub const FLAGS: &[Flag] = &[
         &["-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe", "--n-cpu-moe", "-ncffn", "--n-cpu-ffn"],
         PLACE,
     ),
-    value(&["-fit", "--fit"], "`on` is so already: `--n-gpu-layers auto`", values::fit),
+    value(
+        &["-fit", "--fit"],
+        "`on` is so already: `--n-gpu-layers auto`; `off` beside `-ngl N` and `-c N`",
+        values::fit,
+    ),
     instead(&["-fitt", "--fit-target", "-fitc", "--fit-ctx", "-fitp", "--fit-print"], FITS),
     instead(
         &["--check-tensors"],
@@ -143,7 +147,8 @@ pub const FLAGS: &[Flag] = &[
     ),
     value(&["-dt", "--defrag-thold"], "accepted: without effect in llama.cpp, too", values::defrag_thold),
     already(&["--swa-full"], WHOLE_WINDOW),
-    instead(&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints", "-cms", "--checkpoint-min-step"], CHECKPOINTS),
+    value(&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"], "`0` is so already", values::checkpoints),
+    instead(&["-cms", "--checkpoint-min-step"], CHECKPOINTS),
     already(&["-no-kvu", "--no-kv-unified"], "each slot has a KV cache of its own, of --n-ctx tokens"),
     instead(&["-kvu", "--kv-unified", "--kv-unified-per-slot"], OWN_CACHE),
     value(&["-cram", "--cache-ram"], "`0` is so already", values::cache_ram),

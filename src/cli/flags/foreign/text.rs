@@ -33,6 +33,7 @@ pub const FLAGS: &[Flag] = &[
         .of(GENERATE),
     instead(&["-no-cnv", "--no-conversation"], RAW),
     same(&["-st", "--single-turn"], "single-turn"),
+    already(&["-st", "--single-turn"], "it ends after one text, beside --chat or -no-cnv").of(GENERATE),
     instead(&["-st", "--single-turn"], "genarm generate --chat gives one answer"),
     instead(&["-ins", "--instruct", "-cml", "--chatml"], TALK),
     instead(&["-mli", "--multiline-input"], "write a message of several lines between \"\"\" and \"\"\""),

@@ -87,15 +87,19 @@ pub fn load_mode(value: &str) -> Words {
     Ok(words.iter().map(|word| (*word).to_owned()).collect())
 }
 
-/// `--fit`.
+/// `--fit`. Whether `off` can be followed depends on other flags.
 pub fn fit(value: &str) -> Words {
-    match switch(value) {
-        Some("on") => none(),
-        Some(_) => {
-            Err("name what to load with --n-gpu-layers N and --n-ctx N: what is named is never changed".to_owned())
-        }
-        None => unknown(value, "on or off"),
-    }
+    if switched(value).is_some() { none() } else { unknown(value, "on or off") }
+}
+
+/// Whether this flag is `--fit off`.
+pub fn is_unfit(flag: &str, value: &str) -> bool {
+    matches!(flag, "-fit" | "--fit") && switched(value) == Some(false)
+}
+
+/// `--ctx-checkpoints`.
+pub fn checkpoints(value: &str) -> Words {
+    only(value, "0", "sliding windows keep their whole cache, which needs no checkpoints, so leave it out")
 }
 
 /// `--lazy-mode`.
@@ -109,10 +113,10 @@ pub fn lazy_mode(value: &str) -> Words {
 
 /// A number that may only be one: `is` does what is so already.
 fn only(value: &str, is: &str, advice: &str) -> Words {
-    match value.parse::<f64>() {
-        Ok(_) if value == is => none(),
-        Ok(_) => Err(advice.to_owned()),
-        Err(_) => unknown(value, "a number"),
+    match value.parse::<f64>().ok() {
+        None => unknown(value, "a number"),
+        n if n == is.parse().ok() => none(),
+        Some(_) => Err(advice.to_owned()),
     }
 }
 
