@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Usage;
 use super::download::find_file;
 use super::load::ConfigArgs;
+use crate::brief::Short;
 use crate::config::ExpertSpec;
 use crate::engine::gguf::{GgufFile, ModelKind, Value};
 use crate::engine::memory::MemoryNeed;
@@ -117,15 +118,26 @@ fn shown(value: &Value) -> serde_json::Value {
     }
 }
 
+/// A text with its control characters escaped: a file's text may hold what a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, c| {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
 fn describe(file: &Inspection, all: bool) -> String {
     let mut out = format!("{}\n", file.path.display());
     let mut line = |name: &str, value: String| {
         let _ = writeln!(out, "  {name:<14} {value}");
     };
-    let unnamed = || "?".to_owned();
-    line("kind", format!("{} ({})", file.kind, file.architecture.clone().unwrap_or_else(unnamed)));
+    line("kind", format!("{} ({})", file.kind, Short(file.architecture.as_deref().unwrap_or("?"))));
     if let Some(name) = &file.name {
-        line("name", name.clone());
+        line("name", Short(name).to_string());
     }
     line("parameters", indicatif::HumanCount(file.parameters).to_string());
     line("quantisation", format!("{}, {} on disk", file.quantisation.unwrap_or("?"), HumanBytes(file.bytes)));
@@ -133,10 +145,13 @@ fn describe(file: &Inspection, all: bool) -> String {
         line("context", format!("{n} tokens in training"));
     }
     if let (Some(n), Some(tokenizer)) = (file.n_vocab, &file.tokenizer) {
-        line("vocabulary", format!("{n} tokens ({tokenizer})"));
+        line("vocabulary", format!("{n} tokens ({})", Short(tokenizer)));
     }
     match (&file.chat_template, file.kind.as_str()) {
-        (Some(template), _) if all => line("chat template", template.clone()),
+        (Some(template), _) if all => {
+            let lines: Vec<_> = template.lines().map(plain).collect();
+            line("chat template", lines.join("\n"));
+        }
         (Some(template), _) => {
             line("chat template", format!("{} characters (--all shows it)", template.chars().count()))
         }
@@ -152,7 +167,8 @@ fn describe(file: &Inspection, all: bool) -> String {
     }
     let keys = file.metadata.iter().filter(|(key, _)| all || key.starts_with("genarm.") || key.starts_with("adapter."));
     for (key, value) in keys.filter(|(key, _)| *key != "tokenizer.chat_template") {
-        line(key, value.as_str().map_or_else(|| value.to_string(), |text| text.replace('\n', " ")));
+        let value = value.as_str().map_or_else(|| value.to_string(), |text| text.replace('\n', " "));
+        line(&plain(key), plain(&value));
     }
     out
 }

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::hub::sha256;
 use super::{Home, arm, bad, good, model, text, write};
 use crate::support::models;
-use crate::support::random::{self, lora, model_that_reads};
+use crate::support::random::{self, lora, lora_that_says, model_that_reads};
 
 /// The list as JSON.
 fn listed(home: &Home, args: &[&str]) -> Vec<Json> {
@@ -136,6 +136,22 @@ fn adapters_are_listed_with_the_models_that_they_fit() {
     let shown = text(&good(home.genarm(&["models", "--dir", folder])).stdout);
     assert!(shown.contains(&format!("{}: {}", name("adapter.gguf"), name("base.gguf"))), "{shown}");
     assert!(shown.contains(&format!("{}: no model here", name("stranger.gguf"))), "{shown}");
+}
+
+#[test]
+fn what_a_crafted_file_says_ends_no_list_and_reaches_no_terminal() {
+    let home = Home::new();
+    let folder = home.path().join("folder");
+    std::fs::create_dir_all(&folder).expect("made");
+    let adapter = folder.join("adapter.gguf");
+    let texts = [("genarm.vocab.hash", "1234567é9"), ("general.name", "a\u{1b}[31m"), ("genarm.objective", "\u{7}")];
+    lora_that_says(&adapter, "x\u{1b}[2J", &texts);
+    let folder = folder.to_str().expect("UTF-8");
+    for args in [&["models", "--dir", folder][..], &["inspect", "--all", adapter.to_str().expect("UTF-8")]] {
+        let shown = text(&good(home.genarm(args)).stdout);
+        assert!(shown.contains("x\\u{1b}[2J") && !shown.contains(['\u{1b}', '\u{7}']), "{shown}");
+    }
+    assert_eq!(listed(&home, &["--dir", folder])[0]["vocabulary"], Json::Null);
 }
 
 #[test]

@@ -104,6 +104,12 @@ pub fn lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, n_v
     write_lora(GgufWriter::new(path), arch, rank, targets, seed, n_vocab);
 }
 
+/// The same, with these texts in its metadata.
+pub fn lora_that_says(path: &Path, arch: &str, texts: &[(&str, &str)]) {
+    let writer = texts.iter().fold(GgufWriter::new(path), |writer, (key, text)| writer.meta(key, *text));
+    write_lora(writer, arch, 4, &["attn_q"], 1, None);
+}
+
 /// The same, acting on responses alone, or wherever `adapt` says.
 pub fn response_lora(path: &Path, arch: &str, rank: u64, targets: &[&str], seed: u64, adapt: &str) {
     write_lora(GgufWriter::new(path).meta(genarm::engine::ADAPT, adapt), arch, rank, targets, seed, None);

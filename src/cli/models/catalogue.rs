@@ -183,7 +183,7 @@ impl Catalogue {
         }
         match file.kind() {
             ModelKind::Adapter => {
-                listed.vocabulary = text("genarm.vocab.hash");
+                listed.vocabulary = text("genarm.vocab.hash").filter(|hash| is_hash(hash));
                 self.adapters.push((self.all.len(), file));
             }
             ModelKind::Model => listed.group = self.group(file),
@@ -310,4 +310,9 @@ impl Catalogue {
             model.tuned_from = from;
         }
     }
+}
+
+/// Whether a file's text can be a vocabulary's hash.
+fn is_hash(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

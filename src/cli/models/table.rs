@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use indicatif::HumanBytes;
 
 use super::catalogue::{Catalogue, Listed};
+use crate::brief::Short;
 
 /// Digits of a vocabulary's hash that are shown.
 const HASH: usize = 8;
@@ -40,13 +41,13 @@ fn list(out: &mut String, models: &[&Listed]) {
         _ => model.kind.clone().unwrap_or_default(),
     };
     let vocabulary = |model: &Listed| match (&model.vocabulary, model.n_vocab) {
-        (Some(hash), Some(n)) => format!("{} ({n})", &hash[..HASH.min(hash.len())]),
-        (Some(hash), None) => hash[..HASH.min(hash.len())].to_owned(),
+        (Some(hash), Some(n)) => format!("{} ({n})", hash.get(..HASH).unwrap_or(hash)),
+        (Some(hash), None) => hash.get(..HASH).unwrap_or(hash).to_owned(),
         _ => "-".to_owned(),
     };
     let row = |model: &&Listed| {
         let size = HumanBytes(model.bytes).to_string();
-        let architecture = model.architecture.clone().unwrap_or_else(|| "-".to_owned());
+        let architecture = model.architecture.as_deref().map_or("-".to_owned(), |name| Short(name).to_string());
         let quantisation = model.quantisation.unwrap_or("-").to_owned();
         [model.name.clone(), size, what(model), architecture, quantisation, vocabulary(model)]
     };
