@@ -55,7 +55,7 @@ pub use overrides::{ArmOverride, EngineOptions, HostModel, LoraOverride, Overrid
 #[doc(hidden)]
 pub use overrides::{parse_arm, parse_weight};
 #[doc(hidden)]
-pub use resolve::{HostName, host_names, host_source};
+pub use resolve::{HostName, host_names, host_source, pattern_spellings};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
 pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};

@@ -123,20 +123,59 @@ static bool model_of_program(const char ** model, const char ** hub) {
     return of_text && (*model || *hub);
 }
 
-/* A path from the root, to be freed. */
+/* Two texts as one, to be freed. */
+static char * joined(const char * a, const char * b) {
+    size_t size  = strlen(a) + strlen(b) + 1;
+    char * whole = malloc(size);
+    if (whole) {
+        snprintf(whole, size, "%s%s", a, b);
+    }
+    return whole;
+}
+
+/* A path from the root without `//` and `/./`, to be freed. */
 static char * absolute(const char * path) {
     char folder[4096];
-    char whole[2 * sizeof folder];
-    if (*path == '/' || !getcwd(folder, sizeof folder)) {
-        return strdup(path);
+    bool is_whole = *path == '/' || !getcwd(folder, sizeof folder - 1);
+    if (!is_whole) {
+        strcat(folder, "/");
     }
-    snprintf(whole, sizeof whole, "%s/%s", folder, path);
-    return strdup(whole);
+    char *       whole = is_whole ? strdup(path) : joined(folder, path);
+    const char * from  = whole;
+    char *       to    = whole;
+    while (from && *from) {
+        if (strncmp(from, "//", 2) == 0) {
+            from += 1;
+        } else if (strncmp(from, "/./", 3) == 0) {
+            from += 2;
+        } else {
+            *to++ = *from++;
+        }
+    }
+    if (to) {
+        *to = 0;
+    }
+    return whole;
 }
 
 static const char * file_name(const char * path) {
     const char * slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+/* The path of a file in its folder without symbolic links, to be freed: the file itself may be one. */
+static char * in_real_folder(const char * path) {
+    char * folder = strdup(path);
+    char * name   = folder ? strrchr(folder, '/') : NULL;
+    char * real   = NULL;
+    if (name) {
+        *name = 0;
+        real  = realpath(name == folder ? "/" : folder, NULL);
+    }
+    char * whole = real ? joined(strcmp(real, "/") == 0 ? "" : real, path + (name - folder)) : NULL;
+    free(real);
+    free(folder);
+    return whole;
 }
 
 static bool is_same_file(const char * a, const char * b) {
@@ -152,7 +191,11 @@ static bool fits_pattern(const char * pattern, const char * model, const char * 
     if (!strchr(pattern, '/')) {
         return fnmatch(pattern, file_name(model), 0) == 0;
     }
-    return fnmatch(pattern, model, FNM_PATHNAME) == 0 || fnmatch(pattern, real, FNM_PATHNAME) == 0;
+    char * beside = in_real_folder(model);
+    bool   fits   = fnmatch(pattern, model, FNM_PATHNAME) == 0 || fnmatch(pattern, real, FNM_PATHNAME) == 0 ||
+                (beside && fnmatch(pattern, beside, FNM_PATHNAME) == 0);
+    free(beside);
+    return fits;
 }
 
 /* Whether a manifest lists this blob, `…/sha256-HEX`. A template or a licence, which it lists too, is never run as a model. */

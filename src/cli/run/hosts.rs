@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use crate::brief;
 use crate::cli::download::HubArgs;
-use crate::config::{Config, HostName, Overrides, host_names, host_source};
+use crate::config::{Config, HostName, Overrides, host_names, host_source, pattern_spellings};
 use crate::session::ArmModels;
 use crate::stores::{FindError, ModelName, Pick, Stores, ollama};
 
@@ -137,7 +137,8 @@ fn find(name: &HostName, folder: &Path) -> Model {
             // A plain name may be that of a file beside the configuration, which is then checked.
             let here = folder.join(pattern);
             let found = if here.is_file() { Found::File(here) } else { Found::Pattern };
-            Model { lines: vec![("glob", pattern.into())], found }
+            let lines = pattern_spellings(pattern).into_iter().map(|pattern| ("glob", pattern.into()));
+            Model { lines: lines.collect(), found }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 
 use super::files::{Fault, Locator};
+use super::pattern::{literal, without_dots};
 use super::{Resolver, folder_of, read, read_wire};
 use crate::config::error::{ConfigError, Source};
 use crate::config::overrides::{HostModel, Overrides};
@@ -43,22 +44,11 @@ impl HostName {
         }
         let path = Locator::Nothing.file(Path::new(name))?;
         match is_pattern {
-            true if path.is_absolute() => Ok(Self::Pattern(path.display().to_string())),
+            true if path.is_absolute() => Ok(Self::Pattern(without_dots(&path.display().to_string()))),
             true => Ok(Self::Pattern(literal(&folder.display().to_string()) + "/" + &without_dots(name))),
             false => Ok(Self::Path(folder.join(path))),
         }
     }
-}
-
-/// A text as a pattern that fits it alone.
-fn literal(text: &str) -> String {
-    let escaped = |c: char| if "*?[]\\".contains(c) { vec!['\\', c] } else { vec![c] };
-    text.chars().flat_map(escaped).collect()
-}
-
-/// A pattern is compared with whole paths, which have no `./` in them.
-fn without_dots(pattern: &str) -> String {
-    pattern.split('/').filter(|part| !matches!(*part, "." | "")).collect::<Vec<_>>().join("/")
 }
 
 /// The names under `hosts:` of a file, in its order, and what they stand for; none where it has no `hosts:`.
@@ -239,6 +229,7 @@ mod tests {
             ("*", "*"),
             ("a-[qQ]?.gguf", "a-[qQ]?.gguf"),
             ("/m/*/a.gguf", "/m/*/a.gguf"),
+            ("/m//./*/a.gguf", "/m/*/a.gguf"),
             ("./m//*.gguf", "/x \\[1\\]/m/*.gguf"),
         ] {
             assert_eq!(parse(name), Ok(HostName::Pattern(pattern.to_owned())), "{name}");

@@ -3,8 +3,10 @@
 mod arms;
 mod files;
 mod hosts;
+mod pattern;
 
 pub use hosts::{HostName, host_names, host_source};
+pub use pattern::pattern_spellings;
 
 use std::io;
 use std::path::{Path, PathBuf};

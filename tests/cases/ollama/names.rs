@@ -41,6 +41,13 @@ fn models_are_named_by_path_by_name_or_by_pattern_however_the_program_names_them
     for name in ["links/my.gguf", "my.gguf", "m?.gguf", "links/*.gguf", &whole, "ollama:llama3.2:latest"] {
         assert!(guided(name, &["-m", "links/my.gguf"], ""), "{name}");
     }
+    // However the folder is written, here and there.
+    let beside = store.folder.path().file_name().expect("a name").to_str().expect("UTF-8");
+    for name in [&format!("../{beside}/links/*.gguf"), "./store/../links//*.gguf", "*/my.gguf"] {
+        for given in ["links/my.gguf", "./links/my.gguf", "store/.././/links/./my.gguf"] {
+            assert!(guided(name, &["-m", given], ""), "{name} {given}");
+        }
+    }
     for name in ["links/other*", "*.bin", "blobs/*", "store/*", "sha256-b*"] {
         assert!(!guided(name, &["-m", &whole], ""), "{name}");
     }
