@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// What follows the path of what this user may not read. Only Ollama's installer makes a store of another user's.
+pub const CLOSED: &str = "cannot be read by this user (join the group ollama, or set OLLAMA_MODELS)";
+
 /// Why a name leads to no file on this machine. One line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
@@ -22,6 +25,14 @@ pub enum FindError {
         advice: String,
         /// Whether `genarm pull` can get it.
         can_pull: bool,
+    },
+    /// The store is there, and this user may not read it.
+    #[error("{name}: {} {CLOSED}", path.display())]
+    Closed {
+        /// The name.
+        name: String,
+        /// The folder or file.
+        path: PathBuf,
     },
     /// The store has an entry that leads nowhere.
     #[error("{name} is damaged: {}: {problem}", file.display())]

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 pub use choose::{NoFile, choose, models, quants};
 pub use environment::{Variables, variable};
-pub use error::FindError;
+pub use error::{CLOSED, FindError};
 pub use folder::ggufs;
 pub use name::{ModelName, Pick, RepoName};
 

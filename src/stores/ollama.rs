@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
 
 use super::environment::{Variables, variable};
-use super::error::FindError;
+use super::error::{CLOSED, FindError};
 use crate::nearest::nearest;
 
 const HOST: &str = "registry.ollama.ai";
@@ -94,8 +95,14 @@ pub struct OllamaModel {
 
 /// The folders that Ollama's models may be in, `OLLAMA_MODELS` alone where it is set.
 pub fn roots(variables: &Variables<'_>) -> Vec<PathBuf> {
-    if let Some(folder) = variables("OLLAMA_MODELS") {
-        return vec![folder];
+    // As Ollama reads its variables.
+    let unquoted = |value: PathBuf| match value.to_str() {
+        Some(text) => PathBuf::from(text.trim().trim_matches(['"', '\''])),
+        None => value,
+    };
+    let set = variables("OLLAMA_MODELS").map(unquoted).filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = set {
+        return vec![std::path::absolute(&folder).unwrap_or(folder)];
     }
     let own = variables("HOME").map(|home| home.join(".ollama/models"));
     // Where the service keeps them that Ollama's installer makes.
@@ -123,6 +130,10 @@ pub fn find(roots: &[PathBuf], name: &OllamaName) -> Result<OllamaModel, FindErr
             return read(root, &manifest, name);
         }
     }
+    let named = || format!("ollama:{name}");
+    if let Some(path) = closed(roots, |folder| fs::read_dir(folder).map(drop)) {
+        return Err(FindError::Closed { name: named(), path });
+    }
     let there: Vec<String> = list(roots).into_iter().map(|(name, _)| name.to_string()).collect();
     let of_model = there.iter().filter(|other| other.starts_with(&format!("{}:", name.model)));
     let other_tags: Vec<&str> = of_model.map(String::as_str).collect();
@@ -133,7 +144,15 @@ pub fn find(roots: &[PathBuf], name: &OllamaName) -> Result<OllamaModel, FindErr
     } else {
         format!("run ollama pull {name}, or see genarm models")
     };
-    Err(FindError::NotHere { name: format!("ollama:{name}"), advice, can_pull: false })
+    Err(FindError::NotHere { name: named(), advice, can_pull: false })
+}
+
+/// The first store that is there and may not be read. `open` opens a folder.
+fn closed(roots: &[PathBuf], open: impl Fn(&Path) -> io::Result<()>) -> Option<PathBuf> {
+    let is_closed = |root: &&PathBuf| {
+        open(&root.join("manifests")).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    roots.iter().find(is_closed).cloned()
 }
 
 /// All models of these roots, each with its files or what is wrong with them, in the order of their names.
@@ -143,7 +162,7 @@ pub fn list(roots: &[PathBuf]) -> Vec<(OllamaName, Result<OllamaModel, FindError
         for path in depth(&root.join("manifests"), 4) {
             let parts: Vec<_> = path.iter().rev().take(4).filter_map(OsStr::to_str).map(str::to_owned).collect();
             let Ok([tag, model, namespace, host]) = <[String; 4]>::try_from(parts) else { continue };
-            let name = OllamaName { host, namespace, model, tag };
+            let Ok(name) = format!("{host}/{namespace}/{model}:{tag}").parse() else { continue };
             if !all.iter().any(|(other, _)| *other == name) {
                 let files = read(root, &path, &name);
                 all.push((name, files));
@@ -154,9 +173,18 @@ pub fn list(roots: &[PathBuf]) -> Vec<(OllamaName, Result<OllamaModel, FindError
     all
 }
 
-/// Where the manifest of a name is in a store, or will be once Ollama has the model.
-pub fn manifest_path(root: &Path, name: &OllamaName) -> PathBuf {
-    manifest(root, name).unwrap_or_else(|| exact(root, name))
+/// Where the manifest of a name is in a store, or the places where it may be once Ollama has the model: Ollama's versions
+/// differ in whether they keep capital letters.
+pub fn manifest_paths(root: &Path, name: &OllamaName) -> Vec<PathBuf> {
+    if let Some(found) = manifest(root, name) {
+        return vec![found];
+    }
+    let [host, namespace, model, tag] =
+        [&name.host, &name.namespace, &name.model, &name.tag].map(|part| part.to_ascii_lowercase());
+    let small = OllamaName { host, namespace, model, tag };
+    let mut all = vec![exact(root, name), exact(root, &small)];
+    all.dedup();
+    all
 }
 
 fn exact(root: &Path, name: &OllamaName) -> PathBuf {
@@ -178,22 +206,27 @@ fn manifest(root: &Path, name: &OllamaName) -> Option<PathBuf> {
 }
 
 fn read(root: &Path, manifest: &Path, name: &OllamaName) -> Result<OllamaModel, FindError> {
-    let damaged = |file: &Path, problem: &str| FindError::Damaged {
-        name: format!("ollama:{name}"),
-        file: file.to_owned(),
-        problem: format!("{problem}; run ollama pull {name}"),
+    let named = || format!("ollama:{name}");
+    let damaged = |file: &Path, problem: &str| match problem {
+        CLOSED => FindError::Closed { name: named(), path: file.to_owned() },
+        problem => {
+            let problem = format!("{problem}; run ollama pull {name}");
+            FindError::Damaged { name: named(), file: file.to_owned(), problem }
+        }
     };
-    let bytes = fs::read(manifest).map_err(|error| damaged(manifest, &error.to_string()))?;
+    let bytes = fs::read(manifest).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => damaged(manifest, CLOSED),
+        _ => damaged(manifest, &error.to_string()),
+    })?;
     let parsed: Manifest =
         serde_json::from_slice(&bytes).map_err(|error| damaged(manifest, &format!("not a manifest ({error})")))?;
-    let files = |kind: &str| -> Result<Vec<PathBuf>, FindError> {
-        let layers = parsed.layers.iter().filter(|layer| layer.media_type == kind);
-        layers.map(|layer| blob(root, &layer.digest).map_err(|(file, problem)| damaged(&file, problem))).collect()
-    };
-    let Some(model) = files(MODEL)?.into_iter().next() else {
+    let of_kind = |kind| parsed.layers.iter().filter(move |layer| layer.media_type == kind);
+    let file = |layer: &Layer| blob(root, &layer.digest).map_err(|(file, problem)| damaged(&file, problem));
+    // Of several, Ollama opens the last.
+    let Some(model) = of_kind(MODEL).next_back() else {
         return Err(damaged(manifest, "it lists no GGUF (a cloud model, or one in another format)"));
     };
-    Ok(OllamaModel { model, adapters: files(ADAPTER)? })
+    Ok(OllamaModel { model: file(model)?, adapters: of_kind(ADAPTER).map(file).collect::<Result<_, _>>()? })
 }
 
 /// The file of a digest, `sha256:…`.
@@ -209,7 +242,10 @@ fn blob(root: &Path, digest: &str) -> Result<PathBuf, (PathBuf, &'static str)> {
     match (file.is_file(), old.is_file()) {
         (false, true) => Ok(old),
         (true, _) => Ok(file),
-        (false, false) => Err((file, "the file is missing")),
+        (false, false) => {
+            let is_closed = fs::metadata(&file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+            Err((file, if is_closed { CLOSED } else { "the file is missing" }))
+        }
     }
 }
 
@@ -273,6 +309,44 @@ mod tests {
     }
 
     #[test]
+    fn of_several_models_in_a_manifest_the_last_one_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = [(MODEL, &*digest("a")), (MODEL, &*digest("b"))];
+        store(folder.path(), "registry.ollama.ai/library/two/latest", &layers);
+        let found = find(&[folder.path().to_owned()], &"two".parse().unwrap()).unwrap();
+        assert!(found.model.ends_with(digest("b").replace(':', "-")), "{found:?}");
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_there_yet_may_come_in_small_letters() {
+        let paths = |name: &str| {
+            let paths = manifest_paths(Path::new("/s"), &name.parse().unwrap());
+            paths.iter().map(|path| path.strip_prefix("/s/manifests").unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let path = |path: &str| PathBuf::from("registry.ollama.ai").join(path);
+        assert_eq!(paths("me/Model:Q8_0"), [path("me/Model/Q8_0"), path("me/model/q8_0")]);
+        assert_eq!(paths("llama3.2"), [path("library/llama3.2/latest")]);
+    }
+
+    #[test]
+    fn a_store_of_another_user_is_not_called_empty() {
+        let roots = ["/a", "/b"].map(PathBuf::from);
+        let open = |kind: io::ErrorKind| {
+            move |folder: &Path| {
+                let kind = if folder.starts_with("/b") { kind } else { io::ErrorKind::NotFound };
+                Err::<(), _>(io::Error::from(kind))
+            }
+        };
+        let path = closed(&roots, open(io::ErrorKind::PermissionDenied)).unwrap();
+        assert_eq!((&path, closed(&roots, open(io::ErrorKind::NotFound))), (&roots[1], None));
+        let error = FindError::Closed { name: "ollama:x:latest".to_owned(), path }.to_string();
+        assert_eq!(
+            error,
+            "ollama:x:latest: /b cannot be read by this user (join the group ollama, or set OLLAMA_MODELS)"
+        );
+    }
+
+    #[test]
     fn what_is_not_there_is_said_with_what_is() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
@@ -314,6 +388,11 @@ mod tests {
     fn ollama_models_alone_counts_where_it_is_set() {
         let set = |name: &str| (name != "X").then(|| PathBuf::from(format!("/{name}")));
         assert_eq!(roots(&set), [PathBuf::from("/OLLAMA_MODELS")]);
+        for (value, folder) in [(" '/x y' ", "/x y"), ("\"/x\"\n", "/x")] {
+            assert_eq!(roots(&|_: &str| Some(value.into())), [Path::new(folder)], "{value}");
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(roots(&|_: &str| Some("models".into())), [here.join("models")]);
         let home = |name: &str| (name == "HOME").then(|| PathBuf::from("/h"));
         assert_eq!(roots(&home)[0], Path::new("/h/.ollama/models"));
     }

@@ -217,7 +217,7 @@ static bool names_file(const char * kind, const char * what, const char * model)
     char * real = realpath(model, NULL);
     bool   fits = (strcmp(kind, "file") == 0 && is_same_file(what, model)) ||
                   (strcmp(kind, "glob") == 0 && fits_pattern(what, model, real ? real : model)) ||
-                  (strcmp(kind, "ollama") == 0 && lists_blob(what, real ? real : model));
+                  (strcmp(kind, "ollama") == 0 && (lists_blob(what, model) || (real && lists_blob(what, real))));
     free(real);
     return fits;
 }

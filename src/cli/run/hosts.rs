@@ -9,7 +9,7 @@ use crate::brief;
 use crate::cli::download::HubArgs;
 use crate::config::{Config, HostName, Overrides, host_names, host_source, pattern_spellings};
 use crate::session::ArmModels;
-use crate::stores::{FindError, ModelName, Pick, Stores, ollama};
+use crate::stores::{CLOSED, FindError, ModelName, Pick, Stores, ollama};
 
 /// What a configuration guides.
 #[derive(Debug, Default)]
@@ -30,8 +30,8 @@ enum Found {
     File(PathBuf),
     /// Wherever the pattern fits.
     Pattern,
-    /// Nowhere yet; what is there instead, and what to do.
-    Missing { there: String, then: &'static str },
+    /// Nowhere yet: the problem with what is there instead, and what to do.
+    Missing { problem: String, then: &'static str },
 }
 
 /// A model under `hosts:` as the preload finds it: kinds and what they compare.
@@ -69,8 +69,8 @@ pub(super) fn resolve(file: &Path, overrides: &Overrides) -> anyhow::Result<Guid
         let path = match &model.found {
             Found::File(path) => Some(path.clone()),
             Found::Pattern => None,
-            Found::Missing { there, then } => {
-                guided.missing.push((format!("{}: this model is not on this machine; {there}", at()), then));
+            Found::Missing { problem, then } => {
+                guided.missing.push((format!("{}: {problem}", at()), then));
                 None
             }
         };
@@ -129,7 +129,7 @@ fn find(name: &HostName, folder: &Path) -> Model {
     match name {
         HostName::Model(name) => in_stores(name, &Stores::here()),
         HostName::Path(path) => {
-            let missing = || Found::Missing { there: ggufs_beside(path), then: IN_TIME };
+            let missing = || Found::Missing { problem: not_here(&ggufs_beside(path)), then: IN_TIME };
             let found = if path.is_file() { Found::File(path.clone()) } else { missing() };
             Model { lines: vec![("file", path.into())], found }
         }
@@ -147,7 +147,8 @@ fn in_stores(name: &ModelName, stores: &Stores) -> Model {
     let file = stores.find(name);
     let mut lines: Vec<(_, OsString)> = match name {
         ModelName::Ollama(name) => {
-            stores.ollama.iter().map(|root| ("ollama", ollama::manifest_path(root, name).into())).collect()
+            let paths = stores.ollama.iter().flat_map(|root| ollama::manifest_paths(root, name));
+            paths.map(|path| ("ollama", path.into())).collect()
         }
         // A tool that is given the name looks for the file itself.
         ModelName::Hub(name) if !matches!(name.pick, Pick::File(_)) => vec![("hub", name.to_string().into())],
@@ -159,15 +160,20 @@ fn in_stores(name: &ModelName, stores: &Stores) -> Model {
             Found::File(file)
         }
         Err(error) => {
-            let there = match error {
-                FindError::Damaged { problem, file, .. } => format!("{}: {problem}", file.display()),
-                _ => models_beside(name, stores),
+            let problem = match error {
+                FindError::Damaged { problem, file, .. } => not_here(&format!("{}: {problem}", file.display())),
+                FindError::Closed { path, .. } => format!("{} {CLOSED}", path.display()),
+                _ => not_here(&models_beside(name, stores)),
             };
             let then = if matches!(name, ModelName::Ollama(_)) { IN_TIME } else { AT_THE_NEXT_START };
-            Found::Missing { there, then }
+            Found::Missing { problem, then }
         }
     };
     Model { lines, found }
+}
+
+fn not_here(there: &str) -> String {
+    format!("this model is not on this machine; {there}")
 }
 
 /// What the store of a name has.

@@ -45,7 +45,7 @@ impl From<FindError> for Fault {
         match error {
             FindError::Name { .. } => Self::Invalid(problem),
             FindError::NotHere { name, can_pull, .. } => Self::NotHere { problem, pull: can_pull.then_some(name) },
-            FindError::Damaged { .. } => Self::NotHere { problem, pull: None },
+            FindError::Damaged { .. } | FindError::Closed { .. } => Self::NotHere { problem, pull: None },
         }
     }
 }

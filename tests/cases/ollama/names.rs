@@ -120,6 +120,22 @@ fn what_ollama_pulls_while_it_runs_is_guided_too() {
 }
 
 #[test]
+fn a_blob_that_is_a_link_to_another_disk_is_still_the_models() {
+    let store = Store::new(&json!({"ollama:Later": cheerful()}));
+    store.name("library/prepared/latest", 'a');
+    let disk = store.at("disk.gguf");
+    fs::rename(store.blob('a'), &disk).expect("moved");
+    std::os::unix::fs::symlink(&disk, store.blob('a')).expect("a link");
+    // It comes while the tool runs, by a name in small letters.
+    let (_, out, talk) = store.run(&[], |command| {
+        let script = r#"mv "$2/prepared" "$2/later"; exec "$0" -m "$1""#;
+        let models = store.at("store/manifests/registry.ollama.ai/library");
+        command.args(["bash", "-c", script]).arg(built().join("server")).arg(store.blob('a')).arg(models)
+    });
+    assert!(out == "chain: logits -> genarm -> top-k\n" && talk.ends_with(WITH), "{out}{talk}");
+}
+
+#[test]
 fn two_names_of_one_file_are_guided_as_the_first() {
     let store = Store::new(&json!({"ollama:llama3.2": cheerful(), "ollama:mine": cheerful()}));
     store.name("library/mine/latest", 'a');
