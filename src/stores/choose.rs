@@ -62,6 +62,13 @@ impl<'a> Part<'a> {
     }
 }
 
+/// The name of a file without its ending, its quantisation and its number among parts.
+pub fn stem(name: &str) -> &str {
+    let part = Part::of(name);
+    let quant = part.quant().map_or(0, |quant| quant.len() + 1);
+    &part.stem[..part.stem.len() - quant]
+}
+
 /// Whether a file may be a model or an adapter: not a projector, say.
 fn is_model(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();

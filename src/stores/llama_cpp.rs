@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::choose::choose;
+use super::choose::{choose, models, stem};
 use super::environment::Variables;
 use super::folder::ggufs;
 use super::name::{Pick, RepoName};
@@ -58,21 +58,38 @@ pub fn find(root: &Path, name: &RepoName) -> Option<PathBuf> {
             && quant(&manifest.name.pick) == quant(&name.pick)
             && quant(&name.pick).is_some()
     };
-    let manifests = manifests(root);
-    let by_manifest = manifests.iter().find(is_meant).map(|manifest| root.join(&manifest.file));
-    by_manifest.filter(|file| file.is_file()).or_else(|| by_file(root, name))
+    let (manifests, files) = (manifests(root), flat(root));
+    let all: Vec<_> = files.iter().map(String::as_str).collect();
+    let whole = |file: &String| choose(&all, &Pick::File(file.clone())).ok().map(|parts| root.join(parts[0]));
+    let by_manifest = manifests.iter().find(is_meant).and_then(|manifest| whole(&manifest.file));
+    by_manifest.or_else(|| by_file(&all, &manifests, name).map(|file| root.join(file)))
 }
 
-/// Older versions wrote no manifests.
-fn by_file(root: &Path, name: &RepoName) -> Option<PathBuf> {
+/// Older versions wrote no manifests, and none is written for a file that is named as such.
+fn by_file(files: &[&str], manifests: &[Manifest], name: &RepoName) -> Option<String> {
     let prefix = format!("{}_", name.repo.replace('/', "_"));
-    let files = flat(root);
-    let of_repo: Vec<_> = files.iter().filter_map(|file| file.strip_prefix(&prefix)).collect();
+    let of = |file: &str| manifests.iter().find(|manifest| manifest.file == file);
+    let is_of_repo = |parts: &Vec<&str>| match (of(parts[0]), &name.pick) {
+        (Some(manifest), _) => manifest.name.repo == name.repo,
+        (None, Pick::File(_)) => true,
+        (None, _) => parts[0].strip_prefix(&prefix).is_some_and(|rest| is_plain(rest, &name.repo)),
+    };
+    let groups = models(files).into_iter().filter(is_of_repo);
+    let of_repo: Vec<_> = groups.flatten().filter_map(|file| file.strip_prefix(&prefix)).collect();
     let pick = match &name.pick {
         Pick::File(file) => Pick::File(file.replace('/', "_")),
         other => other.clone(),
     };
-    choose(&of_repo, &pick).ok().map(|chosen| root.join(format!("{prefix}{}", chosen[0])))
+    choose(&of_repo, &pick).ok().map(|chosen| format!("{prefix}{}", chosen[0]))
+}
+
+/// Whether what follows a repository's name is the name of a file and no more: `me_y_GGUF_y-Q8_0.gguf` may be of `me/y` and
+/// of `me/y_GGUF`. It is where there is no `_` but in the quantisation, or where it begins as the repository does.
+fn is_plain(rest: &str, repo: &str) -> bool {
+    let (rest, repo) = (rest.to_ascii_lowercase(), repo.to_ascii_lowercase());
+    let name = repo.rsplit('/').next().unwrap_or(&repo);
+    let name = name.strip_suffix("gguf").map_or(name, |name| name.trim_end_matches(['-', '_', '.']));
+    !stem(&rest).contains('_') || !name.is_empty() && rest.starts_with(name)
 }
 
 /// The GGUFs in the folder itself.
@@ -80,11 +97,13 @@ fn flat(root: &Path) -> Vec<String> {
     ggufs(root).into_iter().filter(|file| !file.contains('/')).collect()
 }
 
-/// All models of the cache, each with its name where a manifest tells it.
-pub fn list(root: &Path) -> Vec<(Option<RepoName>, PathBuf)> {
-    let manifests = manifests(root);
-    let name = |file: &String| manifests.iter().find(|manifest| manifest.file == *file).map(|found| found.name.clone());
-    flat(root).into_iter().map(|file| (name(&file), root.join(file))).collect()
+/// All models of the cache with their files, each with its name where a manifest tells it.
+pub fn list(root: &Path) -> Vec<(Option<RepoName>, Vec<PathBuf>)> {
+    let (manifests, files) = (manifests(root), flat(root));
+    let files: Vec<_> = files.iter().map(String::as_str).collect();
+    let name = |file: &str| manifests.iter().find(|manifest| manifest.file == file).map(|found| found.name.clone());
+    let model = |parts: Vec<&str>| (name(parts[0]), parts.into_iter().map(|part| root.join(part)).collect());
+    models(&files).into_iter().map(model).collect()
 }
 
 #[cfg(test)]
@@ -111,5 +130,36 @@ mod tests {
         assert_eq!((find("ggml-org/x-GGUF:Q2_K"), find("me/z")), (None, None));
         let names: Vec<_> = list(root).into_iter().map(|(name, _)| name.map(|name| name.to_string())).collect();
         assert_eq!(names, [Some("ggml-org/x-GGUF".to_owned()), None]);
+    }
+
+    #[test]
+    fn a_file_that_may_be_of_another_repository_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for file in [
+            "me_y_GGUF_y-Q8_0.gguf",
+            "me_z_z_1-Q2_K-00001-of-00002.gguf",
+            "me_z_z_1-Q2_K-00002-of-00002.gguf",
+            "me_cut_x-Q8_0-00001-of-00002.gguf",
+            "me_a_b-Q4_0.gguf",
+        ] {
+            fs::write(root.join(file), "").unwrap();
+        }
+        let find = |name: &str| {
+            find(root, &name.parse().unwrap()).map(|path| path.strip_prefix(root).unwrap().display().to_string())
+        };
+        assert_eq!((find("me/y"), find("me/y:Q8_0")), (None, None));
+        assert_eq!(find("me/y_GGUF").as_deref(), Some("me_y_GGUF_y-Q8_0.gguf"));
+        // Named as a whole, it is the file of that name.
+        assert_eq!(find("me/y/GGUF/y-Q8_0.gguf").as_deref(), Some("me_y_GGUF_y-Q8_0.gguf"));
+        assert_eq!(find("me/z:q2_k").as_deref(), Some("me_z_z_1-Q2_K-00001-of-00002.gguf"));
+        assert_eq!((find("me/cut"), find("me/a").as_deref()), (None, Some("me_a_b-Q4_0.gguf")));
+        // What a manifest gives to one repository is of no other.
+        fs::write(root.join("manifest=me=a_b=latest.json"), r#"{"ggufFile": {"rfilename": "c-Q4_0.gguf"}}"#).unwrap();
+        fs::rename(root.join("me_a_b-Q4_0.gguf"), root.join("me_a_b_c-Q4_0.gguf")).unwrap();
+        assert_eq!((find("me/a"), find("me/a/b_c-Q4_0.gguf")), (None, None));
+        assert_eq!(find("me/a_b").as_deref(), Some("me_a_b_c-Q4_0.gguf"));
+        let sizes: Vec<_> = list(root).into_iter().map(|(_, files)| files.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 2]);
     }
 }

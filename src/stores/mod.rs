@@ -111,9 +111,9 @@ impl Stores {
         };
         let mut all = Vec::new();
         all.extend(self.huggingface.iter().flat_map(|root| huggingface::list(root)).map(of_repo("hf")));
-        all.extend(self.llama_cpp.iter().flat_map(|root| llama_cpp::list(root)).map(|(name, file)| StoredModel {
-            name: name.map_or_else(|| file.display().to_string(), |name| format!("hf:{name}")),
-            files: Ok(vec![file]),
+        all.extend(self.llama_cpp.iter().flat_map(|root| llama_cpp::list(root)).map(|(name, files)| StoredModel {
+            name: name.map_or_else(|| files[0].display().to_string(), |name| format!("hf:{name}")),
+            files: Ok(files),
         }));
         all.extend(ollama::list(&self.ollama).into_iter().map(|(name, files)| StoredModel {
             name: format!("ollama:{name}"),
