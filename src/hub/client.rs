@@ -46,6 +46,11 @@ impl Answer {
         self.headers.iter().find_map(|headers| headers.get(name)).and_then(|value| value.to_str().ok())
     }
 
+    /// A header of the last answer: its length, say, is its own.
+    pub fn last_header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+
     /// Its status.
     pub fn status(&self) -> u16 {
         self.response.status().as_u16()
@@ -177,8 +182,9 @@ fn is_broken(kind: ErrorKind) -> bool {
     matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof | WouldBlock)
 }
 
+/// 501 means that a hub will never do what was asked.
 fn is_busy(status: u16) -> bool {
-    status == 429 || status == 408 || status >= 500
+    status == 429 || status == 408 || status >= 500 && status != 501
 }
 
 /// An error of the connection in short words.

@@ -139,7 +139,11 @@ impl Client {
         watch: &mut Watch<'_>,
     ) -> Result<End, HubError> {
         let url = self.url(wanted.repo, wanted.revision, wanted.file);
-        let mut answer = self.ask(Method::Get, &url, *done)?;
+        let mut answer = match self.ask(Method::Get, &url, *done) {
+            // A network that went away during a download may come back.
+            Err(HubError::Unreachable { reason, .. }) if *done > 0 => return Ok(End::Cut(reason)),
+            answer => answer?,
+        };
         match answer.status() {
             // The rest begins elsewhere, or is not given: all of it then.
             206 if starts_at(answer.header("content-range")) != Some(*done) => {

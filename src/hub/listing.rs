@@ -96,7 +96,7 @@ impl Client {
         if etag.is_empty() || etag.len() > 128 || etag.starts_with('.') || !etag.chars().all(is_known) {
             return Err(HubError::NotHub { url, what: "no usable ETag".to_owned() });
         }
-        let length = || answer.header("content-length").filter(|_| answer.status() == 200);
+        let length = || answer.last_header("content-length").filter(|_| answer.status() == 200);
         let size = answer.header("x-linked-size").or_else(length).and_then(|size| size.trim().parse().ok());
         Ok(FileFacts { size, commit: answer.header("x-repo-commit").map(str::to_owned), etag })
     }

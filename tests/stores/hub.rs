@@ -46,8 +46,14 @@ pub struct Rules {
     pub no_ranges: bool,
     /// The pause of the storage between pieces of 16 KiB.
     pub drip: Option<Duration>,
+    /// Whether the storage is gone once it has cut an answer.
+    pub is_lost: bool,
     /// Whether it is a mirror with a tree and files alone: no HEAD, no storage elsewhere.
     pub is_plain: bool,
+    /// The status of the mirror's answers to HEAD; 405 where it is 0.
+    pub head_status: u16,
+    /// Whether the mirror has moved: every request is redirected once.
+    pub has_moved: bool,
     /// The files that the listing has and the hub lacks.
     pub gone: Vec<String>,
 }
@@ -202,6 +208,8 @@ fn of_hub(rules: &Rules, request: &Seen, storage: &str) -> Reply {
     if let Some(refusal) = rules.refusal {
         return refused(refusal);
     }
+    let is_lost = rules.is_lost && rules.cuts.load(Ordering::SeqCst) == 0;
+    let storage = if is_lost { "http://127.0.0.1:9" } else { storage };
     let etag = if rules.wrong_hash { sha256(b"other") } else { sha256(bytes) };
     Reply::new(302, "")
         .with("Location", format!("{storage}/blob/{name}?signature=x"))
@@ -211,15 +219,22 @@ fn of_hub(rules: &Rules, request: &Seen, storage: &str) -> Reply {
 }
 
 fn of_mirror(rules: &Rules, request: &Seen) -> Reply {
+    let path = match request.path.strip_prefix("/moved") {
+        Some(path) => path,
+        None if rules.has_moved => {
+            return Reply::new(307, "it has moved").with("Location", format!("/moved{}", request.path));
+        }
+        None => &request.path,
+    };
     if request.method == "HEAD" {
-        return Reply::new(405, "");
+        return Reply::new(if rules.head_status == 0 { 405 } else { rules.head_status }, "");
     }
-    if request.path == "/api/models/me/model/tree/main?recursive=true" {
+    if path == "/api/models/me/model/tree/main?recursive=true" {
         let files: Vec<_> =
             rules.files.iter().map(|(name, _)| serde_json::json!({"type": "file", "path": name})).collect();
         return Reply::new(200, serde_json::Value::from(files).to_string());
     }
-    let Some(name) = request.path.strip_prefix("/me/model/resolve/main/") else { return Reply::new(404, "") };
+    let Some(name) = path.strip_prefix("/me/model/resolve/main/") else { return Reply::new(404, "") };
     let Some((_, bytes)) = rules.files.iter().find(|(file, _)| file == name) else { return Reply::new(404, "") };
     let blob = Seen { path: format!("/blob/{name}"), ..request.clone() };
     of_storage(rules, &blob).with("ETag", format!("\"{}\"", sha256(bytes))).with("X-Repo-Commit", COMMIT)

@@ -269,17 +269,39 @@ fn a_busy_hub_is_asked_again() {
 #[test]
 fn a_plain_mirror_is_enough() {
     let contents = bytes(50_000);
-    let rules = Rules {
-        files: owned(&[("x.gguf", &contents)]),
-        is_plain: true,
-        cuts: AtomicUsize::new(1),
-        cut_after: 20_000,
-        ..Rules::default()
-    };
-    let (home, hub) = (Home::new(), Hub::start(rules));
+    for (head_status, has_moved) in [(405, false), (501, false), (405, true)] {
+        let rules = Rules {
+            files: owned(&[("x.gguf", &contents)]),
+            is_plain: true,
+            head_status,
+            has_moved,
+            cuts: AtomicUsize::new(1),
+            cut_after: 20_000,
+            ..Rules::default()
+        };
+        let (home, hub) = (Home::new(), Hub::start(rules));
+        let output = good(genarm(&home, &hub, &["pull", "hf:me/model"]));
+        assert!(!text(&output.stderr).contains("busy"), "{}", text(&output.stderr));
+        let named = home.cache().join(format!("models--me--model/snapshots/{COMMIT}/x.gguf"));
+        assert_eq!(std::fs::read(named).unwrap(), contents);
+    }
+}
+
+#[test]
+fn a_network_that_goes_away_leaves_a_part_to_go_on_from() {
+    let contents = bytes(300_000);
+    let file = [("x.gguf", &contents[..])];
+    let rules = || Rules { files: owned(&file), cuts: AtomicUsize::new(1), cut_after: 100_000, ..Rules::default() };
+    let (home, lost) = (Home::new(), Hub::start(Rules { is_lost: true, ..rules() }));
+    let (line, code) = bad(genarm(&home, &lost, &["pull", "hf:me/model"]));
+    assert!(
+        line.contains("x.gguf: the connection breaks again and again") && line.contains("goes on at byte 100000"),
+        "{line}"
+    );
+    assert_eq!((code, lost.downloads()), (Some(1), vec![0]));
+    let hub = Hub::with(&file);
     good(genarm(&home, &hub, &["pull", "hf:me/model"]));
-    let named = home.cache().join(format!("models--me--model/snapshots/{COMMIT}/x.gguf"));
-    assert_eq!(std::fs::read(named).unwrap(), contents);
+    assert_eq!(hub.downloads(), [100_000]);
 }
 
 #[test]
