@@ -7,6 +7,15 @@ pub fn origin(url: &str) -> &str {
     &url[..end]
 }
 
+/// An address as a message may repeat it: a query may hold a signature, and what stands before an `@` a password.
+pub fn shown(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or(url);
+    let host = plain.find("://").map_or(0, |at| at + 3);
+    let end = plain[host..].find('/').map_or(plain.len(), |at| host + at);
+    let after_user = plain[host..end].rfind('@').map_or(host, |at| host + at + 1);
+    format!("{}{}", &plain[..host], &plain[after_user..])
+}
+
 /// Where a `Location` header leads from `url`.
 pub fn join(url: &str, location: &str) -> String {
     let scheme = || url.split("://").next().unwrap_or("https");
@@ -34,6 +43,19 @@ pub fn encoded(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_signatures_and_passwords() {
+        for (url, expected) in [
+            ("https://me:secret@hub:8080/a/b?X-Signature=secret", "https://hub:8080/a/b"),
+            ("https://cdn/x@y/z#secret", "https://cdn/x@y/z"),
+            ("me:secret@hub", "hub"),
+            ("http://a@b@hub", "http://hub"),
+            ("http://hub?user@x", "http://hub"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+    }
 
     #[test]
     fn a_redirect_leads_where_a_browser_would_go() {

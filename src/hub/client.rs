@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
-use super::address::{join, origin};
+use super::address::{join, origin, shown};
 use super::error::HubError;
 use crate::brief;
 
@@ -107,7 +107,7 @@ impl Client {
             }
             let wait = wait.unwrap_or(pause).min(PAUSE_MAX);
             let why = match &error {
-                HubError::Unreachable { endpoint, reason } => format!("{endpoint}: {reason}"),
+                HubError::Unreachable { endpoint, reason } => format!("{}: {reason}", shown(endpoint)),
                 other => other.to_string(),
             };
             tracing::warn!("{why}; asking again in {:.1} s", wait.as_secs_f32());
@@ -131,7 +131,7 @@ impl Client {
                     let is_web =
                         next.starts_with("https://") || next.starts_with("http://") && !url.starts_with("https:");
                     if !is_web {
-                        let what = format!("a redirect to {next}");
+                        let what = format!("a redirect to {}", shown(&next));
                         return Err(Failure::Final(HubError::NotHub {
                             url,
                             what: brief::message(&what, MAX_WORDS).to_string(),
@@ -158,7 +158,8 @@ impl Client {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request.call().map_err(|error| {
-            let failed = HubError::Unreachable { endpoint: origin(url).to_owned(), reason: reason(&error) };
+            let reason = reason(&error.to_string().replace(url, &shown(url)));
+            let failed = HubError::Unreachable { endpoint: origin(url).to_owned(), reason };
             match error {
                 ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Failure::Passing(failed),
                 // The connection was there. A host without a name or a server does not come by itself.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::address::shown;
 use crate::brief::bytes;
 
 /// Why a model cannot be downloaded. One line each.
@@ -20,14 +21,15 @@ pub enum HubError {
     #[error("there is no folder to download into; set HF_HOME")]
     NoCache,
     /// The hub's address is none.
-    #[error("HF_ENDPOINT is \"{endpoint}\"; write the whole address, as in https://huggingface.co")]
+    #[error("HF_ENDPOINT is \"{}\"; write the whole address, as in https://huggingface.co", shown(endpoint))]
     Endpoint {
         /// What is set.
         endpoint: String,
     },
     /// The hub cannot be reached.
     #[error(
-        "cannot reach {endpoint}: {reason}; HF_ENDPOINT names another hub, and --offline takes what is on this machine"
+        "cannot reach {}: {reason}; HF_ENDPOINT names another hub, and --offline takes what is on this machine",
+        shown(endpoint)
     )]
     Unreachable {
         /// The hub's address.
@@ -36,7 +38,7 @@ pub enum HubError {
         reason: String,
     },
     /// The hub is busy, or fails.
-    #[error("{endpoint} is busy: it answers {status}{}", of(message))]
+    #[error("{} is busy: it answers {status}{}", shown(endpoint), of(message))]
     Busy {
         /// The hub's address.
         endpoint: String,
@@ -46,7 +48,10 @@ pub enum HubError {
         message: String,
     },
     /// The repository's terms have not been accepted.
-    #[error("{repo} is gated: accept the terms at {endpoint}/{repo}, then set HF_TOKEN to a token of that account")]
+    #[error(
+        "{repo} is gated: accept the terms at {}/{repo}, then set HF_TOKEN to a token of that account",
+        shown(endpoint)
+    )]
     Gated {
         /// `USER/REPO`.
         repo: String,
@@ -64,7 +69,7 @@ pub enum HubError {
         with_token: bool,
     },
     /// There is no such repository, branch or file.
-    #[error("{what} is not on {endpoint}{advice}")]
+    #[error("{what} is not on {}{advice}", shown(endpoint))]
     NotFound {
         /// What was asked for.
         what: String,
@@ -74,7 +79,7 @@ pub enum HubError {
         advice: String,
     },
     /// What answers is no hub.
-    #[error("{url} answers as no hub does ({what}); check HF_ENDPOINT, or a proxy that answers in its place")]
+    #[error("{} answers as no hub does ({what}); check HF_ENDPOINT, or a proxy that answers in its place", shown(url))]
     NotHub {
         /// What was asked for.
         url: String,
@@ -82,7 +87,7 @@ pub enum HubError {
         what: String,
     },
     /// Another status.
-    #[error("{url} answers {status}{}", of(message))]
+    #[error("{} answers {status}{}", shown(url), of(message))]
     Status {
         /// What was asked for.
         url: String,
@@ -153,4 +158,27 @@ impl HubError {
 /// A message in brackets, or nothing.
 fn of(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_repeats_a_signature_or_a_password() {
+        let secret = || "https://me:secret@hub/x?signature=secret".to_owned();
+        let (endpoint, repo, message) = (secret, || "me/x".to_owned(), || "no".to_owned());
+        for error in [
+            HubError::Endpoint { endpoint: endpoint() },
+            HubError::Unreachable { endpoint: endpoint(), reason: message() },
+            HubError::Busy { endpoint: endpoint(), status: 503, message: message() },
+            HubError::Gated { repo: repo(), endpoint: endpoint() },
+            HubError::NotFound { what: repo(), endpoint: endpoint(), advice: String::new() },
+            HubError::NotHub { url: secret(), what: message() },
+            HubError::Status { url: secret(), status: 400, message: message() },
+        ] {
+            let line = error.to_string();
+            assert!(line.contains("hub") && !line.contains("secret"), "{line}");
+        }
+    }
 }

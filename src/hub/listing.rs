@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::address::{encoded, origin};
+use super::address::{encoded, origin, shown};
 use super::client::{Answer, Client, Method, reason, words};
 use super::error::HubError;
 
@@ -49,7 +49,7 @@ impl Client {
         let mut answer = self.ask(Method::Get, &whole, 0)?;
         // Mirrors may have the tree alone.
         if answer.status() != 404 || answer.header("x-error-code").is_some() {
-            self.check(&mut answer, repo, &whole, revision)?;
+            self.check(&mut answer, repo, &shown(&whole), revision)?;
             let value = json(&mut answer, &whole)?;
             let files = value["siblings"].as_array().map(|files| paths(files, "rfilename"));
             let commit = value["sha"].as_str().map(str::to_owned);
@@ -59,7 +59,7 @@ impl Client {
         }
         let tree = format!("{api}/tree/{at}?recursive=true");
         let mut answer = self.ask(Method::Get, &tree, 0)?;
-        self.check(&mut answer, repo, &whole, revision)?;
+        self.check(&mut answer, repo, &shown(&whole), revision)?;
         let value = json(&mut answer, &tree)?;
         let Some(files) = value.as_array() else {
             return Err(HubError::NotHub { url: tree, what: "JSON without a list of files".to_owned() });
