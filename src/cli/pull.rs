@@ -58,11 +58,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&pulled)?));
     }
-    print(&pulled.iter().map(described).collect::<String>())
+    let described = |(name, pulled)| described(name, &args.revision, pulled);
+    print(&args.names.iter().zip(&pulled).map(described).collect::<String>())
 }
 
 /// What was done, in a line, and the file in another.
-fn described(pulled: &Pulled) -> String {
+fn described(name: &RepoName, revision: &str, pulled: &Pulled) -> String {
     let sum = |of: fn(&crate::hub::PulledFile) -> u64| pulled.files.iter().map(of).sum::<u64>();
     let (bytes, downloaded) = (sum(|file| file.bytes), sum(|file| file.downloaded));
     let files = if pulled.files.len() > 1 { format!(" in {} files", pulled.files.len()) } else { String::new() };
@@ -71,7 +72,8 @@ fn described(pulled: &Pulled) -> String {
         n if n == bytes => "downloaded".to_owned(),
         n => format!("{} of it downloaded now", HumanBytes(n)),
     };
-    let mut text = format!("{}: {}{files}, {what}\n", pulled.name, HumanBytes(bytes));
+    let other = if revision == MAIN { String::new() } else { format!(" at {revision}, which goes by its path") };
+    let mut text = format!("hf:{name}{other}: {}{files}, {what}\n", HumanBytes(bytes));
     let _ = writeln!(text, "  {}", pulled.path.display());
     text
 }

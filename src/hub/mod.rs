@@ -25,7 +25,7 @@ pub use error::HubError;
 pub use token::clean as clean_token;
 
 use crate::nearest::suggestion;
-use crate::stores::huggingface::{RepoFolder, root};
+use crate::stores::huggingface::{MAIN, RepoFolder, root};
 use crate::stores::{NoFile, Pick, RepoName, Variables, choose, quants};
 
 /// The hub where no variable names another.
@@ -108,7 +108,10 @@ impl Hub {
             files.push(PulledFile { path, bytes, sha256: facts.sha256().map(str::to_owned), downloaded });
         }
         snapshot::set_reference(&folder, revision, &commit)?;
-        Ok(Pulled { name: format!("hf:{name}"), commit, path: files[0].path.clone(), files })
+        let path = files[0].path.clone();
+        // A name alone means main's file.
+        let name = if revision == MAIN { format!("hf:{name}") } else { path.display().to_string() };
+        Ok(Pulled { name, commit, path, files })
     }
 
     /// The commit that the files are of: it names a folder.

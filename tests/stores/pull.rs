@@ -421,8 +421,14 @@ fn a_file_names_models_on_the_hub_and_they_are_downloaded_once_each() {
 #[test]
 fn a_branch_is_pulled_by_its_name() {
     let (home, hub) = (Home::new(), Hub::with(&[("x.gguf", b"x")]));
-    good(genarm(&home, &hub, &["pull", "hf:me/model", "--revision", "v1"]));
+    let pull = ["pull", "hf:me/model", "--revision", "v1"];
+    let shown = text(&good(genarm(&home, &hub, &pull)).stdout);
+    assert!(shown.starts_with("hf:me/model at v1, which goes by its path: "), "{shown}");
     assert_eq!(std::fs::read_to_string(home.cache().join("models--me--model/refs/v1")).unwrap(), COMMIT);
+    // What is to be typed for it is not the name of main's file.
+    let output = good(genarm(&home, &hub, &[&pull[..], &["--json"]].concat()));
+    let pulled: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(pulled[0]["name"] == pulled[0]["path"] && pulled[0]["commit"] == COMMIT, "{pulled}");
     let (line, code) = bad(genarm(&home, &hub, &["pull", "hf:me/model", "--revision", "../x"]));
     assert!(line.contains("expected a branch, a tag or a commit"), "{line}");
     assert_eq!(code, Some(2));
