@@ -61,6 +61,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let folder = installed::folder().context("cannot find the folder of this program; start it by its path")?;
     let folders = installed::libraries(&folder);
     let (shim, library) = (find(&folders, shim)?, find(&folders, library)?);
+    if let Some(refusal) = cannot_be_preloaded(variable, &shim) {
+        bail!(refusal);
+    }
     if args.systemd_drop_in {
         return service::print(&args, &guided, &[shim, library]);
     }
@@ -115,6 +118,14 @@ fn refusal(system: &str, tool: &OsStr) -> Option<&'static str> {
     }
 }
 
+/// Why the linker cannot find a library of this path: it takes blanks and colons for the ends of paths.
+fn cannot_be_preloaded(variable: &str, shim: &Path) -> Option<String> {
+    let is_split = shim.as_os_str().as_encoded_bytes().iter().any(|byte| b" \t\n:".contains(byte));
+    is_split.then(|| {
+        format!("{}: {variable} cannot hold a path with a blank or a colon; install genarm elsewhere", shim.display())
+    })
+}
+
 /// Returns only where the tool cannot be run.
 #[cfg(unix)]
 fn exec(mut command: Command) -> std::io::Result<()> {
@@ -147,5 +158,15 @@ mod tests {
         assert!(refused("macos", "/usr/local/bin/ollama").contains("genarm serve"));
         assert!(refused("macos", "Ollama").contains("linked statically"));
         assert!(refused("windows", "llama-server.exe").contains("libgenarm"));
+    }
+
+    #[test]
+    fn a_library_that_the_linker_would_not_find_is_refused() {
+        let refused = |path: &str| cannot_be_preloaded("LD_PRELOAD", Path::new(path)).unwrap_or_default();
+        assert_eq!(refused("/opt/genarm-1.0/lib/libgenarm_preload.so"), "");
+        for path in ["/opt/my apps/libgenarm_preload.so", "/opt/a:b/libgenarm_preload.so"] {
+            let line = refused(path);
+            assert!(line.starts_with(path) && line.contains("LD_PRELOAD cannot hold"), "{line}");
+        }
     }
 }
