@@ -5,7 +5,8 @@
  *   file     path of a model
  *   glob     pattern of paths; without a slash, of file names
  *   ollama   path of a manifest in Ollama's store, which is read when the program starts: so what `ollama pull` brings meanwhile counts
- *   hub      USER/REPO[:QUANT] on the Hugging Face hub, where the program is given that
+ *   hub      USER/REPO[:QUANT] or USER/REPO/FILE on the Hugging Face hub, where the program is given that
+ *   default  USER/REPO on the hub, where the program is given that and no more
  *
  * The program's model is that of its command line, or of LLAMA_ARG_MODEL or LLAMA_ARG_HF_REPO. A program that makes embeddings has no
  * text to guide.
@@ -94,16 +95,29 @@ static bool is_one_of(const char * text, const char * const * list) {
     return *list;
 }
 
+/* A file of a repository, as USER/REPO/FILE: of `-hf USER/REPO[:QUANT]` with `-hff FILE`, which counts before QUANT. */
+static const char * file_of_hub(const char * hub, const char * file) {
+    size_t n     = strcspn(hub, ":");
+    size_t size  = n + strlen(file) + 2;
+    char * whole = malloc(size); /* never freed, as the arguments are not */
+    if (whole) {
+        snprintf(whole, size, "%.*s/%s", (int) n, hub, file);
+    }
+    return whole;
+}
+
 /* The program's model: its file, or its name on the hub. As in llama.cpp, the last flag counts. False where it has none, or makes
  * embeddings. */
 static bool model_of_program(const char ** model, const char ** hub) {
     static const char * const embeds[] = { "--embedding", "--embeddings", "--rerank", "--reranking", NULL };
     static const char * const files[]  = { "-m", "--model", NULL };
     static const char * const hubs[]   = { "-hf", "-hfr", "--hf-repo", NULL };
+    static const char * const of_hub[] = { "-hff", "--hf-file", NULL };
     bool                      of_text  = !is_on("LLAMA_ARG_EMBEDDINGS") && !is_on("LLAMA_ARG_RERANKING");
     char **                   argument = arguments();
     *model                             = getenv("LLAMA_ARG_MODEL");
     *hub                               = getenv("LLAMA_ARG_HF_REPO");
+    const char * file                  = getenv("LLAMA_ARG_HF_FILE");
     if (argument && *argument) {
         argument++;
     }
@@ -114,12 +128,17 @@ static bool model_of_program(const char ** model, const char ** hub) {
             *model = *++argument;
         } else if (is_one_of(*argument, hubs) && argument[1]) {
             *hub = *++argument;
+        } else if (is_one_of(*argument, of_hub) && argument[1]) {
+            file = *++argument;
         } else if (strncmp(*argument, "--model=", 8) == 0) {
             *model = *argument + 8;
         }
     }
     *model = *model && **model ? *model : NULL;
     *hub   = *hub && **hub ? *hub : NULL;
+    if (*hub && file && *file) {
+        *hub = file_of_hub(*hub, file);
+    }
     return of_text && (*model || *hub);
 }
 
@@ -222,10 +241,15 @@ static bool names_file(const char * kind, const char * what, const char * model)
     return fits;
 }
 
-/* Whether a line names this model of the hub; without a quantisation it names all of them. */
+/* Whether a line names this model of the hub; without a quantisation or a file it names all of them. */
 static bool names_hub(const char * kind, const char * what, const char * hub) {
-    size_t n = strlen(what);
-    return strcmp(kind, "hub") == 0 && strncasecmp(what, hub, n) == 0 && (!hub[n] || (hub[n] == ':' && !strchr(what, ':')));
+    size_t       n        = strlen(what);
+    const char * slash    = strchr(what, '/');
+    bool         is_whole = !strchr(what, ':') && slash && !strchr(slash + 1, '/');
+    if (strcmp(kind, "default") == 0) {
+        return strcasecmp(what, hub) == 0;
+    }
+    return strcmp(kind, "hub") == 0 && strncasecmp(what, hub, n) == 0 && (!hub[n] || (is_whole && (hub[n] == ':' || hub[n] == '/')));
 }
 
 static void choose(void) {

@@ -151,8 +151,15 @@ fn in_stores(name: &ModelName, stores: &Stores) -> Model {
             paths.map(|path| ("ollama", path.into())).collect()
         }
         // A tool that is given the name looks for the file itself.
-        ModelName::Hub(name) if !matches!(name.pick, Pick::File(_)) => vec![("hub", name.to_string().into())],
-        ModelName::Hub(_) | ModelName::LmStudio(_) => vec![],
+        ModelName::Hub(name) => {
+            let mut lines = vec![("hub", name.to_string().into())];
+            // What llama.cpp takes where it is given the repository alone.
+            if matches!(&name.pick, Pick::Quant(quant) if quant.eq_ignore_ascii_case("Q4_K_M")) {
+                lines.push(("default", name.repo.clone().into()));
+            }
+            lines
+        }
+        ModelName::LmStudio(_) => vec![],
     };
     let found = match file {
         Ok(file) => {

@@ -62,13 +62,23 @@ fn a_model_that_is_named_as_on_the_hub_is_guided() {
         fs::create_dir_all(folder).expect("a folder");
     }
     fs::write(repo.join("refs/main"), "0123456789abcdef0123456789abcdef01234567").expect("a reference");
-    fs::copy(store.blob('a'), snapshot.join("Tiny-Q8_0.gguf")).expect("a model");
+    for file in ["Tiny-Q8_0.gguf", "Tiny-Q4_K_M.gguf"] {
+        fs::copy(store.blob('a'), snapshot.join(file)).expect("a model");
+    }
     fs::copy(store.blob('a').with_extension("tokens"), store.at("hub.tokens")).expect("the tokens");
     for (name, given, guided) in [
         ("hf:me/Tiny-GGUF", "me/Tiny-GGUF:Q8_0", true),
         ("hf:me/Tiny-GGUF:Q8_0", "me/tiny-gguf:q8_0", true),
         ("hf:me/Tiny-GGUF:Q8_0", "me/Tiny-GGUF", false),
         ("hf:me/Tiny-GGUF", "me/Tiny-GGUF-2:Q8_0", false),
+        // What llama.cpp takes by default.
+        ("hf:me/Tiny-GGUF:q4_k_m", "me/Tiny-GGUF", true),
+        ("hf:me/Tiny-GGUF:Q4_K_M", "me/Tiny-GGUF:Q8_0", false),
+        // A file counts before a quantisation.
+        ("hf:me/Tiny-GGUF", "me/Tiny-GGUF -hff Tiny-Q8_0.gguf", true),
+        ("hf:me/Tiny-GGUF/Tiny-Q8_0.gguf", "me/Tiny-GGUF:Q4_K_M --hf-file Tiny-Q8_0.gguf", true),
+        ("hf:me/Tiny-GGUF/Tiny-Q8_0.gguf", "me/Tiny-GGUF", false),
+        ("hf:me/Tiny-GGUF:Q4_K_M", "me/Tiny-GGUF -hff Tiny-Q8_0.gguf", false),
     ] {
         store.configure(&json!({"hosts": {name: cheerful()}}));
         let (code, out, talk) = store.run(&["--strict"], |command| {
@@ -76,7 +86,8 @@ fn a_model_that_is_named_as_on_the_hub_is_guided() {
                 .env_remove("LLAMA_CACHE")
                 .env("HF_HUB_CACHE", store.at("hub"))
                 .arg(built().join("server"))
-                .args(["-hf", given])
+                .arg("-hf")
+                .args(given.split(' '))
         });
         assert_eq!((code, after_the_note(&talk)), (Some(0), if guided { WITH } else { WITHOUT }), "{name} {given}");
         assert_eq!(out.contains("genarm"), guided, "{out}");
