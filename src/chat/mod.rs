@@ -1,5 +1,6 @@
 //! Conversations, the chat templates that turn them into each model's own prompt text, and the tokens of that text.
 
+mod builtin;
 mod content;
 pub mod conversation;
 pub mod rendered;
