@@ -1,21 +1,11 @@
 //! Talking: seeds, messages of several lines, and what happens where the context is full.
 
-use std::io::Write;
-use std::process::Stdio;
-
-use super::{demo, genarm};
+use super::{demo, fed, genarm};
 
 /// Answers and talk of a chat with this input.
 fn chat(args: &[&str], input: &str) -> (String, String) {
     let config = demo();
-    let mut child = genarm(&[&["chat", "-f", &config, "--chat-template", "raw"], args].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
-    let output = child.wait_with_output().expect("output");
+    let output = fed(&mut genarm(&[&["chat", "-f", &config, "--chat-template", "raw"], args].concat()), input);
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{talk}");
     (String::from_utf8_lossy(&output.stdout).into_owned(), talk)

@@ -1,23 +1,17 @@
 //! The command line means what was typed: each wrong flag is refused with its name, and no text is lost.
 
-use std::io::Write;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{demo, genarm, json, model, run};
+use super::{demo, fed, genarm, json, model, run};
 
 const PROMPT: &str = "Once upon a time, there was a little girl named Lily.";
 
 /// Runs a command with a text on standard input.
 fn with_input(args: &[&str], input: &[u8]) -> Output {
-    let mut command = genarm(args);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    // A command that refuses its flags may be gone before the text comes.
-    let _ = child.stdin.take().expect("a pipe").write_all(input);
-    child.wait_with_output().expect("output")
+    fed(&mut genarm(args), input)
 }
 
 /// Asserts that a command line is refused: exit code 2, nothing on standard output, one line that has all of `words`.

@@ -1,7 +1,4 @@
-use std::io::Write;
-use std::process::Stdio;
-
-use super::{demo, genarm, json, model, run, stdout};
+use super::{demo, fed, genarm, json, model, run, stdout};
 use crate::support::binary::failure;
 
 const PROMPT: &str = "Once upon a time, there was a little girl named Lily.";
@@ -54,13 +51,8 @@ fn the_prompt_may_come_from_everywhere() {
     std::fs::write(&file, format!("{PROMPT}\n")).expect("a file");
     let file = file.display().to_string();
     assert_eq!(stdout(&["generate", "--config", &config, "--seed", "3", "-n", "12", "--file", &file]), expected);
-    let mut child = genarm(&["generate", "--config", &config, "--seed", "3", "-n", "12"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    child.stdin.take().expect("a pipe").write_all(PROMPT.as_bytes()).expect("written");
-    assert_eq!(String::from_utf8_lossy(&child.wait_with_output().expect("output").stdout), expected);
+    let piped = fed(&mut genarm(&["generate", "--config", &config, "--seed", "3", "-n", "12"]), PROMPT);
+    assert_eq!(String::from_utf8_lossy(&piped.stdout), expected);
     let out = json(&["generate", "--config", &config, "--json", "-n", "1", "--prompt-tokens", "5,6,7"]);
     assert_eq!(out["usage"]["prompt_tokens"], 3);
 }
@@ -98,17 +90,11 @@ fn chat_takes_commands_and_answers() {
     let config = demo();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("talk.json").display().to_string();
-    let mut child = genarm(&["chat", "--config", &config, "--chat-template", "raw", "--seed", "1", "-n", "8"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
     let input = format!(
         "Tom had a ball.\n/weight cheerful=2\n/retry\n/profile chatty\n/undo\nLily ran.\n/save {file}\n/quit\n"
     );
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
-    let output = child.wait_with_output().expect("output");
+    let args = ["chat", "--config", &config, "--chat-template", "raw", "--seed", "1", "-n", "8"];
+    let output = fed(&mut genarm(&args), input);
     let talk = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{talk}");
     assert!(

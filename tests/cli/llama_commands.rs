@@ -1,14 +1,13 @@
 //! Command lines of llama.cpp's tools, as READMEs and model cards have them: each does what was meant, or is refused by
 //! name with what to do instead.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use genarm::engine::gguf::Value;
 use tempfile::TempDir;
 
-use super::{genarm, model};
+use super::{fed, genarm, model};
 use crate::server::{Serve, client};
 use crate::support::random::copy_with;
 
@@ -65,16 +64,7 @@ fn words(line: &str) -> Vec<String> {
 fn run_in(folder: &TempDir, line: &str, input: &str) -> Output {
     let args = words(line);
     let mut command = genarm(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut child = command
-        .current_dir(folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    // A command that refuses its flags may be gone before the text comes.
-    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-    child.wait_with_output().expect("output")
+    fed(command.current_dir(folder.path()), input)
 }
 
 /// What a command line prints; it must succeed.

@@ -15,7 +15,7 @@ mod share;
 mod speculate;
 mod weights;
 
-use crate::support::binary::{genarm, json, model, run, stdout};
+use crate::support::binary::{fed, genarm, json, model, run, stdout};
 
 /// The demo configuration of the repository.
 fn demo() -> String {

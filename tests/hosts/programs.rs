@@ -1,9 +1,9 @@
 //! The examples in C and C++, compiled against the host's llama.h.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::{base, command, demo, hosts, output, root};
+use crate::support::binary::fed;
 use crate::support::libraries;
 
 /// Compiles an example, and gives the command that runs it.
@@ -45,10 +45,7 @@ fn simple_c_writes_what_genarm_generate_writes() {
 #[ignore = "make test-hosts builds llama.cpp"]
 fn guided_chat_follows_weights_between_turns() {
     let (_folder, mut run) = example("c++", "guided_chat.cpp", &["-std=c++17"]);
-    let mut chat = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the example runs");
-    let input = "Once upon a time\n/cheerful 0\n/grim 1\nOnce upon a time\n";
-    chat.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("it listens");
-    let answer = chat.wait_with_output().expect("it ends");
+    let answer = fed(&mut run, "Once upon a time\n/cheerful 0\n/grim 1\nOnce upon a time\n");
     let text = String::from_utf8_lossy(&answer.stdout).into_owned();
     assert!(answer.status.success(), "{text}");
     let first = greedy("Once upon a time", "32");

@@ -8,20 +8,13 @@ use genarm::session::Caches;
 use serde_json::Value;
 
 use super::{caches_of, names};
-use crate::support::binary::genarm;
+use crate::support::binary::{fed, genarm};
 
 /// What a chat with this input says on stdout and on stderr, and whether it ended well.
 fn chat(args: &[&str], input: &str) -> (String, String, bool) {
     let config = super::model("models/demo.yaml");
-    let mut child = genarm(&[&["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1"], args].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    // A chat that ends at once closes its input.
-    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("output");
+    let mut command = genarm(&[&["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1"], args].concat());
+    let output = fed(&mut command, input);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (text(output.stdout), text(output.stderr), output.status.success())
 }
@@ -198,7 +191,7 @@ fn two_chats_in_one_file_do_not_lose_what_the_other_wrote() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it runs");
-    // It has read the file when it has said so.
+    // From this message on it has read the file.
     let mut said = String::new();
     while !said.contains("loaded") {
         let mut byte = [0];

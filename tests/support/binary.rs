@@ -28,6 +28,15 @@ pub fn run(args: &[&str]) -> Output {
     genarm(args).output().expect("the binary runs")
 }
 
+/// Runs a command with a text on its standard input.
+pub fn fed(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().expect("the program runs");
+    // A command that refuses its flags may be gone before the text comes.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_ref());
+    child.wait_with_output().expect("output")
+}
+
 /// Standard output of a command that must succeed.
 pub fn stdout(args: &[&str]) -> String {
     let output = run(args);
