@@ -146,7 +146,11 @@ fn a_save_of_a_slot_that_works_keeps_no_other_slot_waiting() {
         assert_eq!(act(&server, 0, "restore", "free.bin").0, 200);
         // A job for the other slot finds it, too.
         completion(&server, PROMPT, 0);
-        assert_eq!(server.get("/slots").1[1]["is_processing"], true, "the text pauses: nobody reads it");
+        assert_eq!(
+            server.get("/slots").1[1]["is_processing"],
+            true,
+            "the text pauses, because the client reads nothing"
+        );
         drop(writing);
         assert_eq!(waits.join().expect("no panic").0, 200);
         // Before the other or after it.

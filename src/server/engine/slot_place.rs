@@ -22,7 +22,7 @@ struct Holder {
 pub struct SlotPlace(Arc<Mutex<Option<Holder>>>);
 
 impl SlotPlaces {
-    /// Waits for the place and for a slot: whoever waits for a slot that works keeps nobody else from the place.
+    /// Waits for the place and for a slot. While the slot writes a text, other requests may take the place.
     pub fn wait(&mut self, slot: usize) -> oneshot::Receiver<SlotPlace> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.push((slot, sender));
