@@ -42,11 +42,13 @@ impl Context {
         self.put_state(seq, &state.bytes)
     }
 
-    /// A sequence's state of `n_tokens` tokens, in a form that any context of the same model and cache types takes over.
+    /// A sequence's state of `n_tokens` tokens, in a form that any context of the same model and cache types takes
+    /// over.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unsupported`] where this module cannot check such a state when it comes back, [`StateError::Server`],
+    /// [`StateError::Unsupported`] where this module cannot check such a state when it comes back,
+    /// [`StateError::Server`],
     /// [`StateError::Memory`].
     pub fn export(&mut self, seq: usize, n_tokens: usize) -> Result<Vec<u8>, StateError> {
         let mut bytes = Vec::new();
@@ -159,8 +161,9 @@ impl Context {
     }
 }
 
-/// Empties a buffer, and makes room in it: a state may be larger than the memory that is left.
+/// Makes room in a buffer: a state may be larger than the memory that is left. What is in the buffer stays: clearing it
+/// would cost a pass over a state at every checkpoint, and llama.cpp writes over it.
 fn reserve(bytes: &mut Vec<u8>, n_bytes: usize) -> Result<(), StateError> {
-    bytes.clear();
-    bytes.try_reserve_exact(n_bytes).map_err(|_| StateError::Memory { n_bytes })
+    let n_more = n_bytes.saturating_sub(bytes.len());
+    bytes.try_reserve_exact(n_more).map_err(|_| StateError::Memory { n_bytes })
 }
