@@ -159,12 +159,13 @@ const STUCK: u8 = 75;
 pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
     // Before a model is downloaded.
     let mut options = args.options(verbose);
-    Server::check(&options).map_err(|problem| Usage(super::one_line(&problem)))?;
+    let access = Server::check(&options).map_err(|problem| Usage(super::one_line(&problem)))?;
     let config = args.config.resolve_to_draft()?;
     options.variables.clone_from(&config.prompt.variables);
     let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
-    let (server, engine) = Server::start(move || open_slots(config, n_slots), args.config.overrides.clone(), &options)?;
+    let open = move || open_slots(config, n_slots);
+    let (server, engine) = Server::start(open, args.config.overrides.clone(), &options, access)?;
     let ended = serve(&server, engine, &options, &mut |address| {
         // The server has its own answer to them by now.
         leave_signals();

@@ -80,30 +80,29 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reports what is wrong with `options`, before any model is opened.
+    /// Reports what is wrong with `options`, before any model is opened, and reads the keys.
     ///
     /// # Errors
     ///
     /// One line that names the option.
-    pub fn check(options: &Options) -> anyhow::Result<()> {
+    pub fn check(options: &Options) -> anyhow::Result<Access> {
         if let Some(folder) = options.slot_save_path.as_ref().filter(|folder| !folder.is_dir()) {
             anyhow::bail!("--slot-save-path {}: there is no such folder; make it first", folder.display());
         }
-        Access::new(options).map(|_| ())
+        Access::new(options)
     }
 
-    /// Opens what `open` opens, on the engine's thread.
+    /// Opens what `open` opens, on the engine's thread. `access` is what [`check`](Self::check) returned for `options`.
     ///
     /// # Errors
     ///
-    /// Those of `open`, and what is wrong with `options`.
+    /// Those of `open`.
     pub fn start(
         open: impl FnOnce() -> anyhow::Result<Session> + Send + 'static,
         overrides: Overrides,
         options: &Options,
+        access: Access,
     ) -> anyhow::Result<(Arc<Self>, Engine)> {
-        Self::check(options)?;
-        let access = Access::new(options)?;
         let saves_slots = options.slot_save_path.is_some();
         let metrics = Metrics::default();
         let opened = move |session: &mut Session| {

@@ -38,6 +38,21 @@ fn only_this_machine_is_served_without_a_key() {
     assert_eq!(answer(client().get(format!("http://127.0.0.1:{port}/health"))).0, 200);
 }
 
+/// As bash's `--api-key-file <(pass show key)`: a pipe gives its text once.
+#[test]
+#[cfg(unix)]
+fn a_key_may_come_through_a_pipe() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("keys");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let written = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(written, "first-key-12345\n").expect("written"));
+    let server = Serve::demo(&["--api-key-file", pipe.to_str().expect("a path")]);
+    writer.join().expect("the key was read");
+    assert_eq!(answer(client().get(server.url("/v1/models"))).0, 401);
+    assert_eq!(answer(client().get(server.url("/v1/models")).bearer_auth("first-key-12345")).0, 200);
+}
+
 #[test]
 fn a_key_is_asked_for_and_nothing_else_will_do() {
     let keys = key_file("# ours\nfirst-key-12345\nsecond-key-6789\n");
