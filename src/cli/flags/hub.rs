@@ -7,8 +7,8 @@ use super::{called, find_long, subcommand};
 const REPO: [&str; 3] = ["-hf", "-hfr", "--hf-repo"];
 const FILE: [&str; 2] = ["-hff", "--hf-file"];
 
-/// The command line with `--base hf:…` in their place, for a command that has a base; with `hf:…` for one whose arguments
-/// are models.
+/// The command line with `--base hf:…` in their place, for a command that has a base; with `hf:…` for one whose
+/// arguments are models.
 ///
 /// # Errors
 ///
@@ -31,7 +31,9 @@ pub fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsStr
         let word = arg.to_str().unwrap_or_default();
         let (flag, attached) =
             word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value.to_owned())));
-        let (is_repo, is_file) = (REPO.contains(&flag), FILE.contains(&flag));
+        // Long flags go by underscores too, as in llama.cpp.
+        let hyphens = if flag.starts_with("--") { flag.replace('_', "-") } else { flag.to_owned() };
+        let (is_repo, is_file) = (REPO.contains(&&*hyphens), FILE.contains(&&*hyphens));
         if is_repo || is_file {
             let what = if is_repo { "USER/REPO[:QUANT]" } else { "FILE.gguf" };
             let value = attached.or_else(|| args.next().and_then(|value| value.into_string().ok()));

@@ -114,3 +114,15 @@ fn a_foreign_flag_with_a_wrong_value_or_none_says_so() {
         assert!(parts.iter().all(|part| line.contains(part)), "{words:?}: {line}");
     }
 }
+
+#[test]
+fn the_two_halves_of_a_hub_name_belong_together_however_they_are_written() {
+    let program = command();
+    for line in ["chat --hf_repo a/b --hf_file c.gguf", "chat --hf-repo=a/b -hff c.gguf", "pull --hf_repo a/b"] {
+        let words = line.split(' ').map(OsString::from);
+        let rewritten = super::hub::rewrite(&program, [OsString::from("genarm")].into_iter().chain(words).collect());
+        let words = rewritten.unwrap_or_else(|problem| panic!("{line}: {problem}"));
+        let name = if line.starts_with("pull") { "hf:a/b" } else { "hf:a/b/c.gguf" };
+        assert_eq!(words.last().and_then(|word| word.to_str()), Some(name), "{line}");
+    }
+}
