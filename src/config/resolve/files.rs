@@ -54,7 +54,7 @@ impl From<FindError> for Fault {
 #[derive(Debug, Clone)]
 pub(super) enum Locator {
     /// By what is on this machine.
-    Stores(Stores),
+    Stores,
     /// Not at all, for commands that open no model.
     Nothing,
 }
@@ -65,7 +65,7 @@ impl Locator {
         let name = path.to_str().and_then(ModelName::parse);
         match (name, self) {
             (None, _) => at_home(path),
-            (Some(name), Self::Stores(stores)) => Ok(stores.find(&name?)?),
+            (Some(name), Self::Stores) => Ok(Stores::here().find(&name?)?),
             (Some(name), Self::Nothing) => Ok(name?.to_string().into()),
         }
     }

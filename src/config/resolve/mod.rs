@@ -22,7 +22,6 @@ use crate::chat::template::TemplateRef;
 use crate::guidance::{Gate, Limits};
 use crate::nearest::suggestion;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
-use crate::stores::Stores;
 
 impl Config {
     /// Reads a file, if there is one, and lays the command line over it.
@@ -31,7 +30,7 @@ impl Config {
     ///
     /// [`ConfigError`]: one line with file, line, column, key and the nearest valid name.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let locator = Locator::Stores(Stores::here());
+        let locator = Locator::Stores;
         match file {
             Some(file) => parse(&read(file)?, file, overrides, locator),
             None => {
@@ -58,7 +57,7 @@ impl Config {
     ///
     /// As [`load`](Self::load).
     pub fn parse(text: &str, file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        parse(text, file, overrides, Locator::Stores(Stores::here()))
+        parse(text, file, overrides, Locator::Stores)
     }
 }
 
