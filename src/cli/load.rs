@@ -9,7 +9,7 @@ use clap::{ArgMatches, Command, FromArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::download::HubArgs;
-use super::flags::{Variables, check_config, has_keys};
+use super::flags::{Variables, check_config, has_keys, is_yaml};
 use super::input::unescaped_all;
 pub use super::interrupts::catch_interrupts;
 use crate::config::{Config, ConfigError, Overrides, Problem};
@@ -106,10 +106,6 @@ impl ConfigArgs {
 
     /// A prompt's file given as a configuration gets that said too.
     fn explained(&self, error: ConfigError) -> anyhow::Error {
-        let is_yaml = |file: &Path| {
-            let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
-            extension == "yaml" || extension == "yml" || extension == "json"
-        };
         let of_contents = !error.is_usage() && !matches!(*error.problem, Problem::Read(_));
         match &self.config {
             Some(file) if self.takes_prompt && of_contents && !(is_yaml(file) && has_keys(file)) => {

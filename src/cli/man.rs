@@ -1,10 +1,11 @@
 //! `genarm man`
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Arg, Command};
+
+use crate::files::write_whole;
 
 /// Write the man pages into a folder, for packagers
 #[derive(Debug, clap::Args)]
@@ -49,21 +50,5 @@ fn write(folder: &Path, command: Command) -> anyhow::Result<()> {
     let mut page = Vec::new();
     // Nothing of a page depends on the day, so that a package can be made again.
     clap_mangen::Man::new(command.version(env!("CARGO_PKG_VERSION"))).render(&mut page)?;
-    let mut whole = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
-    whole.write_all(&page).with_context(|| file.display().to_string())?;
-    readable(whole.as_file()).with_context(|| file.display().to_string())?;
-    whole.persist(&file).with_context(|| file.display().to_string())?;
-    Ok(())
-}
-
-/// Lets others read it: a temporary file is its owner's alone.
-#[cfg(unix)]
-fn readable(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
+    write_whole(&file, |new| std::fs::write(new, &page)).with_context(|| file.display().to_string())
 }

@@ -89,7 +89,7 @@ fn has_quant(path: &str, quant: &str) -> bool {
 ///
 /// [`NoFile`].
 pub fn choose<'a>(files: &[&'a str], pick: &Pick) -> Result<Vec<&'a str>, NoFile> {
-    let models = || files.iter().copied().filter(|path| is_model(path) && Part::of(path).index == 1);
+    let models = || firsts(files);
     let of_quant = |quant: &str| models().find(|path| has_quant(path, quant));
     let first = match pick {
         Pick::File(wanted) => files
@@ -121,10 +121,14 @@ pub fn choose<'a>(files: &[&'a str], pick: &Pick) -> Result<Vec<&'a str>, NoFile
     }
 }
 
+/// The models among these files, by their first parts.
+fn firsts<'a>(files: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    files.iter().copied().filter(|path| is_model(path) && Part::of(path).index == 1)
+}
+
 /// What can be written after the colon: the quantisations of these files, or their paths where a name has none.
 pub fn quants(files: &[&str]) -> Vec<String> {
-    let models = files.iter().copied().filter(|path| is_model(path) && Part::of(path).index == 1);
-    let mut all: Vec<_> = models.map(|path| Part::of(path).quant().unwrap_or_else(|| path.to_owned())).collect();
+    let mut all: Vec<_> = firsts(files).map(|path| Part::of(path).quant().unwrap_or_else(|| path.to_owned())).collect();
     all.sort();
     all.dedup();
     all
@@ -141,7 +145,7 @@ pub fn models<'a>(files: &[&'a str]) -> Vec<Vec<&'a str>> {
 /// The names of all models of a repository, each with the files that it stands for: by the quantisation where that is
 /// enough.
 pub fn names<'a>(repo: &str, files: &[&'a str]) -> Vec<(RepoName, Vec<&'a str>)> {
-    let models = files.iter().copied().filter(|path| is_model(path) && Part::of(path).index == 1);
+    let models = firsts(files);
     let name = |path: &'a str| {
         let of_quant = Part::of(path).quant().map(Pick::Quant);
         let by_quant = of_quant.and_then(|pick| Some((choose(files, &pick).ok()?, pick)));

@@ -76,23 +76,18 @@ static char ** arguments(void) {
 #endif
 }
 
-/* Whether a variable that stands for a switch of llama.cpp is on. */
-static bool is_on(const char * variable) {
-    const char *              value   = getenv(variable);
-    static const char * const words[] = { "1", "on", "enabled", "true" };
-    for (size_t i = 0; value && i < sizeof words / sizeof *words; i++) {
-        if (strcmp(value, words[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool is_one_of(const char * text, const char * const * list) {
     while (*list && strcmp(text, *list) != 0) {
         list++;
     }
     return *list;
+}
+
+/* Whether a variable that stands for a switch of llama.cpp is on. */
+static bool is_on(const char * variable) {
+    static const char * const words[] = { "1", "on", "enabled", "true", NULL };
+    const char *              value   = getenv(variable);
+    return value && is_one_of(value, words);
 }
 
 /* A file of a repository, as USER/REPO/FILE: of `-hf USER/REPO[:QUANT]` with `-hff FILE`, which counts before QUANT. */

@@ -75,7 +75,7 @@ impl Chat {
         let n_answers = self.conversation.turns().iter().filter(|turn| turn.role == "assistant").count();
         self.seeds = seeds(caches.as_ref(), seed, self.seeds, u32::try_from(n_answers).unwrap_or(0));
         let n_decoded = caches.and(self.session.as_ref().map(crate::session::Session::n_decoded));
-        let written = (!is_new).then(|| Conversation::load(file)).transpose()?;
+        let written = (!is_new).then(|| self.conversation.clone());
         self.kept = Some(Kept { file: file.to_owned(), written, is_behind: false, n_decoded });
         Ok(())
     }

@@ -4,23 +4,29 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::chat::source::plain;
+use crate::cli::input::Source;
+use crate::cli::one_line;
 
 /// Bytes in which a configuration shows that it is one.
 const HEAD: u64 = 1 << 16;
 
 /// Keys of a configuration, one of which every useful one has.
-const KEYS: [&str; 8] = ["base", "arms", "profiles", "sampling", "prompt", "guidance", "speculate", "on_error"];
+const KEYS: [&str; 9] =
+    ["base", "arms", "hosts", "profiles", "sampling", "prompt", "guidance", "speculate", "on_error"];
+
+/// Whether a file's name is that of a configuration.
+pub fn is_yaml(file: &Path) -> bool {
+    has_extension(file, &["yaml", "yml", "json"])
+}
 
 /// Whether `-f` means the prompt's file, as in llama.cpp: a file that exists and is no configuration.
 pub fn is_prompt(file: &Path) -> bool {
-    file.is_file() && !has_extension(file, &["yaml", "yml", "json"]) && !is_model(file) && !has_keys(file)
+    file.is_file() && !is_yaml(file) && !is_model(file) && !has_keys(file)
 }
 
 /// Whether the argument of `chat` and `serve` is a configuration; else it is a model.
 pub fn is_configuration(file: &Path) -> bool {
-    has_extension(file, &["yaml", "yml", "json"])
-        || file.is_file() && !has_extension(file, &["gguf"]) && !is_model(file) && has_keys(file)
+    is_yaml(file) || file.is_file() && !has_extension(file, &["gguf"]) && !is_model(file) && has_keys(file)
 }
 
 /// Whether a prompt is the name of a model: a slip for `-m`.
@@ -35,11 +41,7 @@ pub fn is_model_name(text: &str) -> bool {
 ///
 /// One line with the file and what is wrong with it.
 pub fn read(file: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", file.display()))?;
-    // The line end that an editor puts there is not part of the text, as in llama.cpp's tools.
-    let text = plain(&text);
-    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+    Source::File(file).read().map_err(|error| one_line(&error))
 }
 
 fn has_extension(file: &Path, any: &[&str]) -> bool {
@@ -95,6 +97,7 @@ mod tests {
             ("f.JSON", "", false),
             ("g.conf", "# mine\nbase: m.gguf\n", false),
             ("h.conf", "arms:\n  x: {model: [", false),
+            ("hosts.conf", "hosts:\n  x.gguf: {arms: {}}\n", false),
             ("i.bin", "GGUF....", false),
         ] {
             assert_eq!(is_prompt(&write(name, text)), expected, "{name}");

@@ -33,7 +33,7 @@ pub fn without_variable(command: Command, name: &str, long: &str) -> Command {
 /// `shared` has the flags that all commands with a configuration have.
 fn with_foreign(mut sub: Command, shared: &Command) -> Command {
     let name = sub.get_name().to_owned();
-    for foreign in flags().filter(|foreign| foreign.of.is_empty() || foreign.of.contains(&&*name)) {
+    for foreign in flags().filter(|foreign| foreign.is_of(&name)) {
         let own = match foreign.meaning {
             Meaning::Same(own) | Meaning::File(own, _) => own,
             _ => continue,
@@ -67,7 +67,7 @@ fn of_file(foreign: &Flag, own: &str, help: &'static str) -> Arg {
     with_words(arg, &words)
 }
 
-/// The names of a foreign that no flag of the command has yet.
+/// The names of a llama.cpp flag that no flag of the command has yet.
 fn free_names(sub: &Command, foreign: &Flag) -> Vec<&'static str> {
     let taken = |name: &str| match name.strip_prefix("--") {
         Some(long) => find_long(sub, long).is_some(),

@@ -24,7 +24,7 @@ use crate::brief;
 use crate::config::decimal_point;
 
 pub use effect::check_config;
-pub use files::{has_keys, is_model_name};
+pub use files::{has_keys, is_model_name, is_yaml};
 pub use known::command;
 pub use variables::{Variables, unread};
 

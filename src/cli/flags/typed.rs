@@ -248,7 +248,7 @@ impl Words<'_> {
         if !TOOLS.contains(&command) {
             return Ok(());
         }
-        for foreign in flags().filter(|foreign| foreign.of.is_empty() || foreign.of.contains(&command)) {
+        for foreign in flags().filter(|foreign| foreign.is_of(command)) {
             let Some((variable, value)) = foreign.variable.and_then(|name| Some((name, variables::value(name)?)))
             else {
                 continue;

@@ -12,8 +12,8 @@ use super::{GgufFile, split};
 const SAMPLE: u64 = 4096;
 
 impl GgufFile {
-    /// SHA-256, in hexadecimal, over the files' sizes and metadata and over samples of every tensor. The path is no part
-    /// of it.
+    /// SHA-256, in hexadecimal, over the files' sizes and metadata and over samples of every tensor. The path is no
+    /// part of it.
     ///
     /// # Errors
     ///
@@ -40,11 +40,6 @@ impl GgufFile {
                 }
             }
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    /// Its files: one, or those of a split model in order.
-    pub fn paths(&self) -> Vec<std::path::PathBuf> {
-        split::paths(self)
+        Ok(format!("{:x}", hash.finalize()))
     }
 }

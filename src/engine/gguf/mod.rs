@@ -152,6 +152,11 @@ impl GgufFile {
         &self.path
     }
 
+    /// Its files: one, or those of a split model in order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        split::paths(self)
+    }
+
     /// Size of the file, in bytes.
     pub fn size(&self) -> u64 {
         self.size

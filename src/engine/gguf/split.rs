@@ -103,12 +103,9 @@ pub(super) fn rest(file: &GgufFile) -> Result<Vec<Parsed>, GgufError> {
     if n_parts > PARTS_MAX {
         return Err(Fault::bad_key("split.count", format!("{n_parts} parts are too many")).at(path, file.size));
     }
-    let mut others = Vec::new();
-    for part in 1..n_parts {
-        let Some(other) = split.path(&path, part) else {
-            return Err(GgufError::PartName { path, n_parts, ending: split.ending(0) });
-        };
-        others.push(other);
+    let others = paths(file).split_off(1);
+    if (others.len() as u64).saturating_add(1) < n_parts {
+        return Err(GgufError::PartName { path, n_parts, ending: split.ending(0) });
     }
     let missing: Vec<_> = others.iter().filter(|other| !other.exists()).cloned().collect();
     if !missing.is_empty() {

@@ -58,9 +58,14 @@ impl Flag {
         Self { variable: Some(name), ..self }
     }
 
+    /// Whether it is for this command.
+    pub fn is_of(&self, command: &str) -> bool {
+        self.of.is_empty() || self.of.contains(&command)
+    }
+
     /// Whether it is about this flag of this command.
     pub fn is_about(&self, command: &str, flag: &str) -> bool {
-        (self.of.is_empty() || self.of.contains(&command)) && self.names.contains(&flag)
+        self.is_of(command) && self.names.contains(&flag)
     }
 }
 

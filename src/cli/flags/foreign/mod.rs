@@ -1,5 +1,5 @@
-//! The flags of llama.cpp's tools, which many have in their fingers: one table, from which come what is taken, what is
-//! refused, the help, the completions, the man pages, and the list in docs/command-line.md.
+//! The flags of llama.cpp's tools, in one table. What is accepted and refused, the help, the completions, the man pages
+//! and the list in docs/command-line.md all come from it.
 
 mod draft;
 mod flag;
@@ -18,8 +18,8 @@ pub fn flags() -> impl Iterator<Item = &'static Flag> {
     [model::FLAGS, text::FLAGS, draft::FLAGS, server::FLAGS].into_iter().flatten()
 }
 
-/// What a flag of llama.cpp means in a command, where it has flags of these long names. Of two entries about it the first
-/// that can be followed counts.
+/// What a flag of llama.cpp means in a command, where it has flags of these long names. Of two entries about it the
+/// first that can be followed counts.
 pub fn meaning(command: &str, flag: &str, has: impl Fn(&str) -> bool) -> Option<Meaning> {
     let can = |meaning: &Meaning| match meaning {
         Meaning::Same(own) | Meaning::File(own, _) => has(own),

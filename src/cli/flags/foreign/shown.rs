@@ -70,9 +70,9 @@ fn no_flag_has_two_meanings_in_a_command() {
     let entries: Vec<_> = super::flags().collect();
     for command in super::TOOLS {
         let is_rest = |entry: &Flag| entry.of.is_empty() && matches!(entry.meaning, Meaning::Instead(_));
-        // What is said to all commands is for those of which no entry before it speaks.
+        // An entry for all commands applies where no earlier entry names the command.
         for (i, entry) in entries.iter().enumerate().filter(|(_, entry)| !is_rest(entry)) {
-            // A entry that a command cannot follow leaves the flag to a later one.
+            // An entry that a command cannot follow leaves the flag to a later one.
             let decides =
                 |entry: &Flag| matches!(entry.meaning, Meaning::Already(_) | Meaning::Words(_) | Meaning::Value(..));
             for name in entry.names.iter().filter(|name| entry.is_about(command, name)) {
