@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use super::environment::{Variables, variable};
+use super::environment::Variables;
 use super::error::{CLOSED, FindError};
 use crate::nearest::nearest;
 
@@ -110,20 +110,11 @@ pub fn roots(variables: &Variables<'_>) -> Vec<PathBuf> {
     own.into_iter().chain(service).collect()
 }
 
-/// The files of `name` in the store of this machine: `llama3.2`, `llama3.2:1b` or `HOST/NAMESPACE/MODEL:TAG`.
-///
-/// # Errors
-///
-/// [`FindError`], with the nearest name where the model is not there.
-pub fn locate(name: &str) -> Result<OllamaModel, FindError> {
-    find(&roots(&variable), &name.parse()?)
-}
-
 /// The files of a model in these roots; the first one that has it counts.
 ///
 /// # Errors
 ///
-/// As [`locate`].
+/// [`FindError`], with the nearest name where the model is not there.
 pub fn find(roots: &[PathBuf], name: &OllamaName) -> Result<OllamaModel, FindError> {
     for root in roots {
         if let Some(manifest) = manifest(root, name) {
@@ -173,8 +164,8 @@ pub fn list(roots: &[PathBuf]) -> Vec<(OllamaName, Result<OllamaModel, FindError
     all
 }
 
-/// Where the manifest of a name is in a store, or the places where it may be once Ollama has the model: Ollama's versions
-/// differ in whether they keep capital letters.
+/// Where the manifest of a name is in a store, or the places where it may be once Ollama has the model: Ollama's
+/// versions differ in whether they keep capital letters.
 pub fn manifest_paths(root: &Path, name: &OllamaName) -> Vec<PathBuf> {
     if let Some(found) = manifest(root, name) {
         return vec![found];

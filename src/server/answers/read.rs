@@ -48,7 +48,8 @@ fn asked(dialogue: &Dialogue, reading: Reading) -> Result<Value, String> {
 }
 
 impl Answers {
-    /// How llama.cpp reads answers to such a conversation. It is kept for those that ask the same: it takes milliseconds.
+    /// How llama.cpp reads answers to such a conversation. It is kept for those that ask the same: it takes
+    /// milliseconds.
     ///
     /// # Errors
     ///
@@ -64,25 +65,19 @@ impl Answers {
         Ok(read)
     }
 
-    /// Whether its tools are put to the template as text.
-    fn reads_plainly(&self, dialogue: &Dialogue) -> bool {
-        matches!(self.reading, Reading::PlainText) && dialogue.tools.is_some()
-    }
-
     fn read_anew(&self, dialogue: &Dialogue, mut asked: Value) -> Result<AnswersRead, String> {
         // A template that knows no tools says nothing about calls, and a thought would swallow them.
-        let plain = self.reads_plainly(dialogue);
+        let plain = matches!(self.reading, Reading::PlainText) && dialogue.tools.is_some();
         let end = if self.thinks { end_without_thought(&self.template, &asked, dialogue, plain)? } else { None };
         if end.is_some() {
             asked["enable_thinking"] = false.into();
         }
-        let applied = applied(if plain { &self.plain } else { &self.template }, &mut asked)?;
-        let own = applied["generation_prompt"].as_str().unwrap_or_default();
-        let prompt = end.as_deref().filter(|_| !plain).unwrap_or(own);
+        let mut applied = applied(if plain { &self.plain } else { &self.template }, &mut asked)?;
+        if let Some(end) = end.as_deref().filter(|_| !plain) {
+            applied["generation_prompt"] = end.into();
+        }
+        let prompt = applied["generation_prompt"].as_str().unwrap_or_default();
         let parser = Arc::new(parser_after(&applied, prompt, dialogue)?);
-        let prompt = prompt.to_owned();
-        let mut applied = applied;
-        applied["generation_prompt"] = prompt.into();
         Ok(AnswersRead { applied, parser, end })
     }
 }
@@ -118,7 +113,8 @@ fn end_without_thought(
     Ok(Some(text("generation_prompt").to_owned() + &end))
 }
 
-/// What llama.cpp says of the answers. Where it cannot follow the schemas under this template, calls have any arguments.
+/// What llama.cpp says of the answers. Where it cannot follow the schemas under this template, calls have any
+/// arguments.
 fn applied(template: &AnswerTemplate, asked: &mut Value) -> Result<Value, String> {
     let problem = match template.apply(asked) {
         Ok(applied) => return Ok(applied),

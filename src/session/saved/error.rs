@@ -77,10 +77,3 @@ pub enum CachesError {
         source: StateError,
     },
 }
-
-impl CachesError {
-    /// Whether the file itself is at fault, and not what it is to be used with.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Foreign | Self::Damaged(_) | Self::State { source: StateError::Broken { .. }, .. })
-    }
-}
