@@ -7,7 +7,7 @@ use std::process::Stdio;
 use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::engine::gguf::{GgufWriter, Strings, TensorType};
 
-use super::{demo, genarm, model, run};
+use super::{demo, fed, genarm, model, run};
 use crate::support::binary::failure;
 
 /// Asserts that a command fails with `code` and one line that has all of `words`.
@@ -176,14 +176,7 @@ fn prompts_that_cannot_be_read() {
         1,
         &["token 99999 is outside the vocabulary"],
     );
-    let mut child = genarm(&["generate", "--config", &config])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
-    let _ = std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"caf\xe9");
-    let output = child.wait_with_output().expect("output");
+    let output = fed(&mut genarm(&["generate", "--config", &config]), b"caf\xe9");
     let talk = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(talk.contains("standard input is not UTF-8 (byte 3)"), "{talk}");

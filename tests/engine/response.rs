@@ -11,7 +11,7 @@ use genarm::train::backbone::{Backbone, Packed};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 
-use crate::support::{self, random};
+use crate::support::{self, random, tokens as text};
 
 const MATRICES: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 /// A control token of the vocabulary.
@@ -58,10 +58,6 @@ impl Family {
         packed.push_adapted(&tokens, tokens.len() - k, adapted_from);
         backbone.logits(&packed).expect("logits").flatten_all().expect("rows").to_vec1().expect("numbers")
     }
-}
-
-fn text(start: Token, n: usize) -> Vec<Token> {
-    (0..n).map(|i| 3 + (start + 37 * i as Token) % 400).collect()
 }
 
 /// A prompt of `n` tokens whose last three are the header of an answer: a control token and two more.

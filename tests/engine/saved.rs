@@ -10,13 +10,9 @@ use genarm::expert::{ExpertState, StateError};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 
-use crate::support::{self, memory, random};
+use crate::support::{self, memory, random, tokens as text};
 
 const ATTENTION: [&str; 4] = ["attn_q", "attn_k", "attn_v", "attn_output"];
-
-fn text(start: Token, n: usize) -> Vec<Token> {
-    (0..n).map(|i| 3 + (start + 37 * i as Token) % 400).collect()
-}
 
 fn params(flash_attention: FlashAttention) -> ContextParams {
     ContextParams { flash_attention, ..support::context_params() }

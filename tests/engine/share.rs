@@ -10,7 +10,7 @@ use genarm::engine::{Part, Scaled, Sequence, stack};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 
-use crate::support::{self, random};
+use crate::support::{self, random, tokens as text};
 
 /// A model and three adapters that differ in rank, targets and scale.
 struct Family {
@@ -66,10 +66,6 @@ fn worst(found: &mut [Sequence], expected: &mut [Sequence], histories: &[Vec<Tok
         worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
     }
     worst
-}
-
-fn text(start: Token, n: usize) -> Vec<Token> {
-    (0..n).map(|i| 3 + (start + 37 * i as Token) % 400).collect()
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What a release brings beside its archives: the installer, as a user runs it, against a folder of downloads on loopback.
+//! What a release brings beside its archives: the installer, as a user runs it, against a folder of downloads on
+//! loopback.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};

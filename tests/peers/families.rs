@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use genarm::engine::llama::{AnswerParser, AnswerTemplate};
 use serde_json::{Value, json};
 
-/// A template of llama.cpp's folder, an answer under it, and what the model thought in it; every answer calls `weather`.
+/// A template of llama.cpp's folder, an answer under it, and what the model thought in it; every answer calls
+/// `weather`.
 const FAMILIES: [(&str, &str, &str); 15] = [
     ("Qwen-Qwen2.5-7B-Instruct", HERMES, ""),
     ("NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", HERMES, ""),

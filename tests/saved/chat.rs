@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use genarm::session::Caches;
 use serde_json::Value;
@@ -10,11 +10,14 @@ use serde_json::Value;
 use super::{caches_of, names};
 use crate::support::binary::{fed, genarm};
 
+/// A chat on the demo, with room for 1,024 tokens.
+fn command(args: &[&str]) -> Command {
+    genarm(&[&["chat", "-f", &super::model("models/demo.yaml"), "--n-ctx", "1024", "--threads", "1"], args].concat())
+}
+
 /// What a chat with this input says on stdout and on stderr, and whether it ended well.
 fn chat(args: &[&str], input: &str) -> (String, String, bool) {
-    let config = super::model("models/demo.yaml");
-    let mut command = genarm(&[&["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1"], args].concat());
-    let output = fed(&mut command, input);
+    let output = fed(&mut command(args), input);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (text(output.stdout), text(output.stderr), output.status.success())
 }
@@ -130,10 +133,9 @@ fn a_kill_in_the_middle_of_an_answer_leaves_the_question() {
     let args = ["-n", "4", "--temp", "0", "--ignore-eos", "--session", &name];
     talk(&args, MESSAGES[0]);
     let before = std::fs::read(caches_of(&file)).expect("caches");
-    let config = super::model("models/demo.yaml");
-    let endless = ["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1", "--ignore-eos", "--session", &name];
+    let endless = ["--ignore-eos", "--session", &name];
     let mut child =
-        genarm(&endless).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+        command(&endless).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     child.stdin.as_mut().expect("a pipe").write_all(MESSAGES[1].as_bytes()).expect("written");
     child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("an answer has begun");
     child.kill().expect("killed");
@@ -150,12 +152,10 @@ fn a_kill_while_caches_are_written_leaves_the_old_ones_or_the_new() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("talk.json");
     let name = file.display().to_string();
-    let config = super::model("models/demo.yaml");
-    let args =
-        ["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1", "-n", "60", "--ignore-eos", "--session", &name];
+    let args = ["-n", "60", "--ignore-eos", "--session", &name];
     for i in 0..6 {
         let mut child =
-            genarm(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+            command(&args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
         child.stdin.take().expect("a pipe").write_all(MESSAGES[i % 3].as_bytes()).expect("written");
         let is_writing = || names(folder.path()).iter().any(|name| name.starts_with(".genarm-"));
         let has_answer = || file.exists() && messages(&file).len() == 2 * (i + 1);
@@ -184,13 +184,8 @@ fn two_chats_in_one_file_do_not_lose_what_the_other_wrote() {
     let name = file.display().to_string();
     let args = ["-n", "1", "--temp", "0", "--session", &name];
     talk(&args, MESSAGES[0]);
-    let config = super::model("models/demo.yaml");
-    let mut child = genarm(&[&["chat", "-f", &config, "--n-ctx", "1024", "--threads", "1"], &args[..]].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
+    let mut child =
+        command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     // From this message on it has read the file.
     let mut said = String::new();
     while !said.contains("loaded") {

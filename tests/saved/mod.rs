@@ -7,9 +7,10 @@ mod slots;
 
 use std::path::{Path, PathBuf};
 
-use genarm::Token;
 use genarm::config::{Config, Overrides};
 use genarm::session::Session;
+
+use crate::support::tokens;
 
 /// The repository.
 fn root() -> &'static Path {
@@ -25,11 +26,6 @@ fn model(path: &str) -> String {
 fn open(yaml: &str) -> Session {
     let config = Config::parse(yaml, &root().join("prefs.yaml"), &Overrides::default()).expect("a configuration");
     Session::open(config, &mut |_, _| true).expect("a session")
-}
-
-/// `n` ordinary tokens.
-fn tokens(start: Token, n: usize) -> Vec<Token> {
-    (0..n).map(|i| 3 + (start + 37 * i as Token) % 400).collect()
 }
 
 /// The files in a folder, by name.

@@ -32,16 +32,13 @@ impl Home {
     pub fn genarm(&self, args: &[&str]) -> Command {
         let mut command = genarm(args);
         for variable in [
-            "LLAMA_CACHE",
             "HF_HUB_CACHE",
             "HUGGINGFACE_HUB_CACHE",
             "HF_TOKEN",
             "HUGGING_FACE_HUB_TOKEN",
             "HF_TOKEN_PATH",
             "HF_HUB_OFFLINE",
-            "LLAMA_ARG_OFFLINE",
             "MODEL_ENDPOINT",
-            "GENARM_CONFIG",
             "ALL_PROXY",
             "all_proxy",
             "HTTPS_PROXY",

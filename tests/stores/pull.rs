@@ -1,12 +1,12 @@
 //! Downloads from a hub on loopback.
 
-use std::io::Write;
 use std::process::Stdio;
 use std::sync::atomic::AtomicUsize;
 
 use super::hub::{COMMIT, Hub, Rules, owned, sha256};
 use super::{Home, arm, bad, good, model, text, write};
 use crate::server::{Serve, answer, client};
+use crate::support::binary::fed;
 
 /// The home's program, with this hub.
 fn genarm(home: &Home, hub: &Hub, args: &[&str]) -> std::process::Command {
@@ -24,11 +24,7 @@ fn bytes(n: usize) -> Vec<u8> {
 fn from_an_empty_cache_chat_downloads_and_answers() {
     let (home, hub) = (Home::new(), Hub::with(&[("stories-Q4_K_M.gguf", &model()), ("README.md", b"# x")]));
     let talk = |args: &[&str]| {
-        let mut command = genarm(&home, &hub, args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
-        child.stdin.take().expect("a pipe").write_all(b"Once upon a time\n").expect("written");
-        let output = child.wait_with_output().expect("an end");
+        let output = fed(&mut genarm(&home, &hub, args), "Once upon a time\n");
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };

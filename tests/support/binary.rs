@@ -14,7 +14,7 @@ pub fn genarm(args: &[&str]) -> Command {
     command.args(args).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("GENARM_LOG").env_remove("OPENAI_API_KEY");
     // What is measured under the load of other tests is worth nothing to the user's own runs.
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    // What the environment of the tests says of flags is none of their business.
+    // Variables of the tests' own environment must not set flags.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("LLAMA_") || matches!(&*text, "GENARM_CONFIG" | "GENARM_PROFILE") {

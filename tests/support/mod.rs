@@ -8,6 +8,7 @@ pub mod vocabularies;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use genarm::Token;
 use genarm::engine::Sequence;
 use genarm::engine::llama::{Adapters, CacheType, ContextParams, FlashAttention, Model, ModelParams, Vocab};
 use genarm::guidance::{Arm, Guide, Weights, check_vocabulary};
@@ -39,6 +40,11 @@ pub fn program(names: &[&str], further: &[PathBuf], name: &str) -> Option<PathBu
     let folders: Vec<_> = std::env::split_paths(&path).chain(further.iter().cloned()).collect();
     let mut files = folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name)));
     tool(&files.find(|file| file.is_file()).unwrap_or_else(|| names[0].into()), name)
+}
+
+/// `n` ordinary tokens.
+pub fn tokens(start: Token, n: usize) -> Vec<Token> {
+    (0..n).map(|i| 3 + (start + 37 * i as Token) % 400).collect()
 }
 
 /// A base and two ARMs of one vocabulary, trained: see tests/models/README.md.
