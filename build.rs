@@ -15,8 +15,8 @@ fn main() {
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
         // Only our own functions leave libgenarm: llguidance, which has a C interface too, may be in the host as well.
         println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
-        // In a release, the compiler's libraries lie in lib/genarm. The binary is in bin, libgenarm in lib or in a folder
-        // below it.
+        // In a release, the compiler's libraries lie in lib/genarm. The binary is in bin, libgenarm in lib or in a
+        // folder below it.
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/../lib/genarm");
         println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN/genarm,-rpath,$ORIGIN/../../genarm");
     }

@@ -103,8 +103,8 @@ pub trait Expert {
         Ok(())
     }
 
-    /// Puts a saved state in the place of what is there. The next [`advance`](Self::advance) decodes only what the state
-    /// lacks.
+    /// Puts a saved state in the place of what is there. The next [`advance`](Self::advance) decodes only what the
+    /// state lacks.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder of the running program, with links resolved.
 ///
-/// Linux says it in `/proc`. Where that is not mounted, the name under which the program was started says it: a path,
-/// or a word that is looked up in `PATH`.
+/// Read from `/proc` on Linux. Where that is not mounted, taken from the name under which the program was started: a
+/// path, or a word that is looked up in `PATH`.
 pub(crate) fn folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok().or_else(started_as)?;
     let program = program.canonicalize().unwrap_or(program);
@@ -22,7 +22,8 @@ fn started_as() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(&name)).find(|file| file.is_file())
 }
 
-/// The name of a folder beside [`folder`], in which a release keeps what is only for genarm: from `bin` to `lib/genarm`.
+/// The name of a folder beside [`folder`], in which a release keeps what is only for genarm: from `bin` to
+/// `lib/genarm`.
 const LIBRARIES: &str = "../lib/genarm";
 
 /// Folders in which `name` may lie: beside the program, as cargo builds it, and in `lib/genarm`, as a release has it.
@@ -30,8 +31,8 @@ pub(crate) fn candidates(name: &str) -> Vec<PathBuf> {
     folder().map(|folder| vec![folder.join(name), folder.join(LIBRARIES).join(name)]).unwrap_or_default()
 }
 
-/// Folders in which a library for other programs may lie, best first. Under `lib` beside `bin`, a release has copies for
-/// newer processors where glibc's loader looks for them.
+/// Folders in which a library for other programs may lie, best first. Under `lib` beside `bin`, a release has copies
+/// for newer processors where glibc's loader looks for them.
 pub(crate) fn libraries(program: &Path) -> Vec<PathBuf> {
     let newer = is_v3().then_some("../lib/glibc-hwcaps/x86-64-v3");
     // Cargo's own folder first, where tests have the newest.

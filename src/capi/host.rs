@@ -197,8 +197,8 @@ fn find(beside: Option<Init>, name: &CStr) -> Option<*mut c_void> {
     if let Some(address) = beside.and_then(|init| within(of(init as *const c_void))) {
         return Some(address);
     }
-    // As `RTLD_DEFAULT` does on Unix: among all that is loaded. Our own library is left out, because it has functions of
-    // these names.
+    // As `RTLD_DEFAULT` does on Unix: among all that is loaded. Our own library is left out, because it has functions
+    // of these names.
     let mut modules: [HMODULE; 1024] = [std::ptr::null_mut(); 1024];
     let mut bytes = 0;
     // SAFETY: the size is that of the array, and `bytes` is filled.

@@ -13,8 +13,8 @@ use crate::stores::{ModelName, RepoName, Stores};
 
 /// Download models from the Hugging Face hub
 ///
-/// They go into the cache that Hugging Face's tools and llama.cpp share, and other commands take them by the same names.
-/// An interrupted download goes on where it ended. Contents are compared with the hub's SHA-256.
+/// They go into the cache that Hugging Face's tools and llama.cpp share, and other commands take them by the same
+/// names. An interrupted download goes on where it ended. Contents are compared with the hub's SHA-256.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Models: hf:USER/REPO (its Q4_K_M, else its Q8_0, else its first GGUF), hf:USER/REPO:QUANT or

@@ -20,8 +20,8 @@
 //!   and all ARMs.
 //! - Paths in a file are relative to the file; paths on the command line to the working directory.
 //!
-//! `hosts:` holds such configurations for the models that another program runs ([`Overrides::host`] chooses one). What an
-//! entry leaves out is as in the file around it.
+//! `hosts:` holds such configurations for the models that another program runs ([`Overrides::host`] chooses one). What
+//! an entry leaves out is as in the file around it.
 //!
 //! Every error is one line with file, line, column, key and the nearest valid name:
 //!

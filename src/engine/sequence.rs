@@ -69,7 +69,7 @@ impl Sequence {
         Ok((0..parts.len()).map(one).collect())
     }
 
-    /// Says what it was made of, so that its state can go to another process.
+    /// Notes the files that it was made of, so that its state can go to another process.
     pub(super) fn set_files(&mut self, files: &Arc<OriginFiles>) {
         self.files = Some(Arc::clone(files));
     }

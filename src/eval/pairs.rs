@@ -111,8 +111,8 @@ impl Asked<'_> {
         Ok(answered)
     }
 
-    /// Rates answers that were made before, but for those that `done` has already, into `results`; returns all. `each` is
-    /// called with every answer.
+    /// Rates answers that were made before, but for those that `done` has already, into `results`; returns all. `each`
+    /// is called with every answer.
     ///
     /// # Errors
     ///

@@ -71,8 +71,8 @@ pub unsafe extern "C" fn own_init(iface: *mut llama_sampler_i, ctx: *mut c_void)
     unsafe { llama_cpp_sys_2::llama_sampler_init(iface.cast(), ctx).cast() }
 }
 
-/// Hands a sampler over to C, which frees it with `llama_sampler_free`. NULL when `init` gives NULL. What `init` returns
-/// otherwise is a `llama_sampler` with these two members that stays where it is until it is freed.
+/// Hands a sampler over to C, which frees it with `llama_sampler_free`. NULL when `init` gives NULL. What `init`
+/// returns otherwise is a `llama_sampler` with these two members that stays where it is until it is freed.
 ///
 /// # Safety
 ///

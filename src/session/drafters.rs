@@ -16,8 +16,8 @@ use crate::guidance::check_vocabulary;
 use crate::sampling::HookState;
 use crate::sampling::params::Mirostat;
 
-/// Tokens that a named drafter drafts, unless the user says otherwise: with the token before them, batches of 4 and of 16. A long
-/// copy is seldom wrong, a model sooner.
+/// Tokens that a named drafter drafts, unless the user says otherwise: with the token before them, batches of 4 and of
+/// 16. A long copy is seldom wrong, a model sooner.
 const LENGTH: usize = 3;
 const LENGTH_LOOKUP: usize = 15;
 /// The ARMs help to draft where reading them costs less than this share of reading the base.

@@ -83,8 +83,8 @@ fn by_file(files: &[&str], manifests: &[Manifest], name: &RepoName) -> Option<St
     choose(&of_repo, &pick).ok().map(|chosen| format!("{prefix}{}", chosen[0]))
 }
 
-/// Whether what follows a repository's name is the name of a file and no more: `me_y_GGUF_y-Q8_0.gguf` may be of `me/y` and
-/// of `me/y_GGUF`. It is where there is no `_` but in the quantisation, or where it begins as the repository does.
+/// Whether what follows a repository's name is the name of a file and no more: `me_y_GGUF_y-Q8_0.gguf` may be of `me/y`
+/// and of `me/y_GGUF`. It is where there is no `_` but in the quantisation, or where it begins as the repository does.
 fn is_plain(rest: &str, repo: &str) -> bool {
     let (rest, repo) = (rest.to_ascii_lowercase(), repo.to_ascii_lowercase());
     let name = repo.rsplit('/').next().unwrap_or(&repo);

@@ -1,5 +1,5 @@
-//! Models by name: where Hugging Face's tools, llama.cpp, Ollama and LM Studio keep models on this machine. Nothing here
-//! uses the network.
+//! Models by name: where Hugging Face's tools, llama.cpp, Ollama and LM Studio keep models on this machine. Nothing
+//! here uses the network.
 //!
 //! ```text
 //! hf:USER/REPO[:QUANT]     hf:USER/REPO/FILE.gguf      the Hugging Face cache, and llama.cpp's older one

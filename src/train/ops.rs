@@ -171,7 +171,8 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.gelu()? * up
 }
 
-/// `activation(gate) · up`, by an activation's value and slope. A type of its own for each, so that its loops are vectorised.
+/// `activation(gate) · up`, by an activation's value and slope. A type of its own for each, so that its loops are
+/// vectorised.
 struct Gated<F>(F);
 
 fn silu(x: f32) -> (f32, f32) {

@@ -200,7 +200,8 @@ impl Chat {
 
     fn ask(&mut self, text: &str) -> anyhow::Result<()> {
         self.say(text);
-        // Before the answer: a kill in its middle must not take the question along. What goes wrong is reported after it.
+        // Before the answer: a kill in its middle must not take the question along. What goes wrong is reported after
+        // it.
         let _ = self.keep_text();
         self.answer()
     }

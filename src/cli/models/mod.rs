@@ -18,8 +18,8 @@ use catalogue::Catalogue;
 
 /// List the models on this machine, and which of them can steer which
 ///
-/// Models of the Hugging Face cache, of llama.cpp's older cache, of Ollama and of LM Studio, each by the name that every
-/// command takes. Only headers are read, and nothing is downloaded.
+/// Models of the Hugging Face cache, of llama.cpp's older cache, of Ollama and of LM Studio, each by the name that
+/// every command takes. Only headers are read, and nothing is downloaded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// List the GGUFs below this folder too; repeatable

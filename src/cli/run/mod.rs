@@ -17,8 +17,8 @@ use crate::installed;
 ///
 /// genarm becomes the first sampler of each of the tool's chains. The tool's own options (base model, sampling, prompt)
 /// stay as they are. It must be linked with llama.cpp as a shared library, as in distributions and the released
-/// archives. The weights follow the file while the tool runs. A tool may start others, as Ollama does: those are guided,
-/// and where the file has `hosts:`, only those that run a model named there.
+/// archives. The weights follow the file while the tool runs. A tool may start others, as Ollama does: those are
+/// guided, and where the file has `hosts:`, only those that run a model named there.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Preferences: a YAML file with ARMs and weights

@@ -114,7 +114,8 @@ impl HostWire {
     /// The file with what the entry says in place of the file's own.
     fn over(&self, file: &ConfigWire) -> ConfigWire {
         let own = self.clone();
-        // Another model is guided, on which the file's adapters do not fit; the settings of its context may be the same.
+        // Another model is guided, on which the file's adapters do not fit; the settings of its context may be the
+        // same.
         let of_file = || file.base.clone().map(|base| BaseWire { model: None, lora: Vec::new(), ..base });
         let (arms, profiles) = match own.arms {
             Some(arms) => (arms, own.profiles.unwrap_or_default()),

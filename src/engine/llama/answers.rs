@@ -104,7 +104,8 @@ impl AnswerTemplate {
 
     /// How conversations like this one are answered: `asked` holds `messages`, `tools`, `tool_choice` and so on, as
     /// `vendor/chat` reads them. What clients write does not belong there unchecked: llama.cpp follows schemas and
-    /// values as deep as they go. What comes back holds `grammar`, `triggers`, `preserved_tokens`, `additional_stops` and what
+    /// values as deep as they go. What comes back holds `grammar`, `triggers`, `preserved_tokens`, `additional_stops`
+    /// and what
     /// [`AnswerParser::new`] takes.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! How llama.cpp writes the state of a sequence, walked through before llama.cpp reads it: it trusts the positions in it.
+//! How llama.cpp writes the state of a sequence, walked through before llama.cpp reads it: it trusts the positions in
+//! it.
 //!
 //! ```text
 //! state      magic u32, sequence i32, then caches of keys and values, then the recurrent state where there is one
@@ -134,8 +135,8 @@ impl StateParts {
         self.first
     }
 
-    /// The state for a cache of one stream, in the place of the one that was walked through: it is not longer, and may be
-    /// gigabytes.
+    /// The state for a cache of one stream, in the place of the one that was walked through: it is not longer, and may
+    /// be gigabytes.
     pub fn into_one_stream(self, mut state: Vec<u8>) -> Vec<u8> {
         state[HEAD - 4..HEAD].fill(0);
         let mut end = HEAD;

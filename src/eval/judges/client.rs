@@ -158,8 +158,8 @@ impl Client {
     }
 }
 
-/// The mean of the scores 1 to 9 among a reply's likeliest first tokens, by their probabilities; `None` where no score is
-/// among them.
+/// The mean of the scores 1 to 9 among a reply's likeliest first tokens, by their probabilities; `None` where no score
+/// is among them.
 fn mean_score(likely: &[Value]) -> Option<f64> {
     let scored = likely.iter().filter_map(|token| {
         let score: u8 = token["token"].as_str()?.trim().parse().ok()?;

@@ -361,8 +361,8 @@ impl Grammar {
         self.check()
     }
 
-    /// Takes a token before the first trigger. Where one comes with it, the grammar takes the text from there on; a text
-    /// that does not fit was no call, and the grammar waits for the next trigger.
+    /// Takes a token before the first trigger. Where one comes with it, the grammar takes the text from there on; a
+    /// text that does not fit was no call, and the grammar waits for the next trigger.
     #[cfg(feature = "server")]
     fn await_trigger(&mut self, token: Token) -> Result<(), TooMuchWork> {
         let Some(triggers) = &self.compiled.triggers else { return Ok(()) };

@@ -175,8 +175,8 @@ impl Queue {
     }
 
     /// The engine's turn: tells which slots are `free`, waits where all are and nothing is to be done, and takes what
-    /// they can do: tasks for them, and jobs. Jobs for which `gone` is true are taken too, and do not count. `None` when
-    /// the queue is closed and nothing runs.
+    /// they can do: tasks for them, and jobs. Jobs for which `gone` is true are taken too, and do not count. `None`
+    /// when the queue is closed and nothing runs.
     pub(super) fn take(&self, mut free: Vec<usize>, gone: impl Fn(&Job) -> bool) -> Option<Taken> {
         let mut state = self.lock();
         let running = self.n_slots - free.len();

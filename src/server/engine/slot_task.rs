@@ -37,7 +37,7 @@ pub enum SlotAnswer {
 }
 
 impl SlotTask {
-    /// Does it, on the engine's thread: memory is copied here, files are none of its business.
+    /// Runs the task on the engine's thread. It copies memory only; files are read and written elsewhere.
     pub(super) fn run(self, slot: &mut Slot) {
         if self.answer.is_closed() {
             return;

@@ -38,7 +38,7 @@ pub struct Asked {
     pub rewards: bool,
     /// Whether the prompt may come from a slot's memory.
     pub cache_prompt: Option<bool>,
-    /// The slot that it wants; `None` takes any.
+    /// The slot that the request names; `None` takes any.
     pub slot: Option<usize>,
     /// Fields that have no effect.
     pub ignored: Vec<String>,

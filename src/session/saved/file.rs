@@ -110,8 +110,8 @@ impl Caches {
         Self::read_if(path, |_| Ok(()))
     }
 
-    /// The same of a file that the models of `here` can take over, in a context of `n_ctx` tokens. Another one, which may
-    /// be gigabytes, is not read further than its header.
+    /// The same of a file that the models of `here` can take over, in a context of `n_ctx` tokens. Another one, which
+    /// may be gigabytes, is not read further than its header.
     ///
     /// # Errors
     ///

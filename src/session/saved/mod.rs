@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 /// The caches of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caches {
-    /// What the caller wants to know again.
+    /// The caller's own data, saved with the caches.
     pub note: Map<String, Value>,
     /// Which llama.cpp has computed them.
     llama_cpp: String,

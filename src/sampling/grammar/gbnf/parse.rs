@@ -10,8 +10,8 @@ pub type TokenOf<'a> = dyn Fn(&str) -> Option<Token> + 'a;
 /// Control tokens that the grammar may spell, with their names.
 pub type Spelled = [(Token, String)];
 
-/// Reads a grammar. The rules that it names are all there, `root` among them. Where one of its texts holds the name of a
-/// `spelled` token, that token matches there too.
+/// Reads a grammar. The rules that it names are all there, `root` among them. Where one of its texts holds the name of
+/// a `spelled` token, that token matches there too.
 pub fn parse(text: &str, token_of: &TokenOf<'_>, spelled: &Spelled) -> Result<Tree, Fault> {
     let mut parser = Parser { rest: text, text, rules: indexmap::IndexMap::new(), depth: 0, token_of, spelled };
     parser.space(true);
