@@ -4,6 +4,9 @@
 //! a different history. An implementation compares the wanted history with what its cache holds,
 //! keeps the longest common prefix, and decodes only the rest.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// A token id, as llama.cpp's `llama_token`: an index into the vocabulary, `0..n_vocab`.
@@ -94,25 +97,58 @@ pub trait Expert {
         Ok(ExpertState::default())
     }
 
-    /// Whether a state is sound and has room here. Changes nothing.
+    /// Checks whether a state is sound and has room here. Changes nothing.
     ///
     /// # Errors
     ///
     /// [`StateError`].
-    fn check(&self, _state: &ExpertState) -> Result<(), StateError> {
-        Ok(())
+    fn check<'a>(&self, state: &'a ExpertState) -> Result<CheckedState<'a>, StateError> {
+        Ok(CheckedState::new(state, ()))
     }
 
-    /// Puts a saved state in the place of what is there. The next [`advance`](Self::advance) decodes only what the
-    /// state lacks.
+    /// Puts a state that this expert has [checked](Self::check) in the place of what is there. The next
+    /// [`advance`](Self::advance) decodes only what the state lacks. A state that another expert has checked is checked
+    /// again.
     ///
     /// # Errors
     ///
-    /// [`StateError`]; the expert is then empty, or as it was where [`check`](Self::check) refuses the state.
-    fn restore(&mut self, state: &ExpertState) -> Result<(), StateError> {
-        self.check(state)?;
+    /// [`StateError`]; the expert is then empty, or as it was where the state is refused before llama.cpp reads it.
+    fn restore_checked(&mut self, state: &CheckedState<'_>) -> Result<(), StateError> {
+        self.check(state.state())?;
         self.forget();
         Ok(())
+    }
+
+    /// [Checks](Self::check) a state, and [puts](Self::restore_checked) it in the place of what is there.
+    ///
+    /// # Errors
+    ///
+    /// As these.
+    fn restore(&mut self, state: &ExpertState) -> Result<(), StateError> {
+        self.restore_checked(&self.check(state)?)
+    }
+}
+
+/// A state that an expert has checked. What was found is kept, so that a state of gigabytes is walked through once.
+pub struct CheckedState<'a> {
+    state: &'a ExpertState,
+    found: Box<dyn Any + Send>,
+}
+
+impl<'a> CheckedState<'a> {
+    /// `found` is for the expert that has checked the state.
+    pub(crate) fn new(state: &'a ExpertState, found: impl Any + Send) -> Self {
+        Self { state, found: Box::new(found) }
+    }
+
+    /// The state.
+    pub fn state(&self) -> &'a ExpertState {
+        self.state
+    }
+
+    /// What the check found, where that is of this type.
+    pub(crate) fn found<T: 'static>(&self) -> Option<&T> {
+        self.found.downcast_ref()
     }
 }
 
@@ -135,7 +171,7 @@ pub struct ExpertState {
     /// How many tokens at the beginning are read without the adapter, where that acts on responses alone.
     pub n_plain: usize,
     /// The memory itself, opaque; empty where there are no tokens.
-    pub memory: Vec<u8>,
+    pub memory: Arc<Vec<u8>>,
     /// An earlier state that a recurrent model can go back to.
     pub earlier: Option<Box<ExpertState>>,
 }

@@ -7,7 +7,7 @@ use super::llama::{Adapters, ContextError, ContextParams, Model};
 use super::origin::OriginFiles;
 use super::shared_context::{Progress, SharedContext};
 use super::stack::Part;
-use crate::expert::{Expert, ExpertError, ExpertState, Origin, StateError, Token};
+use crate::expert::{CheckedState, Expert, ExpertError, ExpertState, Origin, StateError, Token};
 
 /// A model as an expert.
 ///
@@ -173,11 +173,11 @@ impl Expert for Sequence {
         self.lock().save(self.row)
     }
 
-    fn check(&self, state: &ExpertState) -> Result<(), StateError> {
-        self.lock().check_state(state)
+    fn check<'a>(&self, state: &'a ExpertState) -> Result<CheckedState<'a>, StateError> {
+        self.lock().check_state(state).map(|found| CheckedState::new(state, found))
     }
 
-    fn restore(&mut self, state: &ExpertState) -> Result<(), StateError> {
+    fn restore_checked(&mut self, state: &CheckedState<'_>) -> Result<(), StateError> {
         self.lock().restore(self.row, state)
     }
 }

@@ -260,10 +260,10 @@ fn a_state_that_was_tampered_with_is_refused_or_harmless() {
             assert!(found == expected, "{arch}, {what}: {taken:?}");
             taken
         };
-        let with = |memory: Vec<u8>| ExpertState { memory, ..state.clone() };
+        let with = |memory: Vec<u8>| ExpertState { memory: memory.into(), ..state.clone() };
         for at in (0..state.memory.len() - 3).step_by(4).take(160) {
             for lie in [0, 1, 2, 21, 1 << 16, i32::MAX as u32, u32::MAX] {
-                let mut memory = state.memory.clone();
+                let mut memory = state.memory.to_vec();
                 memory[at..at + 4].copy_from_slice(&u32::to_le_bytes(lie));
                 let _ = check(with(memory), &format!("{lie} at {at}"));
             }
@@ -285,6 +285,33 @@ fn a_state_that_was_tampered_with_is_refused_or_harmless() {
     read(&mut [&mut large], &text(5, 40));
     let error = small.restore(&large.save().expect("a state")).expect_err("no room");
     assert_eq!(error, StateError::TooLong { n_tokens: 40, n_ctx: 16 });
+}
+
+#[test]
+fn a_state_that_another_expert_has_checked_is_checked_again() {
+    let params = |n_ctx| ContextParams { n_ctx, ..support::context_params() };
+    let (llama, mamba) = (Family::new("llama"), Family::new("mamba"));
+    let mut large = llama.alone(1, &params(64)).remove(0);
+    let mut recurrent = mamba.alone(1, &params(64)).remove(0);
+    read(&mut [&mut large], &text(5, 40));
+    read(&mut [&mut recurrent], &text(5, 40));
+    let state = large.save().expect("a state");
+    let checked = large.check(&state).expect("sound");
+    let history = text(5, 10);
+    let mut small = llama.alone(1, &params(16)).remove(0);
+    for (expert, expected) in [
+        (&mut small, StateError::TooLong { n_tokens: 40, n_ctx: 16 }),
+        (&mut recurrent, StateError::Broken { what: "a position is wrong" }),
+    ] {
+        read(&mut [&mut *expert], &history);
+        assert_eq!(expert.restore_checked(&checked), Err(expected));
+        assert_eq!(expert.n_held(), 10, "what is there stays");
+    }
+    large.forget();
+    large.restore_checked(&checked).expect("its own");
+    assert_eq!(large.n_held(), 40);
+    let state = recurrent.save().expect("a state");
+    recurrent.restore_checked(&recurrent.check(&state).expect("sound")).expect("its own");
 }
 
 #[test]

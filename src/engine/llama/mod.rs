@@ -34,6 +34,6 @@ pub use lora::{Lora, LoraError};
 pub use model::Model;
 pub use numbers::to_f32;
 pub use params::{CacheType, ContextParams, FlashAttention, ModelParams, SplitMode, TensorSplit};
-pub use state::{CheckedState, SavedState};
+pub use state::{CheckedMemory, SavedState};
 pub use tokenize::{Bound, TokenizeError, bounded};
 pub use vocab::Vocab;

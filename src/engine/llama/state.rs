@@ -1,5 +1,7 @@
 //! The state of one sequence: copied within a context, or taken out of it and checked before it comes back.
 
+use std::sync::Arc;
+
 use llama_cpp_sys_2 as sys;
 
 use super::context::Context;
@@ -14,12 +16,14 @@ pub struct SavedState {
     context: u64,
 }
 
-/// An exported state that was checked against a context.
+/// An exported state that a context has checked. It holds the bytes, so that they stay those that were checked.
 #[derive(Debug)]
-pub struct CheckedState<'a> {
-    bytes: &'a [u8],
+pub struct CheckedMemory {
+    bytes: Arc<Vec<u8>>,
     parts: StateParts,
     n_tokens: usize,
+    /// The context that has checked it.
+    context: u64,
 }
 
 impl Context {
@@ -73,29 +77,39 @@ impl Context {
         Ok(parts.into_one_stream(bytes))
     }
 
-    /// Whether bytes are an exported state of `n_tokens` tokens, as far as that can be known without llama.cpp.
+    /// Checks that bytes are an exported state of `n_tokens` tokens, as far as that can be known without llama.cpp.
     ///
     /// # Errors
     ///
     /// [`StateError::Broken`], [`StateError::TooLong`].
-    pub fn check_exported<'a>(&self, bytes: &'a [u8], n_tokens: usize) -> Result<CheckedState<'a>, StateError> {
+    pub fn check_exported(&self, bytes: &Arc<Vec<u8>>, n_tokens: usize) -> Result<CheckedMemory, StateError> {
         let n_ctx = self.n_ctx();
         if n_tokens > n_ctx {
             return Err(StateError::TooLong { n_tokens, n_ctx });
         }
-        Ok(CheckedState { bytes, parts: self.layout().parts(bytes, n_tokens)?, n_tokens })
+        let parts = self.layout().parts(bytes, n_tokens)?;
+        Ok(CheckedMemory { bytes: Arc::clone(bytes), parts, n_tokens, context: self.id() })
     }
 
-    /// Puts an [exported](Self::export) state, which this context has [checked](Self::check_exported), in the place of
-    /// what is there. Returns the first position that it holds in every layer: above 0 where layers see a window only.
+    /// Whether this context has [checked](Self::check_exported) it.
+    pub fn has_checked(&self, state: &CheckedMemory) -> bool {
+        state.context == self.id()
+    }
+
+    /// Puts an [exported](Self::export) state in the place of what is there. Returns the first position that it holds in
+    /// every layer: above 0 where layers see a window only.
     ///
     /// # Errors
     ///
-    /// [`StateError::Refused`], [`StateError::Server`], [`StateError::Memory`]. The sequence is then empty.
-    pub fn import(&mut self, seq: usize, state: &CheckedState<'_>) -> Result<usize, StateError> {
+    /// [`StateError::Refused`], [`StateError::Server`], [`StateError::Memory`]; the sequence is then empty.
+    /// [`StateError::Broken`] where another context has checked the state; the sequence is then as it was.
+    pub fn import(&mut self, seq: usize, state: &CheckedMemory) -> Result<usize, StateError> {
+        if !self.has_checked(state) {
+            return Err(StateError::Broken { what: "another context has checked it" });
+        }
         self.truncate(seq, 0);
         let n_bytes = state.bytes.len();
-        let bytes = state.parts.in_streams(state.bytes, self.n_streams()).ok_or(StateError::Memory { n_bytes })?;
+        let bytes = state.parts.in_streams(&state.bytes, self.n_streams()).ok_or(StateError::Memory { n_bytes })?;
         let taken = self.put_state(seq, &bytes) && self.holds(seq, state);
         let lost = self.check_state_servers();
         if !taken || lost.is_err() {
@@ -106,7 +120,7 @@ impl Context {
     }
 
     /// Whether llama.cpp finds the positions in its memory that are in the state.
-    fn holds(&self, seq: usize, state: &CheckedState<'_>) -> bool {
+    fn holds(&self, seq: usize, state: &CheckedMemory) -> bool {
         let Some(seq) = self.seq(seq) else { return false };
         // SAFETY: a context, whose model has a decoder and so has memory, and a sequence of it.
         let (first, last) = unsafe {

@@ -3,8 +3,8 @@
 use std::mem;
 
 use super::{Checkpoint, SharedContext};
-use crate::engine::llama::{CheckedState, Context};
-use crate::expert::{ExpertState, StateError, Token};
+use crate::engine::llama::{CheckedMemory, Context};
+use crate::expert::{CheckedState, ExpertState, StateError, Token};
 
 impl SharedContext {
     /// Tokens in memory.
@@ -22,24 +22,19 @@ impl SharedContext {
         let mut state = exported(ctx, at, &seq.cached)?;
         state.n_plain = seq.adapted_from;
         if let Some(Checkpoint { tokens, state: earlier }) = &seq.checkpoint {
-            let memory = ctx.export_saved(earlier, tokens.len())?;
+            let memory = ctx.export_saved(earlier, tokens.len())?.into();
             state.earlier = Some(Box::new(ExpertState { tokens: tokens.clone(), memory, ..ExpertState::default() }));
         }
         Ok(state)
     }
 
-    /// Whether a saved state is sound and has room.
-    pub(in crate::engine) fn check_state(&self, state: &ExpertState) -> Result<(), StateError> {
-        self.checked(state).map(|_| ())
-    }
-
-    /// The state and the earlier one, walked through once: they may be gigabytes. Nothing, where nothing was saved.
-    fn checked<'a>(&self, state: &'a ExpertState) -> Result<Vec<CheckedState<'a>>, StateError> {
+    /// Checks a saved state and the earlier one in it. Nothing is found where nothing was saved.
+    pub(in crate::engine) fn check_state(&self, state: &ExpertState) -> Result<Vec<CheckedMemory>, StateError> {
         if *state == ExpertState::default() {
             return Ok(Vec::new());
         }
         let n_vocab = self.ctx.n_vocab();
-        let check = |state: &'a ExpertState| {
+        let check = |state: &ExpertState| {
             if state.tokens.iter().any(|token| usize::try_from(*token).map_or(true, |token| token >= n_vocab)) {
                 return Err(StateError::Broken { what: "a token is outside of the vocabulary" });
             }
@@ -48,9 +43,17 @@ impl SharedContext {
         std::iter::once(state).chain(state.earlier.as_deref()).map(check).collect()
     }
 
-    /// Puts a saved state in the place of what a sequence holds. Where llama.cpp refuses it, the sequence is empty.
-    pub(in crate::engine) fn restore(&mut self, at: usize, state: &ExpertState) -> Result<(), StateError> {
-        let checked = self.checked(state)?;
+    /// Puts a checked state in the place of what a sequence holds. Where llama.cpp refuses it, the sequence is empty.
+    pub(in crate::engine) fn restore(&mut self, at: usize, state: &CheckedState<'_>) -> Result<(), StateError> {
+        let checked_anew;
+        let checked = match state.found::<Vec<CheckedMemory>>() {
+            Some(found) if found.iter().all(|memory| self.ctx.has_checked(memory)) => found,
+            _ => {
+                checked_anew = self.check_state(state.state())?;
+                &checked_anew
+            }
+        };
+        let state = state.state();
         if mem::take(&mut self.poisoned) {
             self.clear();
         }
@@ -74,6 +77,6 @@ impl SharedContext {
 
 /// A copy of the memory of a sequence that holds `tokens`.
 fn exported(ctx: &mut Context, at: usize, tokens: &[Token]) -> Result<ExpertState, StateError> {
-    let memory = ctx.export(at, tokens.len())?;
+    let memory = ctx.export(at, tokens.len())?.into();
     Ok(ExpertState { tokens: tokens.to_vec(), memory, ..ExpertState::default() })
 }

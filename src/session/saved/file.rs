@@ -221,7 +221,7 @@ impl StateHeader {
         let n = |n: u64| usize::try_from(n).map_err(|_| cut_off());
         let tokens = source.take(n(self.n_tokens.saturating_mul(4))?)?;
         let tokens = tokens.as_chunks().0.iter().map(|bytes| Token::from_le_bytes(*bytes)).collect();
-        let memory = source.take(n(self.n_bytes)?)?;
+        let memory = source.take(n(self.n_bytes)?)?.into();
         Ok(ExpertState { tokens, n_plain: self.n_plain, memory, earlier: None })
     }
 }

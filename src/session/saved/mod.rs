@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Session, Slot};
 use crate::engine::llama::build;
-use crate::expert::{Expert, ExpertState, Origin};
+use crate::expert::{CheckedState, Expert, ExpertState, Origin};
 
 /// Of the files' format.
 const VERSION: u32 = 1;
@@ -60,18 +60,20 @@ impl Caches {
         Ok(Self { note: Map::new(), llama_cpp: llama_cpp(), models })
     }
 
-    /// Whether these models may take the caches over. Changes nothing.
-    fn check(&self, experts: &[Named<'_>]) -> Result<(), CachesError> {
+    /// Checks whether these models may take the caches over. Changes nothing.
+    fn check(&self, experts: &[Named<'_>]) -> Result<Vec<CheckedState<'_>>, CachesError> {
         let origin = |(who, expert): &Named<'_>| {
             let origin = expert.origin();
             origin.map(|origin| (who.clone(), origin)).map_err(|source| CachesError::State { who: who.clone(), source })
         };
         let here = experts.iter().map(origin).collect::<Result<Vec<_>, _>>()?;
         self.compare(&here)?;
+        let mut checked = Vec::new();
         for (saved, (who, expert)) in self.models.iter().zip(experts) {
-            expert.check(&saved.state).map_err(|source| CachesError::State { who: who.clone(), source })?;
+            let state = expert.check(&saved.state);
+            checked.push(state.map_err(|source| CachesError::State { who: who.clone(), source })?);
         }
-        Ok(())
+        Ok(checked)
     }
 
     /// Refuses caches that were not computed by this llama.cpp on these models.
@@ -97,14 +99,14 @@ impl Caches {
             None => CachesError::Extra { who: extra().unwrap_or_else(|| "another model".to_owned()) },
         }
     }
+}
 
-    /// Puts the caches into models that passed [`check`](Self::check).
-    fn restore(&self, experts: Vec<Named<'_>>) -> Result<(), CachesError> {
-        for (saved, (who, expert)) in self.models.iter().zip(experts) {
-            expert.restore(&saved.state).map_err(|source| CachesError::State { who, source })?;
-        }
-        Ok(())
+/// Puts caches into the models that have checked them.
+fn restore(checked: &[CheckedState<'_>], experts: Vec<Named<'_>>) -> Result<(), CachesError> {
+    for (state, (who, expert)) in checked.iter().zip(experts) {
+        expert.restore_checked(state).map_err(|source| CachesError::State { who, source })?;
     }
+    Ok(())
 }
 
 impl ModelCache {
@@ -145,9 +147,9 @@ impl Slot {
     /// [`CachesError`] names the first model that differs, and nothing is changed. Where llama.cpp refuses a cache that
     /// looks sound, all are empty.
     pub fn restore_caches(&mut self, caches: &Caches) -> Result<(), CachesError> {
-        self.with_experts(Vec::new(), |experts| caches.check(&experts))?;
+        let checked = self.with_experts(Vec::new(), |experts| caches.check(&experts))?;
         self.forget();
-        self.with_experts(Vec::new(), |experts| caches.restore(experts)).inspect_err(|_| self.forget())
+        self.with_experts(Vec::new(), |experts| restore(&checked, experts)).inspect_err(|_| self.forget())
     }
 
     fn with_experts<T>(&mut self, drafters: Vec<Named<'_>>, f: impl FnOnce(Vec<Named<'_>>) -> T) -> T {
@@ -180,10 +182,10 @@ impl Session {
     /// As [`Slot::restore_caches`].
     pub fn restore_caches(&mut self, caches: &Caches) -> Result<(), CachesError> {
         let (slots, drafters) = self.parts();
-        slots[0].with_experts(drafters, |experts| caches.check(&experts))?;
+        let checked = slots[0].with_experts(drafters, |experts| caches.check(&experts))?;
         self.forget_text();
         let (slots, drafters) = self.parts();
-        let restored = slots[0].with_experts(drafters, |experts| caches.restore(experts));
+        let restored = slots[0].with_experts(drafters, |experts| restore(&checked, experts));
         restored.inspect_err(|_| self.forget_text())
     }
 
