@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// `path` with `ending` after its whole name. `Path::with_extension` would take `.05` of `arm-0.05` for an extension.
 pub(crate) fn appended(path: &Path, ending: &str) -> PathBuf {
@@ -82,6 +83,7 @@ pub(crate) fn write_whole<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&Pa
 pub(crate) fn temporary(path: &Path) -> io::Result<tempfile::TempPath> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
+    remove_leftovers(folder);
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
@@ -89,7 +91,26 @@ pub(crate) fn temporary(path: &Path) -> io::Result<tempfile::TempPath> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    Ok(builder.prefix(".genarm-").tempfile_in(folder)?.into_temp_path())
+    Ok(builder.prefix(BEGINNING).suffix(ENDING).tempfile_in(folder)?.into_temp_path())
+}
+
+/// What the names of temporary files begin and end with.
+const BEGINNING: &str = ".genarm-";
+const ENDING: &str = ".tmp";
+/// A temporary file that has not been written to for so long is what a killed process has left.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes the temporary files that killed processes have left in a folder. What cannot be removed stays.
+fn remove_leftovers(folder: &Path) {
+    let is_temporary = |name: &str| name.starts_with(BEGINNING) && name.ends_with(ENDING);
+    let is_old = |file: &std::fs::Metadata| {
+        !file.is_dir() && file.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > A_DAY))
+    };
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) && entry.metadata().is_ok_and(|file| is_old(&file)) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +139,29 @@ mod tests {
             std::os::unix::fs::symlink("a", file("soft")).unwrap();
             assert!(same(&file("a"), &file("hard")) && same(&file("soft"), &file("hard")));
         }
+    }
+
+    #[test]
+    fn a_write_removes_what_a_killed_one_has_left_more_than_a_day_ago() {
+        let folder = tempfile::tempdir().unwrap();
+        let two_days_ago = std::time::SystemTime::now() - 2 * A_DAY;
+        let leave = |path: &Path| std::fs::File::options().write(true).open(path)?.set_modified(two_days_ago);
+        for name in [".genarm-notes", "results.tmp"] {
+            std::fs::write(folder.path().join(name), "the user's own").unwrap();
+            leave(&folder.path().join(name)).unwrap();
+        }
+        let names = || {
+            let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let killed = temporary(&folder.path().join("a")).unwrap().keep().unwrap();
+        write_whole(&folder.path().join("b"), |new| std::fs::write(new, "")).unwrap();
+        let recent = killed.file_name().unwrap().to_owned();
+        assert_eq!(names(), [recent, ".genarm-notes".into(), "b".into(), "results.tmp".into()], "it may be in use");
+        leave(&killed).unwrap();
+        write_whole(&folder.path().join("b"), |new| std::fs::write(new, "")).unwrap();
+        assert_eq!(names(), [".genarm-notes", "b", "results.tmp"]);
     }
 
     #[test]
