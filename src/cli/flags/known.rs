@@ -55,7 +55,22 @@ fn with_foreign(mut sub: Command, shared: &Command) -> Command {
         let help = "Base model, a GGUF file, or a configuration: short for --base FILE and --config FILE";
         sub = sub.next_help_heading(Resettable::Reset).arg(Arg::new("file_to_open").value_name("FILE").help(help));
     }
-    sub
+    match accepted(&sub).join(", ") {
+        names if names.is_empty() => sub,
+        names => sub.after_long_help(format!("{ACCEPTED} {names}")),
+    }
+}
+
+const ACCEPTED: &str = "Accepted for llama.cpp's command lines (docs/command-line.md says what each does):";
+
+/// What a command takes of llama.cpp's flags and has no entry for in its help: of each its first long name.
+fn accepted(sub: &Command) -> Vec<&'static str> {
+    let is_rewritten = |foreign: &&Flag| {
+        matches!(foreign.meaning, Meaning::Already(_) | Meaning::Words(_) | Meaning::Value(..) | Meaning::Optional(..))
+    };
+    let of_command = flags().filter(|foreign| TOOLS.contains(&sub.get_name()) && foreign.is_of(sub.get_name()));
+    let name = |foreign: &Flag| foreign.names.iter().copied().find(|name| name.starts_with("--"));
+    of_command.filter(is_rewritten).filter_map(name).filter(|name| find_long(sub, &name[2..]).is_none()).collect()
 }
 
 /// The flag of a file that holds another flag's value. It never reaches clap, but its help does.

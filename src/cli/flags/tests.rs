@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::foreign::TOOLS;
-use super::{Refusal, command, parse, read};
+use super::foreign::{Meaning, TOOLS, flags, meaning};
+use super::{Refusal, command, find_long, parse, read};
 
 /// A line of the list: the names of a flag, what its value is called, and its variable.
 struct Listed {
@@ -58,6 +58,25 @@ fn every_flag_of_llama_cpp_is_taken_or_refused_by_name_with_what_to_do() {
         }
     }
     assert!(n_taken > 300, "{n_taken} are taken");
+}
+
+#[test]
+fn every_flag_of_llama_cpp_that_a_command_takes_is_in_its_help() {
+    let mut program = command();
+    program.build();
+    for command in TOOLS {
+        let sub = program.find_subcommand_mut(command).expect("a command");
+        let help = sub.render_long_help().to_string();
+        let words: Vec<_> = help.split(|c: char| c.is_whitespace() || ",[]".contains(c)).collect();
+        for entry in flags().filter(|entry| entry.is_of(command)) {
+            let is_shown = match meaning(command, entry.names[0], |own| find_long(sub, own).is_some()) {
+                // The command's own flags are in its help.
+                None | Some(Meaning::Instead(_) | Meaning::Same(_)) => continue,
+                Some(_) => entry.names.iter().any(|name| words.contains(name)),
+            };
+            assert!(is_shown, "{command}: {:?}", entry.names);
+        }
+    }
 }
 
 #[test]
