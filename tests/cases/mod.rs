@@ -7,7 +7,7 @@
 mod doors;
 mod hosts;
 #[cfg(target_os = "linux")]
-mod ollama;
+pub mod ollama;
 
 use std::path::{Path, PathBuf};
 

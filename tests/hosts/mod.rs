@@ -3,6 +3,7 @@
 //! `make test-hosts` builds the tools and runs these; without it there is nothing to run.
 
 mod completion;
+mod ollama;
 mod programs;
 mod python;
 mod server;

@@ -36,22 +36,46 @@ impl Server {
     /// A server by its command line, without the address.
     pub(super) fn spawn(mut command: Command) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let folder = tempfile::tempdir().expect("a folder");
-        let log = folder.path().join("log");
         command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--no-warmup", "--no-webui", "-lv", "4"]);
-        let (out, err) = (File::create(&log).expect("a log"), File::options().append(true).open(&log).expect("a log"));
-        let process = command.stdout(out).stderr(err).spawn().expect("the server starts");
-        let mut server = Self { process, port, log, _folder: folder };
-        let start = Instant::now();
-        while ureq::get(format!("http://127.0.0.1:{port}/health")).call().is_err() {
-            let ended = server.process.try_wait().expect("a process");
-            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(60), "no server: {}", server.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let mut server = Self::start_with_log(command);
+        server.wait_for(port);
         server
     }
 
-    fn log(&self) -> String {
+    /// A process whose server has an address that is not known yet.
+    pub(super) fn start_with_log(mut command: Command) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let (out, err) = (File::create(&log).expect("a log"), File::options().append(true).open(&log).expect("a log"));
+        let process = command.stdout(out).stderr(err).spawn().expect("the server starts");
+        Self { process, port: 0, log, _folder: folder }
+    }
+
+    /// Waits until it answers on this port.
+    pub(super) fn wait_for(&mut self, port: u16) {
+        self.port = port;
+        self.wait_until(|| ureq::get(format!("http://127.0.0.1:{port}/health")).call().ok());
+    }
+
+    /// Waits for what `found` returns, while the process runs.
+    pub(super) fn wait_until<T>(&mut self, found: impl Fn() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            let ended = self.process.try_wait().expect("a process");
+            assert!(ended.is_none() && start.elapsed() < Duration::from_secs(60), "no server: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The process that was started.
+    pub(super) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(super) fn log(&self) -> String {
         let mut text = String::new();
         let _ = File::open(&self.log).and_then(|mut file| file.read_to_string(&mut text));
         text
@@ -64,7 +88,7 @@ impl Server {
     }
 
     /// The distribution after some tokens, as the server's whole chain leaves it at temperature 1.
-    fn distribution(&self, tokens: &[i64], slot: i64) -> Vec<(i64, f64)> {
+    pub(super) fn distribution(&self, tokens: &[i64], slot: i64) -> Vec<(i64, f64)> {
         let answer = self.complete(&open_request(tokens, 1, slot));
         last_distribution(&answer)
     }
@@ -107,7 +131,8 @@ fn copy_of_the_demo() -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-const PROMPTS: [&[i64]; 4] = [&[1, 300, 310, 320], &[1, 400, 401], &[1, 350, 360, 370, 380, 390], &[1, 500, 510, 333]];
+pub(super) const PROMPTS: [&[i64]; 4] =
+    [&[1, 300, 310, 320], &[1, 400, 401], &[1, 350, 360, 370, 380, 390], &[1, 500, 510, 333]];
 
 #[test]
 #[ignore = "make test-hosts builds the tools"]

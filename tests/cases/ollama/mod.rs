@@ -19,7 +19,7 @@ use super::{Case, all, root};
 use crate::capi::{built, command, tokens_of};
 
 /// A folder with a store of Ollama's and a configuration.
-struct Store {
+pub struct Store {
     folder: TempDir,
 }
 
@@ -29,7 +29,7 @@ const WITHOUT: &str = "without libgenarm\n";
 
 impl Store {
     /// With the demo's base as llama3.2, and another model of the same tokens as qwen3:4b.
-    fn new(hosts: &Value) -> Self {
+    pub fn new(hosts: &Value) -> Self {
         let store = Self { folder: tempfile::tempdir().expect("a folder") };
         store.put("library/llama3.2/latest", 'a', "models/base.gguf");
         store.put("library/qwen3/4b", 'b', "models/small.gguf");
@@ -37,7 +37,7 @@ impl Store {
         store
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -49,7 +49,7 @@ impl Store {
         self.at("prefs.yaml")
     }
 
-    fn blob(&self, letter: char) -> PathBuf {
+    pub fn blob(&self, letter: char) -> PathBuf {
         self.at("store/blobs").join(format!("sha256-{}", letter.to_string().repeat(64)))
     }
 
@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// `genarm run` with these options; the tool comes after.
-    fn genarm(&self, options: &[&str]) -> Command {
+    pub fn genarm(&self, options: &[&str]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_genarm"));
         command.arg("run").arg("-f").arg(self.config()).args(options).arg("--").current_dir(self.folder.path());
         command.env("OLLAMA_MODELS", self.at("store")).stdin(Stdio::null());
@@ -120,7 +120,7 @@ fn base_of(case: &Case) -> Session {
     Session::open(whole, &mut |_, _| true).expect("the base")
 }
 
-fn cheerful() -> Value {
+pub fn cheerful() -> Value {
     json!({"arms": {"cheerful": {"lora": root().join("models/arm-cheerful.gguf")}}})
 }
 
