@@ -81,13 +81,8 @@ pub fn interrupt_flag() -> Arc<AtomicBool> {
 
 /// Ends the process as it is: nothing is freed and no destructor runs, because a thread is still inside llama.cpp.
 pub fn exit_now(code: u8) -> ! {
-    #[cfg(unix)]
     // SAFETY: it takes a number and does not return.
-    unsafe {
-        libc::_exit(code.into())
-    }
-    #[cfg(not(unix))]
-    std::process::exit(code.into())
+    unsafe { libc::_exit(code.into()) }
 }
 
 /// Asked by ggml between the nodes of a graph: whether to stop.
