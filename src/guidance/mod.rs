@@ -21,6 +21,7 @@ mod report;
 pub mod score;
 mod term;
 mod tilt;
+pub mod translate;
 mod vocabulary;
 mod weights;
 
