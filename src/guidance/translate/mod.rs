@@ -16,6 +16,7 @@
 //! ```
 
 mod lexicon;
+mod pieces;
 mod words;
 
 pub use lexicon::{Hopeless, Lexicon, Overlap, Translation};

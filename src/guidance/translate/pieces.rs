@@ -1,0 +1,113 @@
+//! The bytes of all tokens of a vocabulary, and how texts are made of them.
+
+use super::words::{WordKind, Words};
+use crate::expert::Token;
+
+/// The bytes of all tokens, and the tokens in the order of their bytes.
+pub(super) struct Pieces {
+    bytes: Vec<u8>,
+    /// Where each token begins in `bytes`; one more for the end.
+    starts: Vec<u32>,
+    kinds: Vec<WordKind>,
+    /// Text and byte tokens in the order of their bytes; of equal bytes the text token first, then the lower id.
+    sorted: Vec<Token>,
+}
+
+impl Pieces {
+    pub fn of(words: &dyn Words) -> Self {
+        let n = words.n_tokens();
+        let mut pieces = Self { bytes: Vec::new(), starts: Vec::with_capacity(n + 1), kinds: Vec::new(), sorted: Vec::new() };
+        pieces.starts.push(0);
+        for token in 0..n as Token {
+            let mut kind = words.kind(token);
+            if kind != WordKind::Unused {
+                words.bytes(token, &mut pieces.bytes);
+            }
+            if pieces.bytes.len() == pieces.starts[token as usize] as usize {
+                kind = WordKind::Unused;
+            }
+            pieces.kinds.push(kind);
+            pieces.starts.push(pieces.bytes.len() as u32);
+        }
+        let mut sorted: Vec<_> = (0..n as Token).filter(|t| pieces.adds_text(*t)).collect();
+        let key = |token: &Token| (pieces.get(*token), pieces.kind(*token) == WordKind::Byte, *token);
+        sorted.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        pieces.sorted = sorted;
+        pieces
+    }
+
+    pub fn n_tokens(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// The bytes that a token adds, or the name of a control token.
+    pub fn get(&self, token: Token) -> &[u8] {
+        let at = token as usize;
+        &self.bytes[self.starts[at] as usize..self.starts[at + 1] as usize]
+    }
+
+    pub fn kind(&self, token: Token) -> WordKind {
+        self.kinds[token as usize]
+    }
+
+    /// Whether a token adds bytes to a text.
+    pub fn adds_text(&self, token: Token) -> bool {
+        matches!(self.kind(token), WordKind::Text | WordKind::Byte)
+    }
+
+    /// The token of these bytes: a text token before a byte token.
+    pub fn find(&self, bytes: &[u8]) -> Option<Token> {
+        let at = self.sorted.partition_point(|token| self.get(*token) < bytes);
+        self.sorted.get(at).copied().filter(|token| self.get(*token) == bytes)
+    }
+
+    /// The token of these bytes and this kind, if there is one.
+    pub fn find_kind(&self, bytes: &[u8], kind: WordKind) -> Option<Token> {
+        let from = self.sorted.partition_point(|token| self.get(*token) < bytes);
+        let equal = self.sorted[from..].iter().copied().take_while(|token| self.get(*token) == bytes);
+        equal.into_iter().find(|token| self.kind(*token) == kind)
+    }
+
+    /// The control token of this name.
+    pub fn control(&self, name: &[u8]) -> Option<Token> {
+        (0..self.n_tokens() as Token).find(|t| self.kind(*t) == WordKind::Control && self.get(*t) == name)
+    }
+
+    /// The tokens whose bytes begin with `prefix` and go on after it.
+    pub fn extending(&self, prefix: &[u8]) -> &[Token] {
+        let from = self.sorted.partition_point(|token| self.get(*token) <= prefix);
+        let len = self.sorted[from..].partition_point(|token| self.get(*token).starts_with(prefix));
+        &self.sorted[from..from + len]
+    }
+
+    /// Appends the tokens of `bytes` in the middle of a text. What is no UTF-8, and what the tokenizer cannot spell, is
+    /// spelled by the longest tokens that fit. False where a byte has none; what came before it is there.
+    pub fn spell(&self, words: &dyn Words, bytes: &[u8], out: &mut Vec<Token>) -> bool {
+        bytes.utf8_chunks().all(|chunk| {
+            let text = chunk.valid();
+            let spelled = text.is_empty() || words.spell(text, out) || self.spell_greedily(text.as_bytes(), out);
+            spelled && self.spell_greedily(chunk.invalid(), out)
+        })
+    }
+
+    fn spell_greedily(&self, mut rest: &[u8], out: &mut Vec<Token>) -> bool {
+        while !rest.is_empty() {
+            let Some(token) = (1..=rest.len().min(LONGEST)).rev().find_map(|n| self.find(&rest[..n])) else { return false };
+            out.push(token);
+            rest = &rest[self.get(token).len()..];
+        }
+        true
+    }
+}
+
+/// Bytes of the longest token that is looked for in what the tokenizer cannot spell.
+const LONGEST: usize = 16;
+
+/// What may follow a text and change how its end is spelled: GPT-2's splitters give the last space or line break of a
+/// run to the next word.
+pub(super) fn followers(text: &[u8]) -> &'static [&'static str] {
+    match text.last() {
+        Some(byte) if byte.is_ascii_whitespace() => &["", "a", " a", "\na"],
+        _ => &[""],
+    }
+}
