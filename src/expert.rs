@@ -293,6 +293,12 @@ pub enum ExpertError {
         "llama.cpp's graph lacks the places where the adapters of a shared batch are told apart; give --share-batch off"
     )]
     Unmasked,
+    /// A control token in the prompt that an ARM of another vocabulary does not have.
+    #[error("the prompt has {token}, which this ARM lacks; give the ARM a template of its own, or leave the token out")]
+    Untranslatable {
+        /// Its name.
+        token: String,
+    },
     /// llama.cpp refused the batch.
     #[error("llama_decode failed with code {code} on a batch of {n_tokens} tokens")]
     Decode {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::arm::Arm;
+use super::arm::{Arm, ArmRows};
 use super::combine::{add_weighted, floor, floor_within, scaled};
 use super::error::GuideError;
 use super::gate::Gate;
@@ -44,6 +44,8 @@ pub struct Guide {
     tilt: Tilt,
     /// The base's rows before they were guided, where there are limits.
     before: Vec<f32>,
+    /// The base's row by the ids of its tokens, where an expert is translated.
+    base_row: Vec<f32>,
     /// Tokens of the base's prompt, which ARMs with a prompt of their own do not read.
     n_prompt: usize,
     gate: Option<Gate>,
@@ -90,6 +92,7 @@ impl Guide {
             of_base: 1.0,
             tilt: Tilt::default(),
             before: Vec::new(),
+            base_row: Vec::new(),
             n_prompt: 0,
             gate: None,
             n_gated: 0,
@@ -191,9 +194,7 @@ impl Guide {
     /// Keeps the rows of single steps, so that a draft which the ARMs helped to write is verified without reading it
     /// again.
     pub fn keep_rows(&mut self) {
-        for expert in &mut self.experts {
-            expert.rows.get_or_insert_default();
-        }
+        self.experts.iter_mut().for_each(Arm::keep_rows);
     }
 
     /// Takes over the weights as they are now.
@@ -209,16 +210,17 @@ impl Guide {
         needed.map(|(expert, _)| expert.room(len, self.n_prompt)).min().unwrap_or(usize::MAX)
     }
 
-    /// The raw logits of the expert at `index`, needed or not, after `history`: one row of its own vocabulary.
+    /// The logits of the expert at `index`, needed or not, after `history`: one row of its own vocabulary; of a
+    /// translated one, a row of the base's.
     ///
     /// # Errors
     ///
     /// [`GuideError`] when it fails.
     pub fn expert_row(&mut self, index: usize, history: &[Token]) -> Result<&[f32], GuideError> {
         let start = Instant::now();
-        let row = self.experts[index].advance(history, self.n_prompt, 1);
+        let row = self.experts[index].rows(history, self.n_prompt, 1, &[]);
         self.timing.arms += start.elapsed();
-        row
+        row.map(|row| row.rows)
     }
 
     /// Whether ARMs with weight 0 are read along, because each step will be [explained](super::StepReport::explain).
@@ -257,7 +259,7 @@ impl Guide {
     /// Starts what was announced to ARMs on devices.
     pub fn start(&mut self) {
         self.needed().for_each(|arm| {
-            arm.expert.start();
+            arm.expert().start();
         });
     }
 
@@ -277,7 +279,7 @@ impl Guide {
     /// [`GuideError`] of the first ARM that fails.
     pub fn read(&mut self) -> Result<(), GuideError> {
         self.needed()
-            .try_for_each(|arm| arm.expert.read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
+            .try_for_each(|arm| arm.expert().read().map_err(|source| GuideError { arm: arm.name.clone(), source }))
     }
 
     /// The experts that the next step needs.
@@ -293,17 +295,25 @@ impl Guide {
     /// factor. Returns the base's own, for the case that there is no such expert. All factors are of the same weights,
     /// whoever changes them meanwhile.
     ///
+    /// `base` are the base's last `k` rows before they are guided, where an expert [is translated](Self::translates);
+    /// otherwise they are not read, and may be empty.
+    ///
     /// # Errors
     ///
     /// [`GuideError`] of the first that fails; `each` has then seen none, so a step is guided by all ARMs or not at
     /// all.
-    pub fn terms(&mut self, history: &[Token], k: usize, mut each: impl FnMut(Term<'_>)) -> Result<f32, GuideError> {
+    pub fn terms(
+        &mut self,
+        history: &[Token],
+        k: usize,
+        base: &[f32],
+        mut each: impl FnMut(Term<'_>),
+    ) -> Result<f32, GuideError> {
         self.advance(history, k)?;
         let (advanced, base_factor) = (Instant::now(), self.of_base);
         for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
-            let (n_vocab, padded) = (expert.expert.n_vocab(), expert.padded);
-            // Costs nothing: the rows are there.
-            let rows = expert.advance(history, self.n_prompt, k)?;
+            // Decodes nothing: the rows are there.
+            let ArmRows { rows, n_vocab, padded } = expert.rows(history, self.n_prompt, k, base)?;
             each(Term { factor, base_factor, rows, n_vocab, padded });
         }
         self.timing.combine += advanced.elapsed();
@@ -326,6 +336,36 @@ impl Guide {
         Ok(())
     }
 
+    /// Whether an expert that the next step needs has another vocabulary than the base: [`terms`](Self::terms) then
+    /// needs the base's rows.
+    pub fn translates(&mut self) -> bool {
+        self.update();
+        let needed = self.experts.iter().zip(&self.factors).filter(|(_, factor)| **factor != 0.0);
+        needed.into_iter().any(|(expert, _)| expert.is_translated())
+    }
+
+    /// The base's row from its candidates, if [`terms`](Self::terms) will need it; otherwise empty. A token without a
+    /// candidate is forbidden. [`keep_base_row`](Self::keep_base_row) takes it back, so that nothing is allocated per
+    /// token.
+    pub(crate) fn base_row(&mut self, candidates: impl Iterator<Item = (Token, f32)>) -> Vec<f32> {
+        let mut row = std::mem::take(&mut self.base_row);
+        row.clear();
+        if self.translates() {
+            row.resize(self.experts.iter().find_map(Arm::n_base).unwrap_or(0), f32::NEG_INFINITY);
+            for (token, logit) in candidates {
+                if let Some(place) = usize::try_from(token).ok().and_then(|token| row.get_mut(token)) {
+                    *place = logit;
+                }
+            }
+        }
+        row
+    }
+
+    /// Keeps the memory of [`base_row`](Self::base_row).
+    pub(crate) fn keep_base_row(&mut self, row: Vec<f32>) {
+        self.base_row = row;
+    }
+
     /// Guides the base's last `k` rows after `history`, as the sampler would. Shape of `logits`: `k × n_vocab` of the
     /// base.
     ///
@@ -337,11 +377,11 @@ impl Guide {
         self.check(history, k)?;
         let mut before = std::mem::take(&mut self.before);
         before.clear();
-        if !self.limits.is_none() {
+        if !self.limits.is_none() || self.translates() {
             before.extend_from_slice(logits);
         }
         let mut is_first = true;
-        let of_base = self.terms(history, k, |term| {
+        let of_base = self.terms(history, k, &before, |term| {
             if std::mem::take(&mut is_first) {
                 scaled(logits, term.base_factor);
             }
@@ -398,9 +438,10 @@ impl Guide {
     /// found one.
     pub(crate) fn check(&mut self, history: &[Token], k: usize) -> Result<(), GuideError> {
         self.advance(history, k)?;
-        for (expert, &factor) in self.experts.iter_mut().zip(&self.factors).filter(|(_, factor)| **factor != 0.0) {
-            let n_vocab = expert.expert.n_vocab();
-            let rows = expert.advance(history, self.n_prompt, k)?;
+        let experts = self.experts.iter_mut().zip(&self.factors);
+        // The rows of a translated expert are checked where they are made.
+        for (expert, &factor) in experts.filter(|(expert, factor)| **factor != 0.0 && !expert.is_translated()) {
+            let ArmRows { rows, n_vocab, .. } = expert.rows(history, self.n_prompt, k, &[])?;
             let overflows = |logit: &f32| *logit > f32::NEG_INFINITY && !(factor * logit).is_finite();
             let fault = rows.chunks_exact(n_vocab).find_map(|row| {
                 let token = || row.iter().position(overflows).map(|at| at as Token);
@@ -413,19 +454,24 @@ impl Guide {
         Ok(())
     }
 
-    /// The raw logits of every expert in use after `history`, also of those that are not needed, over the base's
-    /// `n_vocab` tokens. Those of the others are empty.
+    /// The logits of every expert in use after `history`, also of those that are not needed, over the base's `n_vocab`
+    /// tokens. Those of the others are empty. `base` is the base's row there, as for [`terms`](Self::terms).
     ///
     /// # Errors
     ///
     /// As [`terms`](Self::terms), and where an expert's logits are no numbers.
-    pub fn expert_logits(&mut self, history: &[Token], n_vocab: usize) -> Result<Vec<Vec<f32>>, GuideError> {
+    pub fn expert_logits(
+        &mut self,
+        history: &[Token],
+        base: &[f32],
+        n_vocab: usize,
+    ) -> Result<Vec<Vec<f32>>, GuideError> {
         let n_prompt = self.n_prompt;
         let logits = |(expert, used): (&mut Arm, &bool)| {
             if !used {
                 return Ok(Vec::new());
             }
-            let mut row = expert.advance(history, n_prompt, 1)?.to_vec();
+            let mut row = expert.rows(history, n_prompt, 1, base)?.rows.to_vec();
             check_finite(&row).map_err(|source| GuideError { arm: expert.name.clone(), source })?;
             let floor = floor(&row);
             row.resize(n_vocab, floor);
@@ -468,7 +514,7 @@ impl Guide {
 
     /// Tokens that all experts have decoded.
     pub fn n_decoded(&self) -> u64 {
-        self.experts.iter().map(|expert| expert.expert.n_decoded()).sum()
+        self.experts.iter().map(Arm::n_decoded).sum()
     }
 }
 

@@ -165,7 +165,7 @@ fn tokens_that_an_arm_does_not_have_get_its_smallest_logit() {
     let mut logits = [0.0; 3];
     guide.add(&[0], 1, &mut logits).unwrap();
     assert_eq!(logits, [-6.0, 2.0, -6.0]);
-    assert_eq!(guide.expert_logits(&[0], 3).unwrap(), [[-3.0, 1.0, -3.0]]);
+    assert_eq!(guide.expert_logits(&[0], &[], 3).unwrap(), [[-3.0, 1.0, -3.0]]);
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn experts_that_stand_in_several_directions_are_evaluated_once() {
     let mut guide = guide(&case);
     guide.add(&[0, 1], 1, &mut [0.0; N]).expect("sound rows");
     assert_eq!(guide.n_decoded(), 4, "two experts, two tokens each; the third has no direction");
-    let of_base = guide.terms(&[0, 1], 1, |term| assert_eq!(term.base_factor, 0.0)).expect("sound rows");
+    let of_base = guide.terms(&[0, 1], 1, &[], |term| assert_eq!(term.base_factor, 0.0)).expect("sound rows");
     assert_eq!(of_base, 0.0);
 }
 

@@ -14,6 +14,7 @@
 mod arm;
 mod combine;
 mod error;
+mod exponential;
 mod gate;
 mod guide;
 mod law;

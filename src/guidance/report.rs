@@ -71,7 +71,7 @@ impl StepReport {
         temp: f32,
         n_top: usize,
     ) -> Result<Self, GuideError> {
-        let experts = guide.expert_logits(history, base.len())?;
+        let experts = guide.expert_logits(history, base, base.len())?;
         let mut guided = Vec::with_capacity(base.len());
         let weights = guide.weights().get();
         let lambda = guide.combine(&weights, base, &experts, &mut guided);

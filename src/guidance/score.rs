@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::arm::ArmRows;
 use super::combine::floor_within;
 use super::report::argmax;
 use super::tilt::add_divergences;
@@ -151,8 +152,11 @@ pub fn score(
         let mut score = token_score(token, base, &guided);
         of_experts.clear();
         // An expert that is not in use has no row.
-        of_experts
-            .extend(experts.iter().map(|row| if row.is_empty() { 0.0 } else { log_prob(row, token, base.len()) }));
+        of_experts.extend(experts.iter().map(|Scored { row, reward }| match reward {
+            Some(reward) => *reward,
+            None if row.is_empty() => 0.0,
+            None => log_prob(row, token, base.len()),
+        }));
         let log_of = |source: Source| source.expert().map_or(score.base, |at| of_experts[at]);
         score.arms = guide.in_use().map(|(_, direction)| log_of(direction.arm)).collect();
         score.references = guide.in_use().map(|(_, direction)| direction.reference.map(log_of)).collect();
@@ -181,7 +185,7 @@ pub fn divergences(
     at_positions(base, guide, prompts, response, |_, _, base, experts| {
         let row = |source| match source {
             Source::Base => base,
-            Source::Expert(expert) => experts[expert],
+            Source::Expert(expert) => experts[expert].row,
         };
         for (direction, sums) in directions.iter().zip(&mut sums) {
             shift.clear();
@@ -203,20 +207,20 @@ pub fn divergences(
 }
 
 /// Reads prompt and response, and hands the rows before each token of the response to `each`: the base's, and those of
-/// all experts in use, each of its own vocabulary (empty for the others).
+/// all experts in use (empty for the others).
 fn at_positions(
     base: &mut dyn Expert,
     guide: &mut Guide,
     prompts: ScoredPrompts<'_>,
     response: &[Token],
-    mut each: impl FnMut(&mut Guide, Token, &[f32], &[&[f32]]),
+    mut each: impl FnMut(&mut Guide, Token, &[f32], &[Scored<'_>]),
 ) -> Result<(), GuideError> {
     let n_vocab = base.n_vocab();
-    let mut histories: Vec<Vec<Token>> =
-        prompts.experts.iter().map(|own| own.as_deref().unwrap_or(prompts.base).to_vec()).collect();
-    // Once for all chunks.
-    for (arm, own) in guide.experts().iter_mut().zip(&histories) {
-        arm.set_own_prompt_len(own.len() - prompts.n_done);
+    let n_prompt = prompts.base.len() - prompts.n_done;
+    // Once for all chunks. What has been scored before is no part of the prompt.
+    for (arm, own) in guide.experts().iter_mut().zip(prompts.experts) {
+        let own = own.as_ref().map(|own| own[..own.len() - prompts.n_done].to_vec());
+        arm.begin(own, n_prompt);
     }
     let mut history = prompts.base.to_vec();
     let mut before: &[Token] = &[];
@@ -225,28 +229,62 @@ fn at_positions(
     let n = of_used.map(|(expert, _)| expert.expert().max_rows()).fold(CHUNK.min(base.max_rows()), usize::min);
     for chunk in response.chunks(n.max(1)) {
         // The row after a token predicts the next one, so the last token of the chunk is not read yet.
-        let new = [before, &chunk[..chunk.len() - 1]].concat();
-        history.extend_from_slice(&new);
+        history.extend_from_slice(before);
+        history.extend_from_slice(&chunk[..chunk.len() - 1]);
         let base_rows = base.advance(&history, chunk.len()).map_err(GuideError::of_base)?;
         check_rows(base_rows, n_vocab).map_err(GuideError::of_base)?;
-        let mut of_experts: Vec<(Vec<f32>, usize)> = Vec::with_capacity(used.len());
-        for ((expert, own), used) in guide.experts().iter_mut().zip(&mut histories).zip(&used) {
-            own.extend_from_slice(&new);
-            let name = expert.name().to_owned();
-            let expert = expert.expert();
-            let width = expert.n_vocab();
-            let rows = if *used { expert.advance(own, chunk.len()) } else { Ok(&[][..]) };
-            let rows = rows.and_then(|rows| check_rows(rows, width).map(|()| rows.to_vec()));
-            of_experts.push((rows.map_err(|source| GuideError { arm: name, source })?, width));
+        let mut of_experts: Vec<ScoredRows> = Vec::with_capacity(used.len());
+        before = &chunk[chunk.len() - 1..];
+        let whole = [&history[..], before].concat();
+        for (expert, used) in guide.experts().iter_mut().zip(&used) {
+            if !used {
+                of_experts.push(ScoredRows { rows: Vec::new(), n_vocab: 0, rewards: None });
+                continue;
+            }
+            let ArmRows { rows, n_vocab, .. } = expert.rows(&history, n_prompt, chunk.len(), base_rows)?;
+            let rows = rows.to_vec();
+            if !expert.is_translated() {
+                let fail = |source| GuideError { arm: expert.name().to_owned(), source };
+                check_rows(&rows, n_vocab).map_err(fail)?;
+            }
+            let rewards = expert.rewards(&whole, chunk.len())?;
+            of_experts.push(ScoredRows { rows, n_vocab, rewards });
         }
         for (i, (base, token)) in base_rows.chunks_exact(n_vocab).zip(chunk).enumerate() {
-            let rows = of_experts.iter().map(|(rows, width)| rows.get(i * width..(i + 1) * width).unwrap_or_default());
-            let experts: Vec<_> = rows.collect();
+            let experts: Vec<_> = of_experts.iter().map(|expert| expert.at(i)).collect();
             each(guide, *token, base, &experts);
         }
-        before = &chunk[chunk.len() - 1..];
     }
     Ok(())
+}
+
+/// An expert's rows of a chunk.
+struct ScoredRows {
+    rows: Vec<f32>,
+    n_vocab: usize,
+    /// The log-probabilities of the tokens, where the rows do not have them.
+    rewards: Option<Vec<f32>>,
+}
+
+/// What an expert makes of a position.
+struct Scored<'a> {
+    /// Its row, of its own vocabulary; of a translated expert, of the base's.
+    row: &'a [f32],
+    /// The log-probability of the token, where the row does not have it.
+    reward: Option<f32>,
+}
+
+impl ScoredRows {
+    fn at(&self, i: usize) -> Scored<'_> {
+        let row = self.rows.get(i * self.n_vocab..(i + 1) * self.n_vocab).unwrap_or_default();
+        Scored { row, reward: self.rewards.as_ref().map(|rewards| rewards[i]) }
+    }
+}
+
+impl AsRef<[f32]> for Scored<'_> {
+    fn as_ref(&self) -> &[f32] {
+        self.row
+    }
 }
 
 /// Σ log π of `response` after `prompt` (at least one token) under one model, in nats.

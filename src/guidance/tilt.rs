@@ -10,6 +10,7 @@
 //! nor concave: without the bounds a step may leap away. A pass over the vocabulary takes one exponential and three
 //! sums per token.
 
+use super::exponential::exp;
 use super::law::Limits;
 
 /// The logits of one step, as two rows: what the base gives, and what guidance adds. Kept from step to step, so that
@@ -196,30 +197,6 @@ fn block(x: &[f32], shift: &[f32], best: f32, centre: f32) -> [f64; 3] {
         sums[2] += e * d * d;
     }
     sums
-}
-
-/// eˣ for x of at most 0, within 2 units of the last place; below −87 it is e⁻⁸⁷. Without branches and conversions, so
-/// that it is vectorised, which the library's is not.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Adding it rounds to a whole number, which then stands in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let x = if x > -87.0 { x } else { -87.0 };
-    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = rounded - ROUND;
-    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
-    // Cephes' polynomial of eʳ for |r| ≤ ln 2 / 2.
-    let p = 1.987_569_1e-4f32;
-    let p = p.mul_add(r, 1.398_199_9e-3);
-    let p = p.mul_add(r, 8.333_452e-3);
-    let p = p.mul_add(r, 4.166_579_6e-2);
-    let p = p.mul_add(r, 1.666_666_5e-1);
-    let p = p.mul_add(r, 0.5);
-    let e = p.mul_add(r * r, r + 1.0);
-    let power = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
-    e * f32::from_bits(power)
 }
 
 #[cfg(test)]

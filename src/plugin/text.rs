@@ -91,7 +91,7 @@ impl HostText {
         let guide = pool.lease(self.id, before, inner.n_prompt.unwrap_or(before.len()))?;
         let n_vocab =
             plugin.n_vocab().unwrap_or_else(|| guide.experts().first_mut().map_or(0, |arm| arm.expert().n_vocab()));
-        let rows = guide.expert_logits(before, n_vocab)?;
+        let rows = guide.expert_logits(before, &[], n_vocab)?;
         let logprob = |row: &Vec<f32>| row.get(last as usize).map_or(f32::NEG_INFINITY, |x| x - log_sum_exp(row));
         // In a host every ARM is an expert, the base's own file too.
         let arms = (0..guide.directions().len()).filter_map(|i| guide.expert_of(i));

@@ -113,7 +113,8 @@ impl CustomSampler for Hook {
 /// [`GuideError`], also where logits are no numbers, the base's or an ARM's; the candidates' logits are then as before.
 pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) -> Result<(), GuideError> {
     let (mut changed, mut sound) = (false, true);
-    let of_base = guide.terms(history, 1, |term| {
+    let base = guide.base_row(candidates.as_mut_slice().iter().map(|candidate| (candidate.id, candidate.logit)));
+    let of_base = guide.terms(history, 1, &base, |term| {
         let (row, floor) = term.row(0);
         for (i, candidate) in candidates.as_mut_slice().iter_mut().enumerate() {
             let id = candidate.id as usize;
@@ -126,7 +127,9 @@ pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candi
             sound &= is_number(term_logit) & is_number(candidate.logit);
         }
         changed = true;
-    })?;
+    });
+    guide.keep_base_row(base);
+    let of_base = of_base?;
     // Experts may cancel each other, and limits still act.
     if !changed && (of_base != 1.0 || guide.is_limited()) {
         for candidate in candidates.as_mut_slice() {

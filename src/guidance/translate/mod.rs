@@ -15,9 +15,16 @@
 //! Translator   an ARM's expert behind all this
 //! ```
 
+mod cover;
 mod lexicon;
+mod paths;
 mod pieces;
+mod rows;
+mod spellings;
+mod step;
+mod translator;
 mod words;
 
 pub use lexicon::{Hopeless, Lexicon, Overlap, Translation};
+pub(super) use translator::Translator;
 pub use words::{WordKind, Words};

@@ -81,22 +81,28 @@ impl Pieces {
     }
 
     /// Appends the tokens of `bytes` in the middle of a text. What is no UTF-8, and what the tokenizer cannot spell, is
-    /// spelled by the longest tokens that fit. False where a byte has none; what came before it is there.
+    /// spelled by the longest tokens that fit; bytes that have none are left out. False where some are.
     pub fn spell(&self, words: &dyn Words, bytes: &[u8], out: &mut Vec<Token>) -> bool {
-        bytes.utf8_chunks().all(|chunk| {
+        let mut whole = true;
+        for chunk in bytes.utf8_chunks() {
             let text = chunk.valid();
-            let spelled = text.is_empty() || words.spell(text, out) || self.spell_greedily(text.as_bytes(), out);
-            spelled && self.spell_greedily(chunk.invalid(), out)
-        })
+            if !text.is_empty() && !words.spell(text, out) {
+                whole &= self.spell_greedily(text.as_bytes(), out);
+            }
+            whole &= self.spell_greedily(chunk.invalid(), out);
+        }
+        whole
     }
 
     fn spell_greedily(&self, mut rest: &[u8], out: &mut Vec<Token>) -> bool {
+        let mut whole = true;
         while !rest.is_empty() {
-            let Some(token) = (1..=rest.len().min(LONGEST)).rev().find_map(|n| self.find(&rest[..n])) else { return false };
-            out.push(token);
-            rest = &rest[self.get(token).len()..];
+            let longest = (1..=rest.len().min(LONGEST)).rev().find_map(|n| self.find(&rest[..n]));
+            out.extend(longest);
+            whole &= longest.is_some();
+            rest = &rest[longest.map_or(1, |token| self.get(token).len())..];
         }
-        true
+        whole
     }
 }
 

@@ -1,0 +1,291 @@
+//! The ARM's readings of the text so far.
+//!
+//! A reading is a path of ARM tokens whose bytes are the text, or the text but for some pending bytes at its end. It
+//! stands for all of the ARM's texts that begin with this path and, where bytes are pending, go on with one token that
+//! begins with them and reaches further. Readings that overlap do not exist: a path and its pending bytes follow from
+//! the ARM's text. So the masses of the readings add up to the probability that the ARM's text begins with this one.
+
+use super::lexicon::Translation;
+use super::paths::{Path, Paths, ROOT};
+use super::rows::Rows;
+use super::spellings::Spellings;
+use crate::expert::{ExpertError, Token};
+
+/// A reading of the text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Reading {
+    pub path: Path,
+    /// Bytes at the end of the text that no token of the path has.
+    pub pending: usize,
+    /// ln of the probability of the path.
+    pub path_mass: f64,
+    /// ln of the probability of all texts that it stands for.
+    pub mass: f64,
+}
+
+/// What is left out of a cover.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Readings whose share of the best one's mass is below this.
+    pub least: f64,
+    /// The same for readings that the ARM's tokenizer would not write.
+    pub least_odd: f64,
+    /// Tokens that reach across the end of the text, whose share of the likeliest one's is below this.
+    pub least_token: f32,
+    /// Readings at most.
+    pub n_readings: usize,
+}
+
+impl Bounds {
+    pub const DEFAULT: Self = Self { least: 1e-3, least_odd: 0.02, least_token: 1e-3, n_readings: 6 };
+}
+
+/// The readings after one token of the base.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// The base's token; −1 before the first.
+    token: Token,
+    /// Where its readings begin.
+    readings: usize,
+    /// Bytes of the text.
+    n_bytes: usize,
+    /// Readings that there were in the tree.
+    n_paths: usize,
+    /// ln of the probability that the ARM's text begins with this one.
+    mass: f64,
+}
+
+/// The readings after every token of a text, from the end of the prompt on.
+pub(super) struct Cover {
+    pub paths: Paths,
+    pub bounds: Bounds,
+    bytes: Vec<u8>,
+    marks: Vec<Mark>,
+    readings: Vec<Reading>,
+    /// What a walk has still to look at, and what it has found; kept to be reused.
+    open: Vec<Open>,
+    found: Vec<Reading>,
+    /// Tokens that end within the text, with their lengths and the mass with them.
+    children: Vec<(Token, usize, f64)>,
+}
+
+/// A path that a walk has reached.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    path: Path,
+    /// The next token must reach beyond so many of the pending bytes.
+    beyond: usize,
+    pending: usize,
+    mass: f64,
+}
+
+impl Cover {
+    pub fn new(bounds: Bounds) -> Self {
+        let root = Reading { path: ROOT, pending: 0, path_mass: 0.0, mass: 0.0 };
+        Self {
+            paths: Paths::new(),
+            bounds,
+            bytes: Vec::new(),
+            marks: vec![Mark { token: -1, readings: 0, n_bytes: 0, n_paths: 1, mass: 0.0 }],
+            readings: vec![root],
+            open: Vec::new(),
+            found: Vec::new(),
+            children: Vec::new(),
+        }
+    }
+
+    /// The base's tokens that have been read.
+    pub fn len(&self) -> usize {
+        self.marks.len() - 1
+    }
+
+    /// How many of `tokens` have been read in this order.
+    pub fn common(&self, tokens: &[Token]) -> usize {
+        self.marks[1..].iter().zip(tokens).take_while(|(mark, token)| mark.token == **token).count()
+    }
+
+    /// Takes back all but the first `len` tokens. The tree may have paths that were asked for ahead; they stay below.
+    pub fn truncate(&mut self, len: usize) {
+        let mark = self.marks[len];
+        self.readings.truncate(self.end_of_readings(len));
+        self.marks.truncate(len + 1);
+        self.bytes.truncate(mark.n_bytes);
+        self.paths.truncate(mark.n_paths);
+    }
+
+    fn end_of_readings(&self, at: usize) -> usize {
+        self.marks.get(at + 1).map_or(self.readings.len(), |next| next.readings)
+    }
+
+    /// The readings after the first `at` tokens, that of the largest mass first.
+    pub fn readings(&self, at: usize) -> &[Reading] {
+        &self.readings[self.marks[at].readings..self.end_of_readings(at)]
+    }
+
+    /// ln of the probability that the ARM's text begins with the first `at` tokens.
+    pub fn mass(&self, at: usize) -> f64 {
+        self.marks[at].mass
+    }
+
+    /// The bytes of the text after the first `at` tokens.
+    pub fn bytes(&self, at: usize) -> &[u8] {
+        &self.bytes[..self.marks[at].n_bytes]
+    }
+
+    /// The base's last tokens from the beginning of the word on in which the last `pending` bytes begin: what follows
+    /// may change how the base spells them.
+    pub fn write_window(&self, with: &Translation, at: usize, pending: usize, out: &mut Vec<Token>) {
+        out.clear();
+        let border = self.marks[at].n_bytes - pending;
+        let mut from = at;
+        while from > 0 {
+            let bytes = with.lexicon.base.get(self.marks[from].token);
+            let covers = self.marks[from].n_bytes > border;
+            if !with.lexicon.base.adds_text(self.marks[from].token) || (!covers && at - from >= MAX_WINDOW) {
+                break;
+            }
+            from -= 1;
+            let begins_word = bytes.first().is_some_and(u8::is_ascii_whitespace);
+            if begins_word && self.marks[from].n_bytes <= border {
+                break;
+            }
+        }
+        out.extend(self.marks[from + 1..=at].iter().map(|mark| mark.token));
+    }
+
+    /// Reads a token of the base that adds no text: an end, or a marker that the ARM has by the same name.
+    pub fn mark(&mut self, with: &Translation, rows: &mut Rows, token: Token) -> Result<(), ExpertError> {
+        let at = self.len();
+        self.found.clear();
+        if let Some(twin) = with.lexicon.twin(token) {
+            for i in self.marks[at].readings..self.readings.len() {
+                let reading = self.readings[i];
+                if reading.pending == 0 {
+                    let mass = reading.mass + f64::from(rows.get(&self.paths, reading.path)?.ln_p(twin));
+                    let path = self.paths.child(reading.path, twin);
+                    self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
+                }
+            }
+        }
+        if self.found.is_empty() {
+            // The ARM does not see it.
+            self.found.extend_from_slice(&self.readings[self.marks[at].readings..]);
+        }
+        self.settle(token);
+        Ok(())
+    }
+
+    /// Reads a token of the base that adds text: every reading of the text before it, continued.
+    pub fn walk(
+        &mut self,
+        with: &Translation,
+        rows: &mut Rows,
+        spellings: &mut Spellings,
+        window: &mut Vec<Token>,
+        token: Token,
+    ) -> Result<(), ExpertError> {
+        let (arm, added) = (&with.lexicon.arm, with.lexicon.base.get(token));
+        let before = self.len();
+        self.bytes.extend_from_slice(added);
+        // The mark is there while the walk looks back at the text.
+        let last = self.marks[before];
+        self.marks.push(Mark { token, n_bytes: self.bytes.len(), readings: self.readings.len(), ..last });
+        let twin = with.lexicon.twin(token);
+        self.found.clear();
+        self.open.clear();
+        let continued = |r: &Reading| Open {
+            path: r.path,
+            beyond: r.pending,
+            pending: r.pending + added.len(),
+            mass: r.path_mass,
+        };
+        self.open.extend(self.readings[last.readings..].iter().map(continued));
+        let (least, least_odd) = (self.bounds.least.ln(), self.bounds.least_odd.ln());
+        let mut best = f64::NEG_INFINITY;
+        while let Some(next) = (0..self.open.len()).max_by(|a, b| self.open[*a].mass.total_cmp(&self.open[*b].mass)) {
+            let open = self.open.swap_remove(next);
+            if open.mass < best + least {
+                break;
+            }
+            let row = rows.get(&self.paths, open.path)?;
+            let pending = &self.bytes[self.bytes.len() - open.pending..];
+            // Tokens that end within the text.
+            self.children.clear();
+            for len in open.beyond + 1..=open.pending {
+                if let Some(token) = arm.find(&pending[..len]) {
+                    self.children.push((token, len, open.mass + f64::from(row.ln_p(token))));
+                }
+            }
+            // Tokens that reach beyond it.
+            let across = arm.extending(pending);
+            let largest = across.iter().map(|t| row.ln_p(*t)).fold(f32::NEG_INFINITY, f32::max);
+            let share: f32 = across.iter().map(|t| row.p(*t)).sum();
+            best = self.children.iter().filter(|(_, len, _)| *len == open.pending).map(|(.., m)| *m).fold(best, f64::max);
+            if share > 0.0 && open.mass + f64::from(share).ln() >= best + least {
+                self.write_window(with, before + 1, open.pending, window);
+                let likely = largest + self.bounds.least_token.ln();
+                let agree = across.iter().filter(|t| row.ln_p(**t) >= likely);
+                let agree = agree.filter(|t| !spellings.next(with, window, **t, open.pending).is_empty());
+                let share: f64 = agree.map(|t| f64::from(row.p(*t))).sum();
+                if share > 0.0 {
+                    let mass = open.mass + share.ln();
+                    best = best.max(mass);
+                    self.found.push(Reading { path: open.path, pending: open.pending, path_mass: open.mass, mass });
+                }
+            }
+            let previous = self.paths.last(open.path);
+            for i in 0..self.children.len() {
+                let (token, len, mass) = self.children[i];
+                let aligned = open.beyond == 0 && len == open.pending && twin == Some(token);
+                let written = aligned || previous.is_none_or(|previous| spellings.follows(with, previous, token));
+                if mass < best + if written { least } else { least_odd } {
+                    continue;
+                }
+                let path = self.paths.child(open.path, token);
+                if len == open.pending {
+                    best = best.max(mass);
+                    self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
+                } else {
+                    self.open.push(Open { path, beyond: 0, pending: open.pending - len, mass });
+                }
+            }
+        }
+        self.marks.pop();
+        if self.found.is_empty() {
+            self.begin_anew(with, last.mass);
+        }
+        self.settle(token);
+        Ok(())
+    }
+
+    /// The ARM gives the text no reading that counts: it goes on from its own spelling of the text.
+    fn begin_anew(&mut self, with: &Translation, mass: f64) {
+        let mut tokens = Vec::new();
+        let spelled = with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut tokens);
+        if !spelled {
+            tracing::debug!("the ARM cannot spell the text");
+        }
+        let path = tokens.into_iter().fold(ROOT, |path, token| self.paths.child(path, token));
+        let mass = mass + UNREAD;
+        self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
+    }
+
+    /// Keeps the readings that were found after `token`.
+    fn settle(&mut self, token: Token) {
+        self.found.sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
+        let best = self.found.first().map_or(0.0, |reading| reading.mass);
+        let least = best + self.bounds.least.ln();
+        self.found.truncate(self.bounds.n_readings);
+        self.found.retain(|reading| reading.mass >= least);
+        let mass = best + self.found.iter().map(|reading| (reading.mass - best).exp()).sum::<f64>().ln();
+        let readings = self.readings.len();
+        self.readings.append(&mut self.found);
+        self.marks.push(Mark { token, readings, n_bytes: self.bytes.len(), n_paths: self.paths.len(), mass });
+    }
+}
+
+/// Tokens that a window goes back at most, before the one in which its bytes begin.
+const MAX_WINDOW: usize = 8;
+
+/// ln of the probability of a token that no reading has.
+const UNREAD: f64 = -16.0;
