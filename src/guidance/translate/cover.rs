@@ -171,12 +171,15 @@ impl Cover {
             // The ARM does not see it.
             self.found.extend_from_slice(&self.readings[self.marks[at].readings..]);
         }
-        self.settle(token);
+        self.settle(token, self.bounds);
         Ok(())
     }
 
     /// Reads a token of the base that adds text: every reading of the text before it, continued.
-    pub fn walk(
+    ///
+    /// A reading that was left out may turn out to be the only one, at a rare character that is spelled in bytes for
+    /// example. Then the last tokens are read once more, with less left out.
+    pub fn read(
         &mut self,
         with: &Translation,
         rows: &mut Rows,
@@ -184,6 +187,34 @@ impl Cover {
         window: &mut Vec<Token>,
         token: Token,
     ) -> Result<(), ExpertError> {
+        let bounds = self.bounds;
+        if self.walk(with, rows, spellings, window, (token, bounds))? {
+            return Ok(());
+        }
+        let from = self.len().saturating_sub(LOOK_BACK);
+        let again: Vec<_> = self.marks[from + 1..].iter().map(|mark| mark.token).chain([token]).collect();
+        self.truncate(from);
+        rows.truncate(self.paths.len());
+        for token in again {
+            let wide = Bounds { least: RARE, least_odd: RARE, n_readings: 2 * bounds.n_readings, ..bounds };
+            if !with.lexicon.base.adds_text(token) {
+                self.mark(with, rows, token)?;
+            } else if !self.walk(with, rows, spellings, window, (token, wide))? {
+                self.begin_anew(with, token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Continues every reading with `token`. False, with nothing changed, where none is left.
+    fn walk(
+        &mut self,
+        with: &Translation,
+        rows: &mut Rows,
+        spellings: &mut Spellings,
+        window: &mut Vec<Token>,
+        (token, bounds): (Token, Bounds),
+    ) -> Result<bool, ExpertError> {
         let (arm, added) = (&with.lexicon.arm, with.lexicon.base.get(token));
         let before = self.len();
         self.bytes.extend_from_slice(added);
@@ -193,14 +224,12 @@ impl Cover {
         let twin = with.lexicon.twin(token);
         self.found.clear();
         self.open.clear();
-        let continued = |r: &Reading| Open {
-            path: r.path,
-            beyond: r.pending,
-            pending: r.pending + added.len(),
-            mass: r.path_mass,
-        };
+        let continued =
+            |r: &Reading| Open { path: r.path, beyond: r.pending, pending: r.pending + added.len(), mass: r.path_mass };
         self.open.extend(self.readings[last.readings..].iter().map(continued));
-        let (least, least_odd) = (self.bounds.least.ln(), self.bounds.least_odd.ln());
+        self.write_window(with, before + 1, 0, window);
+        let followers = spellings.followers(with, window);
+        let (least, least_odd) = (bounds.least.ln(), bounds.least_odd.ln());
         let mut best = f64::NEG_INFINITY;
         while let Some(next) = (0..self.open.len()).max_by(|a, b| self.open[*a].mass.total_cmp(&self.open[*b].mass)) {
             let open = self.open.swap_remove(next);
@@ -220,10 +249,11 @@ impl Cover {
             let across = arm.extending(pending);
             let largest = across.iter().map(|t| row.ln_p(*t)).fold(f32::NEG_INFINITY, f32::max);
             let share: f32 = across.iter().map(|t| row.p(*t)).sum();
-            best = self.children.iter().filter(|(_, len, _)| *len == open.pending).map(|(.., m)| *m).fold(best, f64::max);
+            best =
+                self.children.iter().filter(|(_, len, _)| *len == open.pending).map(|(.., m)| *m).fold(best, f64::max);
             if share > 0.0 && open.mass + f64::from(share).ln() >= best + least {
                 self.write_window(with, before + 1, open.pending, window);
-                let likely = largest + self.bounds.least_token.ln();
+                let likely = largest + bounds.least_token.ln();
                 let agree = across.iter().filter(|t| row.ln_p(**t) >= likely);
                 let agree = agree.filter(|t| !spellings.next(with, window, **t, open.pending).is_empty());
                 let share: f64 = agree.map(|t| f64::from(row.p(*t))).sum();
@@ -234,11 +264,15 @@ impl Cover {
                 }
             }
             let previous = self.paths.last(open.path);
+            let written = match self.children[..] {
+                [] => &[],
+                _ => spellings.written(with, previous, &self.bytes[self.bytes.len() - open.pending..], followers),
+            };
             for i in 0..self.children.len() {
                 let (token, len, mass) = self.children[i];
                 let aligned = open.beyond == 0 && len == open.pending && twin == Some(token);
-                let written = aligned || previous.is_none_or(|previous| spellings.follows(with, previous, token));
-                if mass < best + if written { least } else { least_odd } {
+                let odd = !aligned && !written.contains(&token);
+                if mass < best + if odd { least_odd } else { least } {
                     continue;
                 }
                 let path = self.paths.child(open.path, token);
@@ -252,30 +286,30 @@ impl Cover {
         }
         self.marks.pop();
         if self.found.is_empty() {
-            self.begin_anew(with, last.mass);
+            self.bytes.truncate(last.n_bytes);
+            return Ok(false);
         }
-        self.settle(token);
-        Ok(())
+        self.settle(token, bounds);
+        Ok(true)
     }
 
     /// The ARM gives the text no reading that counts: it goes on from its own spelling of the text.
-    fn begin_anew(&mut self, with: &Translation, mass: f64) {
+    fn begin_anew(&mut self, with: &Translation, token: Token) {
+        self.bytes.extend_from_slice(with.lexicon.base.get(token));
         let mut tokens = Vec::new();
-        let spelled = with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut tokens);
-        if !spelled {
-            tracing::debug!("the ARM cannot spell the text");
-        }
+        with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut tokens);
         let path = tokens.into_iter().fold(ROOT, |path, token| self.paths.child(path, token));
-        let mass = mass + UNREAD;
+        let mass = self.mass(self.len()) + UNREAD;
         self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
+        self.settle(token, self.bounds);
     }
 
     /// Keeps the readings that were found after `token`.
-    fn settle(&mut self, token: Token) {
+    fn settle(&mut self, token: Token, bounds: Bounds) {
         self.found.sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
         let best = self.found.first().map_or(0.0, |reading| reading.mass);
-        let least = best + self.bounds.least.ln();
-        self.found.truncate(self.bounds.n_readings);
+        let least = best + bounds.least.ln();
+        self.found.truncate(bounds.n_readings);
         self.found.retain(|reading| reading.mass >= least);
         let mass = best + self.found.iter().map(|reading| (reading.mass - best).exp()).sum::<f64>().ln();
         let readings = self.readings.len();
@@ -286,6 +320,11 @@ impl Cover {
 
 /// Tokens that a window goes back at most, before the one in which its bytes begin.
 const MAX_WINDOW: usize = 8;
+
+/// Tokens of the base that are read once more where no reading is left.
+const LOOK_BACK: usize = 4;
+/// What is left out then.
+const RARE: f64 = 1e-12;
 
 /// ln of the probability of a token that no reading has.
 const UNREAD: f64 = -16.0;

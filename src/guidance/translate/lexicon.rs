@@ -129,7 +129,8 @@ impl Lexicon {
     /// What [`to_bytes`](Self::to_bytes) wrote for the same two vocabularies; `None` where the bytes are something else.
     pub fn from_bytes(bytes: &[u8], base: &dyn Words, arm: &dyn Words) -> Option<Self> {
         let (n_base, n_arm) = (base.n_tokens(), arm.n_tokens());
-        let mut numbers = bytes.strip_prefix(MAGIC)?.chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]));
+        let mut numbers =
+            bytes.strip_prefix(MAGIC)?.chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]));
         let mut lists = |n_lists: usize, n_tokens: usize| {
             let (n_starts, n) = (numbers.next()? as usize, numbers.next()? as usize);
             if n_starts != n_lists + 1 || n > bytes.len() / 4 {
@@ -295,10 +296,14 @@ fn spell_both(
 fn in_parallel<T: Send>(n: usize, n_threads: usize, of: impl Fn(Token) -> T + Sync) -> Vec<T> {
     let share = n.div_ceil(n_threads.max(1)).max(1);
     let ranges: Vec<Range<usize>> = (0..n).step_by(share).map(|from| from..(from + share).min(n)).collect();
+    if let [all] = &ranges[..] {
+        return all.clone().map(|token| of(token as Token)).collect();
+    }
     let each = |range: Range<usize>| range.map(|token| of(token as Token)).collect::<Vec<_>>();
     std::thread::scope(|scope| {
         let running: Vec<_> = ranges.into_iter().map(|range| scope.spawn(|| each(range))).collect();
-        let joined = running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let joined =
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.flatten().collect()
     })
 }

@@ -28,3 +28,6 @@ mod words;
 pub use lexicon::{Hopeless, Lexicon, Overlap, Translation};
 pub(super) use translator::Translator;
 pub use words::{WordKind, Words};
+
+#[cfg(test)]
+mod tests;

@@ -35,10 +35,11 @@ impl Paths {
     pub fn child(&mut self, parent: Path, token: Token) -> Path {
         let from = parent as usize + 1;
         let known = self.0[from..].iter().position(|step| step.parent == parent && step.token == token);
-        (from + known.unwrap_or_else(|| {
-            self.0.push(Step { parent, token });
-            self.0.len() - 1 - from
-        })) as Path
+        (from
+            + known.unwrap_or_else(|| {
+                self.0.push(Step { parent, token });
+                self.0.len() - 1 - from
+            })) as Path
     }
 
     /// The last token; `None` after the prompt.

@@ -16,7 +16,8 @@ pub(super) struct Pieces {
 impl Pieces {
     pub fn of(words: &dyn Words) -> Self {
         let n = words.n_tokens();
-        let mut pieces = Self { bytes: Vec::new(), starts: Vec::with_capacity(n + 1), kinds: Vec::new(), sorted: Vec::new() };
+        let mut pieces =
+            Self { bytes: Vec::new(), starts: Vec::with_capacity(n + 1), kinds: Vec::new(), sorted: Vec::new() };
         pieces.starts.push(0);
         for token in 0..n as Token {
             let mut kind = words.kind(token);

@@ -10,11 +10,15 @@ use crate::expert::Token;
 /// Answers kept of each kind; beyond that all are dropped.
 const MAX_ANSWERS: usize = 1 << 16;
 
+/// What may follow a text, as far as it may change how the end of the text is spelled.
+const FOLLOWERS: [&str; 6] = ["", "a", " ", "\n", " a", "\na"];
+
 /// Questions to the tokenizers of a pair of vocabularies, and their answers.
 #[derive(Default)]
 pub(super) struct Spellings {
     next: HashMap<Vec<Token>, Vec<Token>>,
-    follows: HashMap<(Token, Token), bool>,
+    followers: HashMap<Vec<Token>, u8>,
+    written: HashMap<(usize, u8, Vec<u8>), Vec<Token>>,
     first: HashMap<Vec<u8>, Option<Token>>,
     key: Vec<Token>,
     bytes: Vec<u8>,
@@ -29,9 +33,19 @@ impl Spellings {
         self.key.extend_from_slice(window);
         self.key.extend([arm, from as Token]);
         if !self.next.contains_key(&self.key) {
-            let rest = &with.lexicon.arm.get(arm)[from..];
+            let whole = with.lexicon.arm.get(arm);
+            let rest = &whole[from..];
             let mut found = Vec::new();
             for follower in followers(rest) {
+                // Only what the ARM would write so.
+                self.bytes.clear();
+                self.bytes.extend_from_slice(whole);
+                self.bytes.extend_from_slice(follower.as_bytes());
+                self.tokens.clear();
+                with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut self.tokens);
+                if self.tokens.first() != Some(&arm) {
+                    continue;
+                }
                 self.bytes.clear();
                 window.iter().for_each(|token| self.bytes.extend_from_slice(with.lexicon.base.get(*token)));
                 self.bytes.extend_from_slice(rest);
@@ -50,24 +64,61 @@ impl Spellings {
         &self.next[&self.key]
     }
 
-    /// Whether the ARM's tokenizer ever writes `token` after `before`.
-    pub fn follows(&mut self, with: &Translation, before: Token, token: Token) -> bool {
-        if let Some(known) = self.follows.get(&(before, token)) {
+    /// Which of [`FOLLOWERS`] may follow `window`, the base's last tokens, if the base is to write it so: one bit each.
+    pub fn followers(&mut self, with: &Translation, window: &[Token]) -> u8 {
+        let ends_in_space = |token: &Token| with.lexicon.base.get(*token).last().is_some_and(u8::is_ascii_whitespace);
+        if !window.last().is_some_and(ends_in_space) {
+            return u8::MAX;
+        }
+        if let Some(known) = self.followers.get(window) {
             return *known;
         }
-        let arm = &with.lexicon.arm;
-        let follows = !arm.adds_text(before) || !arm.adds_text(token) || ["", "a", " ", "\n", " a"].iter().any(|follower| {
+        let mut found = 0;
+        for (i, follower) in FOLLOWERS.iter().enumerate() {
             self.bytes.clear();
-            self.bytes.extend_from_slice(arm.get(before));
-            self.bytes.extend_from_slice(arm.get(token));
+            window.iter().for_each(|token| self.bytes.extend_from_slice(with.lexicon.base.get(*token)));
             self.bytes.extend_from_slice(follower.as_bytes());
             self.tokens.clear();
-            arm.spell(&*with.arm, &self.bytes, &mut self.tokens);
-            self.tokens.starts_with(&[before, token])
-        });
-        make_room(&mut self.follows);
-        self.follows.insert((before, token), follows);
-        follows
+            with.lexicon.base.spell(&*with.base, &self.bytes, &mut self.tokens);
+            found |= u8::from(self.tokens.starts_with(window)) << i;
+        }
+        // What the base would never write so says nothing.
+        let found = if found == 0 { u8::MAX } else { found };
+        make_room(&mut self.followers);
+        self.followers.insert(window.to_vec(), found);
+        found
+    }
+
+    /// The tokens that the ARM's tokenizer may write next after `before`, where the text goes on with `bytes` and one of
+    /// `followers`. Without `before` the text begins there.
+    pub fn written(&mut self, with: &Translation, before: Option<Token>, bytes: &[u8], followers: u8) -> &[Token] {
+        let arm = &with.lexicon.arm;
+        let before = before.filter(|before| arm.adds_text(*before));
+        self.bytes.clear();
+        before.iter().for_each(|before| self.bytes.extend_from_slice(arm.get(*before)));
+        let n_before = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        let key = (n_before, followers, std::mem::take(&mut self.bytes));
+        if !self.written.contains_key(&key) {
+            let mut found = Vec::new();
+            for (_, follower) in FOLLOWERS.iter().enumerate().filter(|(i, _)| followers & 1 << i != 0) {
+                self.bytes.clear();
+                self.bytes.extend_from_slice(&key.2);
+                self.bytes.extend_from_slice(follower.as_bytes());
+                self.tokens.clear();
+                arm.spell(&*with.arm, &self.bytes, &mut self.tokens);
+                let next = match (before, &self.tokens[..]) {
+                    (Some(before), [first, next, ..]) => (*first == before).then_some(*next),
+                    (None, [first, ..]) => Some(*first),
+                    _ => None,
+                };
+                found.extend(next.filter(|next| !found.contains(next)));
+            }
+            make_room(&mut self.written);
+            self.written.insert(key.clone(), found);
+        }
+        self.bytes.clone_from(&key.2);
+        &self.written[&key]
     }
 
     /// The ARM's first token of `pending` followed by the bytes of the base's token `base`.

@@ -42,6 +42,8 @@ pub(crate) struct Translator {
 
 /// Tokens at the end of a prompt that are read as a part of the text: what follows may change how the ARM spells them.
 const LEAD: usize = 4;
+/// The same, where no word begins there.
+const MAX_LEAD: usize = 32;
 
 impl Translator {
     pub fn new(expert: Box<dyn Expert + Send>, with: Arc<Translation>) -> Self {
@@ -85,6 +87,18 @@ impl Translator {
     /// Tokens of the base's vocabulary: the length of its rows.
     pub fn n_base(&self) -> usize {
         self.q.len()
+    }
+
+    /// Leaves out less, or more.
+    #[cfg(test)]
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.cover.bounds = bounds;
+    }
+
+    /// Readings of the text so far.
+    #[cfg(test)]
+    pub fn n_readings(&self) -> usize {
+        self.cover.readings(self.cover.len()).len()
     }
 
     /// Begins a text whose first `n_prompt` tokens are the base's prompt; `own` is what the ARM reads instead.
@@ -139,14 +153,22 @@ impl Translator {
         Ok(text)
     }
 
-    /// Where the text begins that is read token by token: some tokens before the end of the prompt, after its last
-    /// control token.
+    /// Where the text begins that is read token by token: at a word some tokens before the end of the prompt, after its
+    /// last control token.
     fn text_start(&self, prompt: &[Token]) -> usize {
-        let plain = |token: &Token| self.with.lexicon.base.adds_text(*token);
-        let n_plain = prompt.iter().rev().take(LEAD).take_while(|token| plain(token)).count();
-        let start = prompt.len() - n_plain;
+        let base = &self.with.lexicon.base;
+        let n_plain = prompt.iter().rev().take_while(|token| base.adds_text(**token)).count();
+        let first = prompt.len() - n_plain;
+        let space = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+        let begins_word = |at: &usize| {
+            *at == first || space(base.get(prompt[*at]).first()) && !space(base.get(prompt[*at - 1]).last())
+        };
+        let last = prompt.len().saturating_sub(LEAD).max(first);
+        let start = (first..=last).rev().take(MAX_LEAD).find(begins_word).unwrap_or(last);
         // The ARM must have something to read before the text.
-        if prompt[..start].iter().any(plain) { start } else { (start + 1).min(prompt.len()) }
+        let reads = |token: &Token| base.adds_text(*token) || self.with.lexicon.twin(*token).is_some();
+        let reads = self.with.arm.bos().is_some() || prompt[..start].iter().any(reads);
+        if reads { start } else { (start + 1).min(prompt.len()) }
     }
 
     /// The base's tokens as the ARM's.
@@ -285,7 +307,7 @@ impl Translator {
             }
             let Self { cover, rows, spellings, window, .. } = self;
             match with.lexicon.base.adds_text(*token) {
-                true => cover.walk(&with, rows, spellings, window, *token)?,
+                true => cover.read(&with, rows, spellings, window, *token)?,
                 false => cover.mark(&with, rows, *token)?,
             }
         }

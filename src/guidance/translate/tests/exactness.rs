@@ -1,0 +1,87 @@
+//! q against the enumeration of all of the ARM's texts.
+
+use proptest::prelude::*;
+
+use super::toys::{END, Splitter, Toy, careful, exact, log_prob};
+use crate::expert::Token;
+use crate::guidance::translate::Words;
+
+fn fine() -> Toy {
+    Toy::new(Splitter::None, &["a", "b", " "])
+}
+
+fn words() -> Toy {
+    Toy::new(Splitter::None, &["a", "b", " ", "ab", " a", "ba"])
+}
+
+fn gpt2() -> Toy {
+    Toy::new(Splitter::Gpt2, &["a", "b", " ", "  ", " a", " b", "ab", " ab"])
+}
+
+fn runs() -> Toy {
+    Toy::new(Splitter::None, &["a", "b", " ", "  ", "   ", "ab", " ab"])
+}
+
+/// The largest difference of a probability from the exact one, over the tokens that the base writes there. The base's
+/// own row is exact too: so what is left to it is divided as it should be.
+fn worst(base: &Toy, arm: &Toy, chosen: &[Token]) -> f64 {
+    let q = exact(base, arm, chosen, 3);
+    let mut row = vec![-80.0f32; base.n_tokens()];
+    q.iter().for_each(|(token, p)| row[*token as usize] = p.ln() as f32);
+    let history = [&[END], chosen].concat();
+    let mut translator = careful(base, arm);
+    let found = translator.rows(&history, 1, &row).expect("a row");
+    let written = |token: &Token| *token == END || base.writes(&[chosen, &[*token]].concat());
+    let off = |token: Token| f64::from(found[token as usize].exp()) - q.get(&token).copied().unwrap_or(0.0);
+    let tokens = (0..row.len() as Token).filter(written);
+    tokens.map(|token| off(token).abs()).fold(0.0, f64::max)
+}
+
+const TEXTS: [&str; 9] = ["", "a", " ", "ab", "a ", "  ", "b a", " ab", "ab "];
+
+#[test]
+fn a_base_of_single_letters_is_exact() {
+    for arm in [words(), gpt2(), runs()] {
+        for text in TEXTS {
+            let off = worst(&fine(), &arm, &fine().tokens(text.as_bytes()));
+            assert!(off < 2e-3, "{text:?} {off}");
+        }
+    }
+}
+
+#[test]
+fn a_base_of_longer_tokens_is_exact_where_its_own_row_is() {
+    let pairs = [(words(), fine()), (words(), gpt2()), (gpt2(), words()), (runs(), gpt2()), (gpt2(), runs())];
+    for (pair, (base, arm)) in pairs.into_iter().enumerate() {
+        for text in TEXTS {
+            let off = worst(&base, &arm, &base.tokens(text.as_bytes()));
+            assert!(off < 0.02, "{text:?} {off} {pair}");
+        }
+    }
+}
+
+#[test]
+fn without_one_token_of_the_base_the_rest_stays_exact() {
+    for missing in ["ab", " a", "ba"] {
+        let base = words().without(missing);
+        for text in TEXTS {
+            let off = worst(&base, &words(), &base.tokens(text.as_bytes()));
+            assert!(off < 0.01, "without {missing:?}, {text:?}: {off}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn rewards_add_up_to_the_probability_of_any_text(text in "[ab ]{0,9}", pair in 0..4usize) {
+        let (base, arm) = [(words(), gpt2()), (gpt2(), words()), (fine(), runs()), (runs(), gpt2())][pair].clone();
+        let chosen = [base.tokens(text.as_bytes()), vec![END]].concat();
+        let mut rewards = Vec::new();
+        let mut translator = careful(&base, &arm);
+        translator.rewards(&[&[END], &chosen[..]].concat(), chosen.len(), &mut rewards).expect("rewards");
+        let sum: f64 = rewards.iter().map(|r| f64::from(*r)).sum();
+        let exact = log_prob(&arm, text.as_bytes());
+        prop_assert!((sum - exact).abs() < 0.05, "{} {} {:?}", sum, exact, text);
+    }
+}

@@ -1,0 +1,286 @@
+//! Laws that hold for every pair of vocabularies.
+
+use super::toys::{END, Splitter, Toy, careful, expert, log_prob, translation, translator};
+use crate::Expert;
+use crate::expert::Token;
+use crate::guidance::translate::cover::Bounds;
+use crate::guidance::translate::{Hopeless, Lexicon, Translator};
+use crate::guidance::{Arm, Contract, Guide, Tail, Weights, log_softmax};
+
+fn spm() -> Toy {
+    let texts = [
+        "a",
+        "the",
+        " the",
+        " cat",
+        "cat",
+        " ",
+        "  ",
+        "   ",
+        "    ",
+        "\n",
+        "\n\n",
+        "don",
+        "'",
+        "'t",
+        "1",
+        "12",
+        "123",
+        " 12",
+        "def",
+        " f",
+        "():",
+        "    return",
+        "é",
+        "ü",
+        " Stra",
+        "ß",
+        "e",
+        "h",
+        "t",
+        " s",
+        "sat",
+        ".",
+        ".\n",
+    ];
+    Toy::new(Splitter::None, &texts)
+}
+
+fn gpt2() -> Toy {
+    let texts = [
+        "a", "th", "the", " the", " c", "at", " ", "  ", "   ", "\n", "\n\n", "\n   ", "do", "n", "'t", "'", "1", "2",
+        "3", " def", "def", "():", "return", " return", "é", " St", "ra", "e", "h", "t", " s", " sat", "c", ".", "s",
+        "f",
+    ];
+    Toy::new(Splitter::Gpt2, &texts)
+}
+
+const GOLDEN: [&str; 14] = [
+    "the cat sat.",
+    "sat.\n\nthe cat",
+    "\n\n",
+    "the\n\n\nthe",
+    "a a  a   a    a     a      a",
+    "         a",
+    "don't don't",
+    "123 12 1 321",
+    "Straße é ü",
+    "def f():\n    return a\n",
+    "def f():\n    return 12\n\n\ndef f():\n        return\n",
+    " the",
+    "a \n a",
+    "cat  \n\n  the",
+];
+
+fn rewards(translator: &mut Translator, text: &[Token]) -> Vec<f32> {
+    let (history, mut rewards) = ([&[END], text].concat(), Vec::new());
+    translator.rewards(&history, text.len(), &mut rewards).expect("rewards");
+    rewards
+}
+
+#[test]
+fn rewards_add_up_to_the_probability_of_the_text() {
+    for (base, arm) in [(spm(), gpt2()), (gpt2(), spm()), (spm(), spm())] {
+        for text in GOLDEN {
+            let chosen = [base.tokens(text.as_bytes()), vec![END]].concat();
+            let sum: f64 = rewards(&mut careful(&base, &arm), &chosen).iter().map(|r| f64::from(*r)).sum();
+            let exact = log_prob(&arm, text.as_bytes());
+            assert!((sum - exact).abs() < 0.02, "{text:?}: {sum} for {exact}");
+        }
+    }
+}
+
+#[test]
+fn a_text_cut_inside_a_character_is_read() {
+    let (base, arm) = (spm().without("é").without("ü"), gpt2());
+    let text = "é ü the é";
+    let chosen = [base.tokens(text.as_bytes()), vec![END]].concat();
+    let sum: f64 = rewards(&mut translator(&base, &arm), &chosen).iter().map(|r| f64::from(*r)).sum();
+    let exact = log_prob(&arm, text.as_bytes());
+    assert!((sum - exact).abs() < 0.05, "{sum} for {exact}");
+}
+
+#[test]
+fn equal_vocabularies_give_the_arms_own_row() {
+    for toy in [spm(), gpt2()] {
+        let mut translator = translator(&toy, &toy);
+        for text in GOLDEN {
+            let history = [&[END], &toy.tokens(text.as_bytes())[..]].concat();
+            let mut own = expert(&toy);
+            for len in 1..=history.len() {
+                let history = &history[..len];
+                let base: Vec<_> = (0..translator.n_base()).map(|i| (i % 7) as f32).collect();
+                let found = log_softmax(translator.rows(history, 1, &base).expect("a row"), 1.0);
+                let row = log_softmax(own.advance(history, 1).expect("a row"), 1.0);
+                for (token, (found, row)) in found.iter().zip(&row).enumerate() {
+                    assert!((found - row).abs() < 1e-5, "{text:?} {len} token {token}: {found} for {row}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn probabilities_add_up_to_at_most_one() {
+    for (base, arm) in [(spm(), gpt2()), (gpt2(), spm())] {
+        let mut translator = translator(&base, &arm);
+        for text in GOLDEN {
+            let chosen = base.tokens(text.as_bytes());
+            for len in 0..=chosen.len() {
+                let history = [&[END], &chosen[..len]].concat();
+                let row = translator.rows(&history, 1, &[]).expect("a row");
+                let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+                assert!(sum <= 1.0 + 1e-6, "{text:?} {len}: {sum}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_ids_of_the_arms_tokens_do_not_matter() {
+    let (base, arm) = (spm(), gpt2());
+    let (mut one, mut other) = (translator(&base, &arm), translator(&base, &arm.permuted()));
+    for text in GOLDEN {
+        let history = [&[END], &base.tokens(text.as_bytes())[..]].concat();
+        let one = one.rows(&history, 1, &[]).expect("a row").to_vec();
+        let other = other.rows(&history, 1, &[]).expect("a row");
+        one.iter().zip(other).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{text:?}: {a} {b}"));
+    }
+}
+
+#[test]
+fn a_rolled_back_text_is_a_fresh_one() {
+    let (base, arm) = (spm(), gpt2());
+    let mut kept = translator(&base, &arm);
+    for pair in GOLDEN.windows(2) {
+        for text in pair {
+            let tokens = base.tokens(text.as_bytes());
+            for len in [tokens.len(), tokens.len() / 2, tokens.len()] {
+                let history = [&[END], &tokens[..len]].concat();
+                let mut fresh = translator(&base, &arm);
+                let kept = kept.rows(&history, 1, &[]).expect("a row");
+                let fresh = fresh.rows(&history, 1, &[]).expect("a row");
+                kept.iter().zip(fresh).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{text:?} {len}: {a} {b}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_batch_are_those_of_single_steps() {
+    let (base, arm) = (spm(), gpt2());
+    for text in GOLDEN {
+        let tokens = base.tokens(text.as_bytes());
+        let history = [&[END], &tokens[..]].concat();
+        let (mut at_once, mut step_by_step) = (translator(&base, &arm), translator(&base, &arm));
+        let k = tokens.len() + 1;
+        let rows = at_once.rows(&history, k, &[]).expect("rows").to_vec();
+        for (i, row) in rows.chunks_exact(at_once.n_base()).enumerate() {
+            let single = step_by_step.rows(&history[..=i], 1, &[]).expect("a row");
+            row.iter().zip(single).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{text:?} {i}: {a} {b}"));
+        }
+    }
+}
+
+#[test]
+fn a_long_text_keeps_few_readings_and_does_not_drift() {
+    let (base, arm) = (spm(), gpt2());
+    let text = GOLDEN.concat().repeat(12);
+    let tokens = base.tokens(text.as_bytes());
+    assert!(tokens.len() > 1000);
+    let mut kept = translator(&base, &arm);
+    for len in (1..=tokens.len()).filter(|len| len % 7 == 0 || len % 100 == 0) {
+        let history = [&[END], &tokens[..len]].concat();
+        let row = kept.rows(&history, 1, &[]).expect("a row").to_vec();
+        assert!(kept.n_readings() <= 6);
+        if len % 300 == 0 {
+            let mut fresh = translator(&base, &arm);
+            let fresh = fresh.rows(&history, 1, &[]).expect("a row");
+            row.iter().zip(fresh).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{len}: {a} {b}"));
+        }
+    }
+}
+
+#[test]
+fn an_arm_of_equal_vocabulary_decodes_one_token_a_step() {
+    let toy = spm();
+    let tokens = toy.tokens(b"the cat sat. the cat sat. the cat sat.\n\nthe cat");
+    let mut translator = translator(&toy, &toy);
+    // A toy writes odd texts more often than a model does.
+    translator.set_bounds(Bounds { least_odd: f64::INFINITY, ..Bounds::DEFAULT });
+    for len in 0..=tokens.len() {
+        let history = [&[END], &tokens[..len]].concat();
+        translator.prepare(&history);
+        translator.rows(&history, 1, &[]).expect("a row");
+        assert_eq!(translator.n_decoded(), len as u64 + 1);
+    }
+}
+
+#[test]
+fn the_arm_reads_the_bases_prompt_where_it_has_none_of_its_own() {
+    let (base, arm) = (spm(), gpt2());
+    let prompt = [&[END], &base.tokens(b"the cat sat.\n\nthe")[..]].concat();
+    let mut own = translator(&base, &arm);
+    own.begin(None, prompt.len());
+    let history = [&prompt[..], &base.tokens(b" cat")].concat();
+    let found = own.rows(&history, 1, &[]).expect("a row").to_vec();
+    let mut translator = translator(&base, &arm);
+    let row = translator.rows(&history, 1, &[]).expect("a row");
+    found.iter().zip(row).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{a} {b}"));
+}
+
+#[test]
+fn an_arm_that_cannot_spell_plain_text_is_hopeless() {
+    let mut toy = spm();
+    toy.keep_only(|bytes| bytes != b"~");
+    assert_eq!(Lexicon::build(&spm(), &toy, 2).err(), Some(Hopeless::Ascii('~')));
+}
+
+#[test]
+fn a_lexicon_is_kept_in_a_file() {
+    let (base, arm) = (spm(), gpt2());
+    let built = Lexicon::build(&base, &arm, 2).expect("a lexicon");
+    let bytes = built.to_bytes();
+    let read = Lexicon::from_bytes(&bytes, &base, &arm).expect("the same vocabularies");
+    assert_eq!((read.to_bytes(), read.overlap()), (bytes.clone(), built.overlap()));
+    assert!(Lexicon::from_bytes(&bytes, &arm, &base).is_none(), "other vocabularies");
+    for broken in [&bytes[..bytes.len() - 4], &bytes[..7], &[]] {
+        assert!(Lexicon::from_bytes(broken, &base, &arm).is_none());
+    }
+    let mut wild = bytes.clone();
+    let at = wild.len() - 4;
+    wild[at..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(Lexicon::from_bytes(&wild, &base, &arm).is_none(), "a token that there is not");
+}
+
+#[test]
+fn a_translated_arm_guides_as_the_law_says() {
+    let (base, arm) = (spm(), gpt2());
+    let weights = Weights::new([("a".to_owned(), 0.5)]);
+    let translated = Arm::translated("a", Box::new(expert(&arm)), translation(&base, &arm));
+    let mut guide = Guide::new(vec![translated], weights);
+    let history = [&[END], &base.tokens(b"the cat")[..]].concat();
+    guide.begin(1, vec![Some(vec![END])]);
+    let n_base = crate::guidance::translate::Words::n_tokens(&base);
+    let row: Vec<_> = (0..n_base).map(|i| (i % 5) as f32).collect();
+    let mut guided = row.clone();
+    guide.add(&history, 1, &mut guided).expect("guided");
+    let mut translator = translator(&base, &arm);
+    let q = translator.rows(&history, 1, &row).expect("a row");
+    for ((guided, base), q) in guided.iter().zip(&row).zip(q) {
+        assert!((guided - (base + 0.5 * q)).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn an_arm_of_the_same_vocabulary_is_untouched_by_translation() {
+    let toy = spm();
+    let contract = Contract { n_common: crate::guidance::translate::Words::n_tokens(&toy), tail: Tail::None };
+    let arm = Arm::new("a", Box::new(expert(&toy)), contract);
+    assert!(!arm.is_translated());
+    let mut guide = Guide::new(vec![arm], Weights::new([("a".to_owned(), 1.0)]));
+    assert!(!guide.translates());
+    let mut logits = vec![0.0; contract.n_common];
+    guide.add(&[END], 1, &mut logits).expect("guided");
+    assert_eq!(logits, expert(&toy).advance(&[END], 1).expect("a row"));
+}
