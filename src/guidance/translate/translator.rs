@@ -91,7 +91,7 @@ impl Translator {
 
     /// Leaves out less, or more.
     #[cfg(test)]
-    pub fn set_bounds(&mut self, bounds: Bounds) {
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
         self.cover.bounds = bounds;
     }
 
