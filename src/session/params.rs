@@ -12,6 +12,7 @@ pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {
         GpuLayers::Count(n) => Some(n),
     };
     ModelParams {
+        vocab_only: false,
         n_gpu_layers,
         use_mmap: spec.use_mmap,
         use_mlock: spec.use_mlock,

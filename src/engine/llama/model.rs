@@ -52,11 +52,32 @@ impl Model {
         params: &ModelParams,
         progress: &mut dyn FnMut(f32) -> bool,
     ) -> Result<Arc<Model>, LoadError> {
+        Self::load_file(GgufFile::open_model(path)?, params, progress)
+    }
+
+    /// Loads the vocabulary of a file alone, which may have no weights: it takes no longer for larger weights.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`].
+    pub fn load_vocab(path: &Path) -> Result<Arc<Model>, LoadError> {
+        let file = GgufFile::open(path)?;
+        let file = if file.vocabulary().is_some() { file } else { GgufFile::open_model(path)? };
+        let params = ModelParams { vocab_only: true, n_gpu_layers: Some(0), ..ModelParams::default() };
+        Self::load_file(file, &params, &mut |_| true)
+    }
+
+    fn load_file(
+        file: GgufFile,
+        params: &ModelParams,
+        progress: &mut dyn FnMut(f32) -> bool,
+    ) -> Result<Arc<Model>, LoadError> {
         backend::start();
-        let file = GgufFile::open_model(path)?;
+        let path = &file.path().to_owned();
         let c_path = c_path(path)?;
         // SAFETY: no arguments.
         let mut raw_params = unsafe { sys::llama_model_default_params() };
+        raw_params.vocab_only = params.vocab_only;
         raw_params.n_gpu_layers = params.n_gpu_layers.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
         raw_params.load_mode = match (params.use_mmap, params.use_mlock) {
             (true, false) => sys::LLAMA_LOAD_MODE_MMAP,
@@ -100,11 +121,12 @@ impl Model {
         let model = Model { raw, file, tokenizer, rpc, on_device, adapters, n_adapters, warned };
         N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
-        let generates = unsafe {
-            sys::llama_model_has_decoder(model.as_ptr())
-                && !sys::llama_model_has_encoder(model.as_ptr())
-                && !sys::llama_model_is_diffusion(model.as_ptr())
-        };
+        let generates = params.vocab_only
+            || unsafe {
+                sys::llama_model_has_decoder(model.as_ptr())
+                    && !sys::llama_model_has_encoder(model.as_ptr())
+                    && !sys::llama_model_is_diffusion(model.as_ptr())
+            };
         if generates { Ok(Arc::new(model)) } else { Err(LoadError::NoDecoder { path: path.to_owned() }) }
     }
 

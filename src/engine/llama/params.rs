@@ -90,6 +90,8 @@ pub struct ContextParams {
 /// How to load a model (`llama_model_params`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelParams {
+    /// Read the vocabulary alone: no weights, so no contexts.
+    pub vocab_only: bool,
     /// Layers on the GPU; `None` is as many as there are.
     pub n_gpu_layers: Option<u32>,
     /// Map the file into memory.
@@ -111,6 +113,7 @@ pub struct ModelParams {
 impl Default for ModelParams {
     fn default() -> Self {
         Self {
+            vocab_only: false,
             n_gpu_layers: None,
             use_mmap: true,
             use_mlock: false,
