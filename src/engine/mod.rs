@@ -13,7 +13,9 @@ mod sequence;
 pub mod share;
 mod shared_context;
 mod stack;
+mod words;
 
 pub use sequence::Sequence;
 pub use shared_context::Progress;
 pub use stack::{ADAPT, Part, Scaled, StackError, acts_on_responses_only, stack};
+pub use words::VocabWords;

@@ -7,3 +7,4 @@ mod response;
 mod saved;
 mod share;
 mod tokenize;
+mod words;

@@ -63,6 +63,11 @@ pub fn models() -> &'static Models {
     })
 }
 
+/// A file of the demo: models of another vocabulary than [`models`].
+pub fn demo(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)
+}
+
 pub fn load(path: &Path) -> Arc<Model> {
     Model::load(path, &ModelParams::default(), &mut |_| true).expect("a sound model")
 }

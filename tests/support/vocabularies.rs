@@ -77,6 +77,14 @@ pub fn spm_model(path: &Path) {
     write(path, "llama", &[("scores", scores.into())], tokens);
 }
 
+/// Writes a model with a WordPiece vocabulary, which keeps neither capitals nor runs of spaces.
+pub fn wordpiece_model(path: &Path) {
+    let tokens =
+        [("[UNK]", CONTROL), ("<s>", CONTROL), ("</s>", CONTROL), ("▁a", NORMAL), ("▁b", NORMAL), ("1", NORMAL)];
+    let ids = [("unknown_token_id", 0u32.into()), ("seperator_token_id", 2u32.into())];
+    write(path, "bert", &ids, tokens.map(own).into());
+}
+
 fn own((text, kind): (&str, i32)) -> (String, i32) {
     (text.to_owned(), kind)
 }

@@ -7,6 +7,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::model::Model;
 use super::tokenize::TokenizeError;
+use crate::engine::gguf::TokenType;
 use crate::expert::Token;
 
 /// A model's vocabulary. Cheap to clone.
@@ -83,6 +84,24 @@ impl Vocab {
         self.contains(token) && unsafe { sys::llama_vocab_is_control(self.raw, token) }
     }
 
+    /// What a token is.
+    pub fn token_type(&self, token: Token) -> TokenType {
+        if !self.contains(token) {
+            return TokenType::Unused;
+        }
+        // SAFETY: see `n_tokens`; the id is in the vocabulary.
+        let attributes = unsafe { sys::llama_vocab_get_attr(self.raw, token) };
+        let types = [
+            (sys::LLAMA_TOKEN_ATTR_CONTROL, TokenType::Control),
+            (sys::LLAMA_TOKEN_ATTR_UNKNOWN, TokenType::Unknown),
+            (sys::LLAMA_TOKEN_ATTR_UNUSED, TokenType::Unused),
+            (sys::LLAMA_TOKEN_ATTR_BYTE, TokenType::Byte),
+            (sys::LLAMA_TOKEN_ATTR_USER_DEFINED, TokenType::UserDefined),
+            (sys::LLAMA_TOKEN_ATTR_NORMAL, TokenType::Normal),
+        ];
+        types.into_iter().find(|(bit, _)| attributes & bit != 0).map_or(TokenType::Undefined, |(_, ty)| ty)
+    }
+
     /// Every token that ends a text.
     pub fn eog_tokens(&self) -> impl Iterator<Item = Token> + '_ {
         (0..self.n_tokens() as Token).filter(|t| self.is_eog(*t))
@@ -100,6 +119,16 @@ impl Vocab {
     /// byte tokens lacks, so those are looked for first.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, TokenizeError> {
         self.model.tokenizer().tokenize(text, add_special, parse_special)
+    }
+
+    /// Appends the tokens of a text without control tokens, as [`tokenize`](Self::tokenize) gives them; cheaper for a
+    /// text of a word or two, of which there are many.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize); `tokens` may then have more than before.
+    pub fn spell(&self, text: &str, tokens: &mut Vec<Token>) -> Result<(), TokenizeError> {
+        self.model.tokenizer().spell(text, tokens)
     }
 
     /// The one token that a name spells.

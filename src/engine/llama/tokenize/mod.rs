@@ -8,6 +8,7 @@
 mod bound;
 mod pieces;
 mod specials;
+mod spell;
 mod stack;
 
 use std::collections::HashSet;

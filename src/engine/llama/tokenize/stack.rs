@@ -18,7 +18,7 @@ pub(super) const MAX_CHARACTERS: usize = 4 << 20;
 /// What all else in a call takes.
 const BASE: usize = 512 << 10;
 /// Characters that are read on the caller's own stack, which may be small where a host calls.
-const SHALLOW: usize = 48;
+pub(super) const SHALLOW: usize = 48;
 /// Characters from which texts are read one after the other, so that their stacks do not add up.
 const ALONE: usize = 64 << 10;
 
