@@ -58,7 +58,7 @@ pub use overrides::{parse_arm, parse_weight};
 pub use resolve::{HostName, host_names, host_source, pattern_spellings};
 pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
-pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
+pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch, VocabularyUse};
 pub use types::{
     ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec, ReadingSpec, Reference, ReferenceSpec,
 };

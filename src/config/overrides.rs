@@ -31,6 +31,9 @@ pub struct Overrides {
     /// repeatable
     #[cfg_attr(feature = "clap", arg(long = "persona", value_name = "NAME=TEXT", value_parser = parse_persona, help_heading = "Models"))]
     pub personas: Vec<PersonaOverride>,
+    /// ARM that may have another vocabulary than the base: it guides across vocabularies; repeatable
+    #[cfg_attr(feature = "clap", arg(long = "translate", value_name = "NAME", help_heading = "Models"))]
+    pub translate: Vec<String>,
     /// Most nats by which guidance may leave the base at a step (KL), by scaling all weights down
     #[cfg_attr(
         feature = "clap",

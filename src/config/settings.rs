@@ -78,6 +78,21 @@ pub enum OnError {
     Base,
 }
 
+/// Whether an ARM may have another vocabulary than the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum VocabularyUse {
+    /// It must be the base's.
+    #[default]
+    Same,
+    /// It may be another: the ARM is then translated. One that is the base's costs nothing.
+    Translate,
+    /// Translated in any case, to test that this changes nothing where the vocabularies are the same.
+    #[schemars(skip)]
+    Force,
+}
+
 /// How many layers live on the GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum GpuLayers {

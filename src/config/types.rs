@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::error::{ConfigError, Problem};
-use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch, VocabularyUse};
 use crate::guidance::{Gate, Limits};
 use crate::nearest::suggestion;
 use crate::sampling::params::SamplingParams;
@@ -107,12 +107,19 @@ pub struct ArmSpec {
     pub beta_r: Option<f32>,
     /// What is subtracted from its logits.
     pub reference: Reference,
+    /// Whether it, and its reference, may have another vocabulary than the base.
+    #[serde(skip_serializing_if = "is_same")]
+    pub vocabulary: VocabularyUse,
     /// The weights between which it steers without breaking the text, lowest first: what `genarm calibrate` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f32; 2]>,
     /// A persona that is yet to come: requests say what it reads.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub spare: bool,
+}
+
+fn is_same(vocabulary: &VocabularyUse) -> bool {
+    *vocabulary == VocabularyUse::Same
 }
 
 /// What an expert reads where the base reads the prompt.
@@ -159,6 +166,7 @@ impl ArmSpec {
             reading: ReadingSpec::default(),
             beta_r: None,
             reference: Reference::None,
+            vocabulary: VocabularyUse::Same,
             range: None,
             spare: false,
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::overrides::EngineOptions;
 use super::sampling::SamplingOptions;
-use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch};
+use super::settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch, VocabularyUse};
 use super::short::{self, Short};
 use crate::guidance::Gate;
 
@@ -179,6 +179,9 @@ expert_wire! {
         /// What is subtracted from the ARM's logits: `none` (the paper's law), `base`, or another expert: the path of a
         /// model, or a mapping. Default: none; `base` where `system` or `prefix` is given.
         reference: Option<ReferenceWire>,
+        /// Whether the ARM may have another vocabulary than the base: `same` refuses it, `translate` lets it guide across
+        /// vocabularies. Default: same.
+        vocabulary: Option<VocabularyUse>,
         /// The β_r that the ARM was trained with; rewards are reported in its units.
         beta_r: Option<f32>,
     }

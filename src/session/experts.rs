@@ -1,6 +1,6 @@
 //! Which experts a configuration needs beside the base, and what each ARM is to them.
 
-use crate::config::{ArmSpec, Config, ExpertSpec, ReadingSpec, Reference};
+use crate::config::{ArmSpec, Config, ExpertSpec, ReadingSpec, Reference, VocabularyUse};
 use crate::guidance::{Direction, Source};
 
 /// An expert beside the base.
@@ -12,6 +12,8 @@ pub(super) struct ExpertSetup {
     pub is_reference: bool,
     pub spec: ExpertSpec,
     pub reading: ReadingSpec,
+    /// Whether it may have another vocabulary than the base.
+    pub vocabulary: VocabularyUse,
     /// Whether requests say what it reads.
     pub spare: bool,
 }
@@ -52,8 +54,8 @@ impl Experts {
                     // What it does not say for itself, it reads as its ARM.
                     let own = given.reading != ReadingSpec::default();
                     let reading = if own { given.reading.clone() } else { arm.reading.clone() };
-                    let (arm, spec) = (arm.name.clone(), given.spec.clone());
-                    let setup = ExpertSetup { arm, is_reference: true, spec, reading, spare: false };
+                    let (arm, spec, vocabulary) = (arm.name.clone(), given.spec.clone(), arm.vocabulary);
+                    let setup = ExpertSetup { arm, is_reference: true, spec, reading, vocabulary, spare: false };
                     Some(experts.add(config, setup, with_base))
                 }
             };
@@ -64,11 +66,14 @@ impl Experts {
 
     fn add(&mut self, config: &Config, setup: ExpertSetup, with_base: bool) -> Source {
         let plain = !setup.spare && setup.reading == ReadingSpec::default();
-        if with_base && plain && setup.spec == config.base {
+        let forced = setup.vocabulary == VocabularyUse::Force;
+        if with_base && plain && !forced && setup.spec == config.base {
             return Source::Base;
         }
         let equal = |other: &ExpertSetup| {
-            let same = other.spec == setup.spec && other.reading == setup.reading;
+            let same = other.spec == setup.spec
+                && other.reading == setup.reading
+                && other.vocabulary == setup.vocabulary;
             same && !other.spare && !setup.spare
         };
         let at = self.setups.iter().position(equal).unwrap_or_else(|| {
@@ -81,7 +86,8 @@ impl Experts {
 
 fn setup(arm: &ArmSpec) -> ExpertSetup {
     let (spec, reading) = (arm.spec.clone(), arm.reading.clone());
-    ExpertSetup { arm: arm.name.clone(), is_reference: false, spec, reading, spare: arm.spare }
+    let (vocabulary, spare) = (arm.vocabulary, arm.spare);
+    ExpertSetup { arm: arm.name.clone(), is_reference: false, spec, reading, vocabulary, spare }
 }
 
 #[cfg(test)]

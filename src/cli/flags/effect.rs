@@ -63,6 +63,12 @@ const RULES: &[Rule] = &[
         why: "each ARM is measured by itself",
     },
     Rule { commands: &["inspect"], flags: &["max_kl", "plausible"], when: ALWAYS, why: "nothing is generated" },
+    Rule {
+        commands: &["inspect"],
+        flags: &["translate"],
+        when: |given| !given.has("plan"),
+        why: "every file is compared with the first, and what a translation would take is said of each",
+    },
     Rule { commands: &["bench"], flags: CONVERSATION, when: ALWAYS, why: "bench reads no conversation" },
     Rule {
         commands: &["score", "accuracy"],

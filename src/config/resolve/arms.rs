@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use super::Resolver;
 use crate::config::error::{ConfigError, Problem};
 use crate::config::overrides::{ArmOverride, EngineOptions, check_arm_name};
+use crate::config::settings::VocabularyUse;
 use crate::config::types::{ArmSpec, ExpertSpec, LoraSpec, ReadingSpec, Reference, ReferenceSpec};
 use crate::config::wire::{ArmWire, ConfigWire, ReferenceExpertWire, ReferenceWire};
 use crate::engine::gguf::{GgufFile, ModelKind};
@@ -19,6 +20,11 @@ fn serve_as(base: &ExpertSpec, spec: &mut ExpertSpec) {
         true => (base.rpc.clone(), base.rpc_timeout),
         false => (Vec::new(), None),
     };
+}
+
+/// An error about a name that a flag gives.
+fn typed_unknown(flag: &str, what: &'static str, name: &str, suggestion: String) -> ConfigError {
+    ConfigError::usage(Problem::UnknownName { key: flag.to_owned(), what, name: name.to_owned(), suggestion })
 }
 
 /// The two names of `MODEL+ADAPTER`: the first ends in `.gguf`, or is no path.
@@ -84,6 +90,15 @@ impl Resolver<'_> {
             let reading = ReadingSpec { system: Some(given.system.clone()), ..ReadingSpec::default() };
             arms.push(ArmSpec::persona(&given.name, base, reading, 1.0));
         }
+        for name in &self.overrides.translate {
+            let Some(arm) = arms.iter_mut().find(|arm| arm.name == *name) else {
+                let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
+                return Err(typed_unknown("--translate", "ARM", name, near));
+            };
+            if arm.vocabulary == VocabularyUse::Same {
+                arm.vocabulary = VocabularyUse::Translate;
+            }
+        }
         Ok(arms)
     }
 
@@ -138,8 +153,8 @@ impl Resolver<'_> {
             let problem = format!("must be two finite numbers, the lower one first, got [{low}, {high}]");
             return Err(self.wrong(&path("range"), problem));
         }
-        let (beta_r, range) = (wire.beta_r, wire.range);
-        Ok(ArmSpec { reading, beta_r, reference, range, ..ArmSpec::new(name, spec, weight) })
+        let (beta_r, range, vocabulary) = (wire.beta_r, wire.range, wire.vocabulary.unwrap_or_default());
+        Ok(ArmSpec { reading, beta_r, reference, vocabulary, range, ..ArmSpec::new(name, spec, weight) })
     }
 
     /// An expert other than the base; what it leaves out is as for the base.
@@ -202,9 +217,6 @@ impl Resolver<'_> {
         arms: &mut [ArmSpec],
         profiles: &IndexMap<String, Vec<(usize, f32)>>,
     ) -> Result<(), ConfigError> {
-        let unknown = |key: &str, what, name: &str, suggestion| {
-            ConfigError::usage(Problem::UnknownName { key: key.to_owned(), what, name: name.to_owned(), suggestion })
-        };
         for arm in arms.iter_mut() {
             arm.weight = arm.default_weight;
         }
@@ -213,7 +225,7 @@ impl Resolver<'_> {
         }
         if let Some(name) = &self.overrides.profile {
             let profile = profiles.get(name).ok_or_else(|| {
-                unknown("--profile", "profile", name, suggestion(name, profiles.keys().map(String::as_str)))
+                typed_unknown("--profile", "profile", name, suggestion(name, profiles.keys().map(String::as_str)))
             })?;
             for (arm, weight) in profile {
                 arms[*arm].weight = *weight;
@@ -222,7 +234,7 @@ impl Resolver<'_> {
         for (name, weight) in &self.overrides.weights {
             let Some(arm) = arms.iter().position(|arm| arm.name == *name) else {
                 let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
-                return Err(unknown("--weight", "ARM", name, near));
+                return Err(typed_unknown("--weight", "ARM", name, near));
             };
             arms[arm].weight = *weight;
         }
