@@ -65,7 +65,7 @@ impl From<ConfigError> for Failure {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let status = match error {
-            SessionError::Vocabulary { .. } => genarm_status::GENARM_VOCABULARY,
+            SessionError::Vocabulary { .. } | SessionError::Untranslatable { .. } => genarm_status::GENARM_VOCABULARY,
             _ => genarm_status::GENARM_MODEL,
         };
         Self::new(status, error.to_string())

@@ -3,6 +3,7 @@
 mod contract;
 #[cfg(feature = "train")]
 pub mod dequantize;
+pub mod fit;
 pub mod gguf;
 pub mod llama;
 pub mod memory;

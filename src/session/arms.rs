@@ -7,17 +7,20 @@ use super::SessionError;
 use super::experts::{ExpertSetup, Experts};
 use super::open::{Loading, Models, member};
 use super::params::context_params;
+use super::translate::{Bridge, Translations};
 use super::{plan, share};
 use crate::config::{Config, Switch};
 use crate::engine::gguf::GgufFile;
-use crate::engine::llama::{LoadError, Model};
+use crate::engine::llama::{LoadError, Model, Vocab};
 use crate::engine::memory::MemoryNeed;
 use crate::expert::Token;
-use crate::guidance::{Arm, Contract, Direction, Guide, Limits, TokenKind, TokenTable, Weights, check_vocabulary};
+use crate::guidance::{Arm, Direction, Guide, Limits, TokenKind, TokenTable, Weights, check_vocabulary};
 
 /// The ARMs, loaded once; each text has sequences of its own on them.
 pub struct ArmModels {
     arms: Vec<LoadedArm>,
+    /// The vocabulary of the configuration's base, where ARMs are translated to it.
+    base_vocab: Option<Vocab>,
     directions: Vec<Direction>,
     limits: Limits,
     n_vocab: usize,
@@ -30,7 +33,7 @@ pub struct ArmModels {
 struct LoadedArm {
     setup: ExpertSetup,
     model: Arc<Model>,
-    contract: Contract,
+    bridge: Bridge,
 }
 
 impl ArmModels {
@@ -46,16 +49,19 @@ impl ArmModels {
         let fail = |source| SessionError::Load { who: "base".into(), source: LoadError::Gguf(source) };
         let base = GgufFile::open_model(&config.base.model).map_err(fail)?;
         let mut models = Models::new(loading);
+        let mut translations = Translations::new(config, &base, None);
         let Experts { setups, directions } = Experts::of(config, false);
         let mut arms = Vec::with_capacity(setups.len());
         for setup in setups {
             let model = models.get(&setup.who(), &setup.spec)?;
-            let contract = setup.check_vocabulary(config, &base, model.file())?;
-            arms.push(LoadedArm { setup, model, contract });
+            let bridge = translations.bridge(&setup, &model, models.loading())?;
+            arms.push(LoadedArm { setup, model, bridge });
         }
+        let translates = arms.iter().any(|arm| arm.bridge.translates());
+        let base_vocab = if translates { Some(translations.vocab()?) } else { None };
         let (share_batch, shared) = (config.share_batch, OnceLock::new());
-        let limits = config.guidance.limits;
-        Ok(Self { arms, directions, limits, n_vocab: vocabulary(&base).n_tokens(), share_batch, shared })
+        let (limits, n_vocab) = (config.guidance.limits, vocabulary(&base).n_tokens());
+        Ok(Self { arms, base_vocab, directions, limits, n_vocab, share_batch, shared })
     }
 
     /// Checks from the headers that the ARMs can guide the base, and returns what they take: the weights once, caches
@@ -109,8 +115,8 @@ impl ArmModels {
         let _ = self.shared.set(report.iter().any(|group| group.shared));
         let sequences = sequences.into_iter().flatten();
         let arm = |(arm, sequence): (&LoadedArm, _)| -> Result<Arm, SessionError> {
-            let expert = Arm::new(arm.setup.name(), Box::new(sequence), arm.contract);
-            Ok(match arm.prefix()? {
+            let expert = arm.bridge.arm(arm.setup.name(), Box::new(sequence));
+            Ok(match arm.setup.prefix(&arm.model)? {
                 Some(prefix) => expert.with_prefix(prefix, arm.model.vocab().bos()),
                 None => expert,
             })
@@ -121,29 +127,32 @@ impl ArmModels {
         Ok(guide)
     }
 
-    /// Every token that ends a text, as the ARMs know it.
+    /// Every token that ends a text, as the ARMs know it: a translated one by the base's.
     pub fn eog_tokens(&self) -> Vec<Token> {
+        let of_arms = self.arms.iter().filter(|arm| !arm.bridge.translates()).map(|arm| arm.model.vocab());
         let mut eog: Vec<_> =
-            self.arms.iter().flat_map(|arm| arm.model.vocab().eog_tokens().collect::<Vec<_>>()).collect();
+            of_arms.chain(self.base_vocab.clone()).flat_map(|vocab| vocab.eog_tokens().collect::<Vec<_>>()).collect();
         eog.sort_unstable();
         eog.dedup();
         eog
     }
 
-    /// Compares the texts of a host's vocabulary with those of every ARM.
+    /// Compares the texts of a host's vocabulary with those of every ARM; where one is translated, with the base's.
     ///
     /// # Errors
     ///
     /// [`SessionError::Vocabulary`] with the first differences.
     pub fn check_host(&self, host: &HostTokens) -> Result<(), SessionError> {
         for arm in &self.arms {
-            let of_arm = vocabulary(arm.model.file());
+            let of_base = self.base_vocab.as_ref().filter(|_| arm.bridge.translates());
+            let of_arm = vocabulary(of_base.map_or(arm.model.file(), |vocab| vocab.model().file()));
             check_vocabulary(&Host { tokens: host, kinds: &of_arm }, &of_arm).map_err(|source| {
                 SessionError::Vocabulary {
                     arm: arm.setup.arm.clone(),
                     arm_path: arm.setup.spec.model.clone(),
                     base_path: PathBuf::from("the host's model"),
                     source,
+                    advice: "give `base:` the model that the host runs".to_owned(),
                 }
             })?;
         }
@@ -152,20 +161,11 @@ impl ArmModels {
 }
 
 impl ExpertSetup {
-    fn check_vocabulary(&self, config: &Config, base: &GgufFile, file: &GgufFile) -> Result<Contract, SessionError> {
-        check_vocabulary(&vocabulary(base), &vocabulary(file)).map_err(|source| {
-            let (arm_path, base_path) = (self.spec.model.clone(), config.base.model.clone());
-            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, source }
-        })
-    }
-}
-
-impl LoadedArm {
-    /// What a persona reads before the host's tokens.
-    fn prefix(&self) -> Result<Option<Vec<Token>>, SessionError> {
-        let Some(prefix) = self.setup.reading.before_text() else { return Ok(None) };
-        let fail = |source| SessionError::Persona { who: self.setup.who(), source };
-        self.model.vocab().tokenize(&prefix, false, false).map(Some).map_err(fail)
+    /// What a persona reads before tokens of the base.
+    pub(super) fn prefix(&self, model: &Arc<Model>) -> Result<Option<Vec<Token>>, SessionError> {
+        let Some(prefix) = self.reading.before_text() else { return Ok(None) };
+        let fail = |source| SessionError::Persona { who: self.who(), source };
+        model.vocab().tokenize(&prefix, false, false).map(Some).map_err(fail)
     }
 }
 

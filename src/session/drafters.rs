@@ -51,6 +51,10 @@ pub(super) fn speculator(
             _ => Err(SessionError::Speculate(obstacle)),
         };
     }
+    if let Some(arm) = parts.translated_drafter() {
+        tracing::warn!("ARM \"{arm}\" has another vocabulary than the base, so it cannot draft; decoding is plain");
+        return Ok(None);
+    }
     let max = |default| config.draft_max.map_or(default, |n| n as usize);
     let fixed = |drafter: Box<dyn Drafter>, length| (vec![drafter], Policy::Fixed(max(length)));
     let (drafters, policy) = match &config.speculate {
@@ -85,6 +89,14 @@ impl DrafterParts<'_> {
         who.map(|who| format!("{who} is a recurrent model, which cannot take back a draft; take --speculate off"))
     }
 
+    /// The ARM that is to draft and has other tokens than the base.
+    fn translated_drafter(&self) -> Option<&str> {
+        let Speculate::Arm(name) = &self.config.speculate else { return None };
+        let index = self.config.arms.iter().position(|arm| name.as_ref().is_none_or(|name| arm.name == *name))?;
+        let expert = &self.experts.experts[self.experts.of_arms[index]?];
+        expert.translation.is_some().then_some(&*self.config.arms[index].name)
+    }
+
     fn needs_arms(&self, drafter: &str) -> Result<(), SessionError> {
         match self.experts().next() {
             None => Err(SessionError::Speculate(format!(
@@ -108,9 +120,11 @@ impl DrafterParts<'_> {
         self.base.n_bytes() as f64 + self.arm_bytes()
     }
 
-    /// Whether the ARMs are so small beside the base that they help to draft.
+    /// Whether the ARMs are so small beside the base that they help to draft. A translated one divides its opinion as the
+    /// base's own logits say, which a draft does not have.
     fn arms_are_cheap(&self) -> bool {
-        self.experts().next().is_some() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
+        let are_plain = self.experts().all(|expert| expert.translation.is_none());
+        are_plain && self.experts().next().is_some() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
     }
 
     /// A drafter of a model, that adds the ARMs' logits where they are cheap.
@@ -132,7 +146,8 @@ impl DrafterParts<'_> {
 
     /// The first expert that is a LoRA on another model than the base, with the adapter off.
     fn backbone_of(&self) -> Option<(&ExpertSpec, &Arc<Model>)> {
-        let mut experts = self.experts().map(|expert| (&expert.spec, expert.vocab.model()));
+        let of_vocabulary = self.experts().filter(|expert| expert.translation.is_none());
+        let mut experts = of_vocabulary.map(|expert| (&expert.spec, expert.vocab.model()));
         experts.find(|(spec, model)| !spec.lora.is_empty() && !Arc::ptr_eq(model, self.base))
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::chat::TemplateError;
+use crate::engine::fit::Untranslatable;
 use crate::engine::llama::{LoadError, TokenizeError};
 use crate::engine::share::ShareError;
 use crate::expert::Token;
@@ -29,7 +30,7 @@ pub enum SessionError {
         source: ShareError,
     },
     /// An ARM does not speak the base's tokens.
-    #[error("ARM \"{arm}\" ({}) cannot guide {}: {source}", arm_path.display(), base_path.display())]
+    #[error("ARM \"{arm}\" ({}) cannot guide {}: {source}; {advice}", arm_path.display(), base_path.display())]
     Vocabulary {
         /// The ARM.
         arm: String,
@@ -39,6 +40,22 @@ pub enum SessionError {
         base_path: PathBuf,
         /// The first differences.
         source: Mismatch,
+        /// What to do, or why nothing can be done.
+        advice: String,
+    },
+    /// An ARM of another vocabulary that cannot be translated.
+    #[error(
+        "ARM \"{arm}\" ({}) cannot guide {} across vocabularies: {source}", arm_path.display(), base_path.display()
+    )]
+    Untranslatable {
+        /// The ARM.
+        arm: String,
+        /// Its file.
+        arm_path: PathBuf,
+        /// The base's file.
+        base_path: PathBuf,
+        /// Why not.
+        source: Untranslatable,
     },
     /// The text that a persona reads has no tokens.
     #[error("{who}: {source}")]
@@ -116,6 +133,19 @@ pub enum PromptError {
         token: Token,
         /// Size of the vocabulary.
         n_vocab: usize,
+    },
+    /// A translated ARM would read markup of the base that its vocabulary lacks.
+    #[error(
+        "{who} lacks {token}, which is in the prompt; {}",
+        if *templated { "leave that out, or give genarm the conversation in place of its text" } else { "the ARM has no chat template: give it `template:` in the configuration" }
+    )]
+    Mark {
+        /// An ARM's name in quotes.
+        who: String,
+        /// The name of the control token.
+        token: String,
+        /// Whether the ARM has a chat template.
+        templated: bool,
     },
     /// The conversation cannot be rendered.
     #[error("{who}: {source}")]

@@ -71,9 +71,8 @@ impl Experts {
             return Source::Base;
         }
         let equal = |other: &ExpertSetup| {
-            let same = other.spec == setup.spec
-                && other.reading == setup.reading
-                && other.vocabulary == setup.vocabulary;
+            let same =
+                other.spec == setup.spec && other.reading == setup.reading && other.vocabulary == setup.vocabulary;
             same && !other.spare && !setup.spare
         };
         let at = self.setups.iter().position(equal).unwrap_or_else(|| {

@@ -3,6 +3,7 @@
 //! The one way from a [`Config`] to text, for every door.
 
 mod arms;
+mod cache;
 mod detokenizer;
 mod drafters;
 mod error;
@@ -17,6 +18,7 @@ mod share;
 mod slot;
 mod template;
 mod text_generator;
+mod translate;
 
 #[doc(hidden)]
 pub use arms::{ArmModels, HostTokens};
@@ -48,6 +50,7 @@ use crate::decode::{self, DecodeError, Flow, Generated, Speculator, Step};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
 use crate::guidance::Weights;
+use crate::guidance::translate::Translation;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
 use crate::sampling::{ChainError, FailurePolicy, HookState, Sampler};
 
@@ -75,6 +78,8 @@ pub(crate) struct ExpertText {
     reading: ReadingSpec,
     /// Whether requests say what it reads.
     spare: bool,
+    /// Where its vocabulary is another than the base's.
+    translation: Option<Arc<Translation>>,
 }
 
 /// The experts' readings, and which of them each ARM is; `None` is the base itself.

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use super::experts::{ExpertSetup, Experts};
 use super::params::{context_params, model_params};
 use super::share::{self, Member, Shared};
+use super::translate::{Bridge, Translations};
 use super::{ExpertText, SessionError, plan, template};
 use crate::chat::ChatTemplate;
 use crate::config::{Config, ExpertSpec};
 use crate::engine::llama::{FlashAttention, Model, ModelParams};
 use crate::engine::share::ShareError;
 use crate::engine::{Sequence, StackError, acts_on_responses_only};
-use crate::guidance::{Arm, Contract, Guide, Weights, check_vocabulary};
+use crate::expert::Token;
+use crate::guidance::{Guide, Weights};
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
 pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
@@ -37,15 +39,20 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     let base_template = template::of_base(config, base.file())?;
     refuse_response_only(&config.base)?;
     let mut members = vec![member("base".into(), &base, &config.base)?];
-    let (mut contracts, mut texts) = (Vec::new(), Vec::new());
+    let (mut bridges, mut texts) = (Vec::new(), Vec::new());
+    let mut translations = Translations::new(config, base.file(), Some(base.vocab()));
     let experts = Experts::of(config, true);
     for setup in &experts.setups {
         let model = models.get(&setup.who(), &setup.spec)?;
-        contracts.push(contract(config, setup, &base, &model)?);
+        let bridge = translations.bridge(setup, &model, models.loading())?;
         let on_base = Arc::ptr_eq(&model, &base);
         let (template, templated) = template::of_expert(config, setup, model.file(), on_base, base_template.as_ref())?;
         let (who, spec, reading) = (setup.who(), setup.spec.clone(), setup.reading.clone());
-        texts.push(ExpertText { who, vocab: model.vocab(), template, templated, spec, reading, spare: setup.spare });
+        let (spare, translation, vocab) = (setup.spare, bridge.translation(), model.vocab());
+        texts.push(ExpertText { who, vocab, template, templated, spec, reading, spare, translation });
+        // A persona of the base's vocabulary has the text before its prompts in those.
+        let prefix = if bridge.translates() { setup.prefix(&model)? } else { None };
+        bridges.push((bridge, prefix));
         members.push(member(setup.who(), &model, &setup.spec)?);
     }
     let (sequences, shared) = share::sequences(&members, config.share_batch, n_slots)?;
@@ -54,10 +61,14 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     for _ in 0..n_slots {
         let mut row = sequences.iter_mut().flat_map(Iterator::next);
         let Some(base) = row.next() else { break };
-        let arm = |((setup, contract), expert): ((&ExpertSetup, &Contract), _)| {
-            Arm::new(setup.name(), Box::new(expert), *contract)
+        let arm = |((setup, (bridge, prefix)), expert): ((&ExpertSetup, &(Bridge, Option<Vec<Token>>)), _)| {
+            let arm = bridge.arm(setup.name(), Box::new(expert));
+            match prefix {
+                Some(prefix) => arm.with_prefix(prefix.clone(), None),
+                None => arm,
+            }
         };
-        let row = experts.setups.iter().zip(&contracts).zip(row).map(arm).collect();
+        let row = experts.setups.iter().zip(&bridges).zip(row).map(arm).collect();
         let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
         let mut guide = Guide::with_references(row, experts.directions.clone(), weights);
         guide.set_limits(config.guidance.limits);
@@ -65,23 +76,6 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     }
     let of_arms = experts.directions.iter().map(|direction| direction.arm.expert()).collect();
     Ok(Opened { base, base_template, slots, experts: texts, of_arms, shared })
-}
-
-/// What an expert's vocabulary has to do with the base's.
-fn contract(
-    config: &Config,
-    expert: &ExpertSetup,
-    base: &Arc<Model>,
-    model: &Arc<Model>,
-) -> Result<Contract, SessionError> {
-    match (base.file().vocabulary(), model.file().vocabulary()) {
-        (Some(of_base), Some(of_arm)) => check_vocabulary(&of_base, &of_arm).map_err(|source| {
-            let (arm_path, base_path) = (expert.spec.model.clone(), config.base.model.clone());
-            SessionError::Vocabulary { arm: expert.arm.clone(), arm_path, base_path, source }
-        }),
-        // `GgufFile::open_model` refuses a model without a vocabulary.
-        _ => unreachable!("a model without a vocabulary was opened"),
-    }
 }
 
 /// One copy of the weights of each file, however many experts stand on it.
@@ -93,6 +87,11 @@ pub(super) struct Models<'a> {
 impl<'a> Models<'a> {
     pub(super) fn new(loading: Loading<'a>) -> Self {
         Self { loaded: HashMap::new(), loading }
+    }
+
+    /// Whom to tell of what is being loaded.
+    pub(super) fn loading(&mut self) -> Loading<'_> {
+        &mut *self.loading
     }
 
     pub(super) fn get(&mut self, who: &str, spec: &ExpertSpec) -> Result<Arc<Model>, SessionError> {

@@ -10,6 +10,7 @@ use crate::chat::{ChatTemplate, Conversation, Message, Rendered, TOOLS, Template
 use crate::config::{PromptSpec, ReadingSpec};
 use crate::engine::llama::{TokenizeError, Vocab};
 use crate::expert::Token;
+use crate::guidance::translate::WordKind;
 
 /// A prompt in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,7 +231,7 @@ impl Personas<'_> {
                 let input = ChatInput { messages: &messages, variables: &Map::new(), closing: "", begun: "" };
                 expert.read(reading, &input, base)
             }
-            (false, Some(prefix)) => expert.after(&prefix, base).map(Some),
+            (false, Some(prefix)) => expert.persona(&prefix, base),
             (false, None) => Ok(None),
         })
     }
@@ -246,7 +247,7 @@ impl Personas<'_> {
             return Err(PromptError::Token { token, n_vocab });
         }
         self.prompt(tokens, |expert, reading, base| {
-            reading.before_text().map(|prefix| expert.after(&prefix, base)).transpose()
+            reading.before_text().map_or(Ok(None), |prefix| expert.persona(&prefix, base))
         })
     }
 
@@ -280,7 +281,7 @@ impl Personas<'_> {
         let messages = self.renderer.as_message(text);
         let prompt = self.prompt(base, |expert, reading, base| match (expert.templated, reading.before_text()) {
             (true, _) => expert.followed(reading, &messages, response, base, &tokens),
-            (false, Some(prefix)) => expert.after(&prefix, base).map(Some),
+            (false, Some(prefix)) => expert.persona(&prefix, base),
             (false, None) => Ok(None),
         })?;
         tokens.extend(vocab.eos().filter(|_| ended));
@@ -313,7 +314,10 @@ impl Personas<'_> {
         // A place that was left for a persona and is free reads the base's tokens, at weight 0.
         let own = experts.map(|(expert, reading)| match expert.spare && !reading.is_persona() {
             true => Ok(None),
-            false => read(expert, reading, &base),
+            false => {
+                let own = read(expert, reading, &base)?;
+                own.map_or_else(|| expert.check_marks(&base).map(|()| None), |own| Ok(Some(own)))
+            }
         });
         let experts = own.collect::<Result<_, _>>()?;
         Ok(Prompt { base, experts })
@@ -389,6 +393,11 @@ impl ExpertText {
     ) -> Result<Option<Vec<Token>>, PromptError> {
         let Some(template) = &self.template else { return Ok(None) };
         let rendered = write(&self.who, template, &self.vocab, &reading.messages(messages))?;
+        if self.translation.is_some() {
+            // It reads the bytes of the response, and no tokens.
+            let own = rendered.tokens(&self.vocab).map_err(|e| self.fail(e))?;
+            return self.own(reading, own, base);
+        }
         let (cut, rest) = split(&rendered, &self.vocab, response).map_err(|e| self.fail(e))?;
         let own = if rest == tokens { cut } else { rendered.tokens(&self.vocab).map_err(|e| self.fail(e))? };
         self.own(reading, own, base)
@@ -401,7 +410,34 @@ impl ExpertText {
             (Some(prefix), None) => self.after(prefix, &own)?,
             _ => own,
         };
-        Ok(Some(own).filter(|own| own != base))
+        // Equal ids of another vocabulary are other tokens.
+        Ok(Some(own).filter(|own| self.translation.is_some() || own != base))
+    }
+
+    /// What a persona reads of a plain text; a translated one has been given the text before it already.
+    fn persona(&self, prefix: &str, base: &[Token]) -> Result<Option<Vec<Token>>, PromptError> {
+        match self.translation {
+            Some(_) => Ok(None),
+            None => self.after(prefix, base).map(Some),
+        }
+    }
+
+    /// Refuses a prompt of the base, which this expert is to read, with control tokens that its vocabulary lacks.
+    fn check_marks(&self, base: &[Token]) -> Result<(), PromptError> {
+        let Some(translation) = &self.translation else { return Ok(()) };
+        let begins = base.first().is_some_and(|first| translation.base.bos() == Some(*first));
+        let lacks = |token: &&Token| {
+            translation.base.kind(**token) == WordKind::Control && translation.lexicon.twin(**token).is_none()
+        };
+        match base[usize::from(begins)..].iter().find(lacks) {
+            None => Ok(()),
+            Some(token) => {
+                let mut name = Vec::new();
+                translation.base.bytes(*token, &mut name);
+                let token = String::from_utf8_lossy(&name).into_owned();
+                Err(PromptError::Mark { who: self.who.clone(), token, templated: self.template.is_some() })
+            }
+        }
     }
 
     /// A text, then the base's tokens as they are, in a host too; the token that begins a text is there once.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::SessionError;
+use super::{SessionError, cache};
 use crate::config::{ExpertSpec, Switch};
 use crate::engine::llama::{ContextParams, Model};
 use crate::engine::share::{Costs, Probe, ShareError, apart, together};
@@ -166,12 +166,9 @@ fn key(experts: &[&Member<'_>]) -> String {
     format!("{} {host} {model} [{}] {} threads", env!("CARGO_PKG_VERSION"), adapters.join(","), params.n_threads)
 }
 
-/// Where what was measured is kept; `None` where the system names no such folder.
-fn cache() -> Option<PathBuf> {
-    let folder = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home =
-        || folder("HOME").map(|home| home.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" }));
-    Some(folder("XDG_CACHE_HOME").or_else(|| folder("LOCALAPPDATA")).or_else(home)?.join("genarm/share-batch.json"))
+/// Where what was measured is kept.
+fn file() -> Option<PathBuf> {
+    Some(cache::folder()?.join("share-batch.json"))
 }
 
 type Cache = BTreeMap<String, Costs>;
@@ -181,13 +178,13 @@ fn read(path: &Path) -> Cache {
 }
 
 fn recall(key: &str) -> Option<Costs> {
-    read(&cache()?).remove(key)
+    read(&file()?).remove(key)
 }
 
 /// Keeps a measurement; a cache that cannot be written only means measuring again.
 fn remember(key: String, costs: Costs) {
     let write = || -> Option<()> {
-        let path = cache()?;
+        let path = file()?;
         let folder = path.parent()?;
         fs::create_dir_all(folder).ok()?;
         let mut all = read(&path);

@@ -110,6 +110,18 @@ impl<'a> Vocabulary<'a> {
         known.iter().all(|known| *known)
     }
 
+    /// A printable ASCII character, or the line break, that a sentencepiece vocabulary without byte tokens cannot write.
+    pub fn lacks_ascii(&self) -> Option<char> {
+        if self.tokenizer_model() != "llama" || self.has_all_bytes() {
+            return None;
+        }
+        let single = |text: &'a [u8]| {
+            if text == "\u{2581}".as_bytes() { Some(b' ') } else { <[u8; 1]>::try_from(text).ok().map(|[byte]| byte) }
+        };
+        let known: HashSet<u8> = self.texts().filter_map(single).collect();
+        (' '..='~').chain(['\n']).find(|character| !known.contains(&(*character as u8)))
+    }
+
     /// The kind of tokenizer: `llama` (sentencepiece), `gpt2` (byte-level BPE), ...
     pub fn tokenizer_model(&self) -> &'a str {
         self.file.str(MODEL).unwrap_or_default()
