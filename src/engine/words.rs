@@ -124,4 +124,12 @@ impl Words for VocabWords {
         out.drain(start..if sound { own } else { out.len() });
         sound
     }
+
+    fn spell_first(&self, text: &str, out: &mut Vec<Token>) -> bool {
+        let start = out.len();
+        let spelled = self.vocab.spell(text, out).is_ok();
+        let sound = spelled && (self.are(&out[start..], text) || self.are(&out[start..], &[" ", text].concat()));
+        out.truncate(if sound { out.len() } else { start });
+        sound
+    }
 }

@@ -63,6 +63,16 @@ fn the_middle_of_a_text_is_spelled_as_the_whole_text_is() {
 }
 
 #[test]
+fn a_text_at_the_beginning_is_spelled_as_the_model_reads_it() {
+    for path in [&models().base, &demo("base.gguf")] {
+        let (vocab, words) = (vocab(path), words(path));
+        let mut tokens = Vec::new();
+        assert!(words.spell_first("Once upon a time", &mut tokens));
+        assert_eq!(tokens, vocab.tokenize("Once upon a time", false, false).expect("tokens"));
+    }
+}
+
+#[test]
 fn the_names_of_control_tokens_are_plain_text() {
     let folder = tempfile::tempdir().expect("a folder");
     for words in vocabularies(folder.path()) {

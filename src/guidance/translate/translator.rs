@@ -178,7 +178,11 @@ impl Translator {
         let mut out: Vec<_> = arm.bos().into_iter().collect();
         out.extend_from_slice(&self.prefix);
         let flush = |bytes: &mut Vec<u8>, out: &mut Vec<Token>| {
-            lexicon.arm.spell(&**arm, bytes, out);
+            let begins = out.last().is_none_or(|last| !lexicon.arm.adds_text(*last));
+            let text = std::str::from_utf8(bytes).ok().filter(|_| begins);
+            if !text.is_some_and(|text| arm.spell_first(text, out)) {
+                lexicon.arm.spell(&**arm, bytes, out);
+            }
             bytes.clear();
         };
         self.bytes.clear();

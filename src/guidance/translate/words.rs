@@ -35,4 +35,10 @@ pub trait Words: Send + Sync {
     /// Appends the tokens of `text`, which stands in the middle of a text: no token for a beginning or for a virtual
     /// space before it, and names of control tokens are plain text. False, with nothing appended, where it has none.
     fn spell(&self, text: &str, out: &mut Vec<Token>) -> bool;
+
+    /// The same for a text that stands at the beginning of all, or behind a control token: some vocabularies put a space
+    /// before it.
+    fn spell_first(&self, text: &str, out: &mut Vec<Token>) -> bool {
+        self.spell(text, out)
+    }
 }
