@@ -30,10 +30,12 @@ pub(crate) fn message(text: &str, max: usize) -> Cow<'_, str> {
     }
     let (mut out, mut n) = (String::new(), 0);
     let mut quoted: Option<(char, usize)> = None;
-    let mut before = ' ';
+    let (mut before, mut escaped) = (' ', false);
     for c in text.chars() {
+        let literal = escaped;
+        escaped = c == '\\' && !literal;
         match &mut quoted {
-            Some((quote, _)) if *quote == c => quoted = None,
+            Some((quote, _)) if *quote == c && !literal => quoted = None,
             Some((_, n_inside)) => {
                 *n_inside += 1;
                 if *n_inside == MAX_CHARS + 1 {
@@ -94,6 +96,8 @@ mod tests {
                 format!("invalid type: string {quote}{}…{quote}, expected the model's weight", "x".repeat(64));
             assert_eq!(message(&text, 500), expected);
         }
+        let escaped = format!("token 2 is \"\\\"\" in the base and \"</s>\" in the ARM; {}", "and more; ".repeat(20));
+        assert_eq!(message(&escaped, 500), escaped);
         let plain = "top_p must be above 0 and at most 1, got 2; see the documentation of the sampling parameters";
         assert_eq!(message(plain, 500), plain);
         assert_eq!(message(&long, 500), "x".repeat(500) + "…");
