@@ -139,15 +139,17 @@ pub struct Mismatch {
 impl Mismatch {
     /// Differences that are reported one by one.
     pub const SHOWN: usize = 5;
+
+    /// How much differs, without the first differences.
+    pub fn summary(&self) -> String {
+        let Self { n_differences, n_base, n_arm, .. } = self;
+        format!("the vocabularies differ in {n_differences} places ({n_base} and {n_arm} tokens)")
+    }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the vocabularies differ in {} places ({} and {} tokens)",
-            self.n_differences, self.n_base, self.n_arm
-        )?;
+        f.write_str(&self.summary())?;
         for (i, difference) in self.first.iter().enumerate() {
             write!(f, "{} {difference}", if i == 0 { ":" } else { ";" })?;
         }

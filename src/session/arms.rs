@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::SessionError;
 use super::experts::{ExpertSetup, Experts};
 use super::open::{Loading, Models, member};
 use super::params::context_params;
 use super::translate::{Bridge, Translations};
+use super::{SessionError, VocabularyAdvice};
 use super::{plan, share};
 use crate::config::{Config, Switch};
 use crate::engine::gguf::GgufFile;
@@ -146,13 +146,13 @@ impl ArmModels {
         for arm in &self.arms {
             let of_base = self.base_vocab.as_ref().filter(|_| arm.bridge.translates());
             let of_arm = vocabulary(of_base.map_or(arm.model.file(), |vocab| vocab.model().file()));
-            check_vocabulary(&Host { tokens: host, kinds: &of_arm }, &of_arm).map_err(|source| {
+            check_vocabulary(&Host { tokens: host, kinds: &of_arm }, &of_arm).map_err(|found| {
                 SessionError::Vocabulary {
                     arm: arm.setup.arm.clone(),
                     arm_path: arm.setup.spec.model.clone(),
                     base_path: PathBuf::from("the host's model"),
-                    source,
-                    advice: "give `base:` the model that the host runs".to_owned(),
+                    found,
+                    advice: VocabularyAdvice::NameHost,
                 }
             })?;
         }

@@ -30,7 +30,7 @@ pub enum SessionError {
         source: ShareError,
     },
     /// An ARM does not speak the base's tokens.
-    #[error("ARM \"{arm}\" ({}) cannot guide {}: {source}; {advice}", arm_path.display(), base_path.display())]
+    #[error("ARM \"{arm}\" ({}) cannot guide {}: {}", arm_path.display(), base_path.display(), advice.after(found, arm))]
     Vocabulary {
         /// The ARM.
         arm: String,
@@ -39,9 +39,9 @@ pub enum SessionError {
         /// The base's file.
         base_path: PathBuf,
         /// The first differences.
-        source: Mismatch,
-        /// What to do, or why nothing can be done.
-        advice: String,
+        found: Mismatch,
+        /// What to do about them.
+        advice: VocabularyAdvice,
     },
     /// An ARM of another vocabulary that cannot be translated.
     #[error(
@@ -89,6 +89,33 @@ pub enum SessionError {
         /// Why.
         source: TemplateError,
     },
+}
+
+/// What to do about an ARM of another vocabulary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VocabularyAdvice {
+    /// Ask for its translation.
+    Translate,
+    /// It cannot be translated either.
+    Hopeless(Untranslatable),
+    /// Name the base that the host runs.
+    NameHost,
+}
+
+impl VocabularyAdvice {
+    /// The differences, and the advice.
+    fn after(&self, found: &Mismatch, arm: &str) -> String {
+        match self {
+            // Another vocabulary differs everywhere: its first tokens say nothing.
+            Self::Translate => format!(
+                "{}; give --translate {arm}, or `vocabulary: translate` in the file, to guide across vocabularies",
+                found.summary()
+            ),
+            Self::Hopeless(why) => format!("{found}; nor can it be translated: {why}"),
+            Self::NameHost => format!("{found}; give `base:` the model that the host runs"),
+        }
+    }
 }
 
 /// A device with less memory than is needed; all sizes are in words.

@@ -23,7 +23,7 @@ mod translate;
 #[doc(hidden)]
 pub use arms::{ArmModels, HostTokens};
 pub use detokenizer::{Detokenizer, TokenText};
-pub use error::{PromptError, SessionError, Shortage};
+pub use error::{PromptError, SessionError, Shortage, VocabularyAdvice};
 pub use open::Loading;
 #[doc(hidden)]
 pub use params::context_params;
@@ -41,6 +41,8 @@ pub use share::Shared;
 pub use slot::Slot;
 #[doc(hidden)]
 pub use text_generator::SessionGenerator;
+#[cfg(feature = "cli")]
+pub(crate) use translate::translation;
 
 use std::sync::Arc;
 

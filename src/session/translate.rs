@@ -8,8 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::experts::ExpertSetup;
-use super::open::Loading;
-use super::{SessionError, cache};
+use super::{SessionError, VocabularyAdvice, cache};
 use crate::config::{Config, VocabularyUse};
 use crate::engine::VocabWords;
 use crate::engine::fit::{Fit, Untranslatable, fit, translatable};
@@ -68,24 +67,18 @@ impl ExpertSetup {
             // `GgufFile::open_model` refuses a model without a vocabulary.
             unreachable!("a model without a vocabulary was opened")
         };
-        let refused = |source, advice| {
+        let refused = |found, advice| {
             let (arm_path, base_path) = (self.spec.model.clone(), config.base.model.clone());
-            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, source, advice }
+            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, found, advice }
         };
         match (fit, self.vocabulary) {
             (Fit::Same(_), VocabularyUse::Force) => {
                 translatable(base, file).map(|()| None).map_err(|source| self.untranslatable(config, source))
             }
             (Fit::Same(contract), VocabularyUse::Same | VocabularyUse::Translate) => Ok(Some(contract)),
-            (Fit::Translatable(mismatch), VocabularyUse::Same) => {
-                let advice = format!(
-                    "give --translate {}, or `vocabulary: translate` in the file, to guide across vocabularies",
-                    self.arm
-                );
-                Err(refused(mismatch, advice))
-            }
+            (Fit::Translatable(mismatch), VocabularyUse::Same) => Err(refused(mismatch, VocabularyAdvice::Translate)),
             (Fit::Hopeless(mismatch, why), VocabularyUse::Same) => {
-                Err(refused(mismatch, format!("nor can it be translated: {why}")))
+                Err(refused(mismatch, VocabularyAdvice::Hopeless(why)))
             }
             (Fit::Translatable(_), _) => Ok(None),
             (Fit::Hopeless(_, why), _) => Err(self.untranslatable(config, why)),
@@ -114,7 +107,7 @@ impl<'a> Translations<'a> {
         Self { config, base, vocab, made: HashMap::new() }
     }
 
-    /// What lies between the base and this expert on `model`.
+    /// What lies between the base and this expert on `model`; `loading` as where models are loaded.
     ///
     /// # Errors
     ///
@@ -123,7 +116,7 @@ impl<'a> Translations<'a> {
         &mut self,
         setup: &ExpertSetup,
         model: &Arc<Model>,
-        loading: Loading<'_>,
+        loading: &mut dyn FnMut(&Path, f32) -> bool,
     ) -> Result<Bridge, SessionError> {
         if let Some(contract) = setup.check_vocabulary(self.config, self.base, model.file())? {
             return Ok(Bridge::Same(contract));
@@ -136,25 +129,12 @@ impl<'a> Translations<'a> {
         if model.is_recurrent() {
             return Err(fail(Untranslatable::Recurrent));
         }
-        let base = self.vocab()?;
-        let of_base = words(&base, true).map_err(fail)?;
-        let of_arm = words(&model.vocab(), false).map_err(fail)?;
-        let path = kept_at(self.base, &key);
-        let lexicon = match path.as_deref().and_then(|path| recall(path, &of_base, &of_arm)) {
-            Some(lexicon) => lexicon,
-            None => {
-                let label = PathBuf::from(format!("the vocabularies of the base and {}", setup.who()));
-                loading(&label, 0.0);
-                let lexicon = Lexicon::build(&of_base, &of_arm, n_physical_cores() as usize);
-                let lexicon = lexicon.map_err(|why| fail(why.into()))?;
-                path.as_deref().into_iter().for_each(|path| keep(path, &lexicon));
-                lexicon
-            }
-        };
-        let translation = Translation { base: Box::new(of_base), arm: Box::new(of_arm), lexicon };
-        let translation = Arc::new(translation);
-        self.made.insert(key, Arc::clone(&translation));
-        Ok(Bridge::Translated(translation))
+        let label = PathBuf::from(format!("the vocabularies of the base and {}", setup.who()));
+        // Ctrl-C is noticed when all is loaded.
+        let mut announce = || _ = loading(&label, 0.0);
+        let made = Arc::new(translation(&self.vocab()?, &model.vocab(), &mut announce).map_err(fail)?);
+        self.made.insert(key, Arc::clone(&made));
+        Ok(Bridge::Translated(made))
     }
 
     /// The base's vocabulary.
@@ -172,6 +152,30 @@ impl<'a> Translations<'a> {
     }
 }
 
+/// The translation of an ARM's vocabulary to a base's: what was kept of it, else `announce`, and both are compared.
+///
+/// # Errors
+///
+/// [`Untranslatable`].
+///
+/// # Cost
+///
+/// Seconds for vocabularies of 100 thousand tokens, the first time.
+pub fn translation(base: &Vocab, arm: &Vocab, announce: &mut dyn FnMut()) -> Result<Translation, Untranslatable> {
+    let (of_base, of_arm) = (words(base, true)?, words(arm, false)?);
+    let path = kept_at(base.model().file(), arm.model().file());
+    let lexicon = match path.as_deref().and_then(|path| recall(path, &of_base, &of_arm)) {
+        Some(lexicon) => lexicon,
+        None => {
+            announce();
+            let lexicon = Lexicon::build(&of_base, &of_arm, n_physical_cores() as usize)?;
+            path.as_deref().into_iter().for_each(|path| keep(path, &lexicon));
+            lexicon
+        }
+    };
+    Ok(Translation { base: Box::new(of_base), arm: Box::new(of_arm), lexicon })
+}
+
 fn words(vocab: &Vocab, of_base: bool) -> Result<VocabWords, Untranslatable> {
     VocabWords::new(vocab).ok_or_else(|| {
         let vocabulary = vocab.model().file().vocabulary();
@@ -181,8 +185,9 @@ fn words(vocab: &Vocab, of_base: bool) -> Result<VocabWords, Untranslatable> {
 }
 
 /// Where the lexicon of these two vocabularies is kept. Another llama.cpp may split texts otherwise.
-fn kept_at(base: &GgufFile, arm: &str) -> Option<PathBuf> {
-    let made_of = [&base.tokenizer_fingerprint(), arm, env!("CARGO_PKG_VERSION"), &build().llama].join(" ");
+fn kept_at(base: &GgufFile, arm: &GgufFile) -> Option<PathBuf> {
+    let (version, llama) = (env!("CARGO_PKG_VERSION"), build().llama);
+    let made_of = [&*base.tokenizer_fingerprint(), &arm.tokenizer_fingerprint(), version, &llama].join(" ");
     let name = format!("{:x}", Sha256::digest(made_of));
     Some(cache::folder()?.join("lexicons").join(&name[..32]))
 }
