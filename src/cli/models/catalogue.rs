@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::family::Kin;
 use crate::brief;
+use crate::engine::fit::{Fit, fit};
 use crate::engine::gguf::{GgufFile, ModelKind, Vocabulary};
 use crate::guidance::{Difference, Tail, TokenTable, check_vocabulary};
 use crate::stores::StoredModel;
@@ -38,6 +39,9 @@ pub struct Listed {
     pub objective: Option<String>,
     /// The models that it can steer as an ARM.
     pub can_steer: Vec<Steered>,
+    /// The models of other vocabularies that it can steer where that is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub can_translate: Vec<String>,
     /// What its file calls it.
     pub title: Option<String>,
     /// The models that it is an adapter for, by its shape; the one that it was trained on is the first.
@@ -54,6 +58,8 @@ pub struct Listed {
     backbone: Option<String>,
     #[serde(skip)]
     kin: Kin,
+    #[serde(skip)]
+    recurrent: bool,
     /// The place of its vocabulary in [`Catalogue::vocabularies`].
     #[serde(skip)]
     group: Option<usize>,
@@ -83,11 +89,13 @@ impl Listed {
             objective: None,
             title: None,
             can_steer: Vec::new(),
+            can_translate: Vec::new(),
             fits: Vec::new(),
             tuned_from: None,
             problem: None,
             backbone: None,
             kin: Kin::default(),
+            recurrent: false,
             group: None,
         }
     }
@@ -165,6 +173,7 @@ impl Catalogue {
     fn describe(&mut self, listed: &mut Listed, file: GgufFile) {
         let text = |key| file.str(key).map(str::to_owned);
         listed.kind = Some(format!("{:?}", file.kind()).to_lowercase());
+        listed.recurrent = file.is_recurrent();
         listed.architecture = file.architecture().map(str::to_owned);
         listed.quantisation = file.file_type();
         listed.parameters = file.n_params();
@@ -214,23 +223,24 @@ impl Catalogue {
     }
 
     fn compare_vocabularies(&mut self) {
-        let tail = |base: &GgufFile, arm: &GgufFile| {
-            let contract = check_vocabulary(&base.vocabulary()?, &arm.vocabulary()?);
-            contract.ok().map(|contract| contract.tail != Tail::None)
-        };
         let files = &self.vocabularies;
-        // By base, then by ARM: whether it is padded, where they fit.
-        let fits: Vec<Vec<Option<bool>>> =
-            files.iter().map(|base| files.iter().map(|arm| tail(base, arm)).collect()).collect();
+        let each = |base| files.iter().map(move |arm| fit(base, arm)).collect();
+        // By base, then by ARM.
+        let fits: Vec<Vec<Option<Fit>>> = files.iter().map(each).collect();
         let models: Vec<(String, usize)> =
             self.all.iter().filter_map(|model| Some((model.name.clone(), model.group?))).collect();
         for arm in &mut self.all {
             let Some(group) = arm.group else { continue };
-            let steered = |(base, base_group): &(String, usize)| {
-                let padded = fits[*base_group][group].filter(|_| *base != arm.name)?;
-                Some(Steered { name: base.clone(), padded })
+            let steered = |(base, base_group): &(String, usize)| match &fits[*base_group][group] {
+                Some(Fit::Same(contract)) if *base != arm.name => {
+                    Some(Steered { name: base.clone(), padded: contract.tail != Tail::None })
+                }
+                _ => None,
             };
             arm.can_steer = models.iter().filter_map(steered).collect();
+            let translates = |group_of_base: usize| matches!(fits[group_of_base][group], Some(Fit::Translatable(_)));
+            let others = models.iter().filter(|(_, base_group)| !arm.recurrent && translates(*base_group));
+            arm.can_translate = others.map(|(base, _)| base.clone()).collect();
         }
     }
 
@@ -273,6 +283,8 @@ impl Catalogue {
             let model = |name: &String| self.all.iter().find(|model| model.name == *name);
             fits.sort_by_key(|name| !model(name).is_some_and(|model| self.all[*at].was_trained_on(model)));
             self.all[*at].can_steer = self.steered_by_adapter(&fits);
+            let backbone = self.all.iter().find(|model| fits.contains(&model.name));
+            self.all[*at].can_translate = backbone.map(|model| model.can_translate.clone()).unwrap_or_default();
             self.all[*at].fits = fits;
         }
     }

@@ -23,6 +23,7 @@ pub fn text(catalogue: &Catalogue) -> String {
     );
     tuned(&mut out, &sound);
     adapters(&mut out, &sound);
+    translated(&mut out, &sound);
     section(
         &mut out,
         "Cannot be used",
@@ -106,6 +107,14 @@ fn adapters(out: &mut String, models: &[&Listed]) {
         fits => format!("{}: {}", model.name, fits.join(", ")),
     };
     section(out, "Adapters, and the models that they fit", models.iter().filter(|model| model.is_adapter()).map(line));
+}
+
+/// Trained ARMs only: any model would steer any other.
+fn translated(out: &mut String, models: &[&Listed]) {
+    let arms =
+        models.iter().filter(|model| model.objective.as_deref() == Some("arm") && !model.can_translate.is_empty());
+    let line = |arm: &&Listed| format!("{}: {}", arm.name, arm.can_translate.join(", "));
+    section(out, "ARMs that can steer models of other vocabularies (vocabulary: translate)", arms.map(line));
 }
 
 fn section(out: &mut String, title: &str, lines: impl Iterator<Item = String>) {

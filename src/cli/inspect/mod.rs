@@ -1,19 +1,23 @@
 //! `genarm inspect`
 
+mod translation;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+use self::translation::TranslationReport;
 use super::Usage;
 use super::download::find_file;
 use super::load::ConfigArgs;
 use crate::brief::Short;
 use crate::config::ExpertSpec;
+use crate::engine::fit::{Fit, fit};
 use crate::engine::gguf::{GgufFile, ModelKind, Value};
 use crate::engine::memory::MemoryNeed;
-use crate::guidance::check_vocabulary;
 use crate::session::context_params;
 
 /// Show what GGUF files contain, whether they fit together, and how much memory they need
@@ -30,6 +34,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Compare vocabularies on this text [default: 200 words of English]
+    #[arg(long, value_name = "FILE", conflicts_with = "plan")]
+    text: Option<PathBuf>,
     /// Show all metadata
     #[arg(long)]
     all: bool,
@@ -53,6 +60,9 @@ struct Inspection {
     /// The contract with the first file; absent for the first one and for files without a vocabulary.
     vocabulary: Option<String>,
     fits_first: Option<bool>,
+    /// What it would take to guide the first file across vocabularies, where they differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    translation: Option<TranslationReport>,
     memory: Option<MemoryNeed>,
     n_ctx: Option<u32>,
     metadata: serde_json::Map<String, serde_json::Value>,
@@ -68,7 +78,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Err(Usage("no file to inspect; give GGUF files, or --plan with a configuration".into()).into());
     }
     let files = files.iter().map(GgufFile::open).collect::<Result<Vec<_>, _>>()?;
-    let inspections: Vec<_> = files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], i > 0, args)).collect();
+    let sample =
+        args.text.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| path.display().to_string()));
+    let sample = sample.transpose()?;
+    let sample = sample.as_deref().unwrap_or(translation::SAMPLE);
+    let inspections: Vec<_> =
+        files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], (i > 0).then_some(sample), args)).collect();
     if args.json {
         return super::output::print(&format!("{}\n", serde_json::to_string_pretty(&inspections)?));
     }
@@ -76,11 +91,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     super::output::print(&text.join("\n"))
 }
 
-fn inspect(file: &GgufFile, first: &GgufFile, compare: bool, args: &Args) -> Inspection {
-    let contract = match (first.vocabulary(), file.vocabulary()) {
-        (Some(base), Some(arm)) if compare => Some(check_vocabulary(&base, &arm)),
-        _ => None,
-    };
+/// `sample` is what its vocabulary is compared with the first file's on.
+fn inspect(file: &GgufFile, first: &GgufFile, sample: Option<&str>, args: &Args) -> Inspection {
+    let compared = sample.and_then(|sample| Some((fit(first, file)?, sample)));
+    let fits_first = compared.as_ref().map(|(fit, _)| matches!(fit, Fit::Same(_)));
+    let (vocabulary, translation) = compared.map(|(fit, sample)| compare(fit, first, file, sample)).unzip();
     let spec = ExpertSpec::new(file.path().to_owned(), Vec::new(), &args.config.overrides.engine);
     let params = context_params(&spec, file);
     let metadata = file.metadata().iter().map(|(key, value)| (key.clone(), shown(value))).collect();
@@ -96,11 +111,29 @@ fn inspect(file: &GgufFile, first: &GgufFile, compare: bool, args: &Args) -> Ins
         n_vocab: file.vocabulary().map(|v| v.n_tokens()),
         tokenizer: file.vocabulary().map(|v| v.tokenizer_model().to_owned()),
         chat_template: file.chat_template().map(str::to_owned),
-        fits_first: contract.as_ref().map(Result::is_ok),
-        vocabulary: contract.map(|c| c.map_or_else(|mismatch| mismatch.to_string(), |contract| contract.to_string())),
+        fits_first,
+        vocabulary,
+        translation: translation.flatten(),
         memory: (file.kind() == ModelKind::Model).then(|| MemoryNeed::of(file, &params)),
         n_ctx: (file.kind() == ModelKind::Model).then_some(params.n_ctx),
         metadata,
+    }
+}
+
+/// What two vocabularies are to each other, in words.
+fn compare(fit: Fit, first: &GgufFile, file: &GgufFile, sample: &str) -> (String, Option<TranslationReport>) {
+    let hopeless =
+        |mismatch, why: &dyn std::fmt::Display| (format!("{mismatch}; nor can it be translated: {why}"), None);
+    match fit {
+        Fit::Same(contract) => (contract.to_string(), None),
+        Fit::Hopeless(mismatch, why) => hopeless(mismatch, &why),
+        Fit::Translatable(mismatch) => match translation::report(first, file, sample) {
+            Ok(report) => {
+                let advice = "give --translate NAME, or `vocabulary: translate` in a configuration";
+                (format!("{}; {advice}, to guide across vocabularies", mismatch.summary()), Some(report))
+            }
+            Err(why) => hopeless(mismatch, &why),
+        },
     }
 }
 
@@ -163,7 +196,19 @@ fn describe(file: &Inspection, all: bool) -> String {
         line("memory", format!("weights {weights}, context of {n_ctx} tokens {kv}, buffers about {compute}"));
     }
     if let (Some(contract), Some(fits)) = (&file.vocabulary, file.fits_first) {
-        line("with the first", format!("{}: {contract}", if fits { "yes" } else { "no" }));
+        let verdict = match (fits, &file.translation) {
+            (true, _) => "yes",
+            (false, Some(_)) => "translatable",
+            (false, None) => "no",
+        };
+        line("with the first", format!("{verdict}: {contract}"));
+    }
+    if let Some(report) = &file.translation {
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let (all, used) = (percent(report.same_bytes), percent(report.same_bytes_in_use));
+        line("same bytes", format!("{all} of the first file's tokens, {used} of those in a sample text"));
+        let (n, ms) = (report.arm_tokens_per_token, report.step_ms);
+        line("a step", format!("{n:.2} tokens read per token of the first file, and {ms:.2} ms for the translation"));
     }
     let keys = file.metadata.iter().filter(|(key, _)| all || key.starts_with("genarm.") || key.starts_with("adapter."));
     for (key, value) in keys.filter(|(key, _)| *key != "tokenizer.chat_template") {
