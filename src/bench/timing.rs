@@ -63,6 +63,12 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// A text in the ids of an expert, whose vocabulary of `n_vocab` tokens may be smaller than the base's.
+pub fn own_text(text: &[Token], n_vocab: usize) -> Vec<Token> {
+    let n_vocab = Token::try_from(n_vocab).unwrap_or(Token::MAX).max(1);
+    text.iter().map(|token| token % n_vocab).collect()
+}
+
 /// Seconds a token of an expert that reads `text` one token at a time after its first `n_prompt`.
 ///
 /// # Errors

@@ -212,7 +212,7 @@ fn examples(
     };
     let settings = Settings::try_from(wire)?;
     let template = render::template(&args.template, prompts.template(model).cloned())?;
-    Ok(pairs::load(&settings, prompts.vocab(), &template, n_ctx)?)
+    Ok(pairs::load(&settings, prompts.vocab_of(model), &template, n_ctx)?)
 }
 
 fn score_pairs(name: &str, expert: &mut dyn Expert, examples: &[Example], counts: Counts) -> anyhow::Result<Scored> {

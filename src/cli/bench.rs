@@ -9,13 +9,15 @@ use serde::Serialize;
 use super::Usage;
 use super::bench_drafters::DrafterRuns;
 use super::load::{ConfigArgs, catch_interrupts, open};
+use super::sample::SAMPLE;
 use crate::bench::inflate::{Inflated, inflate_adapter};
 use crate::bench::synthetic::{
     ModelRequest, Quantization, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
 };
-use crate::bench::timing::{Repeat, StepTimes, median, time_expert, time_guided};
+use crate::bench::timing::{Repeat, StepTimes, median, own_text, time_expert, time_guided};
 use crate::config::{ArmSpec, Config, LoraSpec, Speculate, Switch};
 use crate::expert::Token;
+use crate::guidance::Arm;
 use crate::session::{Session, with_known_seed};
 
 /// Measure what guidance costs
@@ -272,20 +274,32 @@ fn synthetic_arm(config: &Config, request: ModelRequest, path: PathBuf) -> ArmSp
     ArmSpec::new(request.name, spec, 1.0)
 }
 
-/// A text without meaning, other in each turn; ids from the middle of the vocabulary are ordinary tokens.
-fn text(session: &Session, args: &Args, turn: u32) -> Vec<Token> {
+/// A text without meaning, other in each turn; ids from the middle of the vocabulary are ordinary tokens. A translated
+/// ARM has many readings of what no one would write, so there the text is English.
+fn text(session: &Session, args: &Args, turn: u32) -> anyhow::Result<Vec<Token>> {
+    let n = args.n_prompt + args.n_gen;
+    if session.hook().with_guide(|guide| guide.experts().iter().any(Arm::is_translated)) {
+        let sample = session.vocab().tokenize(SAMPLE, true, false)?;
+        return Ok(sample.into_iter().cycle().skip(7 * turn as usize).take(n as usize).collect());
+    }
     let n_tokens = session.vocab().n_tokens() as u32;
     let token = |i: u32| (n_tokens / 2 + (i * 7919 + turn * 104_729) % (n_tokens / 4)) as Token;
-    (0..args.n_prompt + args.n_gen).map(token).collect()
+    Ok((0..n).map(token).collect())
 }
 
 fn measure(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<Repeat> {
-    let text = text(session, args, turn);
+    let text = text(session, args, turn)?;
     let n_prompt = args.n_prompt as usize;
     let hook = session.hook().clone();
     let n_arms = hook.with_guide(|guide| guide.experts().len());
     let base = time_expert(session.base(), &text, n_prompt)?;
-    let arm = |i: usize| hook.with_guide(|guide| time_expert(guide.experts()[i].expert(), &text, n_prompt));
+    let arm = |i: usize| {
+        hook.with_guide(|guide| {
+            let expert = guide.experts()[i].expert();
+            let text = own_text(&text, expert.n_vocab());
+            time_expert(expert, &text, n_prompt)
+        })
+    };
     let arms = (0..n_arms).map(arm).collect::<Result<Vec<_>, _>>()?;
     // The prompts are read again, so that the guided turn starts as the others did.
     let (guided, overhead) = measure_guided(session, args, turn)?;
@@ -294,7 +308,7 @@ fn measure(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<Repe
 
 /// Seconds a token of guided decoding, and of combination and sampling within it.
 fn measure_guided(session: &mut Session, args: &Args, turn: u32) -> anyhow::Result<(f64, f64)> {
-    let text = text(session, args, turn);
+    let text = text(session, args, turn)?;
     let hook = session.hook().clone();
     let mut sampler = session.sampler(&with_known_seed(&session.config().sampling))?;
     let before = hook.with_guide(|guide| guide.timing().arms);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::load::open;
-use crate::bench::timing::{Batches, time_batches};
+use crate::bench::timing::{Batches, own_text, time_batches};
 use crate::config::{Config, GuidanceSpec, Speculate, Switch};
 use crate::decode::controller::DRAFT_MAX;
 use crate::decode::{Finish, Flow, Generated, Speculation, Speculator};
@@ -217,7 +217,11 @@ fn batches(session: &mut Session, prompt: &Prompt) -> anyhow::Result<(Batches, B
     let factors = hook.with_guide(|guide| guide.factors().to_vec());
     let mut arms = Batches::default();
     for (i, _) in factors.iter().enumerate().filter(|(_, factor)| **factor != 0.0) {
-        let batches = hook.with_guide(|guide| time_batches(guide.experts()[i].expert(), &text))?;
+        let batches = hook.with_guide(|guide| {
+            let expert = guide.experts()[i].expert();
+            let text = own_text(&text, expert.n_vocab());
+            time_batches(expert, &text)
+        })?;
         arms.add(&batches);
     }
     Ok((base, arms))

@@ -28,6 +28,7 @@ mod profile;
 mod pull;
 mod rpc_server;
 mod run;
+mod sample;
 mod schema;
 mod score;
 mod serve;

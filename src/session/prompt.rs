@@ -132,6 +132,12 @@ impl PromptRenderer {
         of_arm().or(self.base_template.as_ref())
     }
 
+    /// The vocabulary of a model: the base's (0), or that of an ARM (from 1), which is another where it is translated.
+    pub fn vocab_of(&self, model: usize) -> &Vocab {
+        let arm = model.checked_sub(1).and_then(|arm| *self.experts.of_arms.get(arm)?);
+        arm.map_or(&self.vocab, |expert| &self.experts.experts[expert].vocab)
+    }
+
     /// A plain text, which may spell control tokens. ARMs with a `template:` in the configuration read it as a user's
     /// message through that, personas read their own text before it, and the others read the base's tokens.
     ///

@@ -13,6 +13,7 @@ use self::translation::TranslationReport;
 use super::Usage;
 use super::download::find_file;
 use super::load::ConfigArgs;
+use super::sample::SAMPLE;
 use crate::brief::Short;
 use crate::config::ExpertSpec;
 use crate::engine::fit::{Fit, fit};
@@ -81,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sample =
         args.text.as_ref().map(|path| std::fs::read_to_string(path).with_context(|| path.display().to_string()));
     let sample = sample.transpose()?;
-    let sample = sample.as_deref().unwrap_or(translation::SAMPLE);
+    let sample = sample.as_deref().unwrap_or(SAMPLE);
     let inspections: Vec<_> =
         files.iter().enumerate().map(|(i, file)| inspect(file, &files[0], (i > 0).then_some(sample), args)).collect();
     if args.json {

@@ -13,9 +13,6 @@ use crate::guidance::{Arm, Guide, Weights};
 use crate::session::translation;
 use crate::{TableExpert, Token};
 
-/// English prose with dialogue, numbers, a list and a little code.
-pub const SAMPLE: &str = include_str!("sample.txt");
-
 /// Steps that are timed.
 const N_TIMED: usize = 32;
 
