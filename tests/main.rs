@@ -22,3 +22,4 @@ mod speculation;
 mod stores;
 mod support;
 mod train;
+mod translate;

@@ -213,10 +213,11 @@ fn through(ask: impl Fn(&Case) -> Vec<(String, Outcome)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A host gives tokens only: an ARM with a system prompt of its own reads a conversation in other words there.
+/// A host gives tokens only: an ARM with a system prompt or a template of its own reads a conversation in other words
+/// there.
 fn in_hosts(case: &Case, ask: impl Fn(&Case) -> Outcome, way: &str) -> Vec<(String, Outcome)> {
     let mut arms = case.config.get("arms").and_then(Value::as_object).into_iter().flat_map(Map::values);
-    let rendered = case.messages.is_some() && arms.any(|arm| !arm["system"].is_null());
+    let rendered = case.messages.is_some() && arms.any(|arm| !arm["system"].is_null() || !arm["template"].is_null());
     if rendered { vec![] } else { one(way, ask(case)) }
 }
 

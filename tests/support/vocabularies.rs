@@ -85,6 +85,12 @@ pub fn wordpiece_model(path: &Path) {
     write(path, "bert", &ids, tokens.map(own).into());
 }
 
+/// Writes a model with a sentencepiece vocabulary of a few characters, which cannot write any other.
+pub fn few_model(path: &Path) {
+    let tokens = [("<unk>", 2), ("<s>", CONTROL), ("</s>", CONTROL), ("▁", NORMAL), ("a", NORMAL), ("b", NORMAL)];
+    write(path, "llama", &[("scores", vec![0.0f32; 6].into())], tokens.map(own).into());
+}
+
 fn own((text, kind): (&str, i32)) -> (String, i32) {
     (text.to_owned(), kind)
 }
