@@ -72,6 +72,12 @@ pub trait Expert {
         false
     }
 
+    /// Changes the coefficients of the blocks of its adapter, where that has several objectives: from the next token
+    /// that it decodes on. Returns whether logits of before may be others now.
+    fn set_coefficients(&mut self, _coefficients: &[f32]) -> bool {
+        false
+    }
+
     /// Drops all that the sequence holds, so that what follows does not depend, by a rounding, on what was read before.
     fn forget(&mut self);
 
@@ -164,12 +170,14 @@ pub struct Origin {
 }
 
 /// What an expert has in memory, as [`Expert::save`] returns it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExpertState {
     /// The tokens in memory.
     pub tokens: Vec<Token>,
     /// How many tokens at the beginning are read without the adapter, where that acts on responses alone.
     pub n_plain: usize,
+    /// From each of these tokens on, until the next one's, the adapter was read with these coefficients.
+    pub read_with: Vec<(usize, Vec<f32>)>,
     /// The memory itself, opaque; empty where there are no tokens.
     pub memory: Arc<Vec<u8>>,
     /// An earlier state that a recurrent model can go back to.

@@ -8,6 +8,7 @@ pub mod gguf;
 pub mod llama;
 pub mod memory;
 mod origin;
+mod parm;
 #[cfg(feature = "train")]
 pub mod quantize;
 mod sequence;

@@ -157,6 +157,10 @@ impl Expert for Sequence {
         self.lock().set_prompt_len(self.row, n_prompt)
     }
 
+    fn set_coefficients(&mut self, coefficients: &[f32]) -> bool {
+        self.lock().set_coefficients(self.row, coefficients)
+    }
+
     fn forget(&mut self) {
         self.lock().forget(self.row);
     }

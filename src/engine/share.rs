@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::llama::{Adapters, ContextError, ContextParams, Lora, LoraError, Model};
+use super::llama::{Adapters, ContextError, ContextParams, LoraError, Model};
 use super::origin::OriginFiles;
 use super::sequence::Sequence;
-use super::stack::{Part, Scaled, StackError, acts_on_responses_only, stack};
+use super::stack::{Part, Scaled, StackError, acts_on_responses_only, has_objectives, side_by_side, stack};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
 
 /// Why experts do not share a context.
@@ -110,8 +110,20 @@ pub fn apart(
         // Only in a stack the tokens of a batch can be read without their adapter.
         return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0));
     }
-    let loras = adapters.iter().map(|(path, scale)| Lora::load(model, path, *scale)).collect::<Result<_, _>>()?;
-    let slots = Sequence::together(model, Adapters::All(loras), params, &vec![None; n_slots])?;
+    let context = |n_slots: usize| -> Result<Vec<Sequence>, ShareError> {
+        let loras = adapters.iter().map(|adapter| side_by_side(model, *adapter)).collect::<Result<Vec<_>, _>>()?;
+        let loras = loras.into_iter().flatten().collect();
+        Ok(Sequence::together(model, Adapters::All(loras), params, &vec![None; n_slots])?)
+    };
+    let slots = match n_slots > 1 && has_objectives(adapters)? {
+        false => context(n_slots)?,
+        // Each slot has preferences of its own, and llama.cpp's factors on adapters are those of a whole context.
+        true if model.is_recurrent() => {
+            let contexts = (0..n_slots).map(|_| context(1)).collect::<Result<Vec<_>, _>>()?;
+            contexts.into_iter().flatten().collect()
+        }
+        true => return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0)),
+    };
     Ok(of_files(slots, model, adapters, params))
 }
 
@@ -148,8 +160,12 @@ impl Probe {
         // First, because it names the adapter that cannot be loaded.
         let one = |adapters: &Vec<Scaled<'_>>| Ok(apart(model, adapters, &params, 1)?.remove(0));
         let apart = experts.iter().map(one).collect::<Result<Vec<_>, ShareError>>();
-        let apart = apart.map_err(|error| ShareError::Apart(Box::new(error)))?;
-        let together = together(model, experts, &params, 1)?.into_iter().flatten().collect();
+        let mut apart = apart.map_err(|error| ShareError::Apart(Box::new(error)))?;
+        let mut together: Vec<_> = together(model, experts, &params, 1)?.into_iter().flatten().collect();
+        // Of adapters with objectives, each block acts differently.
+        for sequence in apart.iter_mut().chain(&mut together) {
+            sequence.set_coefficients(&[0.5, 0.25, 0.75, 0.125]);
+        }
         let none = Adapters::All(Vec::new());
         let plain = Sequence::together(model, none, &params, &vec![None; experts.len()])?;
         // Ids from the middle of a vocabulary are ordinary tokens.

@@ -4,6 +4,7 @@
 //! sequences one after the other, but what was announced is decoded together: the first request that needs anything new
 //! decodes everything that is due.
 
+mod read_with;
 mod saved;
 
 use std::mem;
@@ -11,6 +12,7 @@ use std::mem;
 use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
 use super::stack::Part;
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
+use read_with::ReadWith;
 use std::sync::Arc;
 
 /// Called with how many of how many tokens of a prompt are read.
@@ -40,6 +42,8 @@ struct Seq {
     cached: Vec<Token>,
     /// Those before this one are in memory as the base reads them, without the adapter.
     adapted_from: usize,
+    /// The coefficients of the adapter's blocks.
+    read_with: ReadWith,
     /// Positions, ending with that of the last decoded token, whose logits are there.
     held: usize,
     /// Those logits until they are handed over, where other sequences use the context too: llama.cpp's own buffer is
@@ -119,8 +123,21 @@ impl SharedContext {
     pub(super) fn set_prompt_len(&mut self, at: usize, n_prompt: usize) -> bool {
         let seq = &mut self.seqs[at];
         seq.border = None;
+        seq.read_with.begin();
         let changes = mem::replace(&mut seq.n_prompt, n_prompt) != n_prompt;
         changes && seq.part.is_some_and(|part| part.response_only)
+    }
+
+    /// Changes the coefficients of the blocks of a sequence's adapter for the tokens to come. Returns whether its logits
+    /// may be others now.
+    pub(super) fn set_coefficients(&mut self, at: usize, coefficients: &[f32]) -> bool {
+        let seq = &mut self.seqs[at];
+        let changes = seq.read_with.set(coefficients);
+        if changes {
+            // The rows that are held belong to the coefficients of before.
+            (seq.held, seq.fresh) = (0, false);
+        }
+        changes
     }
 
     /// The first token of `history` that a sequence reads with its adapter: where that acts on the response alone, the
@@ -137,9 +154,9 @@ impl SharedContext {
         }
     }
 
-    /// Tokens in memory that are read as `history` wants them, with or without the adapter.
+    /// Tokens in memory that are read as `history` wants them: with or without the adapter, and with its coefficients.
     fn n_valid(&self, at: usize, history: &[Token]) -> usize {
-        self.seqs[at].n_valid(self.adapted_from(at, history))
+        self.seqs[at].n_valid(history.len(), self.adapted_from(at, history))
     }
 
     /// Where the logits of the last `k` positions of `history` begin among the rows that a sequence holds, if it holds
@@ -180,6 +197,7 @@ impl SharedContext {
         self.ctx.truncate(at, 0);
         let seq = &mut self.seqs[at];
         (seq.held, seq.due, seq.adapted_from, seq.min_prefix, seq.checkpoint) = (0, 0, 0, 0, None);
+        seq.read_with.forget();
         seq.cached.clear();
     }
 
@@ -264,10 +282,11 @@ impl SharedContext {
         let adapted_from = self.adapted_from(at, &self.seqs[at].wanted);
         let Self { ctx, seqs, .. } = self;
         let seq = &mut seqs[at];
-        let n_valid = seq.n_valid(adapted_from);
+        let n_valid = seq.n_valid(seq.wanted.len(), adapted_from);
         seq.adapted_from = adapted_from;
         if seq.wanted.len() >= seq.n_prompt {
             seq.border = Some(adapted_from);
+            seq.read_with.has_read_prompt();
         }
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
@@ -343,8 +362,9 @@ impl SharedContext {
             let k = if last { seq.due } else { 0 };
             let (plain, adapted) = seq.wanted[start..start + n_tokens].split_at(seq.n_plain(start, n_tokens));
             let k_adapted = k.min(adapted.len());
-            self.ctx.push(at, plain, start, k - k_adapted, None);
-            self.ctx.push(at, adapted, start + plain.len(), k_adapted, seq.part.map(|part| part.block));
+            let (part, coefficients) = (seq.part.map(|part| part.block), seq.read_with.now());
+            self.ctx.push(at, plain, start, k - k_adapted, None, coefficients);
+            self.ctx.push(at, adapted, start + plain.len(), k_adapted, part, coefficients);
             batch.push(BatchPart { at, n_tokens, first: last.then_some(n_logits) });
             n_logits += k;
         }
@@ -357,6 +377,7 @@ impl SharedContext {
         for part in batch {
             let seq = &mut seqs[part.at];
             let start = seq.cached.len();
+            seq.read_with.note(start);
             seq.cached.extend_from_slice(&seq.wanted[start..start + part.n_tokens]);
             seq.n_decoded += part.n_tokens as u64;
             if let Some(progress) = &mut seq.progress
@@ -396,9 +417,10 @@ fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
 }
 
 impl Seq {
-    /// Tokens in memory that are read as they are where the adapter acts from `wanted` on.
-    fn n_valid(&self, wanted: usize) -> usize {
-        if self.adapted_from == wanted { usize::MAX } else { self.adapted_from.min(wanted) }
+    /// Tokens in memory that are read as a history of `len` tokens wants them, where the adapter acts from `wanted` on.
+    fn n_valid(&self, len: usize, wanted: usize) -> usize {
+        let as_wanted = if self.adapted_from == wanted { usize::MAX } else { self.adapted_from.min(wanted) };
+        as_wanted.min(self.read_with.n_valid(len, self.n_prompt, wanted))
     }
 
     /// Whether tokens are missing that it reads without its adapter.

@@ -3,6 +3,9 @@
 //! Stacked, A = [A₁; A₂; …] and B = [s₁B₁, s₂B₂, …], with the scale of each adapter folded into its B. One product with
 //! A and one with B then serve all experts, and [`Blocks`] says which rows of A·x belong to whom. Compared with all
 //! adapters side by side this needs one masked node a matrix, however many adapters there are.
+//!
+//! An adapter with objectives (a PARM) is several blocks of its part: one that always acts, and one for each objective,
+//! which acts as often as the text prefers that objective.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +15,7 @@ use std::sync::Arc;
 
 use super::gguf::{GgufError, GgufFile, GgufWriter, TensorInfo, TensorType};
 use super::llama::{Adapters, Block, Blocks, Lora, LoraError, Model, to_f32};
+use super::parm::{BlockOf, blocks_of};
 
 /// Why adapters cannot be stacked. They still work in contexts of their own.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +113,23 @@ pub fn acts_on_responses_only(adapters: &[Scaled<'_>]) -> Result<bool, StackErro
     Ok(all.unwrap_or(false))
 }
 
+/// The matrices of a stack, by the tensors that they adapt.
+type Matrices = BTreeMap<String, Stacked>;
+
+/// Whether an adapter of an expert has objectives.
+///
+/// # Errors
+///
+/// [`StackError::Gguf`].
+pub(super) fn has_objectives(adapters: &[Scaled<'_>]) -> Result<bool, StackError> {
+    for (path, _) in adapters {
+        if GgufFile::open_adapter(path)?.parm().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// One matrix of the stack, in the making.
 #[derive(Default)]
 struct Stacked {
@@ -116,7 +137,7 @@ struct Stacked {
     n_out: u64,
     /// `rank × n_in`, row after row.
     a: Vec<f32>,
-    /// Of each adapter its rank and its scaled `n_out × rank`.
+    /// Of each block its rank and its scaled `n_out × rank`.
     b: Vec<(usize, Vec<f32>)>,
     blocks: Vec<Block>,
 }
@@ -127,13 +148,36 @@ struct Stacked {
 ///
 /// [`StackError`].
 pub fn stack(model: &Arc<Model>, parts: &[Vec<Scaled<'_>>]) -> Result<Adapters, StackError> {
-    let mut matrices = BTreeMap::new();
+    let mut matrices = Matrices::new();
     for (part, adapters) in parts.iter().enumerate() {
         let part = u8::try_from(part).map_err(|_| StackError::TooMany { n: parts.len() })?;
         for (path, scale) in adapters {
             add(&mut matrices, part, path, *scale)?;
         }
     }
+    let (lora, blocks) = load(model, &matrices)?;
+    Ok(Adapters::Stack(lora, blocks))
+}
+
+/// The blocks of a PARM as adapters of their own, for a context whose tokens all have the same preferences. An adapter
+/// without objectives is one such block.
+///
+/// # Errors
+///
+/// [`StackError`].
+pub(super) fn side_by_side(model: &Arc<Model>, (path, scale): Scaled<'_>) -> Result<Vec<Lora>, StackError> {
+    let Some(parm) = GgufFile::open_adapter(path)?.parm() else { return Ok(vec![Lora::load(model, path, scale)?]) };
+    let mut matrices = Matrices::new();
+    add(&mut matrices, 0, path, scale)?;
+    let one = |(i, block): (usize, BlockOf)| {
+        let of = matrices.iter().map(|(target, matrix)| (target.clone(), matrix.only(i))).collect();
+        Ok(load(model, &of)?.0.with_coefficient(block.coefficient))
+    };
+    blocks_of(Some(&parm), 0).enumerate().map(one).collect()
+}
+
+/// Writes the stack to a file, and loads it.
+fn load(model: &Arc<Model>, matrices: &Matrices) -> Result<(Lora, Blocks), StackError> {
     let io = |source| StackError::Io { path: std::env::temp_dir(), source };
     let folder = tempfile::tempdir().map_err(io)?;
     let path = folder.path().join("stack.gguf");
@@ -144,7 +188,7 @@ pub fn stack(model: &Arc<Model>, parts: &[Vec<Scaled<'_>>]) -> Result<Adapters, 
         // No division by the rank, which is not that of any adapter: the scales are in B.
         .meta("adapter.lora.alpha", 0.0f32);
     let mut blocks = Blocks::new();
-    for (target, matrix) in &matrices {
+    for (target, matrix) in matrices {
         let rank = matrix.blocks.iter().map(|block| block.rows.len()).sum::<usize>() as u64;
         let (a, b) = (format!("{target}.lora_a"), format!("{target}.lora_b"));
         blocks.insert(a.clone(), matrix.blocks.clone());
@@ -156,11 +200,11 @@ pub fn stack(model: &Arc<Model>, parts: &[Vec<Scaled<'_>>]) -> Result<Adapters, 
         );
     }
     writer.finish()?;
-    Ok(Adapters::Stack(Lora::load(model, &path, 1.0)?, blocks))
+    Ok((Lora::load(model, &path, 1.0)?, blocks))
 }
 
 impl Stacked {
-    /// `n_out × Σ rank`: of each output the numbers of all adapters, one after the other.
+    /// `n_out × Σ rank`: of each output the numbers of all blocks, one after the other.
     fn b(&self) -> Vec<f32> {
         let mut stacked = Vec::new();
         for out in 0..self.n_out as usize {
@@ -170,6 +214,18 @@ impl Stacked {
         }
         stacked
     }
+
+    /// Block `i` alone.
+    fn only(&self, i: usize) -> Self {
+        let Block { part, coefficient, rows } = self.blocks[i].clone();
+        let n_in = self.n_in as usize;
+        Self {
+            a: self.a[rows.start * n_in..rows.end * n_in].to_vec(),
+            b: vec![self.b[i].clone()],
+            blocks: vec![Block { part, coefficient, rows: 0..rows.len() }],
+            ..*self
+        }
+    }
 }
 
 fn bytes(numbers: &[f32]) -> Vec<u8> {
@@ -177,11 +233,12 @@ fn bytes(numbers: &[f32]) -> Vec<u8> {
 }
 
 /// Adds one adapter's matrices to the stack.
-fn add(matrices: &mut BTreeMap<String, Stacked>, part: u8, path: &Path, scale: f32) -> Result<(), StackError> {
+fn add(matrices: &mut Matrices, part: u8, path: &Path, scale: f32) -> Result<(), StackError> {
     let file = GgufFile::open_adapter(path)?;
     let refuse = |name: &str| StackError::Target { path: path.to_owned(), name: name.to_owned() };
     let io = |source| StackError::Io { path: path.to_owned(), source };
     let mut source = File::open(path).map_err(io)?;
+    let parm = file.parm();
     let alpha = file.get("adapter.lora.alpha").and_then(|value| value.as_f64()).unwrap_or(0.0) as f32;
     for a in file.tensors() {
         let Some(target) = a.name.strip_suffix(".lora_a") else { continue };
@@ -205,10 +262,13 @@ fn add(matrices: &mut BTreeMap<String, Stacked>, part: u8, path: &Path, scale: f
         let (numbers_a, mut numbers_b) = (read(a)?, read(b)?);
         numbers_b.iter_mut().for_each(|number| *number *= factor);
         let start = matrix.blocks.last().map_or(0, |block| block.rows.end);
-        matrix.blocks.push(Block { part, rows: start..start + rank as usize });
         (matrix.n_in, matrix.n_out) = (n_in, n_out);
         matrix.a.extend(numbers_a);
-        matrix.b.push((rank as usize, numbers_b));
+        for BlockOf { coefficient, columns } in blocks_of(parm.as_ref(), rank as usize) {
+            let of_block = |row: &[f32]| row[columns.clone()].to_vec();
+            matrix.b.push((columns.len(), numbers_b.chunks_exact(rank as usize).flat_map(of_block).collect()));
+            matrix.blocks.push(Block { part, coefficient, rows: start + columns.start..start + columns.end });
+        }
     }
     Ok(())
 }

@@ -138,6 +138,14 @@ impl Arm {
         }
     }
 
+    /// Changes how much each of its objectives is preferred, from the next token that it decodes on.
+    pub(super) fn set_coefficients(&mut self, coefficients: &[f32]) {
+        match &mut self.reader {
+            Reader::Same(same) => same.set_coefficients(coefficients),
+            Reader::Translated(translator) => translator.set_coefficients(coefficients),
+        }
+    }
+
     /// Brings it to `history`, with what the rows of its last `k` positions need.
     pub(super) fn advance(&mut self, history: &[Token], n_prompt: usize, k: usize) -> Result<(), GuideError> {
         let done = match &mut self.reader {
@@ -221,6 +229,12 @@ impl SameTokens {
             (None, None) => n_prompt,
         };
         if self.expert.set_prompt_len(own) {
+            self.drop_rows();
+        }
+    }
+
+    fn set_coefficients(&mut self, coefficients: &[f32]) {
+        if self.expert.set_coefficients(coefficients) {
             self.drop_rows();
         }
     }

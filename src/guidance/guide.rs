@@ -38,6 +38,8 @@ pub struct Guide {
     weights: Weights,
     /// The weights of this step.
     now: Vec<f32>,
+    /// Its preferences.
+    preferences: Vec<f32>,
     /// What they make of each expert's logits, and of the base's.
     factors: Vec<f32>,
     of_base: f32,
@@ -66,7 +68,7 @@ impl Guide {
     ///
     /// When `weights` are not those of `arms`.
     pub fn new(arms: Vec<Arm>, weights: Weights) -> Self {
-        assert!(arms.iter().map(Arm::name).eq(weights.names()), "a weight for each ARM, in the same order");
+        assert!(arms.iter().map(Arm::name).eq(weights.arm_names()), "a weight for each ARM, in the same order");
         let directions = (0..arms.len()).map(Direction::of_arm).collect();
         Self::with_references(arms, directions, weights)
     }
@@ -77,17 +79,19 @@ impl Guide {
     ///
     /// When there is not one direction per weight, or a direction names an expert that there is not.
     pub fn with_references(experts: Vec<Arm>, directions: Vec<Direction>, weights: Weights) -> Self {
-        assert_eq!(directions.len(), weights.names().len(), "a direction for each weight");
+        assert_eq!(directions.len(), weights.n_arms(), "a direction for each weight");
         let exists = |source| !matches!(source, Source::Expert(at) if at >= experts.len());
         assert!(directions.iter().all(|d| exists(d.arm) && d.reference.is_none_or(exists)), "an expert that there is");
         let (now, factors) = (vec![0.0; directions.len()], vec![0.0; experts.len()]);
         let (n_used, used) = (directions.len(), vec![true; experts.len()]);
+        let preferences = vec![0.0; weights.preferences().len()];
         Self {
             experts,
             directions,
             limits: Limits::default(),
             weights,
             now,
+            preferences,
             factors,
             of_base: 1.0,
             tilt: Tilt::default(),
@@ -199,8 +203,16 @@ impl Guide {
 
     /// Takes over the weights as they are now.
     fn update(&mut self) {
-        self.weights.copy_to(&mut self.now);
+        self.weights.copy_to(&mut self.now, &mut self.preferences);
         self.of_base = factors(&self.directions, &self.now, &mut self.factors);
+        let mut first = 0;
+        for of_arm in self.weights.preferences().chunk_by(|a, b| a.arm == b.arm) {
+            let preferences = &self.preferences[first..first + of_arm.len()];
+            first += of_arm.len();
+            if let Some(at) = self.directions[of_arm[0].arm].arm.expert() {
+                self.experts[at].set_coefficients(preferences);
+            }
+        }
     }
 
     /// Tokens by which a history of `len` tokens may grow before an expert that is needed is full.
@@ -241,7 +253,7 @@ impl Guide {
 
     /// The names and directions of the ARMs in use.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (&String, &Direction)> + Clone {
-        self.weights.names().iter().zip(&self.directions[..self.n_used])
+        self.weights.arm_names().iter().zip(&self.directions[..self.n_used])
     }
 
     /// Which experts the ARMs in use need.
@@ -489,7 +501,8 @@ impl Guide {
         experts: &[impl AsRef<[f32]>],
         out: &mut Vec<f32>,
     ) -> f32 {
-        self.now.copy_from_slice(weights);
+        let n_arms = self.now.len();
+        self.now.copy_from_slice(&weights[..n_arms]);
         self.of_base = factors(&self.directions, &self.now, &mut self.factors);
         out.clear();
         out.extend_from_slice(base);

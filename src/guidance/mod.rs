@@ -36,4 +36,4 @@ pub use law::{Direction, Limits, Source};
 pub use report::{ArmReward, StepReport, TokenReport, kl_divergence, log_softmax, log_sum_exp};
 pub use term::Timing;
 pub use vocabulary::{Contract, Difference, Mismatch, Tail, TokenKind, TokenTable, check_vocabulary};
-pub use weights::{WeightError, Weights};
+pub use weights::{Preference, WeightError, Weights};

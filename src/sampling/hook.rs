@@ -170,7 +170,8 @@ fn fault(guide: &mut Guide, history: &[Token], candidates: &mut Candidates<'_>) 
     }
     guide.check(history, 1).err().unwrap_or_else(|| {
         // Each is sound and their sum is too large.
-        let weighted = guide.weights().names().iter().zip(guide.weights().get()).filter(|(_, weight)| *weight != 0.0);
+        let weighted =
+            guide.weights().arm_names().iter().zip(guide.weights().get()).filter(|(_, weight)| *weight != 0.0);
         let arm = weighted.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("\", \"");
         GuideError { arm, source: ExpertError::NotFinite { what: "+inf", token: 0 } }
     })

@@ -16,19 +16,19 @@ fn rows_of_logits_that_are_not_there_are_none() {
     let n_vocab = ctx.n_vocab();
     let len = |ctx: &Context, first, k| ctx.logits(first, k).map(<[f32]>::len);
     assert_eq!(len(&ctx, 0, 1), None, "nothing is decoded");
-    ctx.push(0, &[1, 2, 3], 0, 2, None);
-    ctx.push(1, &[4], 0, 1, None);
+    ctx.push(0, &[1, 2, 3], 0, 2, None, &[]);
+    ctx.push(1, &[4], 0, 1, None, &[]);
     assert_eq!(len(&ctx, 0, 1), None, "it is not decoded yet");
     ctx.decode().expect("decoded");
     assert_eq!((len(&ctx, 0, 3), len(&ctx, 2, 1)), (Some(3 * n_vocab), Some(n_vocab)));
     for (first, k) in [(0, 4), (3, 1), (2, 2), (usize::MAX, 1), (1, usize::MAX)] {
         assert_eq!(len(&ctx, first, k), None, "{first}, {k}");
     }
-    ctx.push(0, &[5], 3, 0, None);
+    ctx.push(0, &[5], 3, 0, None, &[]);
     ctx.decode().expect("decoded");
     assert_eq!(len(&ctx, 0, 1), None, "a batch without logits leaves none");
     // A position that does not follow: llama.cpp refuses the batch.
-    ctx.push(0, &[5], 77, 1, None);
+    ctx.push(0, &[5], 77, 1, None, &[]);
     ctx.decode().expect_err("a gap");
     assert_eq!(len(&ctx, 0, 1), None, "a batch that failed leaves none");
 }
@@ -40,8 +40,8 @@ fn a_sequence_that_a_context_does_not_have_is_no_reason_to_end_the_process() {
     for seq in [2, 255, 256, 100_000, usize::MAX] {
         assert!(!ctx.truncate(seq, 0) && !ctx.save(seq, &mut state) && !ctx.restore(seq, &state), "{seq}");
     }
-    ctx.push(0, &[1, 2], 0, 1, None);
-    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ctx.push(2, &[1], 0, 1, None))).is_err());
+    ctx.push(0, &[1, 2], 0, 1, None, &[]);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ctx.push(2, &[1], 0, 1, None, &[]))).is_err());
     ctx.decode().expect("what was pushed before is whole");
     assert!(ctx.logits(0, 1).is_some());
 }
@@ -49,13 +49,13 @@ fn a_sequence_that_a_context_does_not_have_is_no_reason_to_end_the_process() {
 #[test]
 fn a_state_is_restored_only_where_it_was_saved() {
     let (mut ctx, mut other) = (context(1), context(1));
-    ctx.push(0, &[1, 2, 3], 0, 1, None);
+    ctx.push(0, &[1, 2, 3], 0, 1, None, &[]);
     ctx.decode().expect("decoded");
     let mut state = SavedState::default();
     assert!(!ctx.restore(0, &state), "nothing was saved");
     assert!(ctx.save(0, &mut state));
     assert!(!other.restore(0, &state), "another context");
     assert!(ctx.restore(0, &state));
-    ctx.push(0, &[4], 3, 1, None);
+    ctx.push(0, &[4], 3, 1, None, &[]);
     ctx.decode().expect("it goes on where it was saved");
 }

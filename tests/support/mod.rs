@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod memory;
+pub mod parm;
 pub mod random;
 pub mod vocabularies;
 

@@ -2,6 +2,7 @@
 
 use super::GgufFile;
 use super::error::Fault;
+use super::parm;
 use super::tensor::TensorInfo;
 use super::value::Value;
 
@@ -37,7 +38,7 @@ pub(super) fn check(file: &GgufFile) -> Result<(), Fault> {
             return Err(Fault::Corrupt(format!("{} has no partner {partner}", tensor.name)));
         }
     }
-    Ok(())
+    parm::read(file).map(|_| ())
 }
 
 /// Whether a sound adapter can be put on a model: what llama.cpp asks of it, told by its name. Else why not.

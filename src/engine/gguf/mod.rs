@@ -11,6 +11,7 @@ mod fingerprint;
 mod header;
 mod hparams;
 mod kind;
+pub mod parm;
 mod parse;
 mod reader;
 mod split;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use error::GgufError;
 pub use kind::ModelKind;
+pub use parm::Parm;
 pub use tensor::{TensorInfo, TensorType};
 pub use value::{Array, Strings, Value};
 pub use vocabulary::{SpecialIds, TokenType, Vocabulary};

@@ -8,6 +8,8 @@ use std::ops::Range;
 pub struct Block {
     /// The part of the stack.
     pub part: u8,
+    /// Which of a token's coefficients its rows are multiplied by; `None` is 1.
+    pub coefficient: Option<usize>,
     /// Its rows.
     pub rows: Range<usize>,
 }
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     fn stack(names: &[&str]) -> Blocks {
-        let block = |i| vec![Block { part: i as u8, rows: 0..8 + i }];
+        let block = |i| vec![Block { part: i as u8, coefficient: None, rows: 0..8 + i }];
         names.iter().enumerate().map(|(i, name)| ((*name).to_owned(), block(i))).collect()
     }
 

@@ -70,6 +70,8 @@ pub struct Context {
     /// Adapters outlive the context that applies them.
     adapters: Vec<Lora>,
     applied: bool,
+    /// Of the adapters that have one, where there is no mask.
+    coefficients: Vec<f32>,
     /// llama.cpp holds a pointer to it.
     mask: Option<Box<Mask>>,
     model: Arc<Model>,
@@ -149,6 +151,7 @@ impl Context {
             n_rows: 0,
             adapters,
             applied: false,
+            coefficients: Vec::new(),
             mask,
             model: Arc::clone(model),
         };
@@ -161,7 +164,8 @@ impl Context {
             return Ok(());
         }
         let mut adapters: Vec<_> = self.adapters.iter().map(Lora::as_ptr).collect();
-        let mut scales: Vec<_> = self.adapters.iter().map(|lora| if on { lora.scale() } else { 0.0 }).collect();
+        let scale = |lora: &Lora| if on { lora.scale_under(&self.coefficients) } else { 0.0 };
+        let mut scales: Vec<_> = self.adapters.iter().map(scale).collect();
         // SAFETY: both arrays have as many members as said; the adapters live in `self`.
         let code = unsafe {
             sys::llama_set_adapters_lora(self.raw.as_ptr(), adapters.as_mut_ptr(), adapters.len(), scales.as_mut_ptr())
@@ -209,11 +213,21 @@ impl Context {
 
     /// Adds `tokens` to the batch, at the positions of sequence `seq` from `first` on; the last `k` of them get logits.
     /// `part` is the part of a [stack](Adapters::Stack) of adapters that they are read with; `None` is none.
+    /// `coefficients` are those of its blocks; a coefficient that is missing is 1. Without a stack, the whole batch is
+    /// read with those of the last call.
     ///
     /// # Panics
     ///
     /// When there are more tokens than [`room`](Self::room), or fewer than `k`, or there is no such sequence.
-    pub fn push(&mut self, seq: usize, tokens: &[Token], first: usize, k: usize, part: Option<u8>) {
+    pub fn push(
+        &mut self,
+        seq: usize,
+        tokens: &[Token],
+        first: usize,
+        k: usize,
+        part: Option<u8>,
+        coefficients: &[f32],
+    ) {
         assert!(tokens.len() <= self.room() && k <= tokens.len(), "a batch of {} tokens, {k} rows", tokens.len());
         assert!(seq < self.n_seq, "sequence {seq} of {}", self.n_seq);
         let start = self.batch.n_tokens as usize;
@@ -227,9 +241,15 @@ impl Context {
                 **self.batch.seq_id.add(start + i) = seq as i32;
                 *self.batch.logits.add(start + i) = i8::from(output);
             }
-            if let Some(mask) = &mut self.mask {
-                mask.push(part, output);
+        }
+        match &mut self.mask {
+            Some(mask) => mask.push(tokens.len(), k, part, coefficients),
+            None if self.coefficients != coefficients => {
+                self.coefficients.clear();
+                self.coefficients.extend_from_slice(coefficients);
+                self.applied = false;
             }
+            None => {}
         }
         self.batch.n_tokens += tokens.len() as i32;
         self.n_pushed += k;
@@ -258,11 +278,9 @@ impl Context {
 
     fn decode_batch(&mut self, n_tokens: usize) -> Result<(), ExpertError> {
         let failed = |code| ExpertError::Decode { code, n_tokens };
-        if let Some(mask) = &mut self.mask {
-            let adapted = mask.begin();
-            if adapted || n_tokens > N_UNADAPTED {
-                self.apply_adapters(adapted).map_err(|()| failed(-1))?;
-            }
+        let adapted = self.mask.as_mut().is_none_or(|mask| mask.begin());
+        if adapted || n_tokens > N_UNADAPTED {
+            self.apply_adapters(adapted).map_err(|()| failed(-1))?;
         }
         self.check_servers()?;
         let guard = self.model.read_adapters();

@@ -45,6 +45,7 @@ pub enum LoraError {
 pub struct Lora {
     raw: NonNull<sys::llama_adapter_lora>,
     scale: f32,
+    coefficient: Option<usize>,
     model: Arc<Model>,
 }
 
@@ -71,7 +72,7 @@ impl Lora {
         let refused = || LoraError::Refused { path: path.to_owned(), model: of_model() };
         let raw = NonNull::new(raw).ok_or_else(refused)?;
         model.count_adapter(true);
-        Ok(Self { raw, scale, model: Arc::clone(model) })
+        Ok(Self { raw, scale, coefficient: None, model: Arc::clone(model) })
     }
 
     /// The model that it was loaded on.
@@ -86,6 +87,18 @@ impl Lora {
     /// The factor on it.
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+
+    /// Lets it be applied as often as a context's coefficient of this number says, and `scale` times that.
+    #[must_use]
+    pub fn with_coefficient(mut self, coefficient: Option<usize>) -> Self {
+        self.coefficient = coefficient;
+        self
+    }
+
+    /// How often it is applied under these coefficients.
+    pub(super) fn scale_under(&self, coefficients: &[f32]) -> f32 {
+        self.scale * self.coefficient.and_then(|at| coefficients.get(at)).unwrap_or(&1.0)
     }
 }
 

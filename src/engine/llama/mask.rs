@@ -1,9 +1,10 @@
 //! Telling apart the rows of one batch that are read with different LoRA adapters.
 //!
 //! llama.cpp computes an adapter as B·(A·x), for every token of a batch. Where the adapters of several experts are
-//! stacked into one, the rank-space activations A·x have a block of rows for each expert; a token's column keeps the
-//! block of its own expert, and the others are set to zero before B reads them. So each token is read with one adapter,
-//! and the weights of the model, which is what costs, are read once for all.
+//! stacked into one, the rank-space activations A·x have a block of rows for each expert. Before B reads them, each
+//! block of a token's column is multiplied by a coefficient: 0 where it is another expert's; 1 where it is the token's
+//! own, or the preference that the text has for the block's objective. So each token is read with one adapter, and the
+//! weights of the model, which is what costs, are read once for all.
 
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,10 +17,12 @@ use super::blocks::{Block, Blocks, find, is_masked};
 #[derive(Debug)]
 pub(super) struct Mask {
     blocks: Blocks,
-    /// Of each token of the batch, the part that it is read with.
-    tokens: Vec<Option<u8>>,
+    /// How each token of the batch is read.
+    tokens: Vec<Column>,
     /// Of each token that gets logits: llama.cpp drops the others before the last layer's end.
-    outputs: Vec<Option<u8>>,
+    outputs: Vec<Column>,
+    /// The coefficients of all columns, one after the other.
+    coefficients: Vec<f32>,
     /// The batch has been decoded: the next token begins another.
     ended: bool,
     /// Matrices seen in the graph of this batch.
@@ -29,12 +32,23 @@ pub(super) struct Mask {
     copy: Vec<u8>,
 }
 
+/// How a token is read.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    /// With which part of the stack; `None` is none.
+    part: Option<u8>,
+    /// Where its coefficients are.
+    first: usize,
+    n: usize,
+}
+
 impl Mask {
     pub(super) fn new(blocks: Blocks) -> Self {
         Self {
             blocks,
             tokens: Vec::new(),
             outputs: Vec::new(),
+            coefficients: Vec::new(),
             ended: false,
             n_seen: 0,
             fault: false,
@@ -42,22 +56,23 @@ impl Mask {
         }
     }
 
-    /// The next token of the batch.
-    pub(super) fn push(&mut self, part: Option<u8>, output: bool) {
+    /// The next `n` tokens of the batch, of which the last `k` get logits.
+    pub(super) fn push(&mut self, n: usize, k: usize, part: Option<u8>, coefficients: &[f32]) {
         if std::mem::take(&mut self.ended) {
             self.tokens.clear();
             self.outputs.clear();
+            self.coefficients.clear();
         }
-        self.tokens.push(part);
-        if output {
-            self.outputs.push(part);
-        }
+        let column = Column { part, first: self.coefficients.len(), n: coefficients.len() };
+        self.coefficients.extend_from_slice(coefficients);
+        self.tokens.extend(std::iter::repeat_n(column, n));
+        self.outputs.extend(std::iter::repeat_n(column, k));
     }
 
     /// The batch is complete. Returns whether any token is read with an adapter.
     pub(super) fn begin(&mut self) -> bool {
         (self.n_seen, self.fault) = (0, false);
-        self.tokens.iter().any(Option::is_some)
+        self.tokens.iter().any(|column| column.part.is_some())
     }
 
     /// The batch is computed. Returns whether every matrix was found in its graph, if the adapters were `applied`.
@@ -66,7 +81,7 @@ impl Mask {
         !self.fault && (!applied || self.n_seen == self.blocks.len())
     }
 
-    /// Sets the foreign blocks of a node's columns to zero.
+    /// Multiplies the blocks of a node's columns by their coefficients.
     ///
     /// # Safety
     ///
@@ -99,25 +114,45 @@ impl Mask {
         if on_host {
             // SAFETY: the tensor's `n_bytes` are in this process's memory, and ours during the call.
             let numbers = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<u8>(), n_bytes) };
-            clear(numbers, tensor.nb[1], blocks, columns);
+            scale(numbers, tensor.nb[1], blocks, columns, &self.coefficients);
             self.fault = fault;
             return;
         }
         self.copy.resize(n_bytes, 0);
         // SAFETY: the copy is as long as the tensor.
         unsafe { sys::ggml_backend_tensor_get(node, self.copy.as_mut_ptr().cast(), 0, n_bytes) };
-        clear(&mut self.copy, tensor.nb[1], blocks, columns);
+        scale(&mut self.copy, tensor.nb[1], blocks, columns, &self.coefficients);
         // SAFETY: as above.
         unsafe { sys::ggml_backend_tensor_set(node, self.copy.as_ptr().cast(), 0, n_bytes) };
         self.fault = fault;
     }
 }
 
-/// Sets to zero, in columns of f32 that are `stride` bytes apart, the blocks that are not the column's own.
-fn clear(numbers: &mut [u8], stride: usize, blocks: &[Block], columns: &[Option<u8>]) {
-    for (column, own) in numbers.chunks_mut(stride).zip(columns) {
-        for block in blocks.iter().filter(|block| Some(block.part) != *own) {
-            column[block.rows.start * size_of::<f32>()..block.rows.end * size_of::<f32>()].fill(0);
+/// Multiplies, in columns of f32 that are `stride` bytes apart, each block by the column's coefficient of it.
+fn scale(numbers: &mut [u8], stride: usize, blocks: &[Block], columns: &[Column], coefficients: &[f32]) {
+    const SIZE: usize = size_of::<f32>();
+    for (numbers, column) in numbers.chunks_mut(stride).zip(columns) {
+        let own = coefficients.get(column.first..column.first + column.n).unwrap_or_default();
+        for block in blocks {
+            let numbers = &mut numbers[block.rows.start * SIZE..block.rows.end * SIZE];
+            match block.coefficient_in(column.part, own) {
+                1.0 => {}
+                // Not a product: 0 · NaN is NaN.
+                0.0 => numbers.fill(0),
+                coefficient => numbers.as_chunks_mut::<SIZE>().0.iter_mut().for_each(|number| {
+                    *number = (f32::from_ne_bytes(*number) * coefficient).to_ne_bytes();
+                }),
+            }
+        }
+    }
+}
+
+impl Block {
+    /// Its coefficient in the column of a token that is read with `part` and these coefficients.
+    fn coefficient_in(&self, part: Option<u8>, coefficients: &[f32]) -> f32 {
+        match part == Some(self.part) {
+            true => self.coefficient.and_then(|at| coefficients.get(at)).copied().unwrap_or(1.0),
+            false => 0.0,
         }
     }
 }
@@ -156,13 +191,41 @@ pub(super) unsafe extern "C" fn mask_node(node: *mut sys::ggml_tensor, ask: bool
 mod tests {
     use super::*;
 
+    const SIZE: usize = size_of::<f32>();
+
+    fn scaled(numbers: &[f32], n_rows: usize, blocks: &[Block], columns: &[(Option<u8>, &[f32])]) -> Vec<f32> {
+        let mut mask = Mask::new(Blocks::new());
+        columns.iter().for_each(|(part, coefficients)| mask.push(1, 0, *part, coefficients));
+        let mut bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_ne_bytes()).collect();
+        scale(&mut bytes, n_rows * SIZE, blocks, &mask.tokens, &mask.coefficients);
+        bytes.as_chunks::<SIZE>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
+    }
+
+    fn block(part: u8, coefficient: Option<usize>, rows: std::ops::Range<usize>) -> Block {
+        Block { part, coefficient, rows }
+    }
+
     #[test]
     fn a_column_keeps_its_own_block_and_loses_the_others() {
-        let block = |part, rows| Block { part, rows };
-        let blocks = [block(0, 0..2), block(1, 2..3)];
-        let mut numbers: Vec<u8> = [1.0f32; 9].iter().flat_map(|x| x.to_le_bytes()).collect();
-        clear(&mut numbers, 12, &blocks, &[None, Some(0), Some(1)]);
-        let floats: Vec<_> = numbers.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        assert_eq!(floats, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        let blocks = [block(0, None, 0..2), block(1, None, 2..3)];
+        let found = scaled(&[1.0; 9], 3, &blocks, &[(None, &[]), (Some(0), &[]), (Some(1), &[])]);
+        assert_eq!(found, [0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_coefficient_of_1_changes_no_bit_and_one_of_0_clears_what_is_no_number() {
+        let blocks = [block(0, None, 0..1), block(0, Some(0), 1..2), block(0, Some(1), 2..3)];
+        let odd = [f32::MIN_POSITIVE / 8.0, -0.0, f32::from_bits(0x7f80_0001)];
+        let found = scaled(&odd, 3, &blocks, &[(Some(0), &[1.0, 1.0])]);
+        assert_eq!(found.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), odd.map(f32::to_bits));
+        assert_eq!(scaled(&[f32::NAN; 3], 3, &blocks, &[(Some(0), &[0.0, 0.0])])[1..], [0.0, 0.0]);
+    }
+
+    #[test]
+    fn columns_of_one_batch_have_coefficients_of_their_own() {
+        let blocks = [block(0, None, 0..1), block(0, Some(0), 1..2), block(0, Some(1), 2..3), block(1, None, 3..4)];
+        let columns: [(Option<u8>, &[f32]); 3] = [(Some(0), &[0.5, 2.0]), (Some(1), &[]), (Some(0), &[-1.0])];
+        let found = scaled(&[3.0; 12], 4, &blocks, &columns);
+        assert_eq!(found, [3.0, 1.5, 6.0, 0.0, 0.0, 0.0, 0.0, 3.0, 3.0, -3.0, 3.0, 0.0]);
     }
 }

@@ -21,6 +21,7 @@ impl SharedContext {
         }
         let mut state = exported(ctx, at, &seq.cached)?;
         state.n_plain = seq.adapted_from;
+        state.read_with = seq.read_with.spans();
         if let Some(Checkpoint { tokens, state: earlier }) = &seq.checkpoint {
             let memory = ctx.export_saved(earlier, tokens.len())?.into();
             state.earlier = Some(Box::new(ExpertState { tokens: tokens.clone(), memory, ..ExpertState::default() }));
@@ -70,6 +71,7 @@ impl SharedContext {
         let first = imported.inspect_err(|_| seq.checkpoint = None)?;
         seq.cached.clone_from(&state.tokens);
         seq.adapted_from = state.n_plain;
+        seq.read_with.restore(&state.read_with);
         seq.min_prefix = if first > 0 { state.tokens.len() } else { 0 };
         Ok(())
     }

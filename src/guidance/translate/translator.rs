@@ -106,6 +106,14 @@ impl Translator {
         (self.own, self.n_prompt, self.begun) = (own, n_prompt, false);
     }
 
+    /// Changes how much each of the ARM's objectives is preferred. Rows from before are of other preferences.
+    pub fn set_coefficients(&mut self, coefficients: &[f32]) {
+        if self.rows.expert.set_coefficients(coefficients) {
+            self.rows.truncate(0);
+            self.made = None;
+        }
+    }
+
     /// Drops all that it holds.
     pub fn forget(&mut self) {
         self.rows.expert.forget();

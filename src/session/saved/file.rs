@@ -46,6 +46,8 @@ struct ModelHeader {
 struct StateHeader {
     n_tokens: u64,
     n_plain: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    read_with: Vec<(usize, Vec<f32>)>,
     n_bytes: u64,
 }
 
@@ -183,6 +185,7 @@ impl ModelCache {
         let state = |state: &ExpertState| StateHeader {
             n_tokens: state.tokens.len() as u64,
             n_plain: state.n_plain,
+            read_with: state.read_with.clone(),
             n_bytes: state.memory.len() as u64,
         };
         ModelHeader { who: self.who.clone(), origin: self.origin.clone(), states: self.states().map(state).collect() }
@@ -222,7 +225,8 @@ impl StateHeader {
         let tokens = source.take(n(self.n_tokens.saturating_mul(4))?)?;
         let tokens = tokens.as_chunks().0.iter().map(|bytes| Token::from_le_bytes(*bytes)).collect();
         let memory = source.take(n(self.n_bytes)?)?.into();
-        Ok(ExpertState { tokens, n_plain: self.n_plain, memory, earlier: None })
+        let read_with = self.read_with.clone();
+        Ok(ExpertState { tokens, n_plain: self.n_plain, read_with, memory, earlier: None })
     }
 }
 
