@@ -132,6 +132,7 @@ enum genarm_status genarm_arm_name(const struct genarm *guidance, size_t index, 
 enum genarm_status genarm_get_weights(const struct genarm *guidance, float *out, size_t n);
 
 // Sets the weight of the ARM `name` for all samplers, those to come too, from the next token on.
+// `ARM.OBJECTIVE` names a preference of an ARM with several objectives.
 enum genarm_status genarm_set_weight(struct genarm *guidance, const char *name, float weight);
 
 // Sets all weights at once for all samplers, those to come too, from the next token on. `n` is the number of ARMs.
@@ -177,6 +178,7 @@ enum genarm_status genarm_sampler_free(struct llama_sampler *sampler,
 enum genarm_status genarm_sampler_get_weights(const struct llama_sampler *sampler, float *out, size_t n);
 
 // Sets the weight of the ARM `name` for this sampler and its clones, from the next token on.
+// `ARM.OBJECTIVE` names a preference of an ARM with several objectives.
 enum genarm_status genarm_sampler_set_weight(struct llama_sampler *sampler, const char *name, float weight);
 
 // Sets all weights of this sampler and its clones at once. `n` is the number of ARMs.

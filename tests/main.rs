@@ -13,6 +13,7 @@ mod hardware;
 #[cfg(target_os = "linux")]
 mod hosts;
 mod packaging;
+mod parm;
 mod peers;
 mod real;
 mod sampling;

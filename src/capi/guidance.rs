@@ -171,11 +171,12 @@ pub unsafe extern "C" fn genarm_get_weights(guidance: *const genarm, out: *mut f
     guard(|| {
         // SAFETY: by the contract above.
         let out = unsafe { array_mut(out, n, "out") }?;
-        copy(&handle::get(guidance)?.plugin.weights().get(), out)
+        copy(&handle::get(guidance)?.plugin.weights().of_arms(), out)
     })
 }
 
 /// Sets the weight of the ARM `name` for all samplers, those to come too, from the next token on.
+/// `ARM.OBJECTIVE` names a preference of an ARM with several objectives.
 ///
 /// # Safety
 ///

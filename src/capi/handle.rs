@@ -35,7 +35,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0x1000);
 
 pub(super) fn open(plugin: Arc<Plugin>) -> *mut genarm {
     let name = |name: &String| CString::new(name.as_str()).unwrap_or_default();
-    let names = plugin.weights().names().iter().map(name).collect();
+    let names = plugin.weights().arm_names().iter().map(name).collect();
     let handle = NEXT.fetch_add(0x10, Ordering::Relaxed);
     lock().insert(handle, Entry { plugin, names, watch: None, checked: Checked::default() });
     std::ptr::without_provenance_mut(handle)

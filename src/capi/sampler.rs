@@ -108,11 +108,12 @@ pub unsafe extern "C" fn genarm_sampler_get_weights(
     guard(|| {
         // SAFETY: by the contract above.
         let out = unsafe { array_mut(out, n, "out") }?;
-        copy(&find(sampler)?.1.weights().get(), out)
+        copy(&find(sampler)?.1.weights().of_arms(), out)
     })
 }
 
 /// Sets the weight of the ARM `name` for this sampler and its clones, from the next token on.
+/// `ARM.OBJECTIVE` names a preference of an ARM with several objectives.
 ///
 /// # Safety
 ///

@@ -127,7 +127,7 @@ pub fn run(config: Config, plan: &DrafterRuns<'_>, json: bool) -> anyhow::Result
     }
     let (base_batches, arms_batches) = batches(&mut sessions[0], &prompts[0])?;
     let weights = sessions[0].weights().get();
-    let silent = vec![0.0; weights.len()];
+    let silent = vec![0.0; sessions[0].weights().n_arms()];
     for turn in 0..plan.repeats {
         for (i, prompt) in prompts.iter().enumerate() {
             for way in &mut ways {

@@ -138,7 +138,7 @@ fn measure(
     args: &Args,
 ) -> anyhow::Result<Option<Vec<Vec<f64>>>> {
     let prompt = read_prompt(session, text, args.chat)?;
-    let none = vec![0.0; session.weights().names().len()];
+    let none = vec![0.0; session.weights().n_arms()];
     session.weights().set_all(&none)?;
     let params = SamplingParams { seed: i as u32, ..session.config().sampling.clone() };
     let mut sampler = session.sampler(&params)?;

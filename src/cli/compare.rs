@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use super::Usage;
 use super::load::{ConfigArgs, catch_interrupts, progress};
 use super::measure::{JudgeArgs, TextArgs, guard, need_arms, provenance, seeded, table, write_whole};
 use super::method::Method;
@@ -142,30 +143,32 @@ fn side(method: &Method, main: &Config, args: &Args) -> anyhow::Result<Side> {
         if given.is_empty() {
             return Ok(main.weights());
         }
-        let mut weights = vec![0.0; main.arms.len()];
+        let mut weights = [&vec![0.0; main.arms.len()], &main.weights()[main.arms.len()..]].concat();
         for (name, weight) in given {
-            weights[main.arm_index(name)?] = *weight;
+            weights[main.weight_index(name)?] = *weight;
+            main.check_weight(name, *weight).map_err(|problem| Usage(format!("{name} {problem}")))?;
         }
         Ok(weights)
     };
+    let guided = |numbers: Vec<f32>| Strategy::guided_by(&numbers, main.arms.len());
     let named = |given: &[(String, f32)]| match given {
         [] => String::new(),
         _ => format!(" ({})", given.iter().map(|(n, w)| format!("{n} {w}")).collect::<Vec<_>>().join(", ")),
     };
     let (name, config, strategy) = match method {
         Method::Base => ("base".into(), main.clone(), Strategy::guided(vec![0.0; main.arms.len()])),
-        Method::Guided(given) => (format!("GenARM{}", named(given)), main.clone(), Strategy::guided(weights(given)?)),
+        Method::Guided(given) => (format!("GenARM{}", named(given)), main.clone(), guided(weights(given)?)),
         Method::BestOf(n, given) => {
-            let strategy = Strategy { best_of: Some(*n), ..Strategy::guided(weights(given)?) };
+            let strategy = Strategy { best_of: Some(*n), ..guided(weights(given)?) };
             (format!("best of {n}{}", named(given)), main.clone(), strategy)
         }
         Method::Args(k, given) => {
-            let strategy = Strategy { candidates: Some(*k), ..Strategy::guided(weights(given)?) };
+            let strategy = Strategy { candidates: Some(*k), ..guided(weights(given)?) };
             (format!("ARGS, k = {k}{}", named(given)), main.clone(), strategy)
         }
         Method::Config(path) => {
             let config = args.config.load(Some(path))?;
-            let strategy = Strategy::guided(config.weights());
+            let strategy = Strategy::guided_by(&config.weights(), config.arms.len());
             (path.display().to_string(), config, strategy)
         }
         Method::Model(path, lora) => {

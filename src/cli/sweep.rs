@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let (Some(_), None) = (&args.write_profile, &config.path) {
         return Err(Usage("--write-profile needs a configuration to write to; give one with --config".into()).into());
     }
-    let names: Vec<String> = config.arms.iter().map(|arm| arm.name.clone()).collect();
+    let names = config.weight_names();
     let points = all_points(&args, &config)?;
     let objectives = objectives(&args, &config)?;
     let prompts = args.texts.read()?;
@@ -127,30 +127,45 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// The grid, the profiles and the baselines.
 fn all_points(args: &Args, config: &Config) -> anyhow::Result<Vec<Point>> {
-    let start = vec![0.0; config.arms.len()];
-    let mut grid = points(&args.grid, &start, |name| config.arm_index(name))?;
+    let n_arms = config.arms.len();
+    let configured = config.weights();
+    let base = [&vec![0.0; n_arms], &configured[n_arms..]].concat();
+    let mut start = base.clone();
+    for axis in &args.grid {
+        // An ARM whose preferences are swept has its weight, unless that is swept too.
+        let preference = config.weight_index(&axis.arm)?.checked_sub(n_arms);
+        let of_arm = preference.map(|at| config.steering().preferences()[at].arm);
+        of_arm.into_iter().for_each(|arm| start[arm] = configured[arm]);
+        let problem = axis.weights.iter().find_map(|value| config.check_weight(&axis.arm, *value).err());
+        if let Some(problem) = problem {
+            return Err(Usage(format!("--grid: {} {problem}", axis.arm)).into());
+        }
+    }
+    let mut grid = points(&args.grid, &start, |name| config.weight_index(name))?;
     if args.alone {
-        grid.retain(|weights| weights.iter().filter(|weight| **weight != 0.0).count() <= 1);
+        grid.retain(|weights| weights[..n_arms].iter().filter(|weight| **weight != 0.0).count() <= 1);
     }
     let mut all: Vec<Point> = Vec::new();
+    let guided = |numbers: &[f32]| Strategy::guided_by(numbers, n_arms);
     // The base is what everything is measured by.
-    if !grid.contains(&start) {
-        all.push(Point { label: None, strategy: Strategy::guided(start.clone()) });
+    if !grid.iter().any(|numbers| guided(numbers).is_base()) {
+        all.push(Point { label: None, strategy: guided(&base) });
     }
-    all.extend(grid.into_iter().map(|weights| Point { label: None, strategy: Strategy::guided(weights) }));
+    all.extend(grid.iter().map(|numbers| Point { label: None, strategy: guided(numbers) }));
     if !args.no_profiles {
         for name in config.profiles.keys() {
-            all.push(Point { label: Some(name.clone()), strategy: Strategy::guided(config.profile(name)?) });
+            all.push(Point { label: Some(name.clone()), strategy: guided(&config.profile(name)?) });
         }
     }
     if let Some(n) = args.best_of {
-        let axes = args.grid.iter().map(|axis| config.arm_index(&axis.arm)).collect::<Result<Vec<_>, _>>()?;
+        let axes = args.grid.iter().map(|axis| config.weight_index(&axis.arm)).collect::<Result<Vec<_>, _>>()?;
+        // A preference has no reward of its own.
+        let axes: Vec<_> = axes.into_iter().filter(|axis| *axis < n_arms).collect();
         let mut best = |name: &str, weights: Vec<f32>| {
             let strategy = Strategy { best_of: Some(n as usize), ..Strategy::guided(weights) };
             all.push(Point { label: Some(format!("best of {n} by {name}")), strategy });
         };
-        let alone =
-            |arms: &[usize]| (0..start.len()).map(|i| f32::from(u8::from(arms.contains(&i)))).collect::<Vec<_>>();
+        let alone = |arms: &[usize]| (0..n_arms).map(|i| f32::from(u8::from(arms.contains(&i)))).collect::<Vec<_>>();
         for arm in &axes {
             best(&config.arms[*arm].name, alone(&[*arm]));
         }
@@ -165,7 +180,8 @@ fn all_points(args: &Args, config: &Config) -> anyhow::Result<Vec<Point>> {
 fn objectives(args: &Args, config: &Config) -> anyhow::Result<Vec<String>> {
     let scorers: Vec<String> = args.scorers.iter().map(|spec| spec.name.clone()).collect();
     if args.objectives.is_empty() {
-        let arms = args.grid.iter().map(|axis| format!("arm:{}", axis.arm));
+        let of_arm = |axis: &&Axis| config.arms.iter().any(|arm| arm.name == axis.arm);
+        let arms = args.grid.iter().filter(of_arm).map(|axis| format!("arm:{}", axis.arm));
         let mut all: Vec<String> = if scorers.len() >= 2 { scorers } else { scorers.into_iter().chain(arms).collect() };
         all.dedup();
         return Ok(all);
@@ -190,7 +206,7 @@ fn report(
     about: &serde_json::Value,
 ) -> anyhow::Result<()> {
     if let Some(stem) = &args.plot {
-        let plot = || SweepPlot { summaries, front, arms: names };
+        let plot = || SweepPlot { summaries, front, arms: &names[..config.arms.len()] };
         let fail = |e| anyhow::anyhow!("{}: {e}", stem.display());
         if front.objectives.len() >= 2 {
             write(&FrontChart(plot()), &appended(stem, "-front")).map_err(fail)?;
@@ -205,7 +221,9 @@ fn report(
     }
     match (&args.write_profile, &config.path, front.recommended) {
         (Some(name), Some(path), Some(best)) => {
-            let weights = names.iter().zip(&summaries[best].point.strategy.weights).map(|(n, w)| (n.as_str(), *w));
+            let strategy = &summaries[best].point.strategy;
+            let numbers = strategy.weights.iter().chain(&strategy.preferences);
+            let weights = names.iter().zip(numbers).map(|(n, w)| (n.as_str(), *w));
             write_profile(path, name, &weights.collect::<Vec<_>>())?;
             eprintln!("wrote profile \"{name}\" into {}", path.display());
         }
@@ -251,8 +269,10 @@ fn text(names: &[String], summaries: &[Summary], front: &Front) -> String {
 
 /// A point in words.
 fn describe(names: &[String], summary: &Summary) -> String {
-    let weights = &summary.point.strategy.weights;
-    let named = names.iter().zip(weights).filter(|(_, w)| **w != 0.0).map(|(n, w)| format!("{n} {w}"));
+    let strategy = &summary.point.strategy;
+    let of_arms = strategy.weights.iter().map(|weight| (weight, *weight != 0.0));
+    let numbers = of_arms.chain(strategy.preferences.iter().map(|preference| (preference, true)));
+    let named = names.iter().zip(numbers).filter(|(_, (_, shown))| *shown).map(|(n, (w, _))| format!("{n} {w}"));
     match &summary.point.label {
         Some(label) if summary.point.strategy.best_of.is_some() => label.clone(),
         Some(label) if summary.point.strategy.is_base() => format!("{label} (base)"),

@@ -67,7 +67,8 @@ fn load(file: &Path, overrides: &Overrides) -> anyhow::Result<Config> {
 }
 
 fn show(config: &Config) -> anyhow::Result<()> {
-    let lines = config.arms.iter().map(|arm| format!("{}={}\n", arm.name, arm.weight));
+    let named = config.weight_names().into_iter().zip(config.weights());
+    let lines = named.map(|(name, weight)| format!("{name}={weight}\n"));
     super::output::print(&lines.collect::<String>())
 }
 

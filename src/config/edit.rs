@@ -6,6 +6,7 @@ use super::error::{ConfigError, Problem, Source};
 use super::overrides::Overrides;
 use super::positions::Position;
 use super::resolve::parse_unopened;
+use super::steering::find;
 use super::types::Config;
 
 /// The text of a configuration with other weights in `arms:`; everything else stays as it is written. Where `overrides`
@@ -25,7 +26,10 @@ pub fn set_weights(
     let before = parse_unopened(text, file, overrides)?;
     let (mut text, mut expected) = (text.to_owned(), before.clone());
     for (name, weight) in weights {
-        let at = before.arm_index(name)?;
+        let knob = find(&before.arms, name).ok_or_else(|| before.unknown_weight(name))?;
+        let valid = knob.check(&before.arms, *weight);
+        valid.map_err(|problem| ConfigError::usage(Problem::Invalid { key: name.clone(), problem }))?;
+        knob.set(&mut expected.arms, *weight);
         // Each change is made on the text of the last one, whose positions are read anew.
         let source = Source::parse(&text, file)?;
         let new = format!("{weight:?}");
@@ -35,12 +39,22 @@ pub fn set_weights(
             }
             Some(entry) => set_key(&source, &text, &["hosts", entry], "weights", &format!("{{{name}: {new}}}")),
             None => {
-                let arm = [entry.map_or(vec![], |entry| vec!["hosts", entry]), vec!["arms", name]].concat();
-                expected.arms[at].default_weight = *weight;
-                set_key(&source, &text, &arm, "weight", &new)
+                let (arm, objective) = knob.names(&before.arms);
+                let arm = [entry.map_or(vec![], |entry| vec!["hosts", entry]), vec!["arms", arm]].concat();
+                knob.set_default(&mut expected.arms, *weight);
+                match objective {
+                    None => set_key(&source, &text, &arm, "weight", &new),
+                    Some(objective) => {
+                        let preferences = [&arm[..], &["preferences"]].concat();
+                        match source.root.has(&preferences) {
+                            true => set_key(&source, &text, &preferences, objective, &new),
+                            // With one of them the others would be at 0.
+                            false => set_key(&source, &text, &arm, "preferences", &knob.all(&expected.arms)),
+                        }
+                    }
+                }
             }
         };
-        expected.arms[at].weight = *weight;
     }
     let names = weights.iter().map(|(name, _)| name.as_str());
     checked(text, file, overrides, &expected, "weight", names)

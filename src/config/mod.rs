@@ -38,6 +38,7 @@ mod sampling;
 mod schema;
 mod settings;
 mod short;
+mod steering;
 mod types;
 pub(crate) mod wire;
 
@@ -60,7 +61,8 @@ pub use sampling::{SamplerOrder, SamplingOptions};
 pub use schema::json_schema;
 pub use settings::{CacheType, GpuLayers, OnError, Speculate, SplitMode, Switch, VocabularyUse};
 pub use types::{
-    ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PromptSpec, ReadingSpec, Reference, ReferenceSpec,
+    ArmSpec, Config, ExpertSpec, GuidanceSpec, LoraSpec, PreferenceSpec, PromptSpec, ReadingSpec, Reference,
+    ReferenceSpec,
 };
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ pub struct Config {
     pub arms: Vec<ArmSpec>,
     /// How to sample.
     pub sampling: SamplingParams,
-    /// Profile name → (index into `arms`, weight) of the ARMs that the profile names.
-    pub profiles: IndexMap<String, Vec<(usize, f32)>>,
+    /// Profile name → name of an ARM, or `ARM.OBJECTIVE` → its weight or preference.
+    pub profiles: IndexMap<String, IndexMap<String, f32>>,
     /// How prompts are rendered for the base.
     pub prompt: PromptSpec,
     /// What to do when an ARM fails during a text.
@@ -101,6 +101,9 @@ pub struct ArmSpec {
     pub weight: f32,
     /// The weight that `arms:` (or `--arm`) gives, to which a profile that does not name the ARM returns.
     pub default_weight: f32,
+    /// What is preferred of the objectives of its adapter, where that has several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preferences: Vec<PreferenceSpec>,
     /// What it reads where the base reads the prompt.
     pub reading: ReadingSpec,
     /// The β_r of its training.
@@ -120,6 +123,19 @@ pub struct ArmSpec {
 
 fn is_same(vocabulary: &VocabularyUse) -> bool {
     *vocabulary == VocabularyUse::Same
+}
+
+/// An objective of a preference-conditioned ARM (PARM), and how much it is preferred.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PreferenceSpec {
+    /// The objective, as the adapter's file names it.
+    pub objective: String,
+    /// The preference to start with: after profile and `--weight`.
+    pub value: f32,
+    /// The preference that `arms:` gives, to which a profile that does not name it returns.
+    pub default_value: f32,
+    /// The least and the greatest, as the file says.
+    pub range: [f32; 2],
 }
 
 /// What an expert reads where the base reads the prompt.
@@ -163,6 +179,7 @@ impl ArmSpec {
             spec,
             weight,
             default_weight: weight,
+            preferences: Vec::new(),
             reading: ReadingSpec::default(),
             beta_r: None,
             reference: Reference::None,
@@ -225,29 +242,6 @@ pub struct GuidanceSpec {
 }
 
 impl Config {
-    /// The weights to start with, one for each of `arms`.
-    pub fn weights(&self) -> Vec<f32> {
-        self.arms.iter().map(|arm| arm.weight).collect()
-    }
-
-    /// The weights of a profile, one for each of `arms`: those it names, and for the others those of `arms:`.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::UnknownName`] with the nearest profile.
-    pub fn profile(&self, name: &str) -> Result<Vec<f32>, ConfigError> {
-        let named = self.profiles.get(name).ok_or_else(|| {
-            let suggestion = suggestion(name, self.profiles.keys().map(String::as_str));
-            let (key, name) = (String::new(), name.to_owned());
-            ConfigError::usage(Problem::UnknownName { key, what: "profile", name, suggestion })
-        })?;
-        let mut weights: Vec<_> = self.arms.iter().map(|arm| arm.default_weight).collect();
-        for (arm, weight) in named {
-            weights[*arm] = *weight;
-        }
-        Ok(weights)
-    }
-
     /// Everything that is to be loaded: the base, the ARMs, their references.
     pub fn specs(&self) -> impl Iterator<Item = &ExpertSpec> {
         std::iter::once(&self.base).chain(self.arms.iter().flat_map(ArmSpec::specs))

@@ -29,7 +29,7 @@ pub struct ConfigWire {
     /// Sampling parameters, with llama.cpp's names and defaults.
     pub sampling: SamplingOptions,
     /// Named sets of weights: profile name → ARM name → weight. A profile sets the weights that it names and leaves the
-    /// others as in `arms:`.
+    /// others as in `arms:`. `ARM.OBJECTIVE` names a preference.
     pub profiles: IndexMap<String, IndexMap<String, f32>>,
     /// How prompts are rendered for the base.
     pub prompt: PromptWire,
@@ -166,6 +166,10 @@ expert_wire! {
         model: Option<PathBuf>,
         /// Factor of the ARM's logits. Negative steers away. Default: 1.
         weight: Option<f32>,
+        /// How much each objective of the adapter is preferred, where it has several (a PARM): objective → a number from
+        /// 0 to 1, or in the range that the adapter's file gives. Objectives that are left out are at 0. Default: all
+        /// objectives alike, in sum 1.
+        preferences: IndexMap<String, f32>,
         /// Chat template for this ARM: a built-in name, a file, or inline Jinja. Default: the one in its GGUF.
         template: Option<String>,
         /// System prompt that this ARM reads in place of the conversation's. Without `model` and `lora` the ARM is the

@@ -10,6 +10,9 @@ use crate::guidance::score::Totals;
 pub struct Strategy {
     /// One weight an ARM: of its guidance, or, where the best of several is taken, of its reward.
     pub weights: Vec<f32>,
+    /// The preferences of the ARMs' objectives; empty leaves them as configured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferences: Vec<f32>,
     /// Draw this many from the base alone, and keep the one with the largest Σ weight · reward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_of: Option<usize>,
@@ -21,7 +24,18 @@ pub struct Strategy {
 impl Strategy {
     /// Guidance by these weights; all 0 is the base alone.
     pub fn guided(weights: Vec<f32>) -> Self {
-        Self { weights, best_of: None, candidates: None }
+        Self { weights, preferences: Vec::new(), best_of: None, candidates: None }
+    }
+
+    /// The same from a configuration's numbers: the weights of `n_arms` ARMs, then preferences.
+    pub fn guided_by(numbers: &[f32], n_arms: usize) -> Self {
+        let (weights, preferences) = numbers.split_at(n_arms.min(numbers.len()));
+        Self { preferences: preferences.to_vec(), ..Self::guided(weights.to_vec()) }
+    }
+
+    /// Its preferences behind these weights.
+    fn numbers(&self, weights: &[f32]) -> Vec<f32> {
+        [weights, &self.preferences].concat()
     }
 
     /// Whether it is the base alone.
@@ -92,7 +106,7 @@ fn requests(prompt: usize, strategy: &Strategy, seed: u32) -> Vec<TextRequest> {
     };
     let request = |copy| TextRequest {
         prompt,
-        weights: weights.clone(),
+        weights: strategy.numbers(&weights),
         seed: seed_of(seed, prompt, copy),
         candidates: strategy.candidates,
     };
@@ -106,7 +120,7 @@ fn guided(
     copies: Vec<GeneratedText>,
 ) -> Result<Made, GenerateError> {
     let text = copies.into_iter().next().expect("one text a request");
-    let totals = totals(generator, prompt, &text, &strategy.weights)?;
+    let totals = totals(generator, prompt, &text, strategy, &strategy.weights)?;
     Ok(Made { kl: totals.kl, text, totals })
 }
 
@@ -120,7 +134,7 @@ fn best(
     let alone = vec![0.0; strategy.weights.len()];
     let mut best: Option<(f64, Made)> = None;
     for text in copies {
-        let totals = totals(generator, prompt, &text, &alone)?;
+        let totals = totals(generator, prompt, &text, strategy, &alone)?;
         let reward: f64 = strategy.weights.iter().zip(&totals.arms).map(|(w, r)| f64::from(*w) * r).sum();
         if best.as_ref().is_none_or(|(most, _)| reward > *most) {
             let n = n.max(1) as f64;
@@ -134,9 +148,10 @@ fn totals(
     generator: &mut dyn TextGenerator,
     prompt: usize,
     text: &GeneratedText,
+    strategy: &Strategy,
     weights: &[f32],
 ) -> Result<Totals, GenerateError> {
-    Ok(Totals::of(&generator.score(prompt, &text.tokens, weights)?, weights.len()))
+    Ok(Totals::of(&generator.score(prompt, &text.tokens, &strategy.numbers(weights))?, weights.len()))
 }
 
 #[cfg(test)]

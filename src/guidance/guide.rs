@@ -201,8 +201,8 @@ impl Guide {
         self.experts.iter_mut().for_each(Arm::keep_rows);
     }
 
-    /// Takes over the weights as they are now.
-    fn update(&mut self) {
+    /// Takes over weights and preferences as they are now.
+    pub(super) fn update(&mut self) {
         self.weights.copy_to(&mut self.now, &mut self.preferences);
         self.of_base = factors(&self.directions, &self.now, &mut self.factors);
         let mut first = 0;
@@ -229,6 +229,7 @@ impl Guide {
     ///
     /// [`GuideError`] when it fails.
     pub fn expert_row(&mut self, index: usize, history: &[Token]) -> Result<&[f32], GuideError> {
+        self.update();
         let start = Instant::now();
         let row = self.experts[index].rows(history, self.n_prompt, 1, &[]);
         self.timing.arms += start.elapsed();
@@ -478,6 +479,7 @@ impl Guide {
         base: &[f32],
         n_vocab: usize,
     ) -> Result<Vec<Vec<f32>>, GuideError> {
+        self.update();
         let n_prompt = self.n_prompt;
         let logits = |(expert, used): (&mut Arm, &bool)| {
             if !used {

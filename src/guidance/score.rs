@@ -216,6 +216,7 @@ fn at_positions(
     mut each: impl FnMut(&mut Guide, Token, &[f32], &[Scored<'_>]),
 ) -> Result<(), GuideError> {
     let n_vocab = base.n_vocab();
+    guide.update();
     let n_prompt = prompts.base.len() - prompts.n_done;
     // Once for all chunks. What has been scored before is no part of the prompt.
     for (arm, own) in guide.experts().iter_mut().zip(prompts.experts) {

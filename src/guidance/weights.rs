@@ -120,6 +120,13 @@ impl Weights {
         self.values.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The weights of the ARMs alone.
+    pub fn of_arms(&self) -> Vec<f32> {
+        let mut weights = self.get();
+        weights.truncate(self.n_arms());
+        weights
+    }
+
     /// Copies weights and preferences without allocating. `weights` has one place an ARM, `preferences` one a
     /// preference.
     pub(crate) fn copy_to(&self, weights: &mut [f32], preferences: &mut [f32]) {

@@ -98,7 +98,7 @@ impl Plugin {
                 "a host gives tokens only, so the ARM reads those: its template has no effect"
             );
         }
-        let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
+        let weights = config.steering();
         let maker = (Arc::clone(&models), weights.clone());
         let mut pool = Pool::new(max_sequences(), Box::new(move || maker.0.guide(&maker.1)));
         // Make the first sequences now, so that a lack of memory is an error here and not during a text.
@@ -187,8 +187,8 @@ impl Plugin {
         let new = Config::load(Some(&path), &self.overrides)?;
         let mut state = self.state();
         let old = &state.config;
-        let names = |config: &Config| config.arms.iter().map(|arm| arm.name.clone()).collect::<Vec<_>>();
-        if names(old) != names(&new) {
+        let names = new.weight_names();
+        if old.weight_names() != names {
             tracing::warn!("the file names other ARMs: restart the host to load them; nothing was changed");
             return Ok(());
         }
@@ -196,10 +196,11 @@ impl Plugin {
         if old.arms.iter().zip(&new.arms).any(|(old, new)| loaded(old) != loaded(new)) {
             tracing::warn!("models, prompts or references have changed: restart the host to load them");
         }
-        for (before, after) in old.arms.iter().zip(&new.arms).filter(|(before, after)| before.weight != after.weight) {
-            tracing::info!(arm = after.name, from = before.weight, to = after.weight, "weight changed");
-            // The name is known and the number finite, as the configuration is valid.
-            let _ = self.set(&after.name, after.weight);
+        let changes = names.iter().zip(old.weights().into_iter().zip(new.weights()));
+        for (name, (from, to)) in changes.filter(|(_, (from, to))| from != to) {
+            tracing::info!(arm = name, from, to, "weight changed");
+            // The name is known and the number in its range, as the configuration is valid.
+            let _ = self.set(name, to);
         }
         state.on_error = on_error(&new, self.models.as_deref());
         state.config = new;
@@ -217,8 +218,7 @@ impl Plugin {
     /// A text of its own, with weights of its own or another text's.
     fn text(&self, weights: Option<&Weights>, history: Vec<Token>) -> Arc<HostText> {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = || Weights::new(self.weights.names().iter().cloned().zip(self.weights.get()));
-        let weights = weights.cloned().unwrap_or_else(own);
+        let weights = weights.cloned().unwrap_or_else(|| self.weights.detached());
         let text = Arc::new(HostText::new(self.next_text.fetch_add(1, Ordering::Relaxed), weights, history));
         // Texts end without a word; their places are taken from time to time.
         if texts.len() == texts.capacity() {

@@ -85,11 +85,10 @@ fn read(server: &Server) -> anyhow::Result<(Config, PathBuf)> {
         anyhow::bail!("the server was started without --config, so there is no file to reload")
     };
     let new = Config::load(Some(path), &server.overrides)?;
-    let names = |config: &Config| config.arms.iter().map(|arm| arm.name.clone()).collect::<Vec<_>>();
     anyhow::ensure!(
-        names(&new) == names(&now),
+        new.weight_names() == now.weight_names(),
         "it names other ARMs than those that are loaded ({}); restart to load them",
-        names(&now).join(", ")
+        now.weight_names().join(", ")
     );
     let models = |config: &Config| {
         let arms = config
@@ -106,6 +105,7 @@ fn read(server: &Server) -> anyhow::Result<(Config, PathBuf)> {
     let arms = now.arms.iter().zip(&new.arms).map(|(now, new)| crate::config::ArmSpec {
         weight: new.weight,
         default_weight: new.default_weight,
+        preferences: new.preferences.clone(),
         beta_r: new.beta_r,
         range: new.range,
         ..now.clone()

@@ -16,6 +16,8 @@ pub(super) struct ExpertSetup {
     pub vocabulary: VocabularyUse,
     /// Whether requests say what it reads.
     pub spare: bool,
+    /// Whether texts prefer objectives of its adapter more or less.
+    pub has_preferences: bool,
 }
 
 /// The experts of a configuration, and its ARMs in terms of them.
@@ -33,6 +35,11 @@ impl ExpertSetup {
         format!("{of}ARM \"{}\"", self.arm)
     }
 
+    /// Whether it may become another expert while it is loaded.
+    fn changes(&self) -> bool {
+        self.spare || self.has_preferences
+    }
+
     /// Its name in errors of its logits.
     pub fn name(&self) -> String {
         if self.is_reference { format!("{} (its reference)", self.arm) } else { self.arm.clone() }
@@ -41,7 +48,8 @@ impl ExpertSetup {
 
 impl Experts {
     /// Experts of the same file, adapters, settings and prompt are one, so they are evaluated once. Those equal to the
-    /// base are the base, unless a host runs that (`with_base` is false): its model and prompt are the host's own.
+    /// base are the base, unless a host runs that (`with_base` is false): its model and prompt are the host's own. An
+    /// ARM with preferences equals no other: they change each on their own.
     pub fn of(config: &Config, with_base: bool) -> Self {
         let mut experts = Self::default();
         // The ARMs first, so that references come after all of them.
@@ -55,8 +63,9 @@ impl Experts {
                     let own = given.reading != ReadingSpec::default();
                     let reading = if own { given.reading.clone() } else { arm.reading.clone() };
                     let (arm, spec, vocabulary) = (arm.name.clone(), given.spec.clone(), arm.vocabulary);
-                    let setup = ExpertSetup { arm, is_reference: true, spec, reading, vocabulary, spare: false };
-                    Some(experts.add(config, setup, with_base))
+                    let (is_reference, spare, has_preferences) = (true, false, false);
+                    let own = ExpertSetup { arm, is_reference, spec, reading, vocabulary, spare, has_preferences };
+                    Some(experts.add(config, own, with_base))
                 }
             };
             experts.directions.push(Direction { arm: source, reference });
@@ -65,7 +74,7 @@ impl Experts {
     }
 
     fn add(&mut self, config: &Config, setup: ExpertSetup, with_base: bool) -> Source {
-        let plain = !setup.spare && setup.reading == ReadingSpec::default();
+        let plain = !setup.changes() && setup.reading == ReadingSpec::default();
         let forced = setup.vocabulary == VocabularyUse::Force;
         if with_base && plain && !forced && setup.spec == config.base {
             return Source::Base;
@@ -73,7 +82,7 @@ impl Experts {
         let equal = |other: &ExpertSetup| {
             let same =
                 other.spec == setup.spec && other.reading == setup.reading && other.vocabulary == setup.vocabulary;
-            same && !other.spare && !setup.spare
+            same && !other.changes() && !setup.changes()
         };
         let at = self.setups.iter().position(equal).unwrap_or_else(|| {
             self.setups.push(setup);
@@ -85,8 +94,8 @@ impl Experts {
 
 fn setup(arm: &ArmSpec) -> ExpertSetup {
     let (spec, reading) = (arm.spec.clone(), arm.reading.clone());
-    let (vocabulary, spare) = (arm.vocabulary, arm.spare);
-    ExpertSetup { arm: arm.name.clone(), is_reference: false, spec, reading, vocabulary, spare }
+    let (vocabulary, spare, has_preferences) = (arm.vocabulary, arm.spare, !arm.preferences.is_empty());
+    ExpertSetup { arm: arm.name.clone(), is_reference: false, spec, reading, vocabulary, spare, has_preferences }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::engine::llama::{FlashAttention, Model, ModelParams};
 use crate::engine::share::ShareError;
 use crate::engine::{Sequence, StackError, acts_on_responses_only};
 use crate::expert::Token;
-use crate::guidance::{Guide, Weights};
+use crate::guidance::Guide;
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
 pub type Loading<'a> = &'a mut dyn FnMut(&Path, f32) -> bool;
@@ -69,8 +69,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
             }
         };
         let row = experts.setups.iter().zip(&bridges).zip(row).map(arm).collect();
-        let weights = Weights::new(config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)));
-        let mut guide = Guide::with_references(row, experts.directions.clone(), weights);
+        let mut guide = Guide::with_references(row, experts.directions.clone(), config.steering());
         guide.set_limits(config.guidance.limits);
         slots.push((base, guide));
     }

@@ -91,12 +91,15 @@ impl TextGenerator for SessionGenerator {
     }
 
     fn score(&mut self, prompt: usize, response: &[Token], weights: &[f32]) -> Result<Vec<TokenScore>, GenerateError> {
+        let fail = |source| GenerateError { prompt, source };
+        // The weights are the score's own; preferences act inside the ARMs.
+        self.session.weights().set_all(weights).map_err(|error| fail(error.into()))?;
         let Prompt { base, experts } = &self.prompts[prompt];
         let prompts = ScoredPrompts::new(base, experts);
         let hook = self.session.hook().clone();
         let expert = self.session.base();
         let scored = hook.with_guide(|guide| score(expert, guide, prompts, response, weights));
-        scored.map_err(|source| GenerateError { prompt, source: source.into() })
+        scored.map_err(|source| fail(source.into()))
     }
 }
 

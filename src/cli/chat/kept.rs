@@ -208,7 +208,7 @@ impl Chat {
                 weights.names().iter().cloned().zip(weights.get()).collect()
             }
             // A lost server took the models along; their weights are in the configuration.
-            None => self.config.arms.iter().map(|arm| (arm.name.clone(), arm.weight)).collect(),
+            None => self.config.weight_names().into_iter().zip(self.config.weights()).collect(),
         };
         let mut conversation = self.conversation.clone();
         conversation.weights = Some(weights);

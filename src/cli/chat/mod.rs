@@ -108,7 +108,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
 /// Answers the first message, where there is one, then reads lines and does what they say.
 fn talk(chat: &mut Chat, first: Option<String>, single_turn: bool) -> anyhow::Result<()> {
     let terminal = std::io::stdin().is_terminal();
-    let arms = chat.config.arms.iter().map(|arm| arm.name.clone()).collect();
+    let arms = chat.config.weight_names();
     let mut input = Input::new(terminal, arms, chat.config.profiles.keys().cloned().collect())?;
     if terminal {
         eprintln!("Type /help for the commands. Weights: {}", chat.weights()?);
@@ -178,9 +178,7 @@ impl Chat {
     /// Lets go of models whose server is lost, so that the next answer connects again, and keeps the weights.
     fn drop_models(&mut self) {
         if let Some(session) = self.session.take() {
-            for (arm, weight) in self.config.arms.iter_mut().zip(session.weights().get()) {
-                arm.weight = weight;
-            }
+            self.config.start_with(&session.weights().get());
         }
     }
 
@@ -262,6 +260,9 @@ impl Chat {
         {
             anyhow::bail!("\"{name}\" is an ARM with a model of its own; name the persona otherwise");
         }
+        if at.is_none() && self.config.weight_names().iter().any(|other| other == name) {
+            anyhow::bail!("\"{name}\" is an objective of an ARM; name the persona otherwise");
+        }
         if at.is_none() && text.is_none() {
             anyhow::bail!("there is no persona \"{name}\"; {}", self.personas());
         }
@@ -279,12 +280,8 @@ impl Chat {
                 self.config.arms.push(arm);
             }
         }
-        let names: Vec<_> = self.config.arms.iter().map(|arm| arm.name.clone()).collect();
-        // Profiles name ARMs by their place.
-        let place = |old: &usize| names.iter().position(|name| *name == before.arms[*old].name);
-        for weights in self.config.profiles.values_mut() {
-            *weights = weights.iter().filter_map(|(old, weight)| Some((place(old)?, *weight))).collect();
-        }
+        let names = self.config.weight_names();
+        self.config.profiles.values_mut().for_each(|named| named.retain(|name, _| names.contains(name)));
         match self.weights() {
             Ok(weights) => eprintln!("{weights}"),
             Err(error) => {

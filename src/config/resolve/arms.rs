@@ -8,7 +8,8 @@ use super::Resolver;
 use crate::config::error::{ConfigError, Problem};
 use crate::config::overrides::{ArmOverride, EngineOptions, check_arm_name};
 use crate::config::settings::VocabularyUse;
-use crate::config::types::{ArmSpec, ExpertSpec, LoraSpec, ReadingSpec, Reference, ReferenceSpec};
+use crate::config::steering;
+use crate::config::types::{ArmSpec, ExpertSpec, LoraSpec, PreferenceSpec, ReadingSpec, Reference, ReferenceSpec};
 use crate::config::wire::{ArmWire, ConfigWire, ReferenceExpertWire, ReferenceWire};
 use crate::engine::gguf::{GgufFile, ModelKind};
 use crate::nearest::suggestion;
@@ -76,10 +77,12 @@ impl Resolver<'_> {
                 }
                 known.spec.model = model;
                 serve_as(base, &mut known.spec);
+                known.preferences = self.preferences(&given.name, &known.spec.lora, &IndexMap::new())?;
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {
+                let preferences = self.preferences(&given.name, &lora, &IndexMap::new())?;
                 let spec = self.expert(model, lora, &EngineOptions::default(), base, &base_engine);
-                arms.push(ArmSpec::new(&given.name, spec, given.weight.unwrap_or(1.0)));
+                arms.push(ArmSpec { preferences, ..ArmSpec::new(&given.name, spec, given.weight.unwrap_or(1.0)) });
             }
         }
         for given in &self.overrides.personas {
@@ -99,7 +102,72 @@ impl Resolver<'_> {
                 arm.vocabulary = VocabularyUse::Translate;
             }
         }
-        Ok(arms)
+        let is_objective = |arm: &&ArmSpec| {
+            let of = |other: &ArmSpec| {
+                arm.name
+                    .strip_prefix(&other.name)
+                    .and_then(|rest| rest.strip_prefix('.'))
+                    .is_some_and(|rest| other.preferences.iter().any(|of| of.objective == rest))
+            };
+            arms.iter().any(of)
+        };
+        match arms.iter().find(is_objective) {
+            None => Ok(arms),
+            Some(arm) => {
+                let problem = format!("\"{}\" is the name of an objective too; give the ARM another name", arm.name);
+                Err(ConfigError::usage(Problem::Invalid { key: "arms".to_owned(), problem }))
+            }
+        }
+    }
+
+    /// How much the objectives of an ARM's adapter are preferred: as given, and otherwise not at all; alike where
+    /// nothing is given.
+    fn preferences(
+        &self,
+        arm: &str,
+        lora: &[LoraSpec],
+        given: &IndexMap<String, f32>,
+    ) -> Result<Vec<PreferenceSpec>, ConfigError> {
+        let path = ["arms", arm, "preferences"];
+        let at = |objective| [&path[..], &[objective]].concat();
+        let preference = |objective: &String, value: f32, range: [f32; 2]| PreferenceSpec {
+            objective: objective.clone(),
+            value,
+            default_value: value,
+            range,
+        };
+        // What is wrong with a file is reported when it is loaded.
+        let opened = lora.iter().map(|lora| GgufFile::open_adapter(&lora.path)).collect::<Result<Vec<_>, _>>();
+        let Ok(opened) = opened else {
+            for (objective, value) in given {
+                self.finite(*value, &at(objective))?;
+            }
+            return Ok(given.iter().map(|(name, value)| preference(name, *value, [f32::MIN, f32::MAX])).collect());
+        };
+        let mut parms = opened.iter().filter_map(GgufFile::parm);
+        let parm = match (parms.next(), parms.next()) {
+            (None, _) if given.is_empty() => return Ok(Vec::new()),
+            (None, _) => {
+                return Err(self.wrong(&path, "are for an adapter with objectives, and this ARM has none; remove them"));
+            }
+            (Some(parm), None) => parm,
+            (Some(_), Some(_)) => {
+                return Err(
+                    self.wrong(&["arms", arm, "lora"], "has several adapters with objectives, give one of them")
+                );
+            }
+        };
+        for (objective, value) in given {
+            if !parm.objectives.contains(objective) {
+                let near = suggestion(objective, parm.objectives.iter().map(String::as_str));
+                return Err(self.unknown(&at(objective), "objective", objective, near));
+            }
+            steering::check(Some(parm.range), *value).map_err(|problem| self.wrong(&at(objective), problem))?;
+        }
+        let alike = 1.0 / parm.objectives.len() as f32;
+        let other = if given.is_empty() { alike } else { 0.0 }.clamp(parm.range[0], parm.range[1]);
+        let value = |objective: &String| given.get(objective).copied().unwrap_or(other);
+        Ok(parm.objectives.iter().map(|objective| preference(objective, value(objective), parm.range)).collect())
     }
 
     fn arm(
@@ -137,6 +205,7 @@ impl Resolver<'_> {
         let engine = self.checked(wire.engine(), &["arms", name])?;
         let template = self.file_template(wire.template.as_deref(), &path("template"))?;
         let reading = ReadingSpec { template, system: wire.system.clone(), prefix: wire.prefix.clone() };
+        let preferences = self.preferences(name, &lora, &wire.preferences)?;
         // A persona that names no model is the base with its adapters.
         let lora =
             if wire.model.is_none() && lora.is_empty() && reading.is_persona() { base.lora.clone() } else { lora };
@@ -154,7 +223,15 @@ impl Resolver<'_> {
             return Err(self.wrong(&path("range"), problem));
         }
         let (beta_r, range, vocabulary) = (wire.beta_r, wire.range, wire.vocabulary.unwrap_or_default());
-        Ok(ArmSpec { reading, beta_r, reference, vocabulary, range, ..ArmSpec::new(name, spec, weight) })
+        Ok(ArmSpec {
+            preferences,
+            reading,
+            beta_r,
+            reference,
+            vocabulary,
+            range,
+            ..ArmSpec::new(name, spec, weight)
+        })
     }
 
     /// An expert other than the base; what it leaves out is as for the base.
@@ -194,31 +271,27 @@ impl Resolver<'_> {
         &self,
         wire: &ConfigWire,
         arms: &[ArmSpec],
-    ) -> Result<IndexMap<String, Vec<(usize, f32)>>, ConfigError> {
-        let mut profiles = IndexMap::new();
+    ) -> Result<IndexMap<String, IndexMap<String, f32>>, ConfigError> {
         for (profile, named) in &wire.profiles {
-            let mut weights = Vec::with_capacity(named.len());
             for (name, weight) in named {
-                let arm = arms.iter().position(|arm| arm.name == *name).ok_or_else(|| {
-                    let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
-                    self.unknown(&["profiles", profile, name], "ARM", name, near)
-                })?;
-                self.finite(*weight, &["profiles", profile, name])?;
-                weights.push((arm, *weight));
+                let path = ["profiles", profile, name];
+                let knob = steering::find(arms, name)
+                    .ok_or_else(|| self.unknown(&path, "ARM", name, steering::near(arms, name)))?;
+                knob.check(arms, *weight).map_err(|problem| self.wrong(&path, problem))?;
             }
-            profiles.insert(profile.clone(), weights);
         }
-        Ok(profiles)
+        Ok(wire.profiles.clone())
     }
 
     /// `--weight` beats the profile, which beats `arms:` and what an entry of `hosts:` says.
     pub(super) fn set_weights(
         &self,
         arms: &mut [ArmSpec],
-        profiles: &IndexMap<String, Vec<(usize, f32)>>,
+        profiles: &IndexMap<String, IndexMap<String, f32>>,
     ) -> Result<(), ConfigError> {
         for arm in arms.iter_mut() {
             arm.weight = arm.default_weight;
+            arm.preferences.iter_mut().for_each(|preference| preference.value = preference.default_value);
         }
         if let Some((_, host)) = self.host {
             self.set_host_weights(host, arms, profiles)?;
@@ -227,16 +300,15 @@ impl Resolver<'_> {
             let profile = profiles.get(name).ok_or_else(|| {
                 typed_unknown("--profile", "profile", name, suggestion(name, profiles.keys().map(String::as_str)))
             })?;
-            for (arm, weight) in profile {
-                arms[*arm].weight = *weight;
-            }
+            steering::set_named(arms, profile);
         }
         for (name, weight) in &self.overrides.weights {
-            let Some(arm) = arms.iter().position(|arm| arm.name == *name) else {
-                let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
-                return Err(typed_unknown("--weight", "ARM", name, near));
+            let Some(knob) = steering::find(arms, name) else {
+                return Err(typed_unknown("--weight", "ARM", name, steering::near(arms, name)));
             };
-            arms[arm].weight = *weight;
+            knob.check(arms, *weight)
+                .map_err(|problem| ConfigError::usage(Problem::Invalid { key: format!("--weight {name}"), problem }))?;
+            knob.set(arms, *weight);
         }
         Ok(())
     }

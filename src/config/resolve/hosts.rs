@@ -9,6 +9,7 @@ use super::pattern::{literal, without_dots};
 use super::{Resolver, folder_of, read, read_wire};
 use crate::config::error::{ConfigError, Source};
 use crate::config::overrides::{HostModel, Overrides};
+use crate::config::steering;
 use crate::config::types::{ArmSpec, Config};
 use crate::config::wire::{BaseWire, ConfigWire, HostWire};
 use crate::nearest::suggestion;
@@ -191,24 +192,21 @@ impl<'a> Resolver<'a> {
         &self,
         host: &HostWire,
         arms: &mut [ArmSpec],
-        profiles: &IndexMap<String, Vec<(usize, f32)>>,
+        profiles: &IndexMap<String, IndexMap<String, f32>>,
     ) -> Result<(), ConfigError> {
         if let Some(name) = &host.profile {
             let profile = profiles.get(name).ok_or_else(|| {
                 let near = suggestion(name, profiles.keys().map(String::as_str));
                 self.unknown(&["profile"], "profile", name, near)
             })?;
-            for (arm, weight) in profile {
-                arms[*arm].weight = *weight;
-            }
+            steering::set_named(arms, profile);
         }
         for (name, weight) in &host.weights {
-            self.finite(*weight, &["weights", name])?;
-            let Some(arm) = arms.iter().position(|arm| arm.name == *name) else {
-                let near = suggestion(name, arms.iter().map(|arm| arm.name.as_str()));
-                return Err(self.unknown(&["weights", name], "ARM", name, near));
+            let Some(knob) = steering::find(arms, name) else {
+                return Err(self.unknown(&["weights", name], "ARM", name, steering::near(arms, name)));
             };
-            arms[arm].weight = *weight;
+            knob.check(arms, *weight).map_err(|problem| self.wrong(&["weights", name], problem))?;
+            knob.set(arms, *weight);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub const ALPHA_MAX: &str = "genarm.parm.alpha_max";
 
 /// The objectives of an adapter. Its rows of A and columns of B are one block that always acts, then one for each
 /// objective, which acts as often as that objective is preferred.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Parm {
     /// The objectives, in the order of their blocks.
     pub objectives: Vec<String>,
@@ -124,20 +124,21 @@ mod tests {
 
     #[test]
     fn objectives_that_do_not_fit_the_matrices_are_refused_by_their_key() {
-        let (two, ranks) = (names(&["a", "b"]), Value::from(vec![2u32, 1, 1]));
-        let cases: [(&str, Value, Value, Option<(&str, Value)>); 9] = [
-            (OBJECTIVES, names(&["a", "a"]), ranks.clone(), None),
-            (OBJECTIVES, names(&[]), ranks.clone(), None),
-            (OBJECTIVES, names(&["a", "b=c"]), ranks.clone(), None),
-            (OBJECTIVES, "a, b".into(), ranks.clone(), None),
-            (RANKS, two.clone(), vec![2u32, 2].into(), None),
-            (RANKS, two.clone(), vec![4u32, 0, 0].into(), None),
-            (RANKS, two.clone(), vec![2u32, 2, 2].into(), None),
-            (ALPHA_MIN, two.clone(), ranks.clone(), Some((ALPHA_MIN, f32::NAN.into()))),
-            (ALPHA_MAX, two, ranks, Some((ALPHA_MAX, 0.0f32.into()))),
-        ];
-        for (key, objectives, ranks, more) in cases {
-            let keys = [(OBJECTIVES, objectives), (RANKS, ranks)].into_iter().chain(more).collect::<Vec<_>>();
+        let ranks = |ranks: &[u32]| (RANKS, Value::from(ranks.to_vec()));
+        let objectives = |value: Value| (OBJECTIVES, value);
+        let (two, fit) = (objectives(names(&["a", "b"])), ranks(&[2, 1, 1]));
+        for (key, keys) in [
+            (OBJECTIVES, vec![objectives(names(&["a", "a"])), fit.clone()]),
+            (OBJECTIVES, vec![objectives(names(&[])), fit.clone()]),
+            (OBJECTIVES, vec![objectives(names(&["a", "b=c"])), fit.clone()]),
+            (OBJECTIVES, vec![objectives("a, b".into()), fit.clone()]),
+            (RANKS, vec![two.clone()]),
+            (RANKS, vec![two.clone(), ranks(&[2, 2])]),
+            (RANKS, vec![two.clone(), ranks(&[4, 0, 0])]),
+            (RANKS, vec![two.clone(), ranks(&[2, 2, 2])]),
+            (ALPHA_MIN, vec![two.clone(), fit.clone(), (ALPHA_MIN, f32::NAN.into())]),
+            (ALPHA_MAX, vec![two, fit, (ALPHA_MAX, 0.0f32.into())]),
+        ] {
             let error = adapter(&keys).expect_err("unsound").to_string();
             assert!(error.contains(key), "{key}: {error}");
         }

@@ -26,7 +26,7 @@ pub struct Job {
     pub live: Option<LiveChoice>,
     /// What comes before.
     pub prompt: Arc<Prompt>,
-    /// The weights, one per ARM in use; ARMs beyond them are left out.
+    /// The weights, one per ARM in use, then the preferences; ARMs beyond them are left out.
     pub weights: Vec<f32>,
     /// Bounds on what guidance may do.
     pub limits: Limits,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 pub struct WeightChange {
     /// Tokens of the response before them.
     pub token: usize,
-    /// One weight per ARM.
+    /// One weight per ARM, then the preferences.
     pub weights: Vec<f32>,
 }
 

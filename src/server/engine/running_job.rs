@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::steps::{WeightSteps, set_first};
+use super::steps::{WeightSteps, n_arms_of, set_first};
 use super::{Ended, Event, Job, Piece, Scored, Task, Timings};
 use crate::decode::{DecodeError, Finish, Flow, Speculator, Step, Text};
 use crate::engine::llama::Vocab;
@@ -116,7 +116,7 @@ impl RunningJob {
         };
         let mut sampler = slot.constrained_sampler(params, grammar, dry).map_err(|e| ApiError::of_chain(&e))?;
         slot.hook().with_guide(|guide| {
-            guide.use_first(job.weights.len());
+            guide.use_first(n_arms_of(guide.weights(), &job.weights));
             guide.set_limits(job.limits);
             guide.read_all(explained);
         });

@@ -68,9 +68,17 @@ impl WeightSteps {
     }
 }
 
-/// Sets the first weights, and the others to 0: those of places that wait for a persona.
+/// Sets the weights of the first ARMs and the preferences after them, and the other weights to 0: those of places that
+/// wait for a persona.
 pub(super) fn set_first(weights: &Weights, first: &[f32]) -> Result<(), WeightError> {
-    let mut all = first.to_vec();
-    all.resize(weights.names().len().max(first.len()), 0.0);
+    let (of_arms, preferences) = first.split_at(n_arms_of(weights, first));
+    let mut all = of_arms.to_vec();
+    all.resize(weights.n_arms().max(of_arms.len()), 0.0);
+    all.extend_from_slice(preferences);
     weights.set_all(&all)
+}
+
+/// How many of a job's numbers are weights of ARMs.
+pub(super) fn n_arms_of(weights: &Weights, first: &[f32]) -> usize {
+    first.len().saturating_sub(weights.preferences().len())
 }

@@ -14,7 +14,7 @@ use crate::server::options::{MAX_PERSONA_BYTES, MAX_PERSONAS, MAX_WEIGHT, MAX_WE
 /// The weights that a request asks for.
 #[derive(Debug)]
 pub struct Steering {
-    /// Weights by ARM.
+    /// Weights by ARM, and preferences by `ARM.OBJECTIVE`.
     preferences: IndexMap<String, f32>,
     /// The profile under them.
     pub profile: Option<String>,
@@ -27,7 +27,7 @@ impl FromFields for Steering {
 }
 
 impl Steering {
-    /// The weights, one per ARM: the defaults, or the profile, under the preferences.
+    /// The weights, one per ARM, then the preferences: the defaults, or the profile, under the preferences.
     ///
     /// # Errors
     ///
@@ -54,9 +54,11 @@ impl Steering {
 fn set(config: &Config, weights: &mut [f32], named: &IndexMap<String, f32>, at: &str) -> Result<(), ApiError> {
     for (name, weight) in named {
         let param = format!("{at}.{}", shown(name));
-        let arm = config.arm_index(&shown(name)).map_err(|e| ApiError::invalid(&param, e))?;
+        let at = config.weight_index(&shown(name)).map_err(|e| ApiError::invalid(&param, e))?;
         check_weight(*weight, &param)?;
-        weights[arm] = *weight;
+        let check = config.check_weight(&shown(name), *weight);
+        check.map_err(|problem| ApiError::invalid(&param, format!("{param} {problem}")))?;
+        weights[at] = *weight;
     }
     Ok(())
 }
@@ -92,7 +94,7 @@ impl FromFields for Guidance {
 pub struct Steered {
     /// The ARMs of the server, then the personas of the request.
     pub config: Arc<Config>,
-    /// One weight per ARM.
+    /// One weight per ARM, then the preferences.
     pub weights: Vec<f32>,
     /// Bounds on what guidance may do.
     pub limits: Limits,
@@ -119,7 +121,7 @@ impl Guidance {
         if n > 0 {
             let mut own = Config::clone(&config);
             for (i, persona) in self.personas.iter().enumerate() {
-                if own.arms.iter().any(|arm| arm.name == persona.name) {
+                if own.weight_names().contains(&persona.name) {
                     let (at, name) = (format!("personas[{i}].name"), shown(&persona.name));
                     let message = format!("{at}: there is an ARM or a persona \"{name}\" already; take another name");
                     return Err(ApiError::invalid(&at, message));

@@ -89,7 +89,7 @@ pub async fn respond(
         id: new_id(id),
         created: now(),
         model: server.model.clone(),
-        weights: config.arms.iter().map(|arm| arm.name.clone()).zip(weights.iter().copied()).collect(),
+        weights: config.weight_names().into_iter().zip(weights.iter().copied()).collect(),
         profile: asked.guidance.steering.profile,
         seed: params.seed,
         ignored: asked.ignored,

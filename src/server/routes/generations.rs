@@ -33,6 +33,6 @@ pub async fn change(
     if choices.is_empty() {
         return Err(ApiError::not_running(&id));
     }
-    let weights: IndexMap<_, _> = config.arms.iter().map(|arm| &arm.name).zip(weights).collect();
+    let weights: IndexMap<_, _> = config.weight_names().into_iter().zip(weights).collect();
     Ok(Json(json!({ "id": id, "weights": weights, "choices": choices })))
 }

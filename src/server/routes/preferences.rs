@@ -28,7 +28,7 @@ pub async fn put(State(server): State<Arc<Server>>, body: Body<Steering>) -> Res
     }
     let mut config = Config::clone(&server.defaults());
     let weights = body.0.weights(&config)?;
-    config.arms.iter_mut().zip(weights).for_each(|(arm, weight)| arm.weight = weight);
+    config.start_with(&weights);
     let described = describe(&server, &config);
     server.set_defaults(config);
     Ok(Json(described))
@@ -37,11 +37,14 @@ pub async fn put(State(server): State<Arc<Server>>, body: Body<Steering>) -> Res
 fn describe(server: &Server, config: &Config) -> Value {
     let arm = |arm: &crate::config::ArmSpec| {
         let known = json!({ "name": arm.name, "weight": arm.weight, "beta_r": arm.beta_r });
-        with(known, "range", arm.range.map(|range| json!(range)))
+        let known = with(known, "range", arm.range.map(|range| json!(range)));
+        let preference = |of: &crate::config::PreferenceSpec| json!({ "objective": of.objective, "value": of.value, "range": of.range });
+        let preferences = arm.preferences.iter().map(preference).collect::<Vec<_>>();
+        with(known, "preferences", (!preferences.is_empty()).then(|| preferences.into()))
     };
     let profile = |name: &String| {
         let weights = config.profile(name).unwrap_or_default();
-        let named: IndexMap<_, _> = config.arms.iter().map(|arm| arm.name.clone()).zip(weights).collect();
+        let named: IndexMap<_, _> = config.weight_names().into_iter().zip(weights).collect();
         (name.clone(), json!(named))
     };
     let sampling = &config.sampling;

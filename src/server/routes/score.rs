@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::body::Body;
@@ -135,6 +136,6 @@ fn report(server: &Server, config: &Config, weights: &[f32], scored: &Scored) ->
             "prompt_tokens": scored.n_prompt, "completion_tokens": totals.n_tokens,
             "total_tokens": scored.n_prompt + totals.n_tokens,
         },
-        "genarm": { "weights": by_arm(&mut weights.iter().map(|w| (*w).into())) },
+        "genarm": { "weights": config.weight_names().into_iter().zip(weights.to_vec()).collect::<IndexMap<_, _>>() },
     })
 }
