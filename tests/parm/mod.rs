@@ -1,5 +1,6 @@
 //! Preference-conditioned ARMs (PARM) from the configuration to the text, through every door.
 
+mod binary;
 mod config;
 mod server;
 mod session;

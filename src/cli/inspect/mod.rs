@@ -17,7 +17,7 @@ use super::sample::SAMPLE;
 use crate::brief::Short;
 use crate::config::ExpertSpec;
 use crate::engine::fit::{Fit, fit};
-use crate::engine::gguf::{GgufFile, ModelKind, Value};
+use crate::engine::gguf::{GgufFile, ModelKind, Parm, Value};
 use crate::engine::memory::MemoryNeed;
 use crate::session::context_params;
 
@@ -66,6 +66,9 @@ struct Inspection {
     translation: Option<TranslationReport>,
     memory: Option<MemoryNeed>,
     n_ctx: Option<u32>,
+    /// The objectives of an adapter that has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parm: Option<Parm>,
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -117,6 +120,7 @@ fn inspect(file: &GgufFile, first: &GgufFile, sample: Option<&str>, args: &Args)
         translation: translation.flatten(),
         memory: (file.kind() == ModelKind::Model).then(|| MemoryNeed::of(file, &params)),
         n_ctx: (file.kind() == ModelKind::Model).then_some(params.n_ctx),
+        parm: file.parm(),
         metadata,
     }
 }
@@ -211,7 +215,14 @@ fn describe(file: &Inspection, all: bool) -> String {
         let (n, ms) = (report.arm_tokens_per_token, report.step_ms);
         line("a step", format!("{n:.2} tokens read per token of the first file, and {ms:.2} ms for the translation"));
     }
-    let keys = file.metadata.iter().filter(|(key, _)| all || key.starts_with("genarm.") || key.starts_with("adapter."));
+    if let Some(Parm { objectives, ranks, range: [low, high] }) = &file.parm {
+        let of_objectives = objectives.iter().zip(&ranks[1..]).map(|(name, rank)| format!("{rank} for {name}"));
+        line("objectives", objectives.join(", "));
+        line("preferences", format!("{low} to {high} each"));
+        line("ranks", format!("{} always, {}", ranks[0], of_objectives.collect::<Vec<_>>().join(", ")));
+    }
+    let keys = file.metadata.iter().filter(|(key, _)| all || !key.starts_with("genarm.parm."));
+    let keys = keys.filter(|(key, _)| all || key.starts_with("genarm.") || key.starts_with("adapter."));
     for (key, value) in keys.filter(|(key, _)| *key != "tokenizer.chat_template") {
         let value = value.as_str().map_or_else(|| value.to_string(), |text| text.replace('\n', " "));
         line(&plain(key), plain(&value));
