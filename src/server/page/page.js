@@ -3,7 +3,8 @@
 
 const $ = (id) => document.getElementById(id);
 const state = {
-  arms: [],          // {name, weight, second}, and of a persona its system prompt: the two sets of weights, A and B
+  arms: [],          // {name, weight, second}, and of a persona its system prompt: the two sets of weights, A and B;
+                     // a preference for an ARM's objective is one too, named "ARM.OBJECTIVE", with isPreference
   set: "a",          // the set that the sliders show
   profiles: {},      // name → {ARM: weight}
   maxPersonas: 0,    // that a request may bring
@@ -66,7 +67,7 @@ function askForKey() {
 
 async function load() {
   const preferences = await (await api("/v1/preferences")).json();
-  state.arms = preferences.arms.map((arm) => ({ ...arm, second: arm.weight }));
+  state.arms = preferences.arms.flatMap(withObjectives);
   state.profiles = preferences.profiles;
   state.chat = preferences.chat;
   state.maxPersonas = preferences.max_personas ?? 0;

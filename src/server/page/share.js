@@ -40,7 +40,7 @@ function openLink(carried) {
   state.turns = carried.turns.slice(0, -1).map((turn) => (turn.user !== undefined ? { user: turn.user } : { guided: bare(turn.said) }));
   state.arms = state.arms.filter((arm) => arm.system === undefined);
   const refused = carried.personas.filter(({ name, system }) => !addPersona(name, system, carried.weights[name] ?? 1)).map(({ name }) => name);
-  for (const arm of state.arms) setWeight("a", arm.name, carried.weights[arm.name] ?? 0);
+  for (const arm of state.arms) setWeight("a", arm.name, carried.weights[arm.name] ?? (arm.isPreference ? arm.weight : 0));
   $("system").value = carried.system;
   $("temperature").value = carried.temperature;
   $("seed").value = carried.seed;

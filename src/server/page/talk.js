@@ -243,7 +243,7 @@ function answerLast(others) {
   state.replay = null;
   if (replay && replay.message === state.turns.at(-1).user && replay.weights === JSON.stringify(weights("a"))) turn.guided.replays = replay.log;
   if (twoSets()) turn.base = answerNow("second", weights("b"));
-  if ($("compare").value === "base") turn.base = answerNow("base", Object.fromEntries(state.arms.filter((arm) => arm.system === undefined).map((arm) => [arm.name, 0])));
+  if ($("compare").value === "base") turn.base = answerNow("base", Object.fromEntries(state.arms.filter((arm) => arm.system === undefined && !arm.isPreference).map((arm) => [arm.name, 0])));
   state.turns.push(turn);
   generate(turn, list, "", numberIn("seed", -1));
 }

@@ -1,12 +1,19 @@
 // The weights: their sliders, personas and profiles, and the answers that change with them while they are written.
 "use strict";
 
+/** An ARM as the server describes it, and each of its objectives, with a slider of its own. */
+const withObjectives = ({ preferences = [], ...arm }) => [
+  { ...arm, second: arm.weight },
+  ...preferences.map(({ objective, value, range }) => ({ name: `${arm.name}.${objective}`, weight: value, second: value, range, isPreference: true })),
+];
+
 const weightIn = (set, arm) => (set === "b" ? arm.second : arm.weight);
 
 function setWeight(set, name, value) {
   const arm = state.arms.find((arm) => arm.name === name);
   if (!arm || !Number.isFinite(value)) return;
-  arm[set === "b" ? "second" : "weight"] = Math.max(-100, Math.min(100, value));
+  const [least, most] = arm.isPreference ? arm.range : [-100, 100];
+  arm[set === "b" ? "second" : "weight"] = Math.max(least, Math.min(most, value));
 }
 
 const twoSets = () => $("compare").value === "second";
@@ -20,7 +27,7 @@ function showSliders() {
   if (!state.arms.length) box.replaceChildren(make("p", { className: "quiet", textContent: "No ARM is loaded: answers come from the base alone." }));
   else box.replaceChildren(...state.arms.map(slider));
   $("persona-form").hidden = state.arms.filter((arm) => arm.system !== undefined).length >= state.maxPersonas;
-  const colours = ["", ...state.arms.map((arm) => arm.name)];
+  const colours = ["", ...state.arms.filter((arm) => !arm.isPreference).map((arm) => arm.name)];
   const chosen = $("colour").options.length && colours.includes($("colour").value) ? $("colour").value : (state.arms[0]?.name ?? "");
   $("colour").replaceChildren(...colours.map((value) => make("option", { value, textContent: value || "off" })));
   $("colour").value = chosen;

@@ -3,6 +3,7 @@
 mod access;
 mod compared;
 mod conversations;
+mod objectives;
 mod text;
 
 use std::io::{BufRead, BufReader};
