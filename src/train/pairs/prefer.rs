@@ -7,12 +7,16 @@ use serde_json::{Map, Value};
 type Object = Map<String, Value>;
 
 /// The columns of two responses.
-const TWO: [[&str; 2]; 4] = [
+const TWO: [[&str; 2]; 5] = [
     ["response_0", "response_1"],
     ["response_1", "response_2"],
     ["response_a", "response_b"],
     ["human_ref_A", "human_ref_B"],
+    ["a", "b"],
 ];
+
+/// The column with a label per objective: `{"helpful": "a", "harmless": "b"}`.
+const PREFERRED: &str = "preferred";
 
 /// The columns of a single response.
 const ONE: [&str; 4] = ["response", "completion", "output", "answer"];
@@ -93,6 +97,13 @@ impl Preference {
 
     /// Whether the first of two responses is the better one; `None` for a tie.
     fn first_is_better(&self, row: &Object, two: &[&str; 2]) -> Result<Option<bool>, String> {
+        if let Some(Value::Object(labels)) = row.get(PREFERRED) {
+            // An annotator may have judged some of the objectives only.
+            return match labels.get(&self.by) {
+                None | Some(Value::Null) => Ok(None),
+                Some(label) => named(label, &format!("{PREFERRED}.{}", self.by), two),
+            };
+        }
         let column = match (self.by.as_str(), two[0]) {
             ("helpful", "response_0") if row.contains_key("better_response_id") => "better_response_id",
             ("harmless", "response_0") if row.contains_key("safer_response_id") => "safer_response_id",
@@ -104,20 +115,7 @@ impl Preference {
             let strength = number(value).ok_or_else(|| format!("column `{column}` is {value}, not a number"))?;
             return Ok((strength != 0.0).then_some(strength < 0.0));
         }
-        let ends = two.map(|name| name.rsplit('_').next().unwrap_or(name));
-        let text = value.as_str().map(str::trim).unwrap_or_default();
-        let names = |i: usize| text.eq_ignore_ascii_case(two[i]) || text.eq_ignore_ascii_case(ends[i]);
-        match number(value) {
-            // SHP: 1 where A is the better one. Elsewhere the number of the better response.
-            Some(label) if two[0] == "human_ref_A" && [0.0, 1.0].contains(&label) => Ok(Some(label == 1.0)),
-            Some(-1.0) => Ok(None),
-            Some(id) if Some(id) == ends[0].parse().ok() => Ok(Some(true)),
-            Some(id) if Some(id) == ends[1].parse().ok() => Ok(Some(false)),
-            None if value.is_string() && ["tie", "both", "none", ""].contains(&&*text.to_ascii_lowercase()) => Ok(None),
-            None if names(0) => Ok(Some(true)),
-            None if names(1) => Ok(Some(false)),
-            _ => Err(format!("column `{column}` is {value}, which names neither `{}` nor `{}`", two[0], two[1])),
-        }
+        named(value, column, two)
     }
 
     /// The best and the worst of the responses in one row, as UltraFeedback has them.
@@ -155,6 +153,24 @@ impl Preference {
     fn unknown(&self, row: &Object) -> String {
         let names = row.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         format!("--prefer {}: there is no such column; the row has {names}", self.by)
+    }
+}
+
+/// Whether a label names the first of two responses; `None` for a tie.
+fn named(value: &Value, column: &str, two: &[&str; 2]) -> Result<Option<bool>, String> {
+    let ends = two.map(|name| name.rsplit('_').next().unwrap_or(name));
+    let text = value.as_str().map(str::trim).unwrap_or_default();
+    let names = |i: usize| text.eq_ignore_ascii_case(two[i]) || text.eq_ignore_ascii_case(ends[i]);
+    match number(value) {
+        // SHP: 1 where A is the better one. Elsewhere the number of the better response.
+        Some(label) if two[0] == "human_ref_A" && [0.0, 1.0].contains(&label) => Ok(Some(label == 1.0)),
+        Some(-1.0) => Ok(None),
+        Some(id) if Some(id) == ends[0].parse().ok() => Ok(Some(true)),
+        Some(id) if Some(id) == ends[1].parse().ok() => Ok(Some(false)),
+        None if value.is_string() && ["tie", "both", "none", ""].contains(&&*text.to_ascii_lowercase()) => Ok(None),
+        None if names(0) => Ok(Some(true)),
+        None if names(1) => Ok(Some(false)),
+        _ => Err(format!("column `{column}` is {value}, which names neither `{}` nor `{}`", two[0], two[1])),
     }
 }
 

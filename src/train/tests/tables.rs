@@ -212,6 +212,25 @@ fn a_damaged_parquet_file_is_an_error_and_never_ends_the_program() {
 }
 
 #[test]
+fn labels_of_several_objectives_in_a_row_are_read_one_by_one() {
+    let lines = concat!(
+        r#"{"prompt":"Q","a":"y","b":"n","preferred":{"kind":"a","short":"b"}}"#,
+        "\n",
+        r#"{"prompt":"R","response_0":"y","response_1":"n","preferred":{"kind":1,"short":null}}"#,
+        "\n",
+        r#"{"prompt":"S","a":"y","b":"n","preferred":{"kind":"tie"}}"#,
+    );
+    let found = |by: &str| try_bytes("p.jsonl", lines.as_bytes(), preferring(by));
+    assert_eq!(found("kind").unwrap(), [row("Q", "y", "n"), row("R", "n", "y")]);
+    assert_eq!(found("short").unwrap(), [row("Q", "n", "y")]);
+    let wrong = lines.replace("\"kind\":1", "\"kind\":2");
+    let message = try_bytes("p.jsonl", wrong.as_bytes(), preferring("kind")).unwrap_err();
+    assert!(message.contains(":2: column `preferred.kind` is 2, which names neither"), "{message}");
+    let message = try_bytes("p.jsonl", lines.as_bytes(), Wire::default()).unwrap_err();
+    assert!(message.contains("--prefer NAME for one"), "{message}");
+}
+
+#[test]
 fn a_response_that_was_cut_off_is_not_ended() {
     let line = |finish: &str| {
         format!(r#"{{"prompt":"Q","chosen":"yes","rejected":"no","finish_chosen":"{finish}","finish_rejected":"eos"}}"#)
