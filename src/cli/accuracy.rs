@@ -201,7 +201,7 @@ fn examples(
 ) -> anyhow::Result<(Vec<Example>, Counts)> {
     let wire = Wire {
         backbone: Some(config.base.model.clone()),
-        pairs: Some(args.pairs.clone()),
+        pairs: Some(vec![args.pairs.clone().into()]),
         out: Some(PathBuf::new()),
         no_eos: args.no_eos,
         skip_bad: args.skip_bad,
@@ -338,7 +338,8 @@ mod tests {
     fn score(good_calls: usize, stopped: bool) -> anyhow::Result<Scored> {
         let inner = TableExpert::new(3, 100, |_, logits| logits.copy_from_slice(&[0.0, 1.0, 2.0]));
         let mut expert = Spoilt { inner, good_calls, stopped };
-        let examples = vec![Example { prompt: vec![0], chosen: vec![2], rejected: vec![1], adapted_from: 0 }; 4];
+        let (chosen, rejected) = (vec![2], vec![1]);
+        let examples = vec![Example { prompt: vec![0], chosen, rejected, adapted_from: 0, signs: Vec::new() }; 4];
         score_pairs("kind", &mut expert, &examples, Counts::default())
     }
 

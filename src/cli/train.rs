@@ -69,7 +69,8 @@ fn read_recipe(path: &Path) -> anyhow::Result<Wire> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut wire: Wire = serde_saphyr::from_str(text).with_context(|| path.display().to_string())?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    for file in [&mut wire.backbone, &mut wire.pairs, &mut wire.out].into_iter().flatten() {
+    let pairs = wire.pairs.iter_mut().flatten().map(|file| &mut file.path);
+    for file in [&mut wire.backbone, &mut wire.out].into_iter().flatten().chain(pairs) {
         if !file.to_str().is_some_and(ModelName::is_name) {
             *file = folder.join(&*file);
         }

@@ -1,7 +1,9 @@
 //! A transformer read from a GGUF file, differentiable in its weights or in LoRA adapters on them.
 
+mod adapters;
+
 use super::attention::Attention;
-use super::lora::{self, LoraSettings};
+use super::lora::LoraSettings;
 use super::ops;
 use super::rope::{Rope, RopeKeys, RopeStyle};
 use super::shape::Shape;
@@ -73,6 +75,8 @@ pub struct Backbone {
     weights: BTreeMap<String, Tensor>,
     trainable: BTreeMap<String, Var>,
     lora: Option<LoraSettings>,
+    /// α of the next pass, in a preference-conditioned adapter.
+    preferences: Vec<f32>,
     rope: Arc<Rope>,
     /// Of the layers with a sliding window.
     window_rope: Arc<Rope>,
@@ -114,6 +118,7 @@ impl Backbone {
             weights,
             trainable: BTreeMap::new(),
             lora: None,
+            preferences: Vec::new(),
             rope,
             window_rope,
             dropout: None,
@@ -137,61 +142,9 @@ impl Backbone {
         Ok(())
     }
 
-    /// Adds LoRA adapters to the target matrices: A uniform as in PEFT (Kaiming, a = √5), B zero.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError::Setting`] when a target names no matrix.
-    pub fn train_lora(&mut self, settings: LoraSettings, seed: u64) -> std::result::Result<(), TrainError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        for target in &settings.targets {
-            for i in 0..self.shape.n_layer {
-                let name = format!("blk.{i}.{target}.weight");
-                let Some(weight) = self.weights.get(&name) else {
-                    return Err(TrainError::Setting(format!("--lora-targets: the backbone has no matrix `{target}`")));
-                };
-                if target.starts_with("ffn_") && self.weights.contains_key(&format!("blk.{i}.{target}.scale")) {
-                    // llama.cpp scales the adapter's part of some of these too.
-                    let message = format!("--lora-targets: {target} has a scale of its own and cannot be adapted");
-                    return Err(TrainError::Setting(message));
-                }
-                let (n_out, n_in) = weight.dims2()?;
-                let most = n_in.max(n_out);
-                if settings.rank > most {
-                    let rank = settings.rank;
-                    let message = format!("--lora-rank {rank} is more than {target} can have; give {most} at most");
-                    return Err(TrainError::Setting(message));
-                }
-                let bound = 1.0 / (n_in as f32).sqrt();
-                let a: Vec<f32> = (0..settings.rank * n_in).map(|_| rng.random_range(-bound..bound)).collect();
-                let a = Tensor::from_vec(a, (settings.rank, n_in), &self.device)?;
-                let b = Tensor::zeros((n_out, settings.rank), candle_core::DType::F32, &self.device)?;
-                self.trainable.insert(format!("{name}.lora_a"), Var::from_tensor(&a)?);
-                self.trainable.insert(format!("{name}.lora_b"), Var::from_tensor(&b)?);
-            }
-        }
-        self.lora = Some(settings);
-        Ok(())
-    }
-
-    /// Adds the adapters of a GGUF file; they are trained on from there.
-    ///
-    /// # Errors
-    ///
-    /// [`TrainError::Setting`] for a file that is no adapter of this model, or one with matrices of different ranks.
-    pub fn load_lora(&mut self, path: &Path) -> std::result::Result<(), TrainError> {
-        self.train_lora(lora::particulars(path)?, 0)?;
-        lora::load(path, &self.trainable)
-    }
-
     /// What is trained, by GGUF tensor name, in a fixed order.
     pub fn trainable(&self) -> &BTreeMap<String, Var> {
         &self.trainable
-    }
-
-    /// The LoRA settings, when adapters are trained.
-    pub fn lora(&self) -> Option<&LoraSettings> {
-        self.lora.as_ref()
     }
 
     /// Starts the dropout of one step; `None` turns it off, as evaluation wants.
@@ -213,19 +166,12 @@ impl Backbone {
             if let Some(scale) = scale {
                 tensor = tensor.broadcast_mul(scale)?;
             }
-            if let Some((a, b, scale)) = self.adapter(name) {
+            if let Some((a, b, scale)) = self.adapter(name)? {
                 tensor = (tensor + (b.detach().matmul(&a.detach())? * scale)?)?;
             }
             merged.insert(name.clone(), tensor);
         }
         Ok(merged)
-    }
-
-    fn adapter(&self, name: &str) -> Option<(&Var, &Var, f64)> {
-        let lora = self.lora.as_ref()?;
-        let a = self.trainable.get(&format!("{name}.lora_a"))?;
-        let b = self.trainable.get(&format!("{name}.lora_b"))?;
-        Some((a, b, f64::from(lora.alpha / lora.rank as f32)))
     }
 
     /// `(x · Wᵀ) · scale + gate · adapter + bias`, in llama.cpp's order.
@@ -235,7 +181,7 @@ impl Backbone {
         if let Some(scale) = self.weights.get(&format!("{name}.scale")) {
             y = y.broadcast_mul(scale)?;
         }
-        if let Some((a, b, scale)) = self.adapter(&weight_name) {
+        if let Some((a, b, scale)) = self.adapter(&weight_name)? {
             let dropped;
             let x = match (&self.dropout, &self.lora) {
                 (Some(rng), Some(lora)) => {
@@ -245,11 +191,11 @@ impl Backbone {
                 }
                 _ => x,
             };
-            let mut inner = ops::linear(x, a.as_tensor())?;
+            let mut inner = ops::linear(x, &a)?;
             if let Some(gate) = gate {
                 inner = inner.broadcast_mul(gate)?;
             }
-            let delta = ops::linear(&inner, b.as_tensor())?;
+            let delta = ops::linear(&inner, &b)?;
             y = (y + (delta * scale)?)?;
         }
         match self.weights.get(&format!("{name}.bias")) {

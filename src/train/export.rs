@@ -105,8 +105,21 @@ fn check_f16(tensors: &BTreeMap<String, Tensor>) -> Result<(), TrainError> {
 
 fn adapter(backbone: &Backbone, path: &Path, about: Metadata, f16: bool) -> Result<(), TrainError> {
     let Some(lora) = backbone.lora() else { return Err(TrainError::Setting("there is no adapter to write".into())) };
-    let tensors = backbone.trainable().iter().map(|(n, v)| (n.clone(), v.as_tensor().detach())).collect();
-    write_adapter(path, &backbone.shape.arch, lora.alpha, about, &tensors, f16)
+    let mut tensors: BTreeMap<String, Tensor> =
+        backbone.trainable().iter().map(|(n, v)| (n.clone(), v.as_tensor().detach())).collect();
+    let Some(steered) = lora.steered else {
+        return write_adapter(path, &backbone.shape.arch, lora.alpha, about, &tensors, f16);
+    };
+    let matrices: Vec<String> = tensors.keys().filter_map(|n| n.strip_suffix(".lora_a")).map(str::to_owned).collect();
+    tensors.clear();
+    for matrix in matrices {
+        let Some(factors) = backbone.factors(&matrix) else { continue };
+        let (a, b) = factors.stacked(lora.scale())?;
+        tensors.extend([(format!("{matrix}.lora_a"), a.detach()), (format!("{matrix}.lora_b"), b.detach())]);
+    }
+    // As large as the rank: the scale is in B.
+    let alpha = (lora.rank + steered.rank * steered.objectives) as f32;
+    write_adapter(path, &backbone.shape.arch, alpha, about, &tensors, f16)
 }
 
 /// Writes the factors of a LoRA (`MATRIX.lora_a` and `.lora_b`) behind one alpha, as 16-bit floats where `f16`.

@@ -23,6 +23,9 @@ pub(super) fn of(s: &Settings, examples: &[Example], backbone: &Backbone) -> Res
     let settings = (s.objective, &s.lora, s.lr, s.schedule, s.warmup, s.adamw, s.max_grad_norm);
     let amounts = (s.batch, s.micro_batch, s.epochs, s.max_steps, s.seed, s.held_out, s.keep, s.eval_every);
     hash.update(format!("{settings:?} {amounts:?} {:?}", backbone.shape));
+    if let Some(parm) = &s.parm {
+        hash.update(format!("{parm:?}"));
+    }
     if let Some(init) = &s.init {
         hash.update(std::fs::read(init).map_err(TrainError::io(init))?);
     }
@@ -32,6 +35,7 @@ pub(super) fn of(s: &Settings, examples: &[Example], backbone: &Backbone) -> Res
             tokens.iter().for_each(|token| hash.update(token.to_le_bytes()));
         }
         hash.update((example.adapted_from as u64).to_le_bytes());
+        example.signs.iter().for_each(|sign| hash.update(sign.to_le_bytes()));
     }
     let path = backbone.file.path();
     let mut file = File::open(path).map_err(TrainError::io(path))?;

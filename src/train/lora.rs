@@ -12,12 +12,35 @@ use std::path::Path;
 pub struct LoraSettings {
     /// Rank r of each adapter.
     pub rank: usize,
-    /// The product B·A is scaled by alpha / rank.
+    /// The product B·A is scaled by alpha / rank; that of a preference-conditioned adapter by alpha / its steered rank.
     pub alpha: f32,
+    /// The part that preferences change, in a preference-conditioned adapter.
+    pub steered: Option<Steered>,
     /// Probability with which an input of A is dropped while training.
     pub dropout: f32,
     /// GGUF names of the matrices without block and suffix, as `attn_q`.
     pub targets: Vec<String>,
+}
+
+/// The part of a preference-conditioned adapter that preferences change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steered {
+    /// Its rank r2; the shared part has [`LoraSettings::rank`].
+    pub rank: usize,
+    /// Number k of objectives.
+    pub objectives: usize,
+}
+
+impl LoraSettings {
+    /// Rows of A.
+    pub fn rows(&self) -> usize {
+        self.rank.saturating_add(self.steered.map_or(0, |steered| steered.rank))
+    }
+
+    /// What B·A is multiplied by.
+    pub fn scale(&self) -> f64 {
+        f64::from(self.alpha / self.steered.map_or(self.rank, |steered| steered.rank) as f32)
+    }
 }
 
 /// Rank, alpha and matrices of an adapter, as a run that trained it had them.
@@ -43,6 +66,7 @@ pub(super) fn particulars(path: &Path) -> Result<LoraSettings, TrainError> {
                 rank: *rank as usize,
                 // Without alpha llama.cpp scales by 1.
                 alpha: alpha.unwrap_or(*rank as f64) as f32,
+                steered: None,
                 dropout: 0.0,
                 targets: targets.into_iter().collect(),
             })

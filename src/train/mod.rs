@@ -3,9 +3,11 @@
 //! [`objective`] is the pure loss; [`pairs`] reads the data and [`render`] tokenises it; [`backbone`] is the
 //! differentiable transformer, built of [`ops`] and [`attention`]; [`run`] ties them together.
 
+mod about;
 pub mod attention;
 pub mod backbone;
 pub mod checkpoint;
+mod data;
 pub mod export;
 mod fingerprint;
 pub mod import;
@@ -15,6 +17,7 @@ pub mod ops;
 pub mod optimizer;
 pub mod outputs;
 pub mod pairs;
+pub mod parm;
 pub mod preview;
 pub mod render;
 pub mod report;

@@ -41,6 +41,19 @@ pub struct PairLogProbs {
     pub reference_rejected: f64,
 }
 
+impl PairLogProbs {
+    /// The pair with the other response preferred.
+    #[must_use]
+    pub fn exchanged(self) -> Self {
+        Self {
+            chosen: self.rejected,
+            rejected: self.chosen,
+            reference_chosen: self.reference_rejected,
+            reference_rejected: self.reference_chosen,
+        }
+    }
+}
+
 /// The loss of a pair and what the backward pass needs of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairLoss {
@@ -67,6 +80,18 @@ impl Objective {
     /// GenARM's objective with the paper's options: γ = 0, no label smoothing, logistic.
     pub fn arm(beta_r: f64) -> Self {
         Self::Arm { beta_r, gamma: 0.0, label_smoothing: 0.0, hinge: false }
+    }
+
+    /// The same with another β.
+    #[must_use]
+    pub fn with_beta(self, beta: f64) -> Self {
+        match self {
+            Self::Arm { gamma, label_smoothing, hinge, .. } => {
+                Self::Arm { beta_r: beta, gamma, label_smoothing, hinge }
+            }
+            Self::Dpo { label_smoothing, .. } => Self::Dpo { beta, label_smoothing },
+            Self::Sft => Self::Sft,
+        }
     }
 
     /// Name as the command line and the metadata spell it.

@@ -55,7 +55,8 @@ impl Outputs {
             return refuse(format!("--out {name} is the name of a checkpoint or log of another run; choose another"));
         }
         let template = Path::new(&settings.template);
-        let mut inputs = vec![("the backbone", settings.backbone.as_path()), ("the pairs", &settings.pairs)];
+        let mut inputs = vec![("the backbone", settings.backbone.as_path())];
+        inputs.extend(settings.pairs.iter().map(|file| ("the pairs", file.path.as_path())));
         inputs.extend(settings.init.as_deref().map(|path| ("--init", path)));
         inputs.extend(settings.recipe.as_deref().map(|path| ("the recipe", path)));
         inputs.extend(template.is_file().then_some(("the template", template)));

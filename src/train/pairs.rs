@@ -4,6 +4,7 @@ mod forms;
 mod limits;
 mod prefer;
 mod read;
+mod rule;
 mod tables;
 
 pub use super::render::TrainingPrompt;
@@ -12,13 +13,13 @@ pub use limits::LINE_MAX;
 
 use super::TrainError;
 use super::render::{Raw, Renderer};
-use super::settings::{Overlong, Settings};
+use super::settings::{DataFile, Overlong, Settings};
 use crate::chat::{ChatTemplate, Tokenize};
 use indexmap::IndexMap;
-use prefer::Preference;
+use rule::Rule;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// A tokenised example. Training on plain text leaves `rejected` empty.
@@ -32,6 +33,9 @@ pub struct Example {
     pub rejected: Vec<u32>,
     /// The first token that is read with the adapter.
     pub adapted_from: usize,
+    /// Of each objective of a preference-conditioned ARM: 1 where it prefers `chosen`, −1 where it prefers `rejected`, 0
+    /// where neither; empty for other objectives.
+    pub signs: Vec<i8>,
 }
 
 impl Example {
@@ -63,6 +67,9 @@ pub struct Counts {
     pub tied: usize,
     /// Of those read: conversations, which the template has rendered.
     pub conversations: usize,
+    /// Examples with a preference of each objective, of a preference-conditioned ARM.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub labelled: IndexMap<String, usize>,
 }
 
 impl std::fmt::Display for Counts {
@@ -72,11 +79,14 @@ impl std::fmt::Display for Counts {
             "{} used, {} truncated; left out: {} overlong, {} duplicate, {} identical, {} empty, {} bad",
             self.used, self.truncated, self.overlong, self.duplicate, self.identical, self.empty, self.bad
         )?;
-        if self.tied > 0 { write!(f, ", {} tied", self.tied) } else { Ok(()) }
+        if self.tied > 0 {
+            write!(f, ", {} tied", self.tied)?;
+        }
+        self.labelled.iter().try_for_each(|(name, n)| write!(f, "; {n} for {name}"))
     }
 }
 
-/// Reads a data file whole, one example at a time in memory as text, all of them as tokens.
+/// Reads the data files whole, one example at a time in memory as text, all of them as tokens.
 ///
 /// # Errors
 ///
@@ -87,46 +97,30 @@ pub fn load(
     template: &ChatTemplate,
     max_len: usize,
 ) -> Result<(Vec<Example>, Counts), TrainError> {
-    let path = settings.pairs.as_path();
-    let data = |line, reason| TrainError::Data { path: path.into(), line, reason };
-    let pairs = settings.objective != super::Objective::Sft;
     let mut loader = Loader {
         settings,
         renderer: Renderer { template, words, eos: settings.eos },
         max_len,
-        seen: HashSet::new(),
+        seen: HashMap::new(),
         out: Vec::new(),
         counts: Counts::default(),
     };
-    let mut preference = settings.prefer.as_deref().map(Preference::new);
-    let mut take = |line: usize, pair: Result<Option<prefer::Pair>, String>| {
-        // A pair of several rows is named by its first one.
-        let at = pair.as_ref().ok().and_then(Option::as_ref).map_or(line, |(first, _)| *first);
-        match pair.and_then(|pair| pair.map_or(Ok(()), |(_, row)| loader.add(parse(&row, pairs)?))) {
-            Ok(()) => Ok(()),
-            Err(_) if settings.skip_bad => {
-                loader.counts.bad += 1;
-                Ok(())
-            }
-            Err(reason) => Err(data(at, reason)),
-        }
-    };
-    read::each_value(path, &mut |line, value| {
-        let row = value.and_then(|value| renamed(value, &settings.columns));
-        let pair = match &mut preference {
-            Some(preference) => row.and_then(|row| preference.push(line, row)),
-            None => row.map(|row| Some((line, row))),
-        };
-        take(line, pair)
-    })?;
-    if let Some(preference) = &mut preference {
-        take(0, Ok(preference.finish()))?;
-        loader.counts.tied = preference.ties;
+    for file in &settings.pairs {
+        loader.read(file)?;
     }
+    let path = settings.pairs.first().map(|file| file.path.clone()).unwrap_or_default();
+    let nothing = |counts: String| Err(TrainError::NoData { path: path.clone(), counts });
     if loader.out.is_empty() {
-        return Err(TrainError::NoData { path: path.into(), counts: loader.counts.to_string() });
+        return nothing(loader.counts.to_string());
     }
     loader.counts.used = loader.out.len();
+    for (i, name) in settings.parm.iter().flat_map(|parm| &parm.names).enumerate() {
+        let n = loader.out.iter().filter(|example| example.signs[i] != 0).count();
+        loader.counts.labelled.insert(name.clone(), n);
+        if n == 0 {
+            return nothing(format!("none has a preference for the objective {name}; {}", loader.counts));
+        }
+    }
     Ok((loader.out, loader.counts))
 }
 
@@ -164,13 +158,58 @@ struct Loader<'a> {
     settings: &'a Settings,
     renderer: Renderer<'a>,
     max_len: usize,
-    seen: HashSet<[u8; 32]>,
+    /// Every example that was read, and its place in `out` where it was not left out.
+    seen: HashMap<[u8; 32], Option<usize>>,
     out: Vec<Example>,
     counts: Counts,
 }
 
 impl Loader<'_> {
-    fn add(&mut self, raw: Raw) -> Result<(), String> {
+    fn read(&mut self, file: &DataFile) -> Result<(), TrainError> {
+        let (path, settings) = (file.path.as_path(), self.settings);
+        let mut rules = Rule::of(file, settings);
+        read::each_value(path, &mut |line, value| match value.and_then(|value| renamed(value, &settings.columns)) {
+            Ok(row) => {
+                for rule in &mut rules {
+                    let pair = rule.pair(line, row.clone());
+                    if !self.take(path, line, pair, rule.objective())? {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Err(reason) => self.take(path, line, Err(reason), None).map(|_| ()),
+        })?;
+        for rule in &mut rules {
+            let (pair, ties) = rule.finish();
+            self.take(path, 0, Ok(pair), rule.objective())?;
+            self.counts.tied += ties;
+        }
+        Ok(())
+    }
+
+    /// Adds the pair of a row, and returns whether the row is sound.
+    fn take(
+        &mut self,
+        path: &Path,
+        line: usize,
+        pair: Result<Option<prefer::Pair>, String>,
+        objective: Option<usize>,
+    ) -> Result<bool, TrainError> {
+        // A pair of several rows is named by its first one.
+        let line = pair.as_ref().ok().and_then(Option::as_ref).map_or(line, |(first, _)| *first);
+        let pairs = self.settings.objective != super::Objective::Sft;
+        match pair.and_then(|pair| pair.map_or(Ok(()), |(_, row)| self.add(parse(&row, pairs)?, objective))) {
+            Ok(()) => Ok(true),
+            Err(_) if self.settings.skip_bad => {
+                self.counts.bad += 1;
+                Ok(false)
+            }
+            Err(reason) => Err(TrainError::Data { path: path.into(), line, reason }),
+        }
+    }
+
+    fn add(&mut self, mut raw: Raw, objective: Option<usize>) -> Result<(), String> {
         if raw.chosen.is_empty() || raw.rejected.as_ref().is_some_and(String::is_empty) {
             self.counts.empty += 1;
             return Ok(());
@@ -179,11 +218,35 @@ impl Loader<'_> {
             self.counts.identical += 1;
             return Ok(());
         }
-        if !self.seen.insert(Sha256::digest(format!("{raw:?}")).into()) {
-            self.counts.duplicate += 1;
-            return Ok(());
+        // Objectives that judge the same two responses share an example, whichever of the two they prefer.
+        let sign = if objective.is_some() && raw.put_in_order() { -1 } else { 1 };
+        let key = Sha256::digest(format!("{raw:?}")).into();
+        match (self.seen.get(&key), objective) {
+            (None, _) => {}
+            (Some(None), Some(_)) => return Ok(()),
+            (Some(Some(at)), Some(i)) if self.out[*at].signs[i] == 0 => {
+                self.out[*at].signs[i] = sign;
+                return Ok(());
+            }
+            (Some(_), _) => {
+                self.counts.duplicate += 1;
+                return Ok(());
+            }
         }
-        let tokens = self.renderer.tokens(&raw)?;
+        let before = self.out.len();
+        self.keep(&raw)?;
+        let place = (self.out.len() > before).then_some(before);
+        self.seen.insert(key, place);
+        if let (Some(i), Some(parm), Some(at)) = (objective, &self.settings.parm, place) {
+            self.out[at].signs = vec![0; parm.names.len()];
+            self.out[at].signs[i] = sign;
+        }
+        Ok(())
+    }
+
+    /// Adds a sound example in tokens, if it fits.
+    fn keep(&mut self, raw: &Raw) -> Result<(), String> {
+        let tokens = self.renderer.tokens(raw)?;
         // A response may have been nothing but the end of text that it spells.
         if tokens.chosen.is_empty() || (raw.rejected.is_some() && tokens.rejected.is_empty()) {
             self.counts.empty += 1;
@@ -194,8 +257,13 @@ impl Loader<'_> {
             return Ok(());
         }
         self.counts.conversations += usize::from(matches!(raw.prompt, TrainingPrompt::Chat(_)));
-        let example =
-            Example { prompt: tokens.prompt, chosen: tokens.chosen, rejected: tokens.rejected, adapted_from: 0 };
+        let example = Example {
+            prompt: tokens.prompt,
+            chosen: tokens.chosen,
+            rejected: tokens.rejected,
+            adapted_from: 0,
+            signs: Vec::new(),
+        };
         self.fit(example, raw.is_plain())
     }
 
@@ -220,6 +288,7 @@ impl Loader<'_> {
                     chosen: piece.to_vec(),
                     rejected: Vec::new(),
                     adapted_from: 0,
+                    signs: Vec::new(),
                 });
             }
             return Ok(());

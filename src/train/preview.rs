@@ -1,9 +1,9 @@
 //! What a run would read: the first examples as they were rendered, with their tokens and which of them are scored.
 
 use super::TrainError;
+use super::data::Data;
 use super::outputs::Outputs;
 use super::pairs::Example;
-use super::run::Data;
 use super::settings::Settings;
 use super::shape::Shape;
 use crate::engine::gguf::GgufFile;
@@ -29,7 +29,8 @@ pub fn preview(settings: &Settings, coloured: bool) -> Result<String, TrainError
     let mut out = String::new();
     let n_held_out = settings.n_held_out(data.examples.len());
     let n_train = data.examples.len() - n_held_out;
-    let _ = writeln!(out, "{}: {}", settings.pairs.display(), data.counts);
+    let files: Vec<String> = settings.pairs.iter().map(|file| file.path.display().to_string()).collect();
+    let _ = writeln!(out, "{}: {}", files.join(", "), data.counts);
     let _ = writeln!(out, "{n_train} to train on, {n_held_out} held out; {} steps", settings.steps(n_train));
     let n = data.counts.conversations;
     let _ = match (settings.template.as_str(), file.chat_template()) {
@@ -39,7 +40,8 @@ pub fn preview(settings: &Settings, coloured: bool) -> Result<String, TrainError
         (setting, _) => writeln!(out, "template: {setting}, for {n} conversations"),
     };
     let _ = writeln!(out, "tokens in [brackets] are scored");
-    let page = Page { vocab: &data.vocab, coloured };
+    let objectives = settings.parm.as_ref().map_or(&[][..], |parm| &parm.names);
+    let page = Page { vocab: &data.vocab, coloured, objectives };
     for (i, example) in data.examples.iter().take(SHOWN).enumerate() {
         let _ = writeln!(out, "\nexample {} of {}", i + 1, data.examples.len());
         page.example(example, &mut out);
@@ -50,11 +52,21 @@ pub fn preview(settings: &Settings, coloured: bool) -> Result<String, TrainError
 struct Page<'a> {
     vocab: &'a Vocab,
     coloured: bool,
+    /// Of a preference-conditioned ARM.
+    objectives: &'a [String],
 }
 
 impl Page<'_> {
     fn example(&self, e: &Example, out: &mut String) {
         self.part("prompt", &e.prompt, false, out);
+        if !self.objectives.is_empty() {
+            self.part("response 1", &e.chosen, true, out);
+            self.part("response 2", &e.rejected, true, out);
+            let judged = self.objectives.iter().zip(&e.signs).filter(|(_, sign)| **sign != 0);
+            let preferred = judged.map(|(name, sign)| format!("{name} response {}", if *sign > 0 { 1 } else { 2 }));
+            let _ = writeln!(out, "  preferred: {}", preferred.collect::<Vec<_>>().join(", "));
+            return;
+        }
         self.part(if e.rejected.is_empty() { "text" } else { "chosen" }, &e.chosen, true, out);
         if !e.rejected.is_empty() {
             self.part("rejected", &e.rejected, true, out);

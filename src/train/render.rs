@@ -28,6 +28,18 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// Puts the two responses in the order of their texts, and returns whether that exchanged them.
+    pub(super) fn put_in_order(&mut self) -> bool {
+        match &mut self.rejected {
+            Some(rejected) if *rejected < self.chosen => {
+                std::mem::swap(rejected, &mut self.chosen);
+                self.cut_off.reverse();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether this is a text with nothing before it.
     pub fn is_plain(&self) -> bool {
         self.rejected.is_none() && self.prompt == TrainingPrompt::Text(String::new())

@@ -2,6 +2,7 @@
 
 use super::TrainError;
 use super::outputs::Outputs;
+use super::parm::Point;
 use crate::chart::{self, ChartError, Draw, owned};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::coord::Shift;
@@ -40,6 +41,9 @@ pub struct Record {
     /// Accuracy on the held-out pairs, at steps where it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_out_accuracy: Option<f64>,
+    /// Of a preference-conditioned ARM, loss and accuracies at the corners of α and in its middle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out_grid: Vec<Point>,
 }
 
 /// Where a run reports to.

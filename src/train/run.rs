@@ -1,25 +1,24 @@
 //! A training run from settings to a written file.
 
+mod measure;
+
 use super::TrainError;
-use super::backbone::{Backbone, Packed};
+use super::about::About;
+use super::backbone::Backbone;
 use super::checkpoint::{self, Best};
-use super::export::{self, Metadata};
+use super::data::Data;
+use super::export;
 use super::objective::Objective;
 use super::optimizer::{AdamW, gradient_norm};
 use super::outputs::Outputs;
-use super::pairs::{self, Counts, Example};
-use super::render;
+use super::pairs::{Counts, Example};
+use super::parm::{self, ObjectiveAccuracy};
 use super::report::{Record, TrainingReport};
-use super::settings::{Adapt, Keep, Settings};
-use super::tokens::{self, vocab_hash};
+use super::settings::{Keep, Settings};
 use super::totals::{Totals, pack};
 use super::{fingerprint, lora};
-use crate::chat::ChatTemplate;
-use crate::engine::ADAPT;
-use crate::engine::gguf::{GgufFile, Value};
-use crate::engine::llama::Vocab;
-use crate::expert::Token;
 use candle_core::{Device, Tensor, Var};
+use measure::HeldOut;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -43,12 +42,16 @@ pub struct Outcome {
     pub held_out: usize,
     /// Mean loss on them under the weights that were written.
     pub held_out_loss: Option<f64>,
-    /// Share of held-out pairs whose chosen response is preferred under these weights.
+    /// Share of held-out pairs whose chosen response is preferred under these weights; of a preference-conditioned ARM
+    /// the mean over its objectives, each at its own corner.
     pub held_out_accuracy: Option<f64>,
     /// Both before the first update.
     pub start_loss: Option<f64>,
     /// Both before the first update.
     pub start_accuracy: Option<f64>,
+    /// The held-out accuracy of each objective of a preference-conditioned ARM.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<ObjectiveAccuracy>,
     /// Numbers trained.
     pub trained_parameters: usize,
     /// Tokens read by this call, evaluation left out.
@@ -86,31 +89,6 @@ pub fn device(name: &str) -> Result<Device, TrainError> {
     }
 }
 
-/// The data of a run, in the backbone's tokens.
-pub(super) struct Data {
-    pub examples: Vec<Example>,
-    pub counts: Counts,
-    pub template: ChatTemplate,
-    pub vocab: Vocab,
-}
-
-impl Data {
-    /// Reads the data as the settings say, for a backbone and sequences of `n_ctx` tokens at most.
-    pub fn read(settings: &Settings, backbone: &GgufFile, n_ctx: usize) -> Result<Self, TrainError> {
-        let vocab = tokens::vocabulary(&settings.backbone)?;
-        let own = backbone.chat_template().map(ChatTemplate::of_model);
-        let template = render::template(&settings.template, own)?;
-        let (mut examples, counts) = pairs::load(settings, &vocab, &template, n_ctx)?;
-        if settings.adapt == Adapt::Response {
-            for example in &mut examples {
-                let prompt: Vec<Token> = example.prompt.iter().map(|token| *token as Token).collect();
-                example.adapted_from = vocab.response_start(&prompt);
-            }
-        }
-        Ok(Self { examples, counts, template, vocab })
-    }
-}
-
 struct Run<'a> {
     settings: &'a Settings,
     stop: &'a AtomicBool,
@@ -119,6 +97,8 @@ struct Run<'a> {
     reference: Backbone,
     template: String,
     train: Vec<Example>,
+    /// By how much the examples of each objective weigh, of a preference-conditioned ARM.
+    shares: Vec<f64>,
     held_out: Vec<Example>,
     counts: Counts,
     adam: AdamW,
@@ -147,6 +127,12 @@ impl<'a> Run<'a> {
         if let Some(init) = &settings.init {
             lora::load(init, backbone.trainable())?;
         }
+        let names = settings.parm.as_ref().map_or(&[][..], |parm| &parm.names);
+        let shares = parm::shares(&train, names.len());
+        if let Some((name, _)) = names.iter().zip(&shares).find(|(_, share)| **share == 0.0) {
+            let message = format!("all examples of the objective {name} are held out; give more, or lower --held-out");
+            return Err(TrainError::Setting(message));
+        }
         let adam = AdamW::new(backbone.trainable(), settings.adamw)?;
         Ok(Self {
             settings,
@@ -155,6 +141,7 @@ impl<'a> Run<'a> {
             backbone,
             template: template.source().to_owned(),
             train,
+            shares,
             held_out: examples,
             counts,
             adam,
@@ -178,9 +165,7 @@ impl<'a> Run<'a> {
         }
         let mut report = TrainingReport::start(&self.files, self.adam.step, total)?;
         if self.adam.step == 0 && !self.held_out.is_empty() {
-            let held_out = self.evaluate()?;
-            let (held_out_loss, held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
-            report.record(Record { held_out_loss, held_out_accuracy, ..Record::default() })?;
+            report.record(self.evaluate()?.record(Record::default()))?;
         }
         if self.adam.step > 0 && self.adam.step.is_multiple_of(s.eval_every) {
             // Ctrl-C may have cut the measurement of this step short.
@@ -213,25 +198,30 @@ impl<'a> Run<'a> {
             };
             if (step + 1).is_multiple_of(s.eval_every) && step + 1 < total {
                 let held_out = self.evaluate()?;
-                (record.held_out_loss, record.held_out_accuracy) = (held_out.loss(), held_out.accuracy(s.objective));
                 self.keep_best(step + 1, &held_out)?;
+                record = held_out.record(record);
             }
             report.record(record)?;
             self.checkpoint_if_due(step + 1, total)?;
         }
-        let held_out = self.evaluate()?;
-        self.check_numbers(held_out.loss())?;
-        self.keep_best(self.adam.step, &held_out)?;
-        let mut held_out = (held_out.loss(), held_out.accuracy(s.objective));
+        let end = self.evaluate()?;
+        self.check_numbers(end.loss)?;
+        self.keep_best(self.adam.step, &end)?;
+        let (mut held_out, mut grid) = ((end.loss, end.accuracy), end.grid);
         let mut kept = self.adam.step;
         if let Some(best) = self.best.take() {
             for (name, var) in self.backbone.trainable() {
                 var.set(&best.weights[name])?;
             }
+            if s.parm.is_some() && best.step != kept {
+                grid = self.evaluate()?.grid;
+            }
             (kept, held_out) = (best.step, (Some(best.loss), best.accuracy));
         }
-        let start =
-            report.start_record().map(|start| (start.held_out_loss, start.held_out_accuracy)).unwrap_or_default();
+        let start_record = report.start_record();
+        let start = start_record.map(|start| (start.held_out_loss, start.held_out_accuracy)).unwrap_or_default();
+        let start_grid = start_record.map_or(&[][..], |start| &start.held_out_grid);
+        let objectives = s.parm.as_ref().map_or_else(Vec::new, |p| parm::accuracies(&p.names, &grid, start_grid));
         if let ((Some(before), Some(after)), true) = ((start.0, held_out.0), start.0 <= held_out.0) {
             tracing::warn!(
                 "training has not helped: the held-out loss was {before:.4} before it, and is {after:.4} now"
@@ -247,11 +237,12 @@ impl<'a> Run<'a> {
             held_out_accuracy: held_out.1,
             start_loss: start.0,
             start_accuracy: start.1,
+            objectives,
             trained_parameters: self.backbone.trainable().values().map(|v| v.elem_count()).sum(),
             n_tokens,
             tokens_per_s: if seconds > 0.0 { n_tokens as f64 / seconds } else { 0.0 },
         };
-        export::export(&self.backbone, s.out_type, &s.out, self.about(kept, held_out))?;
+        export::export(&self.backbone, s.out_type, &s.out, self.about().at(kept, held_out))?;
         report.finish()?;
         let _ = std::fs::remove_file(&self.files.checkpoint);
         let _ = std::fs::remove_file(&self.files.interrupted);
@@ -278,14 +269,14 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps the weights where none before had a lower held-out loss, if the best ones are to be written.
-    fn keep_best(&mut self, step: usize, held_out: &Totals) -> Result<(), TrainError> {
+    fn keep_best(&mut self, step: usize, held_out: &HeldOut) -> Result<(), TrainError> {
         let wanted = |loss: &f64| loss.is_finite() && self.settings.keep == Keep::Best;
-        let Some(loss) = held_out.loss().filter(wanted) else { return Ok(()) };
+        let Some(loss) = held_out.loss.filter(wanted) else { return Ok(()) };
         if self.best.as_ref().is_none_or(|best| loss < best.loss) {
             // Copies: the optimiser sets the weights in place.
             let copy = |(name, var): (&String, &Var)| Ok((name.clone(), var.as_tensor().copy()?.detach()));
             let weights = self.backbone.trainable().iter().map(copy).collect::<Result<_, TrainError>>()?;
-            self.best = Some(Best { step, loss, accuracy: held_out.accuracy(self.settings.objective), weights });
+            self.best = Some(Best { step, loss, accuracy: held_out.accuracy, weights });
         }
         Ok(())
     }
@@ -307,7 +298,7 @@ impl<'a> Run<'a> {
         let another = self.files.out.exists() && (!self.settings.resume || self.files.interrupted.exists());
         let out = if another { self.files.interrupted.clone() } else { self.files.out.clone() };
         let checkpoint = self.files.checkpoint.clone();
-        export::export(&self.backbone, self.settings.out_type, &out, self.about(done, (None, None)))?;
+        export::export(&self.backbone, self.settings.out_type, &out, self.about().at(done, (None, None)))?;
         Err(TrainError::Interrupted { step: done, total, out, checkpoint })
     }
 
@@ -323,7 +314,7 @@ impl<'a> Run<'a> {
         }
         let loss = match held_out_loss {
             Some(loss) => loss,
-            None => self.measure(&self.train[..1])?.loss().unwrap_or(0.0),
+            None => self.measure(&self.train[..1], None)?.iter().filter_map(Totals::loss).sum(),
         };
         if loss.is_finite() { Ok(()) } else { Err(self.not_a_number("loss after the update", loss, step)) }
     }
@@ -352,17 +343,23 @@ impl<'a> Run<'a> {
         let mut grads = BTreeMap::new();
         let mut totals = Totals::default();
         for (i, micro) in sorted.chunks(self.settings.micro_batch).enumerate() {
-            let packed = pack(micro.iter().map(|i| &self.train[*i]));
-            let reference = self.reference_logprobs(&packed)?;
-            self.backbone.set_dropout_seed(Some(self.settings.seed ^ ((step * 4096 + i) as u64) << 20));
-            let objective = self.settings.objective;
+            let examples: Vec<&Example> = micro.iter().map(|i| &self.train[*i]).collect();
+            let packed = pack(examples.iter().copied());
+            let mut backbone = self.backbone.clone();
+            backbone.set_dropout_seed(Some(self.settings.seed ^ ((step * 4096 + i) as u64) << 20));
+            let weights = self.settings.parm.as_ref().map(|parm| {
+                let [read, weighs] = parm::preferences(parm, self.settings.seed, step, i);
+                backbone.set_preferences(&read);
+                weighs.iter().zip(&self.shares).map(|(alpha, share)| alpha * share).collect()
+            });
+            let judge = self.judge(&examples, &packed, weights)?;
             let mut weigh = |logprobs: &Tensor| {
                 let values = logprobs.detach().to_vec1::<f32>()?;
-                let coefficients = totals.add(objective, &packed, &values, reference.as_deref(), weight as f64);
+                let coefficients = totals.add(&judge, &packed, &values, weight as f64);
                 (logprobs * Tensor::new(coefficients, logprobs.device())?)?.sum_all()
             };
             if self.settings.grad_checkpoint {
-                for (name, g) in self.backbone.checkpointed_gradients(&packed, weigh)? {
+                for (name, g) in backbone.checkpointed_gradients(&packed, weigh)? {
                     let sum = match grads.remove(&name) {
                         Some(old) => (old + g)?,
                         None => g,
@@ -370,8 +367,8 @@ impl<'a> Run<'a> {
                     grads.insert(name, sum);
                 }
             } else {
-                let store = weigh(&self.backbone.logprobs(&packed)?)?.backward()?;
-                self.backbone.collect(&store, &mut grads)?;
+                let store = weigh(&backbone.logprobs(&packed)?)?.backward()?;
+                backbone.collect(&store, &mut grads)?;
             }
         }
         let norm = gradient_norm(&grads)?;
@@ -386,75 +383,14 @@ impl<'a> Run<'a> {
         Ok((totals, norm))
     }
 
-    fn reference_logprobs(&self, packed: &Packed) -> Result<Option<Vec<f32>>, TrainError> {
-        match self.settings.objective {
-            Objective::Dpo { .. } => Ok(Some(self.reference.logprobs(packed)?.to_vec1()?)),
-            _ => Ok(None),
+    fn about(&self) -> About<'_> {
+        About {
+            settings: self.settings,
+            backbone: &self.backbone,
+            counts: &self.counts,
+            template: &self.template,
+            n_train: self.train.len(),
+            n_held_out: self.held_out.len(),
         }
-    }
-
-    /// Loss and accuracy on the held-out examples; of none after Ctrl-C, which must not wait for them.
-    fn evaluate(&self) -> Result<Totals, TrainError> {
-        self.measure(&self.held_out)
-    }
-
-    fn measure(&self, examples: &[Example]) -> Result<Totals, TrainError> {
-        let mut totals = Totals::default();
-        let mut sorted: Vec<&Example> = examples.iter().collect();
-        sorted.sort_by_key(|e| e.n_tokens());
-        let mut still = self.backbone.clone();
-        still.set_dropout_seed(None);
-        for micro in sorted.chunks(self.settings.micro_batch) {
-            if examples.len() > 1 && self.stop.load(Ordering::Relaxed) {
-                return Ok(Totals::default());
-            }
-            let packed = pack(micro.iter().copied());
-            let reference = self.reference_logprobs(&packed)?;
-            let values = still.logprobs(&packed)?.detach().to_vec1::<f32>()?;
-            totals.add(self.settings.objective, &packed, &values, reference.as_deref(), 1.0);
-        }
-        Ok(totals)
-    }
-
-    /// What the written file says of its making.
-    fn about(&self, step: usize, (loss, accuracy): (Option<f64>, Option<f64>)) -> Metadata {
-        let s = self.settings;
-        let string = |v: String| Value::String(v);
-        let file_name = |p: &std::path::Path| p.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = self.backbone.file.str("general.name").map(String::from);
-        let texts = self.backbone.file.vocabulary().map(|v| v.texts()).into_iter().flatten();
-        let mut about: Metadata = [
-            ("genarm.version", string(env!("CARGO_PKG_VERSION").into())),
-            ("genarm.objective", string(s.objective.name().into())),
-            ("genarm.backbone.name", string(name.unwrap_or_else(|| file_name(&s.backbone)))),
-            ("genarm.vocab.hash", string(vocab_hash(texts))),
-            ("genarm.data.file", string(file_name(&s.pairs))),
-            ("genarm.data.examples", Value::U32(self.train.len() as u32)),
-            ("genarm.data.held_out", Value::U32(self.held_out.len() as u32)),
-            ("genarm.seed", Value::U64(s.seed)),
-            ("genarm.steps", Value::U64(step as u64)),
-        ]
-        .map(|(k, v)| (k.to_string(), v))
-        .into();
-        if s.adapt == Adapt::Response {
-            about.insert(ADAPT.into(), string("response".into()));
-        }
-        // Where no conversation was rendered, none is to be rendered like that either.
-        if self.counts.conversations > 0 {
-            about.insert("genarm.template".into(), string(self.template.clone()));
-        }
-        if s.objective != Objective::Sft {
-            about.insert("genarm.beta".into(), Value::F32(s.objective.beta() as f32));
-        }
-        if matches!(s.objective, Objective::Arm { .. }) {
-            about.insert("genarm.suggested_weight".into(), Value::F32(1.0));
-        }
-        if let Some(accuracy) = accuracy {
-            about.insert("genarm.held_out.accuracy".into(), Value::F32(accuracy as f32));
-        }
-        if let Some(loss) = loss {
-            about.insert("genarm.held_out.loss".into(), Value::F32(loss as f32));
-        }
-        about
     }
 }

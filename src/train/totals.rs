@@ -3,6 +3,7 @@
 use super::backbone::Packed;
 use super::objective::{Objective, PairLogProbs};
 use super::pairs::Example;
+use super::parm::{Judged, Mixture};
 use super::report::Record;
 
 /// Sums over some examples.
@@ -12,20 +13,41 @@ pub(super) struct Totals {
     pub margin: f64,
     /// Pairs ranked rightly; a tie is half of one.
     pub correct: f64,
-    /// Examples, or scored tokens for sft.
+    /// Examples, or scored tokens for sft; where several objectives judge a pair, their weights.
     pub weight: f64,
+}
+
+/// How the examples of a pass are judged.
+pub(super) struct Judge<'a> {
+    pub objective: Objective,
+    /// Log-probabilities under the frozen backbone, for dpo.
+    pub reference: Option<Vec<f32>>,
+    /// Several objectives, in place of one.
+    pub mixture: Option<Mixture<'a>>,
+}
+
+impl Judge<'_> {
+    /// Pair `n` of the pass.
+    fn pair(&self, n: usize, p: PairLogProbs) -> Judged {
+        match &self.mixture {
+            Some(mixture) => mixture.pair(n, p),
+            None => {
+                let one = self.objective.pair(p);
+                Judged {
+                    loss: one.loss,
+                    margin: one.margin,
+                    correct: one.outcome(),
+                    weight: 1.0,
+                    d_chosen: one.d_chosen,
+                }
+            }
+        }
+    }
 }
 
 impl Totals {
     /// Adds the packed examples and returns ∂(mean loss)/∂(log-probability) of each scored token.
-    pub fn add(
-        &mut self,
-        objective: Objective,
-        packed: &Packed,
-        values: &[f32],
-        reference: Option<&[f32]>,
-        weight: f64,
-    ) -> Vec<f32> {
+    pub fn add(&mut self, judge: &Judge<'_>, packed: &Packed, values: &[f32], weight: f64) -> Vec<f32> {
         let sums = |values: &[f32]| -> Vec<f64> {
             let mut rest = values;
             packed
@@ -38,26 +60,29 @@ impl Totals {
                 })
                 .collect()
         };
-        if objective == Objective::Sft {
+        if judge.objective == Objective::Sft {
             self.loss -= values.iter().map(|v| f64::from(*v)).sum::<f64>();
             self.weight += values.len() as f64;
             return vec![(-1.0 / weight) as f32; values.len()];
         }
-        let (policy, reference) = (sums(values), reference.map(sums));
+        let (policy, reference) = (sums(values), judge.reference.as_deref().map(sums));
         let mut coefficients = Vec::with_capacity(values.len());
         for i in (0..policy.len()).step_by(2) {
             let of = |sums: &Option<Vec<f64>>, i: usize| sums.as_ref().map_or(0.0, |s| s[i]);
-            let loss = objective.pair(PairLogProbs {
-                chosen: policy[i],
-                rejected: policy[i + 1],
-                reference_chosen: of(&reference, i),
-                reference_rejected: of(&reference, i + 1),
-            });
-            self.loss += loss.loss;
-            self.margin += loss.margin;
-            self.correct += loss.outcome();
-            self.weight += 1.0;
-            let d = (loss.d_chosen / weight) as f32;
+            let judged = judge.pair(
+                i / 2,
+                PairLogProbs {
+                    chosen: policy[i],
+                    rejected: policy[i + 1],
+                    reference_chosen: of(&reference, i),
+                    reference_rejected: of(&reference, i + 1),
+                },
+            );
+            self.loss += judged.loss;
+            self.margin += judged.margin;
+            self.correct += judged.correct;
+            self.weight += judged.weight;
+            let d = (judged.d_chosen / weight) as f32;
             coefficients.extend(std::iter::repeat_n(d, packed.scored[i]));
             coefficients.extend(std::iter::repeat_n(-d, packed.scored[i + 1]));
         }

@@ -71,7 +71,12 @@ fn session(base: &Path, arm: &Path) -> Session {
 
 /// The pairs of a file as `train` and `accuracy` read them: prompt, chosen and rejected in tokens.
 fn pairs_of(file: &str, prompts: &PromptRenderer) -> [Vec<genarm::Token>; 3] {
-    let wire = Wire { backbone: Some("b".into()), pairs: Some(file.into()), out: Some("o".into()), ..Wire::default() };
+    let wire = Wire {
+        backbone: Some("b".into()),
+        pairs: Some(vec![std::path::PathBuf::from(file).into()]),
+        out: Some("o".into()),
+        ..Wire::default()
+    };
     let settings = Settings::try_from(wire).expect("settings");
     let template = render::template("auto", prompts.template(0).cloned()).expect("a template");
     let (examples, _) = pairs::load(&settings, prompts.vocab(), &template, 256).expect("pairs");

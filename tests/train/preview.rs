@@ -49,6 +49,23 @@ fn the_first_examples_are_shown_with_their_tokens_and_what_is_scored() {
 }
 
 #[test]
+fn a_pair_that_several_objectives_judge_is_shown_once_with_what_each_prefers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("both.jsonl");
+    let row = r#"{"prompt":"Tom was","a":" sad.","b":" happy.","preferred":{"kind":"b","short":"a"}}"#;
+    fs::write(&path, format!("{row}\n{}\n", row.replace("Tom", "Lily").replace("\"short\":\"a\"", "\"short\":null")))
+        .expect("the pairs");
+    let text = shown(folder.path(), &path, &["--objective", "parm", "--prefer", "kind,short"]);
+    assert!(text.contains("2 used") && text.contains("; 2 for kind; 1 for short"), "{text}");
+    // Responses are shown in the order of their texts.
+    assert!(text.contains("│  happy.") && text.contains("preferred: kind response 1, short response 2"), "{text}");
+    assert!(text.contains("preferred: kind response 1\n") && !text.contains("chosen"), "{text}");
+    let files = format!("short={}", path.display());
+    let twice = shown(folder.path(), Path::new(&format!("kind={}", path.display())), &[&files, "--objective", "parm"]);
+    assert_eq!(examples(&text), examples(&twice), "a file may serve several objectives");
+}
+
+#[test]
 fn a_preview_is_refused_what_a_run_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = pairs(folder.path());

@@ -321,7 +321,8 @@ fn other_form(object: &Object) -> String {
     let hint = if has(&["label"]) && (has(&["completion"]) || has(&["response"])) || has(&["kto_tag"]) {
         "single responses with a label (KTO) are no pairs; join those of one prompt to `chosen` and `rejected`"
     } else if has(&["preferred"]) {
-        "two responses with a label per objective; add --prefer NAME for one of them"
+        "two responses with a label per objective; add --prefer NAME for one of them, or --objective parm --prefer \
+         NAME,NAME,… for several"
     } else if has(&["response_0", "response_1"]) {
         "two responses with a label per objective; add --prefer helpful (`better_response_id`) or --prefer harmless \
          (`safer_response_id`)"

@@ -48,6 +48,21 @@ impl Preference {
         Self { by: by.to_owned(), ..Self::default() }
     }
 
+    /// The pair of a row that says `chosen` and `rejected`, as those of an objective's own file may; any other goes to
+    /// [`Self::push`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::push`]'s.
+    pub fn push_own(&mut self, line: usize, value: Value) -> Result<Option<Pair>, String> {
+        let has = |key| value.get(key).is_some_and(|cell: &Value| !cell.is_null());
+        if has("chosen") && has("rejected") && !has(PREFERRED) {
+            Ok(Some((line, value)))
+        } else {
+            self.push(line, value)
+        }
+    }
+
     /// The pair that is complete with the row at `line`, if any. Ties give none.
     ///
     /// # Errors

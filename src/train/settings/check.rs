@@ -1,6 +1,6 @@
 //! What is refused before anything is read: numbers that make no sense, and options without effect.
 
-use super::{Adapt, Keep, ObjectiveName, OutType, Wire};
+use super::{Adapt, Beta, Keep, ObjectiveName, OutType, Wire};
 use crate::train::TrainError;
 
 /// Threads that a run can have at most.
@@ -26,8 +26,9 @@ fn numbers(w: &Wire) -> Result<(), TrainError> {
     let positive: fn(f64) -> bool = |x| (x as f32).is_finite() && x as f32 > 0.0;
     let not_negative: fn(f64) -> bool = |x| x.is_finite() && x >= 0.0;
     type Rule<'a> = (&'a str, Option<f64>, fn(f64) -> bool, &'a str);
-    let rules: [Rule<'_>; 9] = [
+    let rules: [Rule<'_>; 10] = [
         ("lr", w.lr, positive, "a positive number"),
+        ("dirichlet", w.dirichlet, positive, "a positive number"),
         ("beta", w.beta, positive, "a positive number"),
         ("lora-alpha", w.lora_alpha.map(f64::from), positive, "a positive number"),
         ("gamma", w.gamma, f64::is_finite, "a finite number"),
@@ -42,12 +43,16 @@ fn numbers(w: &Wire) -> Result<(), TrainError> {
             return refuse(format!("--{flag} must be {rule}, not {value}"));
         }
     }
-    Ok(())
+    match w.betas.iter().flatten().find(|Beta(_, beta)| !positive(*beta)) {
+        Some(Beta(name, beta)) => refuse(format!("--betas {name} must be a positive number, not {beta}")),
+        None => Ok(()),
+    }
 }
 
 fn counts(w: &Wire) -> Result<(), TrainError> {
     let rules = [
         ("lora-rank", w.lora_rank, 1),
+        ("parm-rank", w.parm_rank, 1),
         ("batch", w.batch, 1),
         ("micro-batch", w.micro_batch, 1),
         ("epochs", w.epochs, 1),
@@ -72,11 +77,13 @@ fn counts(w: &Wire) -> Result<(), TrainError> {
 /// An option that changes nothing is a misunderstanding that a run of hours would hide.
 fn effects(w: &Wire) -> Result<(), TrainError> {
     let objective = w.objective.unwrap_or(ObjectiveName::Arm);
-    let (arm, sft) = (objective == ObjectiveName::Arm, objective == ObjectiveName::Sft);
+    let (parm, sft) = (objective == ObjectiveName::Parm, objective == ObjectiveName::Sft);
+    let arm = parm || objective == ObjectiveName::Arm;
     let name = match objective {
         ObjectiveName::Arm => "arm",
         ObjectiveName::Dpo => "dpo",
         ObjectiveName::Sft => "sft",
+        ObjectiveName::Parm => "parm",
     };
     let of_objective = format!("the objective {name}");
     let hinge = "the hinge loss".to_owned();
@@ -86,6 +93,10 @@ fn effects(w: &Wire) -> Result<(), TrainError> {
         ("beta", w.beta.is_some() && sft, &of_objective),
         ("gamma", w.gamma.is_some() && !arm, &of_objective),
         ("hinge", w.hinge && !arm, &of_objective),
+        ("betas", w.betas.is_some() && !parm, &of_objective),
+        ("dirichlet", w.dirichlet.is_some() && !parm, &of_objective),
+        ("shuffle-preferences", w.shuffle_preferences && !parm, &of_objective),
+        ("parm-rank", w.parm_rank.is_some() && !parm, &of_objective),
         ("label-smoothing", w.label_smoothing.is_some() && sft, &of_objective),
         ("label-smoothing", w.label_smoothing.is_some() && w.hinge, &hinge),
         ("lora-rank", w.lora_rank.is_some() && w.full, &full),
@@ -103,6 +114,17 @@ fn effects(w: &Wire) -> Result<(), TrainError> {
     let whole = !matches!(w.out_type, None | Some(OutType::Adapter | OutType::AdapterF16));
     if w.adapt == Some(Adapt::Response) && whole {
         return refuse("an adapter that acts on responses alone cannot be merged into a model; drop --out-type".into());
+    }
+    if parm && (w.full || whole) {
+        let flag = if w.full { "--full" } else { "--out-type" };
+        return refuse(format!(
+            "--objective parm writes an adapter, which preferences change while it runs; drop {flag}"
+        ));
+    }
+    if parm && w.init.is_some() {
+        return refuse(
+            "--objective parm cannot go on from an adapter; drop --init (--resume goes on with a run)".into(),
+        );
     }
     if w.full && matches!(w.out_type, Some(OutType::Adapter | OutType::AdapterF16)) {
         return refuse(

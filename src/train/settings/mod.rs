@@ -1,13 +1,19 @@
 //! Everything a training run can be told, from the command line or a YAML recipe, resolved to one checked type.
 
+mod betas;
 mod check;
+mod data;
+mod parm;
 mod targets;
 mod wire;
 
+pub use betas::Beta;
+pub use data::PairsFile;
+pub use parm::{DataFile, ParmSettings};
 pub use wire::{Adapt, Column, Keep, ObjectiveName, OutType, Overlong, Wire};
 
 use super::TrainError;
-use super::lora::LoraSettings;
+use super::lora::{LoraSettings, Steered};
 use super::objective::Objective;
 use super::optimizer::AdamWSettings;
 use super::schedule::Schedule;
@@ -20,7 +26,7 @@ pub struct Settings {
     /// GGUF model to start from.
     pub backbone: PathBuf,
     /// Training data.
-    pub pairs: PathBuf,
+    pub pairs: Vec<DataFile>,
     /// The data's columns by the names that genarm knows.
     pub columns: IndexMap<String, String>,
     /// What decides between responses without `chosen` and `rejected`.
@@ -31,8 +37,10 @@ pub struct Settings {
     pub recipe: Option<PathBuf>,
     /// Format of `out`.
     pub out_type: OutType,
-    /// What is minimised.
+    /// What is minimised, for a pair and an objective.
     pub objective: Objective,
+    /// The objectives of a preference-conditioned ARM.
+    pub parm: Option<ParmSettings>,
     /// Where the adapter acts.
     pub adapt: Adapt,
     /// The adapter to go on from.
@@ -99,7 +107,7 @@ impl TryFrom<Wire> for Settings {
         };
         let label_smoothing = w.label_smoothing.unwrap_or(0.0);
         let objective = match w.objective.unwrap_or(ObjectiveName::Arm) {
-            ObjectiveName::Arm => Objective::Arm {
+            ObjectiveName::Arm | ObjectiveName::Parm => Objective::Arm {
                 beta_r: w.beta.unwrap_or(0.05),
                 gamma: w.gamma.unwrap_or(0.0),
                 label_smoothing,
@@ -108,6 +116,7 @@ impl TryFrom<Wire> for Settings {
             ObjectiveName::Dpo => Objective::Dpo { beta: w.beta.unwrap_or(0.1), label_smoothing },
             ObjectiveName::Sft => Objective::Sft,
         };
+        let (pairs, parm) = parm::resolve(&w, objective)?;
         let own = w.init.as_deref().map(super::lora::particulars).transpose()?;
         let given = [
             ("lora-rank", w.lora_rank.is_some()),
@@ -119,8 +128,9 @@ impl TryFrom<Wire> for Settings {
         }
         let targets = w.lora_targets.unwrap_or_else(|| ["q", "k", "v"].map(String::from).to_vec());
         let lora = LoraSettings {
-            rank: w.lora_rank.unwrap_or(8),
-            alpha: w.lora_alpha.unwrap_or(16.0),
+            rank: w.lora_rank.unwrap_or(if parm.is_some() { 4 } else { 8 }),
+            alpha: w.lora_alpha.unwrap_or(if parm.is_some() { 8.0 } else { 16.0 }),
+            steered: parm.as_ref().map(|p| Steered { rank: w.parm_rank.unwrap_or(4), objectives: p.names.len() }),
             dropout: 0.0,
             targets: targets::matrices(&targets)?,
         };
@@ -129,13 +139,14 @@ impl TryFrom<Wire> for Settings {
         let norm = w.max_grad_norm.unwrap_or(1.0);
         Ok(Self {
             backbone: need(w.backbone, "backbone")?,
-            pairs: need(w.pairs, "pairs")?,
+            pairs,
             columns: w.columns.unwrap_or_default().into_iter().map(|Column(ours, theirs)| (ours, theirs)).collect(),
             prefer: w.prefer,
             out: need(w.out, "out")?,
             recipe: None,
             out_type,
             objective,
+            parm,
             adapt: w.adapt.unwrap_or_default(),
             init: w.init,
             keep: w.keep.unwrap_or(if w.full { Keep::Last } else { Keep::Best }),
@@ -168,6 +179,11 @@ impl TryFrom<Wire> for Settings {
 }
 
 impl Settings {
+    /// The objective's name, as the command line and the metadata spell it.
+    pub fn objective_name(&self) -> &'static str {
+        if self.parm.is_some() { "parm" } else { self.objective.name() }
+    }
+
     /// How many of `n` examples are held out. One at least is left to train on.
     pub fn n_held_out(&self, n: usize) -> usize {
         ((n as f64 * self.held_out).round() as usize).min(n.saturating_sub(1))

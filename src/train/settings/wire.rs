@@ -1,5 +1,7 @@
 //! Settings as a recipe or the command line spells them.
 
+use super::betas::{Beta, betas};
+use super::data::{PairsFile, pairs_files};
 use crate::train::schedule::Schedule;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ pub enum ObjectiveName {
     Dpo,
     /// Next-token loss on text or responses
     Sft,
+    /// One ARM for several objectives, that reads the preferences among them: PARM
+    Parm,
 }
 
 /// What the trained weights are written as.
@@ -83,15 +87,17 @@ pub struct Wire {
     /// GGUF model to start from
     #[arg(long, value_name = "FILE")]
     pub backbone: Option<PathBuf>,
-    /// Training data: preference pairs (or texts, for sft) as JSONL, a JSON array, Parquet or CSV; .gz and .txt too
-    #[arg(long, alias = "data", value_name = "FILE")]
-    pub pairs: Option<PathBuf>,
+    /// Training data: preference pairs (or texts, for sft) as JSONL, a JSON array, Parquet or CSV; .gz and .txt too. For
+    /// parm NAME=FILE, one for each objective, or one file with --prefer
+    #[arg(long, alias = "data", value_name = "FILE", num_args = 1..)]
+    #[serde(deserialize_with = "pairs_files")]
+    pub pairs: Option<Vec<PairsFile>>,
     /// Columns of the data by the names that genarm knows: chosen=NAME,rejected=NAME,prompt=NAME,…
     #[arg(long, value_name = "OURS=THEIRS,…", value_delimiter = ',')]
     #[serde(deserialize_with = "columns")]
     pub columns: Option<Vec<Column>>,
     /// What decides between responses without `chosen` and `rejected`: helpful, harmless (PKU-SafeRLHF), or a column
-    /// with a label or score
+    /// with a label or score; for parm the names of all objectives, with commas
     #[arg(long, value_name = "NAME")]
     pub prefer: Option<String>,
     /// GGUF file to write
@@ -103,16 +109,26 @@ pub struct Wire {
     /// What to minimise [default: arm]
     #[arg(long, value_enum)]
     pub objective: Option<ObjectiveName>,
-    /// Scale of the reward, β_r of arm and β of dpo [default: 0.05, dpo 0.1]
+    /// Scale of the reward, β_r of arm and parm and β of dpo [default: 0.05, dpo 0.1]
     #[arg(long, alias = "beta-r", value_name = "X")]
     pub beta: Option<f64>,
-    /// Margin γ of the arm objective [default: 0]
+    /// β_r of single objectives of parm, in place of --beta: NAME=X,NAME=X,…
+    #[arg(long, value_name = "NAME=X,…", value_delimiter = ',')]
+    #[serde(deserialize_with = "betas")]
+    pub betas: Option<Vec<Beta>>,
+    /// How parm draws preferences: Dirichlet(P, …, P). Below 1 it favours single objectives, 1 is uniform [default: 0.5]
+    #[arg(long, value_name = "P")]
+    pub dirichlet: Option<f64>,
+    /// Let parm read preferences that have nothing to do with its losses: a control
+    #[arg(long, hide = true)]
+    pub shuffle_preferences: bool,
+    /// Margin γ of arm and parm [default: 0]
     #[arg(long, value_name = "X")]
     pub gamma: Option<f64>,
-    /// Share of pairs believed to be labelled wrongly, for arm and dpo [default: 0]
+    /// Share of pairs believed to be labelled wrongly, for arm, parm and dpo [default: 0]
     #[arg(long, value_name = "X")]
     pub label_smoothing: Option<f64>,
-    /// Use the hinge loss in place of the logistic one, for arm
+    /// Use the hinge loss in place of the logistic one, for arm and parm
     #[arg(long)]
     pub hinge: bool,
     /// Train every weight, not a LoRA adapter
@@ -129,10 +145,13 @@ pub struct Wire {
     /// --full]
     #[arg(long, value_enum)]
     pub keep: Option<Keep>,
-    /// LoRA rank [default: 8]
+    /// LoRA rank; for parm that of the part which all preferences share [default: 8, parm 4]
     #[arg(long, value_name = "N")]
     pub lora_rank: Option<usize>,
-    /// LoRA alpha [default: 16]
+    /// Rank of the part that preferences change, for parm [default: 4]
+    #[arg(long, value_name = "N")]
+    pub parm_rank: Option<usize>,
+    /// LoRA alpha [default: 16, parm 8]
     #[arg(long, value_name = "X")]
     pub lora_alpha: Option<f32>,
     /// LoRA dropout [default: 0]
@@ -227,6 +246,9 @@ impl Wire {
             out_type: self.out_type.or(recipe.out_type),
             objective: self.objective.or(recipe.objective),
             beta: self.beta.or(recipe.beta),
+            betas: self.betas.or(recipe.betas),
+            dirichlet: self.dirichlet.or(recipe.dirichlet),
+            shuffle_preferences: self.shuffle_preferences || recipe.shuffle_preferences,
             gamma: self.gamma.or(recipe.gamma),
             label_smoothing: self.label_smoothing.or(recipe.label_smoothing),
             hinge: self.hinge || recipe.hinge,
@@ -235,6 +257,7 @@ impl Wire {
             init: self.init.or(recipe.init),
             keep: self.keep.or(recipe.keep),
             lora_rank: self.lora_rank.or(recipe.lora_rank),
+            parm_rank: self.parm_rank.or(recipe.parm_rank),
             lora_alpha: self.lora_alpha.or(recipe.lora_alpha),
             lora_dropout: self.lora_dropout.or(recipe.lora_dropout),
             lora_targets: self.lora_targets.or(recipe.lora_targets),

@@ -12,7 +12,7 @@ use std::io::Write;
 use std::ops::Range;
 
 /// One token a character, BOS 1.
-struct Characters;
+pub(super) struct Characters;
 
 impl Tokenize for Characters {
     fn prompt(&self, text: &str, _: &[Range<usize>]) -> Result<Vec<Token>, TokenizeError> {
@@ -45,7 +45,7 @@ pub(super) fn load_within(
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..wire };
+    let wire = Wire { backbone: Some("b".into()), pairs: Some(vec![path.into()]), out: Some("o".into()), ..wire };
     let template = render::template(wire.template.as_deref().unwrap_or("auto"), None).unwrap();
     pairs::load(&settings(wire), &Characters, &template, max_len)
 }
@@ -190,7 +190,8 @@ fn a_response_that_is_only_the_end_of_text_is_empty_and_one_that_differs_only_by
         r#"{"prompt":"x</s>","chosen":"Hi</s>","rejected":"Hi"}"#,
     ];
     std::fs::write(&path, lines.join("\n")).unwrap();
-    let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..Wire::default() };
+    let wire =
+        Wire { backbone: Some("b".into()), pairs: Some(vec![path.into()]), out: Some("o".into()), ..Wire::default() };
     let template = render::template("auto", None).unwrap();
     let (examples, counts) = pairs::load(&settings(wire), &Ending, &template, 60).unwrap();
     assert_eq!((examples.len(), counts.empty, counts.identical), (1, 1, 1), "{counts}");

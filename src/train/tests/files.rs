@@ -48,7 +48,7 @@ fn no_output_is_written_over_an_input() {
         [("arm.log.jsonl", "the log"), ("arm.svg", "the curves"), ("arm.gguf.checkpoint", "the checkpoint")]
     {
         std::fs::copy(at("pairs.jsonl"), at(pairs)).unwrap();
-        let message = refusal(Wire { pairs: Some(at(pairs)), ..wire() });
+        let message = refusal(Wire { pairs: Some(vec![at(pairs).into()]), ..wire() });
         assert!(message.contains(&format!("{what} would be written over the pairs")), "{message}");
         assert_eq!(std::fs::read(at(pairs)).unwrap(), std::fs::read(at("pairs.jsonl")).unwrap());
         std::fs::remove_file(at(pairs)).unwrap();

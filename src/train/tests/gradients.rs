@@ -121,7 +121,13 @@ fn the_gradient_of_the_arm_loss_agrees_with_finite_differences() {
 
 #[test]
 fn gradient_checkpointing_changes_no_gradient() {
-    let lora = LoraSettings { rank: 2, alpha: 4.0, dropout: 0.0, targets: vec!["attn_q".into(), "ffn_up".into()] };
+    let lora = LoraSettings {
+        rank: 2,
+        alpha: 4.0,
+        steered: None,
+        dropout: 0.0,
+        targets: vec!["attn_q".into(), "ffn_up".into()],
+    };
     for full in [true, false] {
         let mut backbone = Backbone::load(&small_llama(), &Device::Cpu, Some(64)).unwrap();
         if full {
@@ -146,7 +152,7 @@ fn gradient_checkpointing_changes_no_gradient() {
 fn an_adapter_that_is_off_on_the_prompt_learns_from_the_response_alone() {
     let mut backbone = Backbone::load(&small_llama(), &Device::Cpu, Some(64)).unwrap();
     let targets = vec!["attn_k".into(), "attn_v".into(), "ffn_up".into()];
-    backbone.train_lora(LoraSettings { rank: 2, alpha: 4.0, dropout: 0.0, targets }, 3).unwrap();
+    backbone.train_lora(LoraSettings { rank: 2, alpha: 4.0, steered: None, dropout: 0.0, targets }, 3).unwrap();
     // B begins as zero, where A has no gradient.
     for (name, var) in backbone.trainable().iter().filter(|(name, _)| name.ends_with("lora_b")) {
         var.set(&(random(var.dims(), name.len() as u64).as_tensor() * 0.1).unwrap()).unwrap();

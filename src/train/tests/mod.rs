@@ -6,6 +6,7 @@ mod files;
 mod forward;
 mod gradients;
 mod imports;
+mod parm;
 mod rope;
 mod runs;
 mod settings;
@@ -226,7 +227,7 @@ fn quick(folder: &Path, out: &str) -> Wire {
     write_pairs(&pairs);
     Wire {
         backbone: Some(small_llama()),
-        pairs: Some(pairs),
+        pairs: Some(vec![pairs.into()]),
         out: Some(folder.join(out)),
         beta: Some(0.2),
         batch: Some(8),

@@ -5,7 +5,12 @@ use crate::train::TrainError;
 use crate::train::settings::{ObjectiveName, OutType};
 
 fn base() -> Wire {
-    Wire { backbone: Some("b".into()), pairs: Some("p".into()), out: Some("o".into()), ..Wire::default() }
+    Wire {
+        backbone: Some("b".into()),
+        pairs: Some(vec!["p".parse().unwrap()]),
+        out: Some("o".into()),
+        ..Wire::default()
+    }
 }
 
 fn refusal(wire: Wire) -> String {

@@ -227,7 +227,7 @@ fn labels_of_several_objectives_in_a_row_are_read_one_by_one() {
     let message = try_bytes("p.jsonl", wrong.as_bytes(), preferring("kind")).unwrap_err();
     assert!(message.contains(":2: column `preferred.kind` is 2, which names neither"), "{message}");
     let message = try_bytes("p.jsonl", lines.as_bytes(), Wire::default()).unwrap_err();
-    assert!(message.contains("--prefer NAME for one"), "{message}");
+    assert!(message.contains("--objective parm --prefer NAME,NAME"), "{message}");
 }
 
 #[test]

@@ -54,7 +54,12 @@ fn a_sentencepiece_prompt_is_cut_where_the_response_begins() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/train/cases").join(name);
         let row: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let text = |key: &str| row[key].as_str().unwrap().to_owned();
-        let wire = Wire { backbone: Some("b".into()), pairs: Some(path), out: Some("o".into()), ..Wire::default() };
+        let wire = Wire {
+            backbone: Some("b".into()),
+            pairs: Some(vec![path.into()]),
+            out: Some("o".into()),
+            ..Wire::default()
+        };
         let (examples, _) = crate::train::pairs::load(&settings(wire), &tokens, &template, 64).unwrap();
         let [example] = &examples[..] else { panic!("one pair") };
         for (response, ids) in [(text("chosen"), &example.chosen), (text("rejected"), &example.rejected)] {
