@@ -8,12 +8,12 @@ use super::output::print;
 use crate::engine::gguf::Value;
 use crate::files::conflict;
 use crate::train::export::Metadata;
-use crate::train::import::import;
+use crate::train::import::{ImportSettings, import};
 
 /// Turn a LoRA of Hugging Face's PEFT into an ARM
 ///
 /// For adapters that were trained on a GPU, with TRL for example. Architectures: llama (Llama, Mistral, SmolLM2),
-/// qwen2, qwen3, gemma3, phi3.
+/// qwen2, qwen3, gemma3, phi3. The PBLoRA of a preference-conditioned ARM (PARM) is read, too.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder with adapter_config.json and adapter_model.safetensors
@@ -31,6 +31,9 @@ pub struct Args {
     /// Scale of the reward, β_r of its training: rewards are β_r · Σ log π
     #[arg(long, value_name = "X")]
     beta_r: Option<f32>,
+    /// Names of a PBLoRA's objectives, in the order of its preference vector (the PARM authors': harmless,helpful)
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    objectives: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,15 +52,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let mut about = Metadata::new();
     about.extend(args.beta_r.map(|beta| ("genarm.beta".to_owned(), Value::F32(beta))));
-    let imported = import(&args.folder, backbone, &args.out, args.f16, about)?;
+    let settings = ImportSettings { f16: args.f16, objectives: args.objectives.clone(), about };
+    let imported = import(&args.folder, backbone, &args.out, settings)?;
     if args.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&imported)?));
     }
     let (out, backbone) = (args.out.display(), args.backbone.display());
     let [least, most] = imported.ranks;
     let rank = if least == most { format!("rank {least}") } else { format!("ranks {least} to {most}") };
+    let objectives = match imported.objectives.as_slice() {
+        [] => String::new(),
+        names => format!("objectives: {}\n", names.join(", ")),
+    };
     print(&format!(
-        "{out}: {} matrices of {rank}, {} parameters\nsteer with it:  genarm generate --base {backbone} --arm NAME={out} --weight NAME=1 \"…\"\n",
+        "{out}: {} matrices of {rank}, {} parameters\n{objectives}steer with it:  genarm generate --base {backbone} --arm NAME={out} --weight NAME=1 \"…\"\n",
         imported.matrices, imported.parameters
     ))
 }

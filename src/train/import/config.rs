@@ -12,6 +12,38 @@ pub(super) struct PeftConfig {
     alpha_pattern: Vec<(String, f64)>,
     base: Option<String>,
     folder: PathBuf,
+    conditioned: Option<Conditioned>,
+}
+
+/// What a PBLoRA has beside that: the adapter of a preference-conditioned ARM (PARM).
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Conditioned {
+    /// Rank of the part that all preferences share.
+    pub shared: usize,
+    /// Rank of the part that they change.
+    pub steered: usize,
+    pub n_objectives: usize,
+    /// The objectives' names, where the file has them.
+    pub names: Vec<String>,
+}
+
+impl Conditioned {
+    fn of(config: &Map<String, Value>) -> Result<Option<Self>, String> {
+        if config.get("peft_type").and_then(Value::as_str) != Some("PBLORA") {
+            return Ok(None);
+        }
+        let number = |key: &str| {
+            let found = config.get(key).and_then(Value::as_u64).filter(|n| (1..=1 << 16).contains(n));
+            found.map(|n| n as usize).ok_or_else(|| format!("`{key}` is missing, or no number from 1 to 65536"))
+        };
+        let names = config.get("objectives").and_then(Value::as_array).into_iter().flatten();
+        Ok(Some(Self {
+            shared: number("r1")?,
+            steered: number("r2")?,
+            n_objectives: number("obj_num")?,
+            names: names.filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        }))
+    }
 }
 
 /// Starts of the weights that subtract the adapter's start from the base, so that it fits only that altered base.
@@ -48,7 +80,13 @@ impl PeftConfig {
             alpha_pattern: pattern.collect::<Result<_, _>>()?,
             base: config.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
             folder: path.parent().unwrap_or(path).to_owned(),
+            conditioned: Conditioned::of(config).map_err(refuse)?,
         })
+    }
+
+    /// What a PBLoRA has beside a LoRA; `None` for a LoRA.
+    pub fn conditioned(&self) -> Option<&Conditioned> {
+        self.conditioned.as_ref()
     }
 
     /// The one alpha of the file.
@@ -82,8 +120,8 @@ fn is_true(config: &Map<String, Value>, key: &str) -> bool {
 fn check(config: &Map<String, Value>) -> Result<(), String> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     match text("peft_type") {
-        Some("LORA") => {}
-        Some(other) => return Err(format!("`peft_type` is {other}; only LORA can be imported")),
+        Some("LORA" | "PBLORA") => {}
+        Some(other) => return Err(format!("`peft_type` is {other}; only LORA and PBLORA can be imported")),
         None => return Err("`peft_type` is missing; is this a PEFT adapter?".into()),
     }
     for key in ["use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"] {

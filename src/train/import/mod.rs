@@ -3,18 +3,21 @@
 //! PEFT keeps `adapter_config.json` and `adapter_model.safetensors` in a folder. llama.cpp reads one alpha for all
 //! matrices and scales each by alpha / rank; what PEFT scales otherwise (rsLoRA, `alpha_pattern`) goes into B. In the
 //! llama architecture the rows of q and k are in another order in GGUF files, so those of B are put into it (llama.cpp:
-//! `LlamaModel.permute` of its converter). What cannot be expressed as a plain LoRA is refused by its name.
+//! `LlamaModel.permute` of its converter). What cannot be expressed as a plain LoRA is refused by its name. The PBLoRA of
+//! a preference-conditioned ARM becomes the stacked LoRAs of [`super::parm`].
 
 mod config;
 mod names;
+mod pblora;
 
+use super::about::parm_metadata;
 use super::export::{Metadata, write_adapter};
 use crate::engine::gguf::{GgufFile, Value};
 use crate::train::tokens::vocab_hash;
 use candle_core::{DType, Device, Tensor};
 use config::PeftConfig;
 use names::{Half, Target, target};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Architectures whose matrices correspond one to one, and whether the rows of q and k change places.
@@ -60,6 +63,9 @@ pub struct Imported {
     pub ranks: [usize; 2],
     /// Their parameters.
     pub parameters: usize,
+    /// The objectives of a preference-conditioned ARM, in the order of α.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<String>,
 }
 
 /// An adapter in the words of GGUF: matrices by name, behind one alpha.
@@ -68,19 +74,40 @@ struct Adapter {
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// Reads the PEFT adapter in `folder` for `backbone`, and writes it to `out` with `about` (keys `genarm.…`) in its
-/// metadata; as 16-bit floats where `f16`.
+/// What an import is given beside its files.
+#[derive(Debug, Clone, Default)]
+pub struct ImportSettings {
+    /// Whether 16-bit floats are written.
+    pub f16: bool,
+    /// Names of the objectives of a PBLoRA, in the order of its α.
+    pub objectives: Vec<String>,
+    /// More metadata (keys `genarm.…`).
+    pub about: Metadata,
+}
+
+/// Reads the PEFT adapter in `folder` for `backbone`, and writes it to `out`.
 ///
 /// # Errors
 ///
 /// [`ImportError`]; nothing is written then.
-pub fn import(folder: &Path, backbone: &Path, out: &Path, f16: bool, about: Metadata) -> Result<Imported, ImportError> {
+pub fn import(folder: &Path, backbone: &Path, out: &Path, settings: ImportSettings) -> Result<Imported, ImportError> {
+    let ImportSettings { f16, objectives, about } = settings;
     let file = GgufFile::open_model(backbone)
         .map_err(|e| ImportError::Backbone { path: backbone.into(), reason: e.to_string() })?;
     let model = Model::of(&file)?;
-    let config = PeftConfig::read(&folder.join("adapter_config.json"))?;
-    let adapter = model.convert(&config, &folder.join("adapter_model.safetensors"))?;
+    let config_file = folder.join("adapter_config.json");
+    let config = PeftConfig::read(&config_file)?;
+    let objectives =
+        pblora::objectives(&config, objectives).map_err(|reason| ImportError::Peft { path: config_file, reason })?;
+    let found = Found::read(&folder.join("adapter_model.safetensors"))?;
     let mut metadata = about;
+    let adapter = match config.conditioned() {
+        Some(conditioned) => {
+            metadata.extend(parm_metadata(&objectives, conditioned.shared, conditioned.steered));
+            model.convert_conditioned(&config, conditioned, found)?
+        }
+        None => model.convert(&config, found)?,
+    };
     let texts = file.vocabulary().map(|v| v.texts()).into_iter().flatten();
     let text = |value: &str| Value::String(value.to_owned());
     for (key, value) in [
@@ -100,12 +127,34 @@ pub fn import(folder: &Path, backbone: &Path, out: &Path, f16: bool, about: Meta
         matrices: ranks().count(),
         ranks: [ranks().min().unwrap_or(0), ranks().max().unwrap_or(0)],
         parameters: adapter.tensors.values().map(Tensor::elem_count).sum(),
+        objectives,
     };
     let arch = file.architecture().unwrap_or_default();
     super::write_atomically(out, |temporary| {
         write_adapter(temporary, arch, adapter.alpha, metadata, &adapter.tensors, f16)
     })?;
     Ok(imported)
+}
+
+/// The tensors of an adapter, and the file that they are from.
+struct Found {
+    path: PathBuf,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Found {
+    fn read(path: &Path) -> Result<Self, ImportError> {
+        let refuse = |reason: String| ImportError::Peft { path: path.into(), reason };
+        if !path.exists() && path.with_extension("bin").exists() {
+            return Err(refuse("missing; adapter_model.bin is a pickle, save with safe_serialization=True".into()));
+        }
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| refuse(e.to_string()))?;
+        Ok(Self { path: path.into(), tensors })
+    }
+
+    fn refuse(&self, reason: String) -> ImportError {
+        ImportError::Peft { path: self.path.clone(), reason }
+    }
 }
 
 /// What of a backbone an adapter must fit.
@@ -127,14 +176,11 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn convert(&self, config: &PeftConfig, path: &Path) -> Result<Adapter, ImportError> {
-        let refuse = |reason: String| ImportError::Peft { path: path.into(), reason };
-        if !path.exists() && path.with_extension("bin").exists() {
-            return Err(refuse("missing; adapter_model.bin is a pickle, save with safe_serialization=True".into()));
-        }
-        let found = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| refuse(e.to_string()))?;
+    fn convert(&self, config: &PeftConfig, mut found: Found) -> Result<Adapter, ImportError> {
+        let tensors = std::mem::take(&mut found.tensors);
+        let refuse = |reason: String| found.refuse(reason);
         let mut pairs: BTreeMap<String, (Target, [Option<Tensor>; 2])> = BTreeMap::new();
-        for (name, tensor) in found {
+        for (name, tensor) in tensors {
             let target = target(&name).map_err(|reason| refuse(format!("tensor {name}: {reason}")))?;
             let tensor = tensor.to_dtype(DType::F32).map_err(|e| refuse(format!("tensor {name}: {e}")))?;
             let half = target.half;

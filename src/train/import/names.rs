@@ -65,6 +65,15 @@ pub(super) fn target(name: &str) -> Result<Target, String> {
     if !rest.ends_with(".weight") || rest.matches('.').count() > 2 {
         return Err(format!("it is no matrix of a LoRA; {MERGE}"));
     }
+    Ok(Target { gguf: place(module)?, module: module.to_owned(), half })
+}
+
+/// The matrix that a module is, as GGUF calls it.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(super) fn place(module: &str) -> Result<String, String> {
     if module.ends_with("lm_head") || module.ends_with("embed_tokens") {
         return Err(format!("an adapter of {module} is not supported; {MERGE}"));
     }
@@ -75,7 +84,7 @@ pub(super) fn target(name: &str) -> Result<Target, String> {
         return Err("it belongs to no block of a text model".into());
     };
     match MODULES.iter().find(|(peft, _)| *peft == part) {
-        Some((_, gguf)) => Ok(Target { gguf: format!("blk.{layer}.{gguf}.weight"), module: module.to_owned(), half }),
+        Some((_, gguf)) => Ok(format!("blk.{layer}.{gguf}.weight")),
         None => Err(format!("there is no place for an adapter of {part}; {MERGE}")),
     }
 }

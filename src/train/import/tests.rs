@@ -49,7 +49,8 @@ fn q_and_k_of_a_llama_change_the_order_of_their_rows_and_nothing_else_does() {
     peft(folder.path(), plain(), &tensors);
     let out = folder.path().join("arm.gguf");
     let about = Metadata::from([("genarm.beta".to_owned(), Value::F32(0.5))]);
-    let imported = import(folder.path(), &backbone(), &out, false, about).unwrap();
+    let imported =
+        import(folder.path(), &backbone(), &out, ImportSettings { about, ..ImportSettings::default() }).unwrap();
     assert_eq!((imported.matrices, imported.ranks, imported.parameters), (3, [2, 2], 2 * (128 + 96 + 96)));
     let file = GgufFile::open_adapter(&out).unwrap();
     assert_eq!(file.get("adapter.lora.alpha").and_then(Value::as_f64), Some(8.0));
@@ -80,7 +81,7 @@ fn scales_that_one_alpha_cannot_say_go_into_b() {
     let tensors =
         [("0.self_attn.v_proj", 4, 64, 32), ("1.self_attn.v_proj", 4, 64, 32), ("0.self_attn.o_proj", 1, 64, 64)];
     peft(folder.path(), config, &tensors);
-    import(folder.path(), &backbone(), &out, true, Metadata::new()).unwrap();
+    import(folder.path(), &backbone(), &out, ImportSettings { f16: true, ..ImportSettings::default() }).unwrap();
     let file = GgufFile::open_adapter(&out).unwrap();
     // llama.cpp scales by 8 / rank; PEFT by alpha / √rank.
     for (name, rank, alpha) in
@@ -99,7 +100,7 @@ fn what_is_no_plain_lora_is_refused_by_its_name() {
     let out = folder.path().join("arm.gguf");
     let q: [Matrix; 1] = [("0.self_attn.q_proj", 2, 64, 64)];
     let cases: Vec<(serde_json::Value, &[Matrix], &str)> = vec![
-        (with("peft_type", "PBLORA".into()), &q, "`peft_type` is PBLORA"),
+        (with("peft_type", "LOHA".into()), &q, "`peft_type` is LOHA"),
         (json!({"r": 2}), &q, "`peft_type` is missing"),
         (with("use_dora", true.into()), &q, "`use_dora`"),
         (with("fan_in_fan_out", true.into()), &q, "`fan_in_fan_out`"),
@@ -122,7 +123,7 @@ fn what_is_no_plain_lora_is_refused_by_its_name() {
 
     for (config, tensors, part) in cases {
         peft(folder.path(), config, tensors);
-        let message = import(folder.path(), &backbone(), &out, false, Metadata::new()).unwrap_err().to_string();
+        let message = import(folder.path(), &backbone(), &out, ImportSettings::default()).unwrap_err().to_string();
         assert!(message.contains(part) && !message.contains('\n'), "{part}: {message}");
         assert!(!out.exists());
     }
@@ -130,10 +131,10 @@ fn what_is_no_plain_lora_is_refused_by_its_name() {
     std::fs::write(folder.path().join("adapter_config.json"), plain().to_string()).unwrap();
     for bytes in [&b""[..], b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", b"not safetensors"] {
         std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).unwrap();
-        let message = import(folder.path(), &backbone(), &out, false, Metadata::new()).unwrap_err().to_string();
+        let message = import(folder.path(), &backbone(), &out, ImportSettings::default()).unwrap_err().to_string();
         assert!(message.contains("adapter_model.safetensors") && !message.contains('\n'), "{message}");
     }
     let message =
-        import(&folder.path().join("none"), &backbone(), &out, false, Metadata::new()).unwrap_err().to_string();
+        import(&folder.path().join("none"), &backbone(), &out, ImportSettings::default()).unwrap_err().to_string();
     assert!(message.contains("save_pretrained"), "{message}");
 }

@@ -9,6 +9,7 @@ mod wire;
 
 pub use betas::Beta;
 pub use data::PairsFile;
+pub(super) use data::is_objective_name;
 pub use parm::{DataFile, ParmSettings};
 pub use wire::{Adapt, Column, Keep, ObjectiveName, OutType, Overlong, Wire};
 

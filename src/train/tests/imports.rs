@@ -2,7 +2,7 @@
 //! `scripts/golden-peft`.
 
 use super::*;
-use crate::train::import::import;
+use crate::train::import::{ImportSettings, import};
 
 #[derive(serde::Deserialize)]
 struct Golden {
@@ -20,7 +20,7 @@ fn an_imported_adapter_gives_the_logits_of_transformers_and_peft() {
         let golden: Golden = serde_json::from_str(&golden).unwrap();
         let model = peft.join("model.gguf");
         let out = folder.path().join(format!("{arch}.gguf"));
-        import(&peft, &model, &out, false, Metadata::new()).unwrap();
+        import(&peft, &model, &out, ImportSettings::default()).unwrap();
         // ggml's table of GELU has 16 bits, and PyTorch's has 32.
         let allowed = if arch == "gemma3" { 3e-3 } else { 1e-4 };
         let difference = |lora: Option<&Path>, wanted: &[Vec<f32>]| {
