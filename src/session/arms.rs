@@ -151,7 +151,7 @@ impl ArmModels {
                     arm: arm.setup.arm.clone(),
                     arm_path: arm.setup.spec.model.clone(),
                     base_path: PathBuf::from("the host's model"),
-                    found,
+                    found: Box::new(found),
                     advice: VocabularyAdvice::NameHost,
                 }
             })?;

@@ -39,7 +39,7 @@ pub enum SessionError {
         /// The base's file.
         base_path: PathBuf,
         /// The first differences.
-        found: Mismatch,
+        found: Box<Mismatch>,
         /// What to do about them.
         advice: VocabularyAdvice,
     },

@@ -69,7 +69,7 @@ impl ExpertSetup {
         };
         let refused = |found, advice| {
             let (arm_path, base_path) = (self.spec.model.clone(), config.base.model.clone());
-            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, found, advice }
+            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, found: Box::new(found), advice }
         };
         match (fit, self.vocabulary) {
             (Fit::Same(_), VocabularyUse::Force) => {

@@ -8,7 +8,7 @@ use super::pairs::Counts;
 use super::settings::{Adapt, ParmSettings, Settings};
 use super::tokens::vocab_hash;
 use crate::engine::ADAPT;
-use crate::engine::gguf::{Array, Value};
+use crate::engine::gguf::{Array, Value, parm};
 use std::path::Path;
 
 /// What a file is made of, whatever the step.
@@ -70,9 +70,9 @@ impl About<'_> {
 
 /// What only a preference-conditioned ARM has: its objectives in the order of α, the ranks of its blocks, and the range
 /// of α that it was trained with.
-fn conditioned(parm: &ParmSettings, lora: &LoraSettings) -> Metadata {
-    let betas: Vec<f32> = parm.losses.iter().map(|loss| loss.beta() as f32).collect();
-    let mut about = parm_metadata(&parm.names, lora.rank, lora.steered.map_or(0, |steered| steered.rank));
+fn conditioned(settings: &ParmSettings, lora: &LoraSettings) -> Metadata {
+    let betas: Vec<f32> = settings.losses.iter().map(|loss| loss.beta() as f32).collect();
+    let mut about = parm_metadata(&settings.names, lora.rank, lora.steered.map_or(0, |steered| steered.rank));
     match betas.iter().all(|beta| *beta == betas[0]) {
         true => about.insert("genarm.beta".into(), Value::F32(betas[0])),
         false => about.insert("genarm.parm.betas".into(), Value::Array(Array::F32(betas))),
@@ -85,10 +85,10 @@ fn conditioned(parm: &ParmSettings, lora: &LoraSettings) -> Metadata {
 pub(super) fn parm_metadata(names: &[String], r1: usize, r2: usize) -> Metadata {
     let ranks = std::iter::once(r1).chain(names.iter().map(|_| r2)).map(|rank| rank as u32).collect();
     [
-        ("genarm.parm.objectives", Value::Array(Array::Strings(names.iter().map(String::as_str).collect()))),
-        ("genarm.parm.ranks", Value::Array(Array::U32(ranks))),
-        ("genarm.parm.alpha_min", Value::F32(0.0)),
-        ("genarm.parm.alpha_max", Value::F32(1.0)),
+        (parm::OBJECTIVES, Value::Array(Array::Strings(names.iter().map(String::as_str).collect()))),
+        (parm::RANKS, Value::Array(Array::U32(ranks))),
+        (parm::ALPHA_MIN, Value::F32(0.0)),
+        (parm::ALPHA_MAX, Value::F32(1.0)),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()

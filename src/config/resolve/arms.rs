@@ -223,15 +223,7 @@ impl Resolver<'_> {
             return Err(self.wrong(&path("range"), problem));
         }
         let (beta_r, range, vocabulary) = (wire.beta_r, wire.range, wire.vocabulary.unwrap_or_default());
-        Ok(ArmSpec {
-            preferences,
-            reading,
-            beta_r,
-            reference,
-            vocabulary,
-            range,
-            ..ArmSpec::new(name, spec, weight)
-        })
+        Ok(ArmSpec { preferences, reading, beta_r, reference, vocabulary, range, ..ArmSpec::new(name, spec, weight) })
     }
 
     /// An expert other than the base; what it leaves out is as for the base.
