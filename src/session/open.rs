@@ -14,7 +14,6 @@ use crate::config::{Config, ExpertSpec};
 use crate::engine::llama::{FlashAttention, Model, ModelParams};
 use crate::engine::share::ShareError;
 use crate::engine::{Sequence, StackError, acts_on_responses_only};
-use crate::expert::Token;
 use crate::guidance::Guide;
 
 /// Told the file that is being loaded and the share of it that is read; `false` ends the loading.
@@ -50,9 +49,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
         let (who, spec, reading) = (setup.who(), setup.spec.clone(), setup.reading.clone());
         let (spare, translation, vocab) = (setup.spare, bridge.translation(), model.vocab());
         texts.push(ExpertText { who, vocab, template, templated, spec, reading, spare, translation });
-        // A persona of the base's vocabulary has the text before its prompts in those.
-        let prefix = if bridge.translates() { setup.prefix(&model)? } else { None };
-        bridges.push((bridge, prefix));
+        bridges.push(bridge);
         members.push(member(setup.who(), &model, &setup.spec)?);
     }
     let (sequences, shared) = share::sequences(&members, config.share_batch, n_slots)?;
@@ -61,13 +58,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     for _ in 0..n_slots {
         let mut row = sequences.iter_mut().flat_map(Iterator::next);
         let Some(base) = row.next() else { break };
-        let arm = |((setup, (bridge, prefix)), expert): ((&ExpertSetup, &(Bridge, Option<Vec<Token>>)), _)| {
-            let arm = bridge.arm(setup.name(), Box::new(expert));
-            match prefix {
-                Some(prefix) => arm.with_prefix(prefix.clone(), None),
-                None => arm,
-            }
-        };
+        let arm = |((setup, bridge), expert): ((&ExpertSetup, &Bridge), _)| bridge.arm(setup.name(), Box::new(expert));
         let row = experts.setups.iter().zip(&bridges).zip(row).map(arm).collect();
         let mut guide = Guide::with_references(row, experts.directions.clone(), config.steering());
         guide.set_limits(config.guidance.limits);

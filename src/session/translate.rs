@@ -15,7 +15,7 @@ use crate::engine::fit::{Fit, Untranslatable, fit, translatable};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Model, Vocab, build};
 use crate::engine::memory::n_physical_cores;
-use crate::expert::Expert;
+use crate::expert::{Expert, Token};
 use crate::guidance::translate::{Lexicon, Translation, Words};
 use crate::guidance::{Arm, Contract};
 
@@ -24,8 +24,8 @@ use crate::guidance::{Arm, Contract};
 pub(super) enum Bridge {
     /// They are the base's.
     Same(Contract),
-    /// They are translated.
-    Translated(Arc<Translation>),
+    /// They are translated; a persona reads a text of its own before a prompt.
+    Translated { with: Arc<Translation>, prefix: Option<Vec<Token>> },
 }
 
 impl Bridge {
@@ -33,7 +33,10 @@ impl Bridge {
     pub fn arm(&self, name: String, expert: Box<dyn Expert + Send>) -> Arm {
         match self {
             Self::Same(contract) => Arm::new(name, expert, *contract),
-            Self::Translated(translation) => Arm::translated(name, expert, Arc::clone(translation)),
+            Self::Translated { with, prefix } => {
+                let arm = Arm::translated(name, expert, Arc::clone(with));
+                prefix.iter().fold(arm, |arm, prefix| arm.with_prefix(prefix.clone(), None))
+            }
         }
     }
 
@@ -41,13 +44,13 @@ impl Bridge {
     pub fn translation(&self) -> Option<Arc<Translation>> {
         match self {
             Self::Same(_) => None,
-            Self::Translated(translation) => Some(Arc::clone(translation)),
+            Self::Translated { with, .. } => Some(Arc::clone(with)),
         }
     }
 
     /// Whether it translates.
     pub fn translates(&self) -> bool {
-        matches!(self, Self::Translated(_))
+        matches!(self, Self::Translated { .. })
     }
 }
 
@@ -68,8 +71,9 @@ impl ExpertSetup {
             unreachable!("a model without a vocabulary was opened")
         };
         let refused = |found, advice| {
+            let found = Box::new(found);
             let (arm_path, base_path) = (self.spec.model.clone(), config.base.model.clone());
-            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, found: Box::new(found), advice }
+            SessionError::Vocabulary { arm: self.arm.clone(), arm_path, base_path, found, advice }
         };
         match (fit, self.vocabulary) {
             (Fit::Same(_), VocabularyUse::Force) => {
@@ -121,9 +125,20 @@ impl<'a> Translations<'a> {
         if let Some(contract) = setup.check_vocabulary(self.config, self.base, model.file())? {
             return Ok(Bridge::Same(contract));
         }
+        let with = self.translation(setup, model, loading)?;
+        Ok(Bridge::Translated { with, prefix: setup.prefix(model)? })
+    }
+
+    /// The translation of this expert, which is made unless another one has its vocabulary.
+    fn translation(
+        &mut self,
+        setup: &ExpertSetup,
+        model: &Arc<Model>,
+        loading: &mut dyn FnMut(&Path, f32) -> bool,
+    ) -> Result<Arc<Translation>, SessionError> {
         let key = model.file().tokenizer_fingerprint();
         if let Some(made) = self.made.get(&key) {
-            return Ok(Bridge::Translated(Arc::clone(made)));
+            return Ok(Arc::clone(made));
         }
         let fail = |source| setup.untranslatable(self.config, source);
         if model.is_recurrent() {
@@ -134,7 +149,7 @@ impl<'a> Translations<'a> {
         let mut announce = || _ = loading(&label, 0.0);
         let made = Arc::new(translation(&self.vocab()?, &model.vocab(), &mut announce).map_err(fail)?);
         self.made.insert(key, Arc::clone(&made));
-        Ok(Bridge::Translated(made))
+        Ok(made)
     }
 
     /// The base's vocabulary.
