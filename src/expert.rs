@@ -84,6 +84,12 @@ pub trait Expert {
     /// Tokens decoded since the expert was made. Counts the work that prefix reuse did not save.
     fn n_decoded(&self) -> u64;
 
+    /// A number that changes where times measured so far no longer hold: the expert then computes on more threads, or
+    /// on fewer.
+    fn pace(&self) -> u64 {
+        0
+    }
+
     /// What its memory depends on. An expert without files has nothing to name.
     ///
     /// # Errors

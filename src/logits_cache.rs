@@ -126,6 +126,10 @@ impl Expert for CachedExpert<'_> {
     fn n_decoded(&self) -> u64 {
         self.expert.n_decoded()
     }
+
+    fn pace(&self) -> u64 {
+        self.expert.pace()
+    }
 }
 
 #[cfg(test)]

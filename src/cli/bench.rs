@@ -122,7 +122,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         (None, Some(sizes)) => inflated(&args, sizes, made)?,
         (None, None) => args.config.resolve()?,
     };
-    let threads = config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores);
+    let threads = config.base.threads.unwrap_or_else(crate::engine::threads::n_cores);
     catch_interrupts()?;
     if let Some(text) = &args.noise {
         return super::bench_noise::run(&config, text, args.noise_tokens as usize, args.json);

@@ -105,7 +105,7 @@ pub fn run(config: &Config, text: &Path, n_tokens: usize, json: bool) -> anyhow:
         version: env!("CARGO_PKG_VERSION"),
         model: name,
         cache: format!("{:?}/{:?}", config.base.cache_type_k, config.base.cache_type_v).to_lowercase(),
-        threads: config.base.threads.unwrap_or_else(crate::engine::memory::n_physical_cores),
+        threads: config.base.threads.unwrap_or_else(crate::engine::threads::n_cores),
         rows,
         flash_attention,
     };

@@ -16,6 +16,7 @@ use super::{Interrupted, Usage};
 use crate::config::Speculate;
 use crate::decode::{Finish, Flow, Generated};
 use crate::engine::llama::{Vocab, interrupt_flag};
+use crate::engine::threads;
 use crate::expert::Token;
 use crate::guidance::{StepReport, TokenReport};
 use crate::sampling::Sampler;
@@ -66,6 +67,9 @@ pub struct Args {
     config: ConfigArgs,
 }
 
+/// Up to so many tokens ggml does not split attention among threads (`ggml_compute_forward_flash_attn_ext_f16`).
+const N_UNSPLIT: usize = 256;
+
 /// Generates.
 pub fn run(mut args: Args) -> anyhow::Result<()> {
     if let Some(file) = args.prompt.as_deref().filter(|text| is_model_name(text)) {
@@ -104,19 +108,21 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
     instead_of_stdin.map_or(Ok(()), refuse_second_text)?;
     let n_predict = usize::try_from(args.n_predict).unwrap_or(usize::MAX);
     let mut writer = Writer::new(session.vocab().clone(), args.stop, !args.json);
-    let start = Instant::now();
+    let (start, n_reduced) = (Instant::now(), threads::n_reduced());
     let (generated, steps) =
         decode(&mut session, &mut sampler, &prompt, n_predict, params.temp, args.logprobs, &mut writer)?;
     writer.finish()?;
     let gated = session.hook().with_guide(|guide| guide.n_gated());
-    let gives_it_again = session.config().speculate != Speculate::Auto || generated.speculation.drafts == 0;
+    let is_drafted = session.config().speculate == Speculate::Auto && generated.speculation.drafts > 0;
+    // Flash attention over a longer text adds in another order on fewer threads.
+    let is_rounded = threads::n_reduced() > n_reduced && prompt.base.len() + generated.tokens.len() > N_UNSPLIT;
     let stats = Stats::new(session.shared(), session.config().speculate.to_string(), &generated.speculation, gated);
     if args.json {
         let output = Output {
             text: &writer.text,
             tokens: &generated.tokens,
             finish_reason: generated.finish,
-            seed: gives_it_again.then_some(params.seed),
+            seed: (!is_drafted && !is_rounded).then_some(params.seed),
             weights: session.weights().names().iter().cloned().zip(session.weights().get()).collect(),
             usage: Usages::new(prompt.base.len(), generated.tokens.len()),
             timings: Timings::new(&session, &sampler, &generated, start),
@@ -210,7 +216,7 @@ struct Output<'a> {
     text: &'a str,
     tokens: &'a [Token],
     finish_reason: Finish,
-    /// What gives this text again; `None` where tokens were drafted by measured times.
+    /// What gives this text again; `None` where that depends on measured times.
     seed: Option<u32>,
     weights: indexmap::IndexMap<String, f32>,
     usage: Usages,

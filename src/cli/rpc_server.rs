@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Usage;
 use crate::engine::llama::rpc;
-use crate::engine::memory::n_physical_cores;
+use crate::engine::threads::n_cores;
 
 /// Lend this machine's devices to a genarm elsewhere, over ggml's RPC
 ///
@@ -35,6 +35,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !args.host.is_loopback() {
         tracing::warn!(host = %args.host, "RPC has no authentication: any client that reaches this address controls this process");
     }
-    let threads = args.threads.unwrap_or_else(n_physical_cores);
+    let threads = args.threads.unwrap_or_else(n_cores);
     Ok(rpc::serve(&format!("{}:{}", args.host, args.port), &args.device, threads)?)
 }

@@ -116,7 +116,8 @@ pub struct EngineOptions {
         arg(long, alias = "ngl", visible_alias = "gpu-layers", value_name = "N", allow_negative_numbers = true)
     )]
     pub n_gpu_layers: Option<GpuLayers>,
-    /// Threads that generate, -1 for all that the hardware has [default: the physical cores]
+    /// Threads that generate, -1 for all that the hardware has [default: the physical cores, fewer while other processes
+    /// compete for them]
     #[cfg_attr(
         feature = "clap",
         arg(long, short = 't', value_name = "N", value_parser = parse_threads, allow_negative_numbers = true)

@@ -70,7 +70,7 @@ macro_rules! expert_wire {
             pub n_ctx: Option<u32>,
             /// Layers on the GPU: a number, `auto` (as many as fit) or `all`. Default: auto.
             pub n_gpu_layers: Option<GpuLayers>,
-            /// Threads that generate. Default: the physical cores.
+            /// Threads that generate. Default: the physical cores, and fewer while other processes compete for them.
             #[schemars(range(min = 1))]
             pub threads: Option<u32>,
             /// Threads that read prompts. Default: as `threads`.

@@ -305,6 +305,14 @@ impl Controller {
         }
     }
 
+    /// Forgets times: what was drafted and kept stays.
+    pub fn forget_times(&mut self) {
+        self.plain = Mean::default();
+        for candidate in &mut self.candidates {
+            candidate.cost.fill(Mean::default());
+        }
+    }
+
     /// Seconds of a plain step, as far as it was measured.
     pub fn plain_seconds(&self) -> Option<f64> {
         (self.plain.n > 0).then_some(self.plain.mean)

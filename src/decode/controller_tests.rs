@@ -143,3 +143,18 @@ fn a_drafter_without_an_offer_and_a_text_without_room_are_decoded_plainly() {
     let plan = controller.plan(&[Offer { max: 1, ..Offer::default() }]).expect("the prior says that it pays");
     assert_eq!(plan.k, 1);
 }
+
+#[test]
+fn times_that_no_longer_hold_are_forgotten_and_acceptance_is_not() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(7);
+    let mut controller = Controller::new(DRAFT_MAX, [PRIOR]);
+    let world = World { token: 0.1, batch: cheap_batch, acceptance: 0.9 };
+    run(&mut controller, world, 500, rng);
+    assert!(controller.plan(&[Offer::default()]).is_some_and(|plan| plan.k >= 3));
+    controller.forget_times();
+    assert_eq!((controller.plain_seconds(), controller.plan(&[Offer::default()])), (None, None));
+    for _ in 0..FIRST {
+        controller.record(&Cycle { plan: None, kept: 0, emitted: 1, seconds: 0.3 });
+    }
+    assert!(controller.plan(&[Offer::default()]).is_some_and(|plan| plan.k >= 3));
+}

@@ -86,6 +86,8 @@ pub struct Speculator {
     pub(super) offers: Vec<Offer>,
     /// For each drafter whether it has failed, and is left out.
     pub(super) failed: Vec<bool>,
+    /// The base's [pace](Expert::pace) at which times were measured.
+    pace: u64,
 }
 
 impl Speculator {
@@ -102,6 +104,7 @@ impl Speculator {
             p: Distribution::default(),
             offers: vec![Offer::default(); n],
             failed: vec![false; n],
+            pace: 0,
         }
     }
 
@@ -139,6 +142,15 @@ impl Speculator {
         match &self.policy {
             Policy::Auto(controller) => Some(controller),
             Policy::Fixed(_) => None,
+        }
+    }
+
+    /// Forgets the times that were measured at another pace of the base.
+    pub(super) fn keep_pace(&mut self, pace: u64) {
+        if std::mem::replace(&mut self.pace, pace) != pace
+            && let Policy::Auto(controller) = &mut self.policy
+        {
+            controller.forget_times();
         }
     }
 

@@ -144,6 +144,9 @@ impl Run<'_> {
     fn step(&mut self, mut spec: Option<&mut Speculator>) -> Result<Option<Finish>, DecodeError> {
         let start = Instant::now();
         let (len, first) = (self.text.history.len(), self.text.response().is_empty());
+        if let Some(spec) = &mut spec {
+            spec.keep_pace(self.base.pace());
+        }
         // Base and ARMs read the prompt alone: the first token does not wait for a drafter.
         let plan = match &mut spec {
             Some(spec) if !first => {

@@ -15,6 +15,7 @@ mod sequence;
 pub mod share;
 mod shared_context;
 mod stack;
+pub mod threads;
 mod words;
 
 pub use sequence::Sequence;

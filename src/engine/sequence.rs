@@ -7,6 +7,7 @@ use super::llama::{Adapters, ContextError, ContextParams, Model};
 use super::origin::OriginFiles;
 use super::shared_context::{Progress, SharedContext};
 use super::stack::Part;
+use super::threads;
 use crate::expert::{CheckedState, Expert, ExpertError, ExpertState, Origin, StateError, Token};
 
 /// A model as an expert.
@@ -167,6 +168,10 @@ impl Expert for Sequence {
 
     fn n_decoded(&self) -> u64 {
         self.lock().n_decoded(self.row)
+    }
+
+    fn pace(&self) -> u64 {
+        threads::n_changes()
     }
 
     fn origin(&self) -> Result<Origin, StateError> {

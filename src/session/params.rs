@@ -3,7 +3,7 @@
 use crate::config::{self, ExpertSpec, GpuLayers, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{self, CacheType, ContextParams, FlashAttention, ModelParams};
-use crate::engine::memory::n_physical_cores;
+use crate::engine::threads::n_cores;
 
 /// How to load the model of an expert.
 pub(super) fn model_params(spec: &ExpertSpec) -> ModelParams {
@@ -40,7 +40,7 @@ pub fn context_params(spec: &ExpertSpec, file: &GgufFile) -> ContextParams {
         None => trained.min(DEFAULT_N_CTX),
     };
     let n_batch = spec.n_batch.unwrap_or(512).min(n_ctx);
-    let n_threads = spec.threads.unwrap_or_else(n_physical_cores);
+    let n_threads = spec.threads.unwrap_or_else(n_cores);
     ContextParams {
         n_ctx,
         n_seq: 1,
@@ -48,6 +48,8 @@ pub fn context_params(spec: &ExpertSpec, file: &GgufFile) -> ContextParams {
         n_ubatch: spec.n_ubatch.unwrap_or(512).min(n_batch),
         n_threads,
         n_threads_batch: spec.threads_batch.unwrap_or(n_threads),
+        // What the user names holds.
+        fewer_threads: spec.threads.is_none() && spec.threads_batch.is_none(),
         type_k: cache_type(spec.cache_type_k),
         type_v: cache_type(spec.cache_type_v),
         flash_attention: match spec.flash_attn {

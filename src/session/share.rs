@@ -12,7 +12,7 @@ use super::{SessionError, cache};
 use crate::config::{ExpertSpec, Switch};
 use crate::engine::llama::{ContextParams, Model};
 use crate::engine::share::{Costs, Probe, ShareError, apart, together};
-use crate::engine::{Scaled, Sequence};
+use crate::engine::{Scaled, Sequence, threads};
 
 /// An expert that is about to get its sequences.
 pub(super) struct Member<'a> {
@@ -135,8 +135,12 @@ fn try_share(
         let costs = match recall(&key) {
             Some(costs) => costs,
             None => {
+                let n_reduced = threads::n_reduced();
                 let costs = probe.measure()?;
-                remember(key, costs);
+                // What holds on fewer threads need not hold on all.
+                if threads::n_reduced() == n_reduced {
+                    remember(key, costs);
+                }
                 costs
             }
         };

@@ -14,7 +14,7 @@ use crate::engine::VocabWords;
 use crate::engine::fit::{Fit, Untranslatable, fit, translatable};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{Model, Vocab, build};
-use crate::engine::memory::n_physical_cores;
+use crate::engine::threads::n_cores;
 use crate::expert::{Expert, Token};
 use crate::guidance::translate::{Lexicon, Translation, Words};
 use crate::guidance::{Arm, Contract};
@@ -183,7 +183,7 @@ pub fn translation(base: &Vocab, arm: &Vocab, announce: &mut dyn FnMut()) -> Res
         Some(lexicon) => lexicon,
         None => {
             announce();
-            let lexicon = Lexicon::build(&of_base, &of_arm, n_physical_cores() as usize)?;
+            let lexicon = Lexicon::build(&of_base, &of_arm, n_cores() as usize)?;
             path.as_deref().into_iter().for_each(|path| keep(path, &lexicon));
             lexicon
         }

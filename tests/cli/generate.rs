@@ -43,6 +43,15 @@ fn weight_zero_is_the_base_alone() {
 }
 
 #[test]
+fn the_number_of_threads_does_not_change_a_text() {
+    // Flash attention splits only texts of more than 256 tokens among threads.
+    let text =
+        |threads: &[&str]| generate(&[threads, &["--temp", "0", "-n", "150", PROMPT]].concat())["tokens"].clone();
+    let one = text(&["--threads", "1"]);
+    assert_eq!((&text(&["--threads", "2"]), &text(&["--threads", "3"]), &text(&[])), (&one, &one, &one));
+}
+
+#[test]
 fn the_prompt_may_come_from_everywhere() {
     let config = demo();
     let expected = stdout(&["generate", "--config", &config, "--seed", "3", "-n", "12", PROMPT]);

@@ -28,6 +28,7 @@ fn the_graph_of_gemma_gives_llama_cpps_logits_beyond_its_window() {
         n_ubatch: 1024,
         n_threads: 2,
         n_threads_batch: 2,
+        fewer_threads: false,
         ..support::context_params()
     };
     let mut sequence = Sequence::alone(&model, Adapters::All(Vec::new()), &params).expect("a context");

@@ -82,6 +82,7 @@ pub fn context_params() -> ContextParams {
         n_ubatch: 64,
         n_threads: 1,
         n_threads_batch: 1,
+        fewer_threads: false,
         type_k: CacheType::F32,
         type_v: CacheType::F32,
         flash_attention: FlashAttention::Off,

@@ -79,6 +79,8 @@ pub struct ContextParams {
     pub n_threads: u32,
     /// Threads for a prompt.
     pub n_threads_batch: u32,
+    /// Whether there may be fewer threads while other processes compete for the processors.
+    pub fewer_threads: bool,
     /// Type of the K cache.
     pub type_k: CacheType,
     /// Type of the V cache.

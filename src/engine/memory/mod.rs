@@ -75,10 +75,3 @@ pub fn available_memory() -> u64 {
     let limit = std::env::var(MEMORY_LIMIT).ok().and_then(|bytes| bytes.parse().ok());
     limit.map_or(free, |limit: u64| free.min(limit))
 }
-
-/// Cores that compute: hyper-threads of one core share its vector units and gain nothing.
-pub fn n_physical_cores() -> u32 {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    let physical = sysinfo::System::physical_core_count().unwrap_or(allowed);
-    u32::try_from(physical.min(allowed)).unwrap_or(1).max(1)
-}

@@ -40,6 +40,7 @@ fn params(n_ctx: u32) -> ContextParams {
         n_ubatch: 32,
         n_threads: 1,
         n_threads_batch: 1,
+        fewer_threads: false,
         type_k: CacheType::F16,
         type_v: CacheType::F16,
         flash_attention: FlashAttention::Auto,
