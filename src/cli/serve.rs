@@ -1,5 +1,6 @@
 //! `genarm serve`
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,8 +9,11 @@ use std::time::Duration;
 use super::Usage;
 use super::interrupts::leave_signals;
 use super::load::{ConfigArgs, open_slots};
-use crate::engine::llama::exit_now;
+use crate::engine::gguf::GgufFile;
+use crate::engine::kernels::Kernels;
+use crate::engine::llama::{Model, exit_now};
 use crate::server::{Limits, Options, Server, Stuck, serve};
+use crate::session::Session;
 
 /// Serve OpenAI's API with preference weights per request, and a page to try them
 ///
@@ -164,7 +168,7 @@ pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
     options.variables.clone_from(&config.prompt.variables);
     let config = config.with_spare_personas(args.max_personas.into());
     let n_slots = options.parallel;
-    let open = move || open_slots(config, n_slots);
+    let open = move || open_slots(config, n_slots).inspect(warn_of_slow_types);
     let (server, engine) = Server::start(open, args.config.overrides.clone(), &options, access)?;
     let ended = serve(&server, engine, &options, &mut |address| {
         // The server has its own answer to them by now.
@@ -179,6 +183,19 @@ pub fn run(args: Args, verbose: bool) -> anyhow::Result<()> {
         }
         Ok(()) if server.is_reading() => exit_now(0),
         _ => ended,
+    }
+}
+
+/// Names models whose types have no fast kernels for batches: with several texts at once there is always a batch.
+fn warn_of_slow_types(session: &Session) {
+    if Model::any_on_device() {
+        return;
+    }
+    let kernels = Kernels::here();
+    for path in session.config().specs().map(|spec| &spec.model).collect::<BTreeSet<_>>() {
+        if let Some(slow) = GgufFile::open(path).ok().and_then(|file| kernels.slow(&file)) {
+            tracing::warn!("{}: {slow} (genarm quantize)", path.display());
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod contract;
 pub mod dequantize;
 pub mod fit;
 pub mod gguf;
+pub mod kernels;
 pub mod llama;
 pub mod memory;
 mod origin;

@@ -18,6 +18,7 @@ use crate::brief::Short;
 use crate::config::ExpertSpec;
 use crate::engine::fit::{Fit, fit};
 use crate::engine::gguf::{GgufFile, ModelKind, Parm, Value};
+use crate::engine::kernels::{Kernels, Slow};
 use crate::engine::memory::MemoryNeed;
 use crate::session::context_params;
 
@@ -69,6 +70,8 @@ struct Inspection {
     /// The objectives of an adapter that has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     parm: Option<Parm>,
+    /// Where most of its weights have no fast kernels for batches on this processor.
+    slow_batches: Option<Slow>,
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -121,6 +124,7 @@ fn inspect(file: &GgufFile, first: &GgufFile, sample: Option<&str>, args: &Args)
         memory: (file.kind() == ModelKind::Model).then(|| MemoryNeed::of(file, &params)),
         n_ctx: (file.kind() == ModelKind::Model).then_some(params.n_ctx),
         parm: file.parm(),
+        slow_batches: (file.kind() == ModelKind::Model).then(|| Kernels::here().slow(file)).flatten(),
         metadata,
     }
 }
@@ -199,6 +203,9 @@ fn describe(file: &Inspection, all: bool) -> String {
     if let (Some(need), Some(n_ctx)) = (&file.memory, file.n_ctx) {
         let (weights, kv, compute) = (HumanBytes(need.weights), HumanBytes(need.kv), HumanBytes(need.compute));
         line("memory", format!("weights {weights}, context of {n_ctx} tokens {kv}, buffers about {compute}"));
+    }
+    if let Some(slow) = &file.slow_batches {
+        line("batches", slow.to_string());
     }
     if let (Some(contract), Some(fits)) = (&file.vocabulary, file.fits_first) {
         let verdict = match (fits, &file.translation) {

@@ -89,6 +89,11 @@ impl TensorType {
         self.row().2
     }
 
+    /// Whether it is made of blocks of quants.
+    pub fn is_quantised(self) -> bool {
+        self.block_len() > 1
+    }
+
     /// Bytes that a block takes.
     pub fn block_bytes(self) -> u64 {
         self.row().3
@@ -135,7 +140,7 @@ impl TensorInfo {
 }
 
 /// The name of a `general.file_type` (llama.cpp's `llama_ftype`), as files are usually named.
-pub(super) fn file_type_name(file_type: u64) -> Option<&'static str> {
+pub(crate) fn file_type_name(file_type: u64) -> Option<&'static str> {
     Some(match file_type {
         0 => "F32",
         1 => "F16",
