@@ -26,6 +26,7 @@ mod pairs;
 mod plan;
 mod profile;
 mod pull;
+mod quantize;
 mod rpc_server;
 mod run;
 mod sample;
@@ -84,6 +85,7 @@ enum Command {
     Pairs(Box<pairs::Args>),
     Train(Box<train::Args>),
     Import(import::Args),
+    Quantize(quantize::Args),
     Run(run::Args),
     Weights(weights::Args),
     Schema(schema::Args),
@@ -156,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Pairs(args) => pairs::run(*args),
         Command::Train(args) => train::run(*args),
         Command::Import(args) => import::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Run(args) => run::run(args),
         Command::Weights(args) => weights::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -52,6 +52,8 @@ pub use error::{ConfigError, Place, Problem};
 pub(crate) use overrides::check_arm_name;
 #[cfg(feature = "cli")]
 pub(crate) use overrides::check_endpoint;
+#[cfg(feature = "cli")]
+pub(crate) use overrides::parse_threads;
 pub use overrides::{ArmOverride, EngineOptions, HostModel, LoraOverride, Overrides, PersonaOverride, Variables};
 #[doc(hidden)]
 pub use overrides::{parse_arm, parse_weight};

@@ -5,6 +5,7 @@ use super::settings::OutType;
 use super::{TrainError, write_atomically};
 use crate::engine::gguf::{GgufWriter, TensorType, Value};
 use crate::engine::quantize::{FileType, quantize};
+use crate::engine::threads::n_cores;
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -80,13 +81,13 @@ pub fn export(backbone: &Backbone, out_type: OutType, out: &Path, about: Metadat
         OutType::F16 => FileType::F16,
         OutType::Q8_0 => FileType::Q8_0,
         OutType::Q4_0 => FileType::Q4_0,
-        OutType::Q4KM => FileType::Q4KM,
+        OutType::Q4KM => FileType::Q4_K_M,
     };
     write_atomically(out, |temporary| {
         // Beside the result, where there is room for it; removed at the end of this block.
         let full = crate::files::temporary(out).map_err(TrainError::io(out))?;
         write_gguf(&full, &metadata, &merged)?;
-        quantize(&full, temporary, file_type).map_err(|e| TrainError::Llama(e.to_string()))
+        quantize(&full, temporary, file_type, n_cores()).map_err(|e| TrainError::Llama(e.to_string()))
     })
 }
 

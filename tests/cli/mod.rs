@@ -11,6 +11,7 @@ mod help;
 mod llama_commands;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
+mod quantize;
 mod share;
 mod speculate;
 mod weights;

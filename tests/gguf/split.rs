@@ -60,6 +60,18 @@ fn a_split_model_is_the_model_that_it_was() {
 }
 
 #[test]
+fn a_split_model_is_quantised_into_one_file() {
+    use genarm::engine::quantize::{FileType, quantize};
+    let (folder, whole, parts) = split(3, true);
+    let one = folder.path().join("one.gguf");
+    quantize(&parts[0], &one, FileType::F16, 1).expect("a quantised model");
+    let file = GgufFile::open_model(&one).expect("a model");
+    let of_whole = GgufFile::open_model(&whole).expect("the model");
+    assert_eq!((file.paths(), file.n_params()), (vec![one], of_whole.n_params()));
+    assert!(file.n_tensor_bytes() < of_whole.n_tensor_bytes() && file.get("split.count").is_none());
+}
+
+#[test]
 fn a_later_part_says_so_and_names_the_first() {
     let (folder, _, parts) = split(3, true);
     for (i, part) in parts.iter().enumerate().skip(1) {

@@ -29,7 +29,7 @@ fn the_guided_distribution_of_smollm2_is_that_of_an_independent_computation() {
     let path = |name: &str| folder.path().join(name);
     let text = |path: &Path| path.display().to_string();
     // Whole floats, so that llama.cpp does not round the activations to eight bits.
-    quantize(&smollm2(), &path("base.gguf"), FileType::F32).expect("32-bit floats");
+    quantize(&smollm2(), &path("base.gguf"), FileType::F32, 2).expect("32-bit floats");
     for i in 0..2 {
         random::lora_on(&path("base.gguf"), &path(&format!("lora-{i}.gguf")), 7 + i, 0.05, "all");
     }

@@ -15,7 +15,7 @@ use crate::support;
 fn the_graph_of_gemma_gives_llama_cpps_logits_beyond_its_window() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("gemma.gguf");
-    quantize(&gemma(), &path, FileType::F32).expect("32-bit floats");
+    quantize(&gemma(), &path, FileType::F32, 2).expect("32-bit floats");
     // More than the 512 tokens of its window.
     let text = "It was the best of times, it was the worst of times, it was the age of wisdom. ".repeat(32);
     let model = support::load(&path);

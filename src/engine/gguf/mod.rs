@@ -23,6 +23,8 @@ mod writer;
 pub use error::GgufError;
 pub use kind::ModelKind;
 pub use parm::Parm;
+#[cfg(feature = "train")]
+pub(crate) use tensor::file_type_name;
 pub use tensor::{TensorInfo, TensorType};
 pub use value::{Array, Strings, Value};
 pub use vocabulary::{SpecialIds, TokenType, Vocabulary};
