@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::pieces::{Pieces, followers};
+use super::token_bytes::{TokenBytes, followers};
 use super::words::{WordKind, Words};
 use crate::expert::Token;
 
 /// What the tokens of an ARM and a base are to each other. About 20 bytes per token of the base.
 pub struct Lexicon {
-    pub(super) base: Pieces,
-    pub(super) arm: Pieces,
+    pub(super) base: TokenBytes,
+    pub(super) arm: TokenBytes,
     /// For each token of the ARM: what the base may say first where the ARM says this.
     openings: Lists,
     /// For each token of the base: the ARM's tokens of the same bytes, as the ARM spells them alone.
@@ -78,7 +78,7 @@ impl Lexicon {
     ///
     /// Each vocabulary spells every token of the other, on `n_threads` threads.
     pub fn build(base: &dyn Words, arm: &dyn Words, n_threads: usize) -> Result<Self, Hopeless> {
-        let (of_base, of_arm) = (Pieces::of(base), Pieces::of(arm));
+        let (of_base, of_arm) = (TokenBytes::of(base), TokenBytes::of(arm));
         let ascii = (' '..='~').chain(['\n']);
         let mut spelled = Vec::new();
         for character in ascii {
@@ -107,7 +107,7 @@ impl Lexicon {
         Ok(Self::new(of_base, of_arm, arm_ends, Lists::of(openings.into_iter()), Lists::of(spellings.into_iter())))
     }
 
-    fn new(base: Pieces, arm: Pieces, arm_ends: Vec<Token>, openings: Lists, spellings: Lists) -> Self {
+    fn new(base: TokenBytes, arm: TokenBytes, arm_ends: Vec<Token>, openings: Lists, spellings: Lists) -> Self {
         let mut reachable = vec![false; base.n_tokens()];
         openings.tokens.iter().for_each(|token| reachable[*token as usize] = true);
         Self { base, arm, openings, spellings, reachable, arm_ends }
@@ -147,7 +147,7 @@ impl Lexicon {
             return None;
         }
         let arm_ends = (0..n_arm as Token).filter(|t| arm.is_end(*t)).collect();
-        Some(Self::new(Pieces::of(base), Pieces::of(arm), arm_ends, openings, spellings))
+        Some(Self::new(TokenBytes::of(base), TokenBytes::of(arm), arm_ends, openings, spellings))
     }
 
     /// How much the vocabularies have in common.
@@ -198,8 +198,8 @@ const MAGIC: &[u8] = b"genarm lexicon 1\n\0\0\0";
 struct Pair<'a> {
     base: &'a dyn Words,
     arm: &'a dyn Words,
-    of_base: &'a Pieces,
-    of_arm: &'a Pieces,
+    of_base: &'a TokenBytes,
+    of_arm: &'a TokenBytes,
 }
 
 impl Pair<'_> {

@@ -18,10 +18,10 @@
 mod cover;
 mod lexicon;
 mod paths;
-mod pieces;
 mod rows;
 mod spellings;
 mod step;
+mod token_bytes;
 mod translator;
 mod words;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::lexicon::Translation;
-use super::pieces::followers;
+use super::token_bytes::followers;
 use crate::expert::Token;
 
 /// Answers kept of each kind; beyond that all are dropped.

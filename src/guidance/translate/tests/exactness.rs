@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::toys::{END, Splitter, Toy, careful, exact, log_prob, log_probs};
 use crate::expert::Token;
 use crate::guidance::translate::Words;
-use crate::guidance::translate::pieces::without_followers;
+use crate::guidance::translate::token_bytes::without_followers;
 
 fn fine() -> Toy {
     Toy::new(Splitter::None, &["a", "b", " "])

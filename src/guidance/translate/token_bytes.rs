@@ -4,7 +4,7 @@ use super::words::{WordKind, Words};
 use crate::expert::Token;
 
 /// The bytes of all tokens, and the tokens in the order of their bytes.
-pub(super) struct Pieces {
+pub(super) struct TokenBytes {
     bytes: Vec<u8>,
     /// Where each token begins in `bytes`; one more for the end.
     starts: Vec<u32>,
@@ -13,28 +13,28 @@ pub(super) struct Pieces {
     sorted: Vec<Token>,
 }
 
-impl Pieces {
+impl TokenBytes {
     pub fn of(words: &dyn Words) -> Self {
         let n = words.n_tokens();
-        let mut pieces =
+        let mut all =
             Self { bytes: Vec::new(), starts: Vec::with_capacity(n + 1), kinds: Vec::new(), sorted: Vec::new() };
-        pieces.starts.push(0);
+        all.starts.push(0);
         for token in 0..n as Token {
             let mut kind = words.kind(token);
             if kind != WordKind::Unused {
-                words.bytes(token, &mut pieces.bytes);
+                words.bytes(token, &mut all.bytes);
             }
-            if pieces.bytes.len() == pieces.starts[token as usize] as usize {
+            if all.bytes.len() == all.starts[token as usize] as usize {
                 kind = WordKind::Unused;
             }
-            pieces.kinds.push(kind);
-            pieces.starts.push(pieces.bytes.len() as u32);
+            all.kinds.push(kind);
+            all.starts.push(all.bytes.len() as u32);
         }
-        let mut sorted: Vec<_> = (0..n as Token).filter(|t| pieces.adds_text(*t)).collect();
-        let key = |token: &Token| (pieces.get(*token), pieces.kind(*token) == WordKind::Byte, *token);
+        let mut sorted: Vec<_> = (0..n as Token).filter(|t| all.adds_text(*t)).collect();
+        let key = |token: &Token| (all.get(*token), all.kind(*token) == WordKind::Byte, *token);
         sorted.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
-        pieces.sorted = sorted;
-        pieces
+        all.sorted = sorted;
+        all
     }
 
     pub fn n_tokens(&self) -> usize {
