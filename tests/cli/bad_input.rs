@@ -124,7 +124,7 @@ fn vocabularies_that_do_not_fit() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     write_model(Path::new(&path("other.gguf")), &SyntheticVocabulary::byte_level(2048));
     let arm = format!("small={}", path("other.gguf"));
-    let words = ["ARM \"small\"", "the vocabularies differ", "token "];
+    let words = ["ARM \"small\"", "the vocabularies differ", "--translate small"];
     refused(&["generate", "--base", &model("base.gguf"), "--arm", &arm, "x"], 1, &words);
 
     // A sentencepiece vocabulary of a few characters and no bytes: llama.cpp would end the process at any other.

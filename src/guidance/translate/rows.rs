@@ -7,7 +7,7 @@ use crate::guidance::exponential::{exp, sum_exp_below};
 
 /// A row of the ARM's logits.
 #[derive(Debug, Default)]
-pub(super) struct Row {
+pub(super) struct KeptRow {
     /// The reading that it follows.
     path: Path,
     /// When it was last asked for.
@@ -21,7 +21,7 @@ pub(super) struct Row {
     pub forbids: bool,
 }
 
-impl Row {
+impl KeptRow {
     fn fill(&mut self, path: Path, logits: &[f32]) {
         self.path = path;
         self.logits.clear();
@@ -53,7 +53,7 @@ pub(super) struct Rows {
     pub prompt: Vec<Token>,
     /// Prompt and reading, while they are asked for.
     history: Vec<Token>,
-    rows: Vec<Row>,
+    rows: Vec<KeptRow>,
     /// How many of them hold something.
     n: usize,
     clock: u64,
@@ -94,12 +94,12 @@ impl Rows {
     }
 
     /// The row after a reading that is known to be there.
-    pub fn at(&self, path: Path) -> Option<&Row> {
+    pub fn at(&self, path: Path) -> Option<&KeptRow> {
         self.find(path).map(|at| &self.rows[at])
     }
 
     /// The row after a reading.
-    pub fn get(&mut self, paths: &Paths, path: Path) -> Result<&Row, ExpertError> {
+    pub fn get(&mut self, paths: &Paths, path: Path) -> Result<&KeptRow, ExpertError> {
         self.clock += 1;
         let at = match self.find(path) {
             Some(at) => at,
@@ -142,7 +142,7 @@ impl Rows {
                     Some(at) => at,
                     None if self.n < self.max => {
                         if self.n == self.rows.len() {
-                            self.rows.push(Row::default());
+                            self.rows.push(KeptRow::default());
                         }
                         self.n += 1;
                         self.n - 1

@@ -2,7 +2,7 @@
 
 use super::cover::{Cover, Reading};
 use super::lexicon::Translation;
-use super::rows::{Row, Rows};
+use super::rows::{KeptRow, Rows};
 use super::spellings::Spellings;
 use crate::expert::Token;
 use crate::guidance::exponential::{exp, ln};
@@ -70,7 +70,7 @@ impl Step {
     }
 
     /// A reading that ends where the text does: each token of the ARM to what the base may say first for it.
-    fn add_aligned(&self, with: &Translation, row: &Row, share: f32, q: &mut [f32]) {
+    fn add_aligned(&self, with: &Translation, row: &KeptRow, share: f32, q: &mut [f32]) {
         for (token, logit) in row.logits.iter().enumerate() {
             let p = if *logit == f32::NEG_INFINITY { 0.0 } else { share * exp(logit - row.lse) };
             self.divide(with.lexicon.openings(token as Token), p, q);
@@ -104,7 +104,7 @@ impl Step {
         with: &Translation,
         cover: &Cover,
         (at, reading): (usize, &Reading),
-        row: &Row,
+        row: &KeptRow,
         share: f32,
         spellings: &mut Spellings,
         q: &mut [f32],
