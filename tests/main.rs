@@ -8,6 +8,7 @@ mod config;
 mod documents;
 mod engine;
 mod eval;
+mod exact_translation;
 mod gguf;
 mod hardware;
 #[cfg(target_os = "linux")]
