@@ -1,6 +1,6 @@
 //! Threads that fit the machine as it is: how many the contexts of this process decode on.
 //!
-//! [`policy`] decides, [`readings`] are what it decides by, and here is the one decision that all contexts follow.
+//! `policy` decides, `readings` are what it decides by, and here is the one decision that all contexts follow.
 
 mod cores;
 mod policy;
