@@ -129,7 +129,11 @@ pub(crate) fn steer(guide: &mut Guide, history: &[Token], candidates: &mut Candi
         changed = true;
     });
     guide.keep_base_row(base);
-    let of_base = of_base?;
+    let of_base = of_base.inspect_err(|_| {
+        if changed {
+            candidates.as_mut_slice().iter_mut().for_each(|candidate| candidate.logit = candidate.p);
+        }
+    })?;
     // Experts may cancel each other, and limits still act.
     if !changed && (of_base != 1.0 || guide.is_limited()) {
         for candidate in candidates.as_mut_slice() {

@@ -116,6 +116,10 @@ impl ArmModels {
         let sequences = sequences.into_iter().flatten();
         let arm = |(arm, sequence): (&LoadedArm, _)| -> Result<Arm, SessionError> {
             let expert = arm.bridge.arm(arm.setup.name(), Box::new(sequence));
+            if expert.is_translated() {
+                // It has its prefix already.
+                return Ok(expert);
+            }
             Ok(match arm.setup.prefix(&arm.model)? {
                 Some(prefix) => expert.with_prefix(prefix, arm.model.vocab().bos()),
                 None => expert,

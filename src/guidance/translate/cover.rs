@@ -101,7 +101,9 @@ impl Cover {
 
     /// How many of `tokens` have been read in this order.
     pub fn common(&self, tokens: &[Token]) -> usize {
-        self.marks[1..].iter().zip(tokens).take_while(|(mark, token)| mark.token == **token).count()
+        // A walk that failed has left a mark without readings.
+        let whole = self.len() - usize::from(self.readings(self.len()).is_empty());
+        self.marks[1..=whole].iter().zip(tokens).take_while(|(mark, token)| mark.token == **token).count()
     }
 
     /// Takes back all but the first `len` tokens. The tree may have paths that were asked for ahead; they stay below.
@@ -162,6 +164,9 @@ impl Cover {
                 let reading = self.readings[i];
                 if reading.pending == 0 {
                     let mass = reading.mass + f64::from(rows.get(&self.paths, reading.path)?.ln_p(twin));
+                    if mass == f64::NEG_INFINITY {
+                        continue;
+                    }
                     let path = self.paths.child(reading.path, twin);
                     self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
                 }
@@ -230,12 +235,13 @@ impl Cover {
         self.write_window(with, before + 1, 0, window);
         let followers = spellings.followers(with, window);
         let (least, least_odd) = (bounds.least.ln(), bounds.least_odd.ln());
-        let mut best = f64::NEG_INFINITY;
+        let (mut best, mut n_read) = (f64::NEG_INFINITY, 0);
         while let Some(next) = (0..self.open.len()).max_by(|a, b| self.open[*a].mass.total_cmp(&self.open[*b].mass)) {
             let open = self.open.swap_remove(next);
             if open.mass < best + least {
                 break;
             }
+            n_read += usize::from(!rows.has(open.path));
             let row = rows.get(&self.paths, open.path)?;
             let pending = &self.bytes[self.bytes.len() - open.pending..];
             // Tokens that end within the text.
@@ -272,7 +278,8 @@ impl Cover {
                 let (token, len, mass) = self.children[i];
                 let aligned = open.beyond == 0 && len == open.pending && twin == Some(token);
                 let odd = !aligned && !written.contains(&token);
-                if mass < best + if odd { least_odd } else { least } {
+                let too_much = odd && n_read > MAX_READ;
+                if mass == f64::NEG_INFINITY || too_much || mass < best + if odd { least_odd } else { least } {
                     continue;
                 }
                 let path = self.paths.child(open.path, token);
@@ -293,12 +300,16 @@ impl Cover {
         Ok(true)
     }
 
-    /// The ARM gives the text no reading that counts: it goes on from its own spelling of the text.
+    /// The ARM gives the text no reading that counts: it goes on from its own spelling of what follows the last control
+    /// token.
     fn begin_anew(&mut self, with: &Translation, token: Token) {
         self.bytes.extend_from_slice(with.lexicon.base.get(token));
+        let marked = (1..self.marks.len()).rev().find(|at| !with.lexicon.base.adds_text(self.marks[*at].token));
+        let main = self.readings(marked.unwrap_or(0)).first().filter(|main| main.pending == 0);
+        let (from, path) = main.map_or((0, ROOT), |main| (self.marks[marked.unwrap_or(0)].n_bytes, main.path));
         let mut tokens = Vec::new();
-        with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut tokens);
-        let path = tokens.into_iter().fold(ROOT, |path, token| self.paths.child(path, token));
+        with.lexicon.arm.spell(&*with.arm, &self.bytes[from..], &mut tokens);
+        let path = tokens.into_iter().fold(path, |path, token| self.paths.child(path, token));
         let mass = self.mass(self.len()) + UNREAD;
         self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
         self.settle(token, self.bounds);
@@ -325,6 +336,9 @@ const MAX_WINDOW: usize = 8;
 const LOOK_BACK: usize = 4;
 /// What is left out then.
 const RARE: f64 = 1e-12;
+
+/// Rows that a walk reads before it follows only what the ARM's tokenizer would write.
+const MAX_READ: usize = 32;
 
 /// ln of the probability of a token that no reading has.
 const UNREAD: f64 = -16.0;

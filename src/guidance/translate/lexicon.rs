@@ -252,8 +252,8 @@ impl Pair<'_> {
         (found, spelling)
     }
 
-    /// Pairs control tokens of equal names, and the tokens that end a text: an end of the ARM that the base does not
-    /// have by name leads to the ends that the ARM does not have.
+    /// Pairs control tokens of equal names. Every end of the ARM leads to the base's end of that name, and to the base's
+    /// ends that the ARM does not have.
     fn add_marks(&self, arm_ends: &[Token], openings: &mut [Vec<Token>]) {
         let names: HashMap<_, _> = (0..self.of_base.n_tokens() as Token)
             .filter(|t| self.of_base.kind(*t) == WordKind::Control)

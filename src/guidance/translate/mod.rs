@@ -18,6 +18,7 @@
 mod cover;
 mod lexicon;
 mod paths;
+mod prompt;
 mod rows;
 mod spellings;
 mod step;

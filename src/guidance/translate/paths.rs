@@ -16,11 +16,12 @@ pub(super) struct Paths(Vec<Step>);
 struct Step {
     parent: Path,
     token: Token,
+    depth: u32,
 }
 
 impl Paths {
     pub fn new() -> Self {
-        Self(vec![Step { parent: ROOT, token: -1 }])
+        Self(vec![Step { parent: ROOT, token: -1, depth: 0 }])
     }
 
     pub fn len(&self) -> usize {
@@ -37,7 +38,8 @@ impl Paths {
         let known = self.0[from..].iter().position(|step| step.parent == parent && step.token == token);
         (from
             + known.unwrap_or_else(|| {
-                self.0.push(Step { parent, token });
+                let depth = self.0[parent as usize].depth + 1;
+                self.0.push(Step { parent, token, depth });
                 self.0.len() - 1 - from
             })) as Path
     }
@@ -45,6 +47,11 @@ impl Paths {
     /// The last token; `None` after the prompt.
     pub fn last(&self, path: Path) -> Option<Token> {
         (path != ROOT).then(|| self.0[path as usize].token)
+    }
+
+    /// Tokens of a reading.
+    pub fn depth(&self, path: Path) -> usize {
+        self.0[path as usize].depth as usize
     }
 
     pub fn parent(&self, path: Path) -> Path {
@@ -77,6 +84,7 @@ mod tests {
             out
         };
         assert_eq!((tokens(ROOT), tokens(b), tokens(c)), (vec![1], vec![1, 7, 8], vec![1, 7, 9]));
+        assert_eq!((paths.depth(ROOT), paths.depth(b)), (0, 2));
     }
 
     #[test]

@@ -79,9 +79,19 @@ impl Rows {
         }
     }
 
-    /// Keeps room for the rows of `n` positions at once.
+    /// Keeps room for the rows of `n` positions at once, and drops what is beyond that.
     pub fn make_room(&mut self, n: usize) {
         self.max = MAX_ROWS + 2 * n;
+        if self.rows.len() > self.max {
+            self.rows[..self.n].sort_unstable_by_key(|row| std::cmp::Reverse(row.used));
+            self.n = self.n.min(self.max);
+            self.rows.truncate(self.max);
+        }
+    }
+
+    /// Keeps room for the rows of a batch of `n` tokens too.
+    pub fn make_room_for(&mut self, n: usize) {
+        self.max = self.max.max(MAX_ROWS + n);
     }
 
     fn find(&self, path: Path) -> Option<usize> {

@@ -117,8 +117,9 @@ impl Spellings {
             make_room(&mut self.written);
             self.written.insert(key.clone(), found);
         }
-        self.bytes.clone_from(&key.2);
-        &self.written[&key]
+        let found = &self.written[&key];
+        self.bytes = key.2;
+        found
     }
 
     /// The ARM's first token of `pending` followed by the bytes of the base's token `base`.

@@ -41,6 +41,7 @@ impl Step {
             Some(base) => {
                 let max = base.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 self.base.extend(base.iter().map(|logit| exp(logit - max)));
+                self.base.resize(q.len(), 0.0);
             }
             None => self.base.resize(q.len(), 1.0),
         }

@@ -11,13 +11,19 @@ pub(super) struct TokenBytes {
     kinds: Vec<WordKind>,
     /// Text and byte tokens in the order of their bytes; of equal bytes the text token first, then the lower id.
     sorted: Vec<Token>,
+    controls: Vec<Token>,
 }
 
 impl TokenBytes {
     pub fn of(words: &dyn Words) -> Self {
         let n = words.n_tokens();
-        let mut all =
-            Self { bytes: Vec::new(), starts: Vec::with_capacity(n + 1), kinds: Vec::new(), sorted: Vec::new() };
+        let mut all = Self {
+            bytes: Vec::new(),
+            starts: Vec::with_capacity(n + 1),
+            kinds: Vec::new(),
+            sorted: Vec::new(),
+            controls: Vec::new(),
+        };
         all.starts.push(0);
         for token in 0..n as Token {
             let mut kind = words.kind(token);
@@ -34,6 +40,7 @@ impl TokenBytes {
         let key = |token: &Token| (all.get(*token), all.kind(*token) == WordKind::Byte, *token);
         sorted.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         all.sorted = sorted;
+        all.controls = (0..n as Token).filter(|t| all.kind(*t) == WordKind::Control).collect();
         all
     }
 
@@ -71,7 +78,7 @@ impl TokenBytes {
 
     /// The control token of this name.
     pub fn control(&self, name: &[u8]) -> Option<Token> {
-        (0..self.n_tokens() as Token).find(|t| self.kind(*t) == WordKind::Control && self.get(*t) == name)
+        self.controls.iter().copied().find(|token| self.get(*token) == name)
     }
 
     /// The tokens whose bytes begin with `prefix` and go on after it.

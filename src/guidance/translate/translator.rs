@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::cover::{Bounds, Cover};
 use super::lexicon::Translation;
 use super::paths::Path;
+use super::prompt::{render, text_start};
 use super::rows::Rows;
 use super::spellings::Spellings;
 use super::step::Step;
-use super::words::WordKind;
 use crate::expert::{Expert, ExpertError, Token};
 
 /// An ARM of another vocabulary, brought along with the base's tokens of one text.
@@ -29,6 +29,8 @@ pub(crate) struct Translator {
     before: Vec<Token>,
     /// Whether the prompt has been read since [`begin`](Self::begin).
     begun: bool,
+    /// Whether its preferences have changed since the text began.
+    mixed: bool,
     /// The row that was made last, and after how many tokens of the text.
     q: Vec<f32>,
     made: Option<usize>,
@@ -39,11 +41,6 @@ pub(crate) struct Translator {
     tokens: Vec<Token>,
     ahead: Vec<Path>,
 }
-
-/// Tokens at the end of a prompt that are read as a part of the text: what follows may change how the ARM spells them.
-const LEAD: usize = 4;
-/// The same, where no word begins there.
-const MAX_LEAD: usize = 32;
 
 impl Translator {
     pub fn new(expert: Box<dyn Expert + Send>, with: Arc<Translation>) -> Self {
@@ -60,6 +57,7 @@ impl Translator {
             start: 0,
             before: Vec::new(),
             begun: false,
+            mixed: false,
             q: vec![0.0; n_base],
             made: None,
             all: Vec::new(),
@@ -103,14 +101,18 @@ impl Translator {
 
     /// Begins a text whose first `n_prompt` tokens are the base's prompt; `own` is what the ARM reads instead.
     pub fn begin(&mut self, own: Option<Vec<Token>>, n_prompt: usize) {
-        (self.own, self.n_prompt, self.begun) = (own, n_prompt, false);
+        // Keys and values that were read under other preferences belong to the text before.
+        if std::mem::take(&mut self.mixed) {
+            self.drop_text();
+        }
+        (self.own, self.n_prompt, self.begun, self.made) = (own, n_prompt, false, None);
     }
 
     /// Changes how much each of the ARM's objectives is preferred. Rows from before are of other preferences.
     pub fn set_coefficients(&mut self, coefficients: &[f32]) {
         if self.rows.expert.set_coefficients(coefficients) {
             self.rows.truncate(0);
-            self.made = None;
+            (self.made, self.mixed) = (None, true);
         }
     }
 
@@ -135,24 +137,28 @@ impl Translator {
             let (start, prompt) = match self.own.clone() {
                 Some(own) => (self.n_prompt, own),
                 None => {
-                    let start = self.text_start(&history[..self.n_prompt.min(history.len())]);
-                    (start, self.render(&history[..start])?)
+                    let prompt = &history[..self.n_prompt.min(history.len())];
+                    self.check(prompt)?;
+                    let start = text_start(&self.with, &self.prefix, prompt);
+                    (start, render(&self.with, &self.prefix, &history[..start])?)
                 }
             };
             // With a prompt of its own the base's is of no account.
             let before = if self.own.is_some() { &[] } else { &history[..start] };
             if prompt != self.rows.prompt || start != self.start || self.before != before {
                 self.drop_text();
-                self.rows.expert.set_prompt_len(prompt.len());
                 self.rows.prompt = prompt;
                 self.start = start;
                 self.before.clear();
                 self.before.extend_from_slice(before);
             }
+            // The expert is to know that a text begins, if only of the same prompt again.
+            self.rows.expert.set_prompt_len(self.rows.prompt.len());
             self.begun = true;
         }
         let text = history.get(self.start..).unwrap_or_default();
         let common = self.cover.common(text);
+        self.check(&text[common..])?;
         if common < self.cover.len() && common < text.len() {
             self.cover.truncate(common);
             self.rows.truncate(self.cover.paths.len());
@@ -161,63 +167,15 @@ impl Translator {
         Ok(text)
     }
 
-    /// Where the text begins that is read token by token: at a word some tokens before the end of the prompt, after its
-    /// last control token.
-    fn text_start(&self, prompt: &[Token]) -> usize {
-        let base = &self.with.lexicon.base;
-        let n_plain = prompt.iter().rev().take_while(|token| base.adds_text(**token)).count();
-        let first = prompt.len() - n_plain;
-        let space = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-        let begins_word = |at: &usize| {
-            *at == first || space(base.get(prompt[*at]).first()) && !space(base.get(prompt[*at - 1]).last())
-        };
-        let last = prompt.len().saturating_sub(LEAD).max(first);
-        let start = (first..=last).rev().take(MAX_LEAD).find(begins_word).unwrap_or(last);
-        // The ARM must have something to read before the text.
-        let reads = |token: &Token| base.adds_text(*token) || self.with.lexicon.twin(*token).is_some();
-        let reads = self.with.arm.bos().is_some() || prompt[..start].iter().any(reads);
-        if reads { start } else { (start + 1).min(prompt.len()) }
+    /// Refuses tokens that the base does not have.
+    fn check(&self, tokens: &[Token]) -> Result<(), ExpertError> {
+        let n_vocab = self.q.len();
+        let bad = tokens.iter().find(|token| usize::try_from(**token).map_or(true, |token| token >= n_vocab));
+        bad.map_or(Ok(()), |token| Err(ExpertError::BadToken { token: *token, n_vocab }))
     }
 
-    /// The base's tokens as the ARM's.
-    fn render(&mut self, tokens: &[Token]) -> Result<Vec<Token>, ExpertError> {
-        let with = Arc::clone(&self.with);
-        let Translation { base, arm, lexicon } = &*with;
-        let mut out: Vec<_> = arm.bos().into_iter().collect();
-        out.extend_from_slice(&self.prefix);
-        let flush = |bytes: &mut Vec<u8>, out: &mut Vec<Token>| {
-            let begins = out.last().is_none_or(|last| !lexicon.arm.adds_text(*last));
-            let text = std::str::from_utf8(bytes).ok().filter(|_| begins);
-            if !text.is_some_and(|text| arm.spell_first(text, out)) {
-                lexicon.arm.spell(&**arm, bytes, out);
-            }
-            bytes.clear();
-        };
-        self.bytes.clear();
-        for (i, token) in tokens.iter().enumerate() {
-            if usize::try_from(*token).map_or(true, |t| t >= lexicon.base.n_tokens()) {
-                return Err(ExpertError::BadToken { token: *token, n_vocab: lexicon.base.n_tokens() });
-            }
-            match lexicon.base.kind(*token) {
-                WordKind::Text | WordKind::Byte => self.bytes.extend_from_slice(lexicon.base.get(*token)),
-                WordKind::Control if i == 0 && base.bos() == Some(*token) => {}
-                WordKind::Control => {
-                    flush(&mut self.bytes, &mut out);
-                    let name = || String::from_utf8_lossy(lexicon.base.get(*token)).into_owned();
-                    out.push(lexicon.twin(*token).ok_or_else(|| ExpertError::Untranslatable { token: name() })?);
-                }
-                WordKind::Unused => {}
-            }
-        }
-        flush(&mut self.bytes, &mut out);
-        if out.is_empty() {
-            // Models whose texts begin with nothing see an end before each.
-            out.extend(lexicon.arm_ends().first());
-        }
-        Ok(out)
-    }
-
-    /// The readings that the ARM most likely has after the last `n` tokens of `text`: what one batch reads.
+    /// The readings that the ARM most likely has after the tokens of `text` that have not been read: what one batch
+    /// reads.
     fn look_ahead(&mut self, text: &[Token]) {
         self.ahead.clear();
         let from = self.cover.len();
@@ -283,7 +241,7 @@ impl Translator {
         lacks_more
     }
 
-    /// Brings the ARM to `history`. The rows of its last `k` positions are then there, as a rule.
+    /// Brings the ARM to `history`, with all that the rows of its last `k` positions need.
     pub fn advance(&mut self, history: &[Token], k: usize) -> Result<(), ExpertError> {
         if k == 0 || k > history.len() {
             return Err(ExpertError::BadRows { k, len: history.len() });
@@ -295,7 +253,10 @@ impl Translator {
             let end = text.len().min(self.cover.len() + MAX_AHEAD);
             self.read_to(&text[..end])?;
         }
-        self.read_rows(text.len())
+        for at in (text.len() + 1).saturating_sub(k)..=text.len() {
+            self.read_rows(at)?;
+        }
+        Ok(())
     }
 
     /// Reads what is missing of the rows after the first `at` tokens of the text.
@@ -311,12 +272,10 @@ impl Translator {
     /// Reads the tokens of the text that have not been read yet.
     fn read_to(&mut self, text: &[Token]) -> Result<(), ExpertError> {
         self.look_ahead(text);
+        self.rows.make_room_for(self.ahead.len());
         self.rows.read(&self.cover.paths, &self.ahead)?;
         let with = Arc::clone(&self.with);
         for token in &text[self.cover.len()..] {
-            if usize::try_from(*token).map_or(true, |t| t >= self.q.len()) {
-                return Err(ExpertError::BadToken { token: *token, n_vocab: self.q.len() });
-            }
             let Self { cover, rows, spellings, window, .. } = self;
             match with.lexicon.base.adds_text(*token) {
                 true => cover.read(&with, rows, spellings, window, *token)?,
@@ -331,20 +290,23 @@ impl Translator {
     pub fn rows(&mut self, history: &[Token], k: usize, base: &[f32]) -> Result<&[f32], ExpertError> {
         self.advance(history, k)?;
         let (n_text, n_base) = (history.len().saturating_sub(self.start), self.q.len());
+        // A host's rows may be shorter than the vocabulary.
+        let width = base.len() / k;
         let mut all = std::mem::take(&mut self.all);
-        if k > 1 {
-            all.resize(k * n_base, 0.0);
+        match k {
+            1 => all = Vec::new(),
+            _ => all.resize(k * n_base, 0.0),
         }
         for i in 0..k {
-            // A position before the text is in the prompt, whose rows are not asked for.
+            // A position in the prompt is not asked for; it has the row of the prompt's end.
             let at = (n_text + 1 + i).saturating_sub(k);
             // Asked again at a position, with a grammar's mask on the base's logits for example, it answers as before.
             if self.made != Some(at) {
                 self.read_rows(at)?;
-                let of_base = base.get(i * n_base..(i + 1) * n_base);
+                let of_base = (width > 0).then(|| &base[i * width..][..width.min(n_base)]);
                 let Self { with, cover, rows, spellings, step, q, .. } = self;
                 step.write(with, cover, rows, spellings, (at, of_base), q);
-                self.made = Some(at);
+                self.made = of_base.map(|_| at);
             }
             if k > 1 {
                 all[i * n_base..(i + 1) * n_base].copy_from_slice(&self.q);
@@ -388,8 +350,9 @@ impl Translator {
 
     /// Tokens by which the base's history may grow before the ARM is full, by a careful estimate.
     pub fn room(&self, len: usize) -> usize {
-        let text = len.saturating_sub(self.start);
-        let used = self.rows.prompt.len() + text.max(self.cover.paths.len());
+        let depth = self.cover.readings(self.cover.len()).first().map_or(0, |main| self.cover.paths.depth(main.path));
+        let n_new = len.saturating_sub(self.start + self.cover.len());
+        let used = self.rows.prompt.len() + depth + n_new;
         self.rows.expert.n_ctx().saturating_sub(used) / MOST_PER_TOKEN
     }
 }
