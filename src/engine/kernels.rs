@@ -66,6 +66,10 @@ impl Kernels {
         if !tensor.ty.is_quantised() || !(self.has("AVX2") || self.has("NEON")) {
             return true;
         }
+        self.are_for_type(ty, rows)
+    }
+
+    fn are_for_type(&self, ty: &str, rows: u64) -> bool {
         self.has("REPACK") && self.repacked(ty, rows) || self.has("LLAMAFILE") && self.llamafile(ty) || self.others(ty)
     }
 
@@ -113,6 +117,10 @@ impl Kernels {
         let (commonest, _) = types.first().filter(|_| share > 0.5)?;
         let bits = 8 * commonest.block_bytes() / commonest.block_len();
         let instead = if bits <= 5 { "Q4_0" } else { "Q8_0" };
+        if !self.are_for_type(instead, 8) {
+            // On this processor nothing is faster.
+            return None;
+        }
         Some(Slow { share, types: types.iter().map(|(ty, _)| ty.name()).collect(), instead })
     }
 }

@@ -32,7 +32,7 @@ fn performance_cores_in(devices: &Path) -> Option<usize> {
     let cpus = match read("cpu_core/cpus".into()) {
         Some(list) => numbers(&list)?,
         None => {
-            let cpus = numbers(&read("system/cpu/present".into())?)?;
+            let cpus = numbers(&read("system/cpu/online".into())?)?;
             let capacity = |cpu| read(format!("system/cpu/cpu{cpu}/cpu_capacity"))?.trim().parse::<u64>().ok();
             let capacities = cpus.iter().map(|cpu| capacity(*cpu)).collect::<Option<Vec<_>>>()?;
             let largest = capacities.iter().max()?;
@@ -104,13 +104,13 @@ mod tests {
         let capacities = ["1024", "905", "905", "290", "290"];
         let files: Vec<_> = (0..5).map(|i| (format!("system/cpu/cpu{i}/cpu_capacity"), capacities[i])).collect();
         let mut files: Vec<_> = files.iter().map(|(name, text)| (&**name, *text)).collect();
-        files.push(("system/cpu/present", "0-4\n"));
+        files.push(("system/cpu/online", "0-4\n"));
         assert_eq!(performance_cores_in(devices(&files).path()), Some(3));
     }
 
     #[test]
     fn a_machine_that_says_nothing_of_its_cores_has_no_performance_cores() {
-        assert_eq!(performance_cores_in(devices(&[("system/cpu/present", "0-3\n")]).path()), None);
+        assert_eq!(performance_cores_in(devices(&[("system/cpu/online", "0-3\n")]).path()), None);
         assert_eq!(performance_cores_in(devices(&[]).path()), None);
         assert!(n_cores() >= 1);
     }

@@ -69,7 +69,8 @@ struct Monitor {
     policy: Policy,
     /// When the last batch ended.
     last: Option<Instant>,
-    /// Decoding in this window, and the time in the queue before it.
+    /// When this window began, the decoding in it, and the time in the queue before it.
+    opened: Instant,
     decoded: Duration,
     queued: Option<f64>,
     idle: Option<Idle>,
@@ -77,13 +78,17 @@ struct Monitor {
 
 impl Monitor {
     fn new(most: u32) -> Self {
-        Self { policy: Policy::new(most), last: None, decoded: Duration::ZERO, queued: None, idle: None }
+        let opened = Instant::now();
+        Self { policy: Policy::new(most), last: None, opened, decoded: Duration::ZERO, queued: None, idle: None }
     }
 
     /// Takes note that a batch begins, and with it a window after a pause.
     fn begin(&mut self, n: u32, start: Instant) {
         if n > self.policy.most() {
             *self = Self::new(n);
+            if LIMIT.swap(u32::MAX, Ordering::Relaxed) != u32::MAX {
+                N_CHANGES.fetch_add(1, Ordering::Relaxed);
+            }
         }
         if self.last.is_none_or(|last| start.saturating_duration_since(last) > PAUSE) {
             self.open();
@@ -97,13 +102,14 @@ impl Monitor {
         if self.decoded < WINDOW {
             return None;
         }
-        let (seconds, before) = (self.decoded.as_secs_f64(), self.queued);
+        // The threads of a host queue between batches too.
+        let (seconds, before) = (end.saturating_duration_since(self.opened).as_secs_f64(), self.queued);
         self.open();
         let queued = (self.queued? - before?).max(0.0);
         let now = self.policy.now();
         let idle = if now < self.policy.most() { self.idle.get_or_insert_with(Idle::new).read() } else { None };
         let limit = self.policy.record(&Window { seconds, queued, idle });
-        tracing::trace!("{seconds:.3} s of decoding on {now} threads, {queued:.3} s in the queue, {idle:?} idle");
+        tracing::trace!("{seconds:.3} s on {now} threads, {queued:.3} s in the queue, {idle:?} idle");
         if limit == self.policy.most() {
             self.idle = None;
         }
@@ -112,6 +118,6 @@ impl Monitor {
 
     /// Begins a window.
     fn open(&mut self) {
-        (self.decoded, self.queued) = (Duration::ZERO, queued());
+        (self.opened, self.decoded, self.queued) = (Instant::now(), Duration::ZERO, queued());
     }
 }

@@ -1,5 +1,7 @@
 //! What the system says of this process and its processors.
 
+use std::time::Instant;
+
 use sysinfo::System;
 
 /// Seconds that the threads of this process have queued for a processor so far. `None` where the system does not say:
@@ -34,6 +36,8 @@ pub struct Idle {
     system: System,
     /// Whether this process may use them all: else those of others count for nothing.
     all: bool,
+    /// When they were first counted.
+    since: Instant,
 }
 
 impl Idle {
@@ -42,14 +46,16 @@ impl Idle {
         system.refresh_cpu_usage();
         let allowed = std::thread::available_parallelism().map_or(1, usize::from);
         let all = system.cpus().len() == allowed;
-        Self { system, all }
+        Self { system, all, since: Instant::now() }
     }
 
     /// How many there were, on average, since the last call; at most five times a second it is counted anew.
     pub fn read(&mut self) -> Option<f64> {
+        // Before its second count sysinfo takes every processor for idle.
+        let is_counted = self.since.elapsed() >= sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
         self.system.refresh_cpu_usage();
         let idle = |cpu: &sysinfo::Cpu| 1.0 - f64::from(cpu.cpu_usage()) / 100.0;
-        self.all.then(|| self.system.cpus().iter().map(idle).sum())
+        (self.all && is_counted).then(|| self.system.cpus().iter().map(idle).sum())
     }
 }
 
