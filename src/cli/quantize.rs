@@ -77,6 +77,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(message) = conflict(&[("OUT", &args.output)], &inputs) {
         return Err(Usage(message).into());
     }
+    if args.output.exists() && !args.output.is_file() {
+        return Err(Usage(format!("OUT: {} is no file; name a GGUF file to write", args.output.display())).into());
+    }
     let is_quantised = file.all_tensors().any(|tensor: &TensorInfo| tensor.ty.is_quantised());
     if is_quantised && !args.allow_requantize {
         let (name, ty) = (input.display(), file.file_type().unwrap_or("?"));

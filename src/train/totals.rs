@@ -101,8 +101,11 @@ impl Totals {
 
     /// The means, as the log has them.
     pub fn record(&self, objective: Objective) -> Record {
-        let margin = (objective != Objective::Sft).then(|| self.margin / self.weight);
-        Record { loss: Some(self.loss / self.weight), accuracy: self.accuracy(objective), margin, ..Record::default() }
+        // A batch whose objectives all have a preference of 0 has nothing to say.
+        let is_weighed = self.weight > 0.0;
+        let margin = (is_weighed && objective != Objective::Sft).then(|| self.margin / self.weight);
+        let loss = is_weighed.then(|| self.loss / self.weight);
+        Record { loss, accuracy: self.accuracy(objective), margin, ..Record::default() }
     }
 }
 

@@ -77,7 +77,19 @@ impl Resolver<'_> {
                 }
                 known.spec.model = model;
                 serve_as(base, &mut known.spec);
-                known.preferences = self.preferences(&given.name, &known.spec.lora, &IndexMap::new())?;
+                // Those of the file stay for what the new adapter has too.
+                let fresh = self.preferences(&given.name, &known.spec.lora, &IndexMap::new())?;
+                let has = |of_file: &&PreferenceSpec| {
+                    let same = |new: &PreferenceSpec| new.objective == of_file.objective;
+                    fresh.iter().any(|new| same(new) && (new.range[0]..=new.range[1]).contains(&of_file.default_value))
+                };
+                let kept = known.preferences.iter().filter(has);
+                let kept: IndexMap<_, _> =
+                    kept.map(|of_file| (of_file.objective.clone(), of_file.default_value)).collect();
+                known.preferences = match kept.is_empty() {
+                    true => fresh,
+                    false => self.preferences(&given.name, &known.spec.lora, &kept)?,
+                };
                 known.default_weight = given.weight.unwrap_or(known.default_weight);
             } else {
                 let preferences = self.preferences(&given.name, &lora, &IndexMap::new())?;

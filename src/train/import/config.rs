@@ -143,6 +143,11 @@ fn check(config: &Map<String, Value>) -> Result<(), String> {
             return Err(format!("`{key}` is {value}: whole tensors are no LoRA; {MERGE}"));
         }
     }
+    let of_lora = ["use_rslora", "alpha_pattern", "rank_pattern"];
+    let refused = of_lora.iter().find(|key| config.get(**key).filter(set).is_some());
+    if let Some(key) = refused.filter(|_| text("peft_type") == Some("PBLORA")) {
+        return Err(format!("`{key}` has no meaning in a PBLoRA; leave it out if the training ignored it"));
+    }
     if config.get("alora_invocation_tokens").filter(set).is_some() {
         return Err("`alora_invocation_tokens`: an activated LoRA acts from those tokens on, and would act everywhere here; train \
                     a plain one"

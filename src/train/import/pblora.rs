@@ -85,10 +85,10 @@ impl Model<'_> {
         conditioned: &Conditioned,
         scale: f64,
     ) -> Result<(Tensor, Tensor), String> {
-        if let Some(i) = parts.iter().position(Option::is_none) {
-            return Err(format!("pblora_{} is missing", PARTS[i]));
-        }
-        let [Some(a), Some(b), Some(w1), Some(w2)] = parts else { return Err("a part is missing".into()) };
+        let missing = parts.iter().position(Option::is_none).unwrap_or(0);
+        let [Some(a), Some(b), Some(w1), Some(w2)] = parts else {
+            return Err(format!("pblora_{} is missing", PARTS[missing]));
+        };
         let Conditioned { shared, steered, n_objectives, .. } = *conditioned;
         let shapes =
             [("A", a.dims(), 0, shared + steered), ("B", b.dims(), 1, shared + steered), ("W1", w1.dims(), 0, shared)];
