@@ -269,8 +269,9 @@ impl SharedContext {
     fn clear(&mut self) {
         self.ctx.clear();
         for seq in &mut self.seqs {
-            (seq.held, seq.min_prefix, seq.checkpoint) = (0, 0, None);
+            (seq.held, seq.min_prefix, seq.checkpoint, seq.adapted_from) = (0, 0, None, 0);
             seq.cached.clear();
+            seq.read_with.forget();
         }
     }
 
@@ -288,6 +289,8 @@ impl SharedContext {
             seq.border = Some(adapted_from);
             seq.read_with.has_read_prompt();
         }
+        // A checkpoint was read with the same coefficients as what is no longer valid.
+        seq.checkpoint.take_if(|saved| saved.tokens.len() > n_valid);
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
         let common = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);

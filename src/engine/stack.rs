@@ -36,7 +36,7 @@ pub enum StackError {
     #[error(transparent)]
     Lora(#[from] LoraError),
     /// A target that llama.cpp does not compute as one product with A and one with B.
-    #[error("{}: an adapter of {name} cannot share a batch", path.display())]
+    #[error("{}: an adapter of {name} can neither share a batch nor have several objectives", path.display())]
     Target {
         /// The adapter.
         path: PathBuf,

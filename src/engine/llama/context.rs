@@ -177,8 +177,11 @@ impl Context {
         let code = unsafe {
             sys::llama_set_adapters_lora(self.raw.as_ptr(), adapters.as_mut_ptr(), adapters.len(), scales.as_mut_ptr())
         };
+        if code != 0 {
+            return Err(());
+        }
         self.applied = on;
-        if code == 0 { Ok(()) } else { Err(()) }
+        Ok(())
     }
 
     /// The model under it.

@@ -89,7 +89,7 @@ impl Lora {
         self.scale
     }
 
-    /// Lets it be applied as often as a context's coefficient of this number says, and `scale` times that.
+    /// Multiplies its scale by the context's coefficient of this number.
     #[must_use]
     pub fn with_coefficient(mut self, coefficient: Option<usize>) -> Self {
         self.coefficient = coefficient;
