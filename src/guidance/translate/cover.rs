@@ -7,7 +7,7 @@
 
 use super::lexicon::Translation;
 use super::paths::{Path, Paths, ROOT};
-use super::rows::Rows;
+use super::rows::KeptRows;
 use super::spellings::Spellings;
 use crate::expert::{ExpertError, Token};
 
@@ -156,7 +156,7 @@ impl Cover {
     }
 
     /// Reads a token of the base that adds no text: an end, or a marker that the ARM has by the same name.
-    pub fn mark(&mut self, with: &Translation, rows: &mut Rows, token: Token) -> Result<(), ExpertError> {
+    pub fn mark(&mut self, with: &Translation, rows: &mut KeptRows, token: Token) -> Result<(), ExpertError> {
         let at = self.len();
         self.found.clear();
         if let Some(twin) = with.lexicon.twin(token) {
@@ -187,7 +187,7 @@ impl Cover {
     pub fn read(
         &mut self,
         with: &Translation,
-        rows: &mut Rows,
+        rows: &mut KeptRows,
         spellings: &mut Spellings,
         window: &mut Vec<Token>,
         token: Token,
@@ -215,7 +215,7 @@ impl Cover {
     fn walk(
         &mut self,
         with: &Translation,
-        rows: &mut Rows,
+        rows: &mut KeptRows,
         spellings: &mut Spellings,
         window: &mut Vec<Token>,
         (token, bounds): (Token, Bounds),
@@ -337,7 +337,7 @@ const LOOK_BACK: usize = 4;
 /// What is left out then.
 const RARE: f64 = 1e-12;
 
-/// Rows that a walk reads before it follows only what the ARM's tokenizer would write.
+/// KeptRows that a walk reads before it follows only what the ARM's tokenizer would write.
 const MAX_READ: usize = 32;
 
 /// ln of the probability of a token that no reading has.

@@ -43,11 +43,11 @@ impl KeptRow {
     }
 }
 
-/// Rows kept at most, beyond those of one batch.
+/// KeptRows kept at most, beyond those of one batch.
 const MAX_ROWS: usize = 12;
 
 /// An ARM's expert, and the rows that it gave after readings of this text.
-pub(super) struct Rows {
+pub(super) struct KeptRows {
     pub expert: Box<dyn Expert + Send>,
     /// The ARM's prompt.
     pub prompt: Vec<Token>,
@@ -60,7 +60,7 @@ pub(super) struct Rows {
     max: usize,
 }
 
-impl Rows {
+impl KeptRows {
     pub fn new(expert: Box<dyn Expert + Send>) -> Self {
         let (prompt, history, rows) = (Vec::new(), Vec::new(), Vec::new());
         Self { expert, prompt, history, rows, n: 0, clock: 0, max: MAX_ROWS }

@@ -2,7 +2,7 @@
 
 use super::cover::{Cover, Reading};
 use super::lexicon::Translation;
-use super::rows::{KeptRow, Rows};
+use super::rows::{KeptRow, KeptRows};
 use super::spellings::Spellings;
 use crate::expert::Token;
 use crate::guidance::exponential::{exp, ln};
@@ -31,7 +31,7 @@ impl Step {
         &mut self,
         with: &Translation,
         cover: &Cover,
-        rows: &Rows,
+        rows: &KeptRows,
         spellings: &mut Spellings,
         (at, base): (usize, Option<&[f32]>),
         q: &mut [f32],

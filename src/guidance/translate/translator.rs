@@ -6,7 +6,7 @@ use super::cover::{Bounds, Cover};
 use super::lexicon::Translation;
 use super::paths::Path;
 use super::prompt::{render, text_start};
-use super::rows::Rows;
+use super::rows::KeptRows;
 use super::spellings::Spellings;
 use super::step::Step;
 use crate::expert::{Expert, ExpertError, Token};
@@ -14,7 +14,7 @@ use crate::expert::{Expert, ExpertError, Token};
 /// An ARM of another vocabulary, brought along with the base's tokens of one text.
 pub(crate) struct Translator {
     with: Arc<Translation>,
-    rows: Rows,
+    rows: KeptRows,
     cover: Cover,
     spellings: Spellings,
     step: Step,
@@ -47,7 +47,7 @@ impl Translator {
         let n_base = with.lexicon.base.n_tokens();
         Self {
             with,
-            rows: Rows::new(expert),
+            rows: KeptRows::new(expert),
             cover: Cover::new(Bounds::DEFAULT),
             spellings: Spellings::default(),
             step: Step::default(),
@@ -108,7 +108,7 @@ impl Translator {
         (self.own, self.n_prompt, self.begun, self.made) = (own, n_prompt, false, None);
     }
 
-    /// Changes how much each of the ARM's objectives is preferred. Rows from before are of other preferences.
+    /// Changes how much each of the ARM's objectives is preferred. KeptRows from before are of other preferences.
     pub fn set_coefficients(&mut self, coefficients: &[f32]) {
         if self.rows.expert.set_coefficients(coefficients) {
             self.rows.truncate(0);
