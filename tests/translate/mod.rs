@@ -2,6 +2,7 @@
 //! `tests/cases`.
 
 mod asking;
+mod bounds;
 mod doors;
 mod inspecting;
 mod lexicons;
