@@ -7,29 +7,41 @@
 //! texts. One answer takes some hundred decodes.
 
 mod answer;
+mod answers;
+mod base_row;
+mod compare;
 mod contexts;
 mod models;
+mod path;
+mod prospects;
 mod question;
 mod reading;
+mod report;
 mod search;
 mod token_bytes;
 mod tree;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
 use genarm::Token;
-use genarm::engine::llama::Vocab;
-use serde_json::json;
+use genarm::engine::Sequence;
+use genarm::engine::llama::{Model, Vocab};
 
 use self::answer::Answer;
+use self::answers::{Answers, Asked};
+use self::base_row::BaseRow;
+use self::compare::Models;
 use self::contexts::{Case, Place};
-use self::models::{Sequences, Spelling};
+use self::models::Spelling;
 use self::question::{Limits, Question};
-use self::reading::{CONTINUATIONS, Next, Reader};
+use self::reading::{CONTINUATIONS, Reader};
+use self::report::Outcome;
 use self::search::search;
+use self::token_bytes::TokenBytes;
 
 #[derive(Debug, Parser)]
 #[command(about = "Find what an ARM of another vocabulary gives each token of a base, exactly")]
@@ -61,21 +73,36 @@ struct Args {
     /// The share of the probability that may stay open
     #[arg(long, value_name = "P", default_value_t = 1e-4)]
     rest: f64,
+    /// The share of the probability that may be wrong, by the search's own estimate
+    #[arg(long, value_name = "P", default_value_t = 1e-3)]
+    doubt: f64,
+    /// Decodes before that estimate counts
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    min_decodes: usize,
     /// Decodes at most
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 2000)]
     max_decodes: usize,
     /// Paths with a smaller share are not extended
     #[arg(long, value_name = "P", default_value_t = 1e-6)]
     grain: f64,
-    /// Paths that are decoded together
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch: usize,
     /// Threads
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: u32,
     /// Tokens to print
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,
+    /// Compare guided distributions with the exact one, under these weights
+    #[arg(long, value_name = "W", value_delimiter = ',', num_args = 0.., default_missing_value = "0.5,1")]
+    compare: Vec<f32>,
+    /// Keep the answers in this file, and do not search for those that are there
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+    /// Keep what the two vocabularies are to each other in this file, for the next run
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    lexicon: Option<PathBuf>,
+    /// Print the tokens that differ most from the exact distribution under the first weight
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "compare")]
+    explain: usize,
     /// Print a line of JSON for each context
     #[arg(long)]
     json: bool,
@@ -85,9 +112,14 @@ fn main() -> Result<()> {
     let args = Args::parse();
     let [base, arm] = [models::open(&args.base)?, models::open(&args.arm)?];
     let [base_vocab, arm_vocab] = [base.vocab(), arm.vocab()];
-    let vocabulary = models::token_bytes(&arm_vocab);
-    let mut sequences = Sequences::new(&arm, 512, args.batch, args.threads)?;
-    let limits = Limits { rest: args.rest, max_decodes: args.max_decodes, batch: args.batch, grain: args.grain };
+    let base_vocabulary = models::token_bytes(&base_vocab);
+    let mut base_sequence = models::sequence(&base, args.threads)?;
+    let mut searcher = Searcher::new(&args, &arm)?;
+    let mut models = match args.compare.is_empty() {
+        true => None,
+        false => Some(Models::new(&base, &arm, args.threads, args.lexicon.as_deref())?),
+    };
+    let mut all = Vec::new();
     for case in cases(&args)? {
         let begun = Instant::now();
         let place = match Place::of(&case, &base_vocab) {
@@ -97,30 +129,88 @@ fn main() -> Result<()> {
             }
             place => place?,
         };
-        let whole_characters = place.whole_characters();
-        let prompt = arm_vocab.tokenize_prompt(&case.prompt, &[])?;
-        let usual = arm_vocab.tokenize(whole_characters, false, false)?;
-        let spelling = Spelling::new(&base_vocab, whole_characters)?;
-        let spell = |text: &str| spelling.tokens(text);
-        let mut reader = Reader::new(&spell, &place.chosen, &CONTINUATIONS);
-        let question = Question { vocabulary: &vocabulary, prompt: &prompt, text: &place.bytes, usual: &usual };
-        let mut decoding = Duration::ZERO;
-        let mut rows = |histories: &[Vec<Token>]| {
-            let begun = Instant::now();
-            let rows = sequences.rows(histories);
-            decoding += begun.elapsed();
-            rows
+        let base_prompt = base_vocab.tokenize_prompt(&case.prompt, &[])?;
+        let row = models::row(&mut base_sequence, &[&base_prompt[..], &place.chosen].concat())?;
+        let row = BaseRow::new(row, &base_vocabulary);
+        let usual = arm_vocab.tokenize(place.whole_characters(), false, false)?;
+        let asked = Asked { prompt: arm_vocab.tokenize_prompt(&case.prompt, &[])?, chosen: place.chosen.clone() };
+        let answer = searcher.answer(&asked, &place, &usual, &base_vocab, &row)?;
+        let compared = match &mut models {
+            Some(models) => Some(models.compare(&asked, &usual, row.logits, &answer)?),
+            None => None,
         };
-        let answer = search(&question, &mut reader, &mut rows, &limits)?;
-        if !args.json {
-            let tokens = |vocab: &Vocab, tokens: &[Token]| -> Vec<_> {
-                tokens.iter().map(|token| vocab.text(&[*token], true)).collect()
-            };
-            println!("base {:?}\nARM  {:?}", tokens(&base_vocab, &place.chosen), tokens(&arm_vocab, &usual));
+        let texts = |vocab: &Vocab, tokens: &[Token]| tokens.iter().map(|token| vocab.text(&[*token], true)).collect();
+        let outcome = Outcome {
+            case: &case,
+            tokens: [texts(&base_vocab, &place.chosen), texts(&arm_vocab, &usual)],
+            answer: &answer,
+            seconds: begun.elapsed().as_secs_f64(),
+            divergences: compared.iter().flat_map(|c| args.compare.iter().map(|w| c.divergences(*w))).collect(),
+            differences: compared
+                .iter()
+                .flat_map(|c| args.compare.first().map(|w| c.differences(*w, args.explain)))
+                .flatten()
+                .collect(),
+        };
+        match args.json {
+            true => println!("{}", outcome.json(&base_vocab, args.top)),
+            false => outcome.print(&base_vocab, args.top),
         }
-        report(&args, &case, &answer, &base_vocab, [begun.elapsed(), decoding]);
+        all.push((case.name.clone(), outcome.divergences));
+    }
+    if !args.json && models.is_some() {
+        report::print_means(&all);
     }
     Ok(())
+}
+
+/// Searches, or finds the answer among those that were kept.
+struct Searcher {
+    vocabulary: TokenBytes,
+    sequence: Sequence,
+    limits: Limits,
+    answers: Option<Answers>,
+}
+
+impl Searcher {
+    fn new(args: &Args, arm: &Arc<Model>) -> Result<Self> {
+        Ok(Self {
+            vocabulary: models::token_bytes(&arm.vocab()),
+            sequence: models::sequence(arm, args.threads)?,
+            limits: Limits {
+                rest: args.rest,
+                doubt: args.doubt,
+                min_decodes: args.min_decodes,
+                max_decodes: args.max_decodes,
+                batch: 16,
+                grain: args.grain,
+            },
+            answers: args.answers.as_deref().map(Answers::open).transpose()?,
+        })
+    }
+
+    fn answer(&mut self, asked: &Asked, place: &Place, usual: &[Token], base: &Vocab, row: &BaseRow) -> Result<Answer> {
+        if let Some(answer) = self.answers.as_ref().and_then(|answers| answers.get(asked)) {
+            return Ok(answer);
+        }
+        let spelling = Spelling::new(base, place.whole_characters())?;
+        let spell = |text: &str| spelling.tokens(text);
+        let mut reader = Reader::new(row.vocabulary, &spell, &place.chosen, &CONTINUATIONS);
+        let question = Question {
+            vocabulary: &self.vocabulary,
+            prompt: &asked.prompt,
+            text: &place.bytes,
+            usual,
+            base: &|bytes| row.going_on(bytes),
+        };
+        let sequence = &mut self.sequence;
+        let mut decode = |history: &[Token]| models::row(sequence, history);
+        let answer = search(&question, &mut reader, &mut decode, &self.limits)?;
+        if let Some(answers) = &mut self.answers {
+            answers.keep(asked, &answer)?;
+        }
+        Ok(answer)
+    }
 }
 
 fn cases(args: &Args) -> Result<Vec<Case>> {
@@ -137,42 +227,4 @@ fn cases(args: &Args) -> Result<Vec<Case>> {
     let mut cases = contexts::load(file)?;
     cases.retain(|case| args.only.as_ref().is_none_or(|part| case.name.contains(part)));
     Ok(cases)
-}
-
-fn report(args: &Args, case: &Case, answer: &Answer, vocab: &Vocab, took: [Duration; 2]) {
-    let text = |next: &Next| match next {
-        Next::Token(token) => vocab.text(&[*token], true),
-        Next::End => "(end)".to_owned(),
-    };
-    let id = |next: &Next| match next {
-        Next::Token(token) => Some(*token),
-        Next::End => None,
-    };
-    let [seconds, decoding] = took.map(|time| time.as_secs_f64());
-    let q: Vec<_> = answer.q().into_iter().take(args.top).collect();
-    if args.json {
-        let q: Vec<_> = q.iter().map(|(next, q)| json!({"token": id(next), "text": text(next), "q": q})).collect();
-        let line = json!({
-            "name": case.name, "ln_text": answer.ln_text, "rest": answer.rest(), "unread": answer.unread,
-            "disagree": answer.disagree, "control": answer.control, "changed": answer.changed, "decodes": answer.n_decodes, "seconds": seconds,
-            "decoding": decoding,            "q": q,
-        });
-        println!("{line}");
-        return;
-    }
-    println!("{}: {:?} {:?}", case.name, case.prompt, case.response);
-    println!(
-        "ln P {:.3}, rest {:.1e} (unread {:.1e}), changed {:.1e}, disagree {:.1e}, {} decodes, {seconds:.1} s ({decoding:.1} s in the ARM)",
-        answer.ln_text,
-        answer.rest(),
-        answer.unread,
-        answer.changed,
-        answer.disagree,
-        answer.n_decodes
-    );
-    for (next, q) in &q {
-        let id = id(next).map_or(String::new(), |id| id.to_string());
-        println!("{q:12.8} {id:>7} {:?}", text(next));
-    }
-    println!();
 }

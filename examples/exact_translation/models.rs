@@ -24,39 +24,27 @@ pub fn token_bytes(vocab: &Vocab) -> TokenBytes {
     TokenBytes::new((0..vocab.n_tokens() as Token).map(piece).collect(), &ends)
 }
 
-/// Sequences of one model, that read several paths in one batch.
-pub struct Sequences(Vec<Sequence>);
+/// A sequence of a model. It computes one token at a time: the rounding of other batches moves logits of small models by
+/// tenths, and would be taken for a fault of the translation.
+pub fn sequence(model: &Arc<Model>, n_threads: u32) -> Result<Sequence> {
+    let params = ContextParams {
+        n_ctx: 512,
+        n_seq: 1,
+        n_batch: 512,
+        n_ubatch: 1,
+        n_threads,
+        n_threads_batch: n_threads,
+        type_k: CacheType::F32,
+        type_v: CacheType::F32,
+        flash_attention: FlashAttention::Off,
+        fewer_threads: false,
+    };
+    Ok(Sequence::alone(model, Adapters::All(Vec::new()), &params)?)
+}
 
-impl Sequences {
-    pub fn new(model: &Arc<Model>, n_ctx: u32, n_sequences: usize, n_threads: u32) -> Result<Self> {
-        let params = ContextParams {
-            n_ctx,
-            n_seq: 1,
-            n_batch: 512,
-            n_ubatch: 512,
-            n_threads,
-            n_threads_batch: n_threads,
-            type_k: CacheType::F32,
-            type_v: CacheType::F32,
-            flash_attention: FlashAttention::Off,
-            fewer_threads: false,
-        };
-        Ok(Self(Sequence::together(model, Adapters::All(Vec::new()), &params, &vec![None; n_sequences])?))
-    }
-
-    /// The logits after each history.
-    pub fn rows(&mut self, histories: &[Vec<Token>]) -> Result<Vec<Vec<f32>>> {
-        let mut rows = Vec::new();
-        for histories in histories.chunks(self.0.len()) {
-            for (sequence, history) in self.0.iter_mut().zip(histories) {
-                sequence.prepare(history, 1);
-            }
-            for (sequence, history) in self.0.iter_mut().zip(histories) {
-                rows.push(sequence.advance(history, 1)?.to_vec());
-            }
-        }
-        Ok(rows)
-    }
+/// The logits after a history.
+pub fn row(sequence: &mut Sequence, history: &[Token]) -> Result<Vec<f32>> {
+    Ok(sequence.advance(history, 1)?.to_vec())
 }
 
 /// How the base reads the texts that begin with a response.
@@ -100,9 +88,12 @@ impl Spelling {
 
     /// The base's tokens of a text.
     pub fn tokens(&self, text: &str) -> Option<Vec<Token>> {
-        let Some(tail) = text.strip_prefix(&self.head) else { return self.vocab.tokenize(text, false, false).ok() };
-        let mut tokens = self.tokens.clone();
-        tokens.extend(self.vocab.tokenize(tail, false, false).ok()?);
+        let (head, tail) = match text.strip_prefix(&self.head) {
+            Some(tail) => (&self.tokens[..], tail),
+            None => (&[][..], text),
+        };
+        let mut tokens = head.to_vec();
+        self.vocab.spell(tail, &mut tokens).ok()?;
         Some(tokens)
     }
 }

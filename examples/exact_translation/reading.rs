@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use genarm::Token;
 use genarm::expert::common_prefix;
 
+use super::token_bytes::TokenBytes;
+
 /// What follows the chosen tokens of the base.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Next {
     Token(Token),
     /// The text ends there.
@@ -29,24 +31,22 @@ pub type Spell<'a> = dyn Fn(&str) -> Option<Vec<Token>> + 'a;
 
 /// Reads texts as the base does.
 pub struct Reader<'a> {
+    base: &'a TokenBytes,
     spell: &'a Spell<'a>,
     /// The base's tokens so far.
     chosen: &'a [Token],
     /// What a text may go on with.
     continuations: &'a [&'a str],
     memo: HashMap<Vec<u8>, Reading>,
+    glances: HashMap<Vec<u8>, Option<Token>>,
 }
 
-/// Letters, digits, marks, white space, letters beyond ASCII.
-pub const CONTINUATIONS: [&str; 9] = ["a", "s", "1", " ", "\n", ".", " a", "é", "的"];
-
-/// With this many tokens behind it, a token no longer depends on how the text goes on: two whole ones, and one that may
-/// yet grow.
-const N_BEHIND: usize = 3;
+/// A letter, a digit, a mark, white space, a word.
+pub const CONTINUATIONS: [&str; 6] = ["a", " ", "\n", "1", ".", " a"];
 
 impl<'a> Reader<'a> {
-    pub fn new(spell: &'a Spell<'a>, chosen: &'a [Token], continuations: &'a [&'a str]) -> Self {
-        Self { spell, chosen, continuations, memo: HashMap::new() }
+    pub fn new(base: &'a TokenBytes, spell: &'a Spell<'a>, chosen: &'a [Token], continuations: &'a [&'a str]) -> Self {
+        Self { base, spell, chosen, continuations, memo: HashMap::new(), glances: HashMap::new() }
     }
 
     /// Reads a text of which more may follow.
@@ -60,7 +60,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The next token as it seems: what the base would read if the text ended here.
-    pub fn glance(&self, bytes: &[u8]) -> Option<Token> {
+    pub fn glance(&mut self, bytes: &[u8]) -> Option<Token> {
+        if let Some(token) = self.glances.get(bytes) {
+            return *token;
+        }
+        let token = self.glance_anew(bytes);
+        self.glances.insert(bytes.to_vec(), token);
+        token
+    }
+
+    fn glance_anew(&self, bytes: &[u8]) -> Option<Token> {
         let texts = whole_characters(bytes)?;
         (self.spell)(&texts[0])?.strip_prefix(self.chosen)?.first().copied()
     }
@@ -77,17 +86,28 @@ impl<'a> Reader<'a> {
         let tokens = (self.spell)(&texts[0])?;
         let n = common_prefix(&tokens, self.chosen);
         let (next, agrees) = (tokens.get(n).copied(), n == self.chosen.len());
-        let is_certain = match tokens.len().saturating_sub(n + 1) {
-            0 => false,
-            // What an incomplete character may become shows only under its continuations.
-            N_BEHIND.. if texts.len() == 1 => true,
-            _ => self.is_common(&texts, &tokens[..=n]),
-        };
+        let first = tokens.get(..=n).filter(|first| first.len() < tokens.len());
+        let is_certain = first.is_some_and(|first| !self.may_be_crossed(bytes, first) && self.is_common(&texts, first));
         Some(match next {
             Some(next) if is_certain && agrees => Reading::Settled(Next::Token(next)),
             _ if is_certain => Reading::Disagrees,
             next => Reading::Open(next.filter(|_| agrees)),
         })
+    }
+
+    /// Whether a token that begins in the text and reaches beyond it would change the first tokens.
+    fn may_be_crossed(&self, bytes: &[u8], first: &[Token]) -> bool {
+        let start: usize = first[..first.len() - 1].iter().map(|token| self.base.bytes(*token).len()).sum();
+        let changed = |at: usize| {
+            if self.base.going_on(&bytes[at..]).is_empty() {
+                return false;
+            }
+            // Where such a token begins inside a character, what stands before the character is looked at.
+            let border = (0..=at).rev().find(|at| bytes[*at] & 0xC0 != 0x80).unwrap_or(0);
+            let before = std::str::from_utf8(&bytes[..border]).ok().filter(|_| border > start);
+            !before.and_then(self.spell).is_some_and(|tokens| tokens.starts_with(first))
+        };
+        (start..bytes.len()).any(changed)
     }
 
     /// Whether the text begins with these tokens under every continuation.

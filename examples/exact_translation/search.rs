@@ -17,11 +17,15 @@ pub fn search(question: &Question, reader: &mut Reader, decode: &mut Decode, lim
     tree.follow_usual(reader, decode)?;
     ensure!(tree.whole() > 0.0, "the ARM gives this text no probability; give a shorter one");
     while tree.n_decodes < limits.max_decodes && tree.rest() > limits.rest {
+        if tree.n_decodes >= limits.min_decodes && tree.doubt() <= limits.doubt {
+            break;
+        }
         let paths = tree.best(limits.batch);
         if paths.is_empty() {
             break;
         }
         tree.extend(&paths, reader, decode)?;
     }
+    ensure!(tree.agreeing() > 0.0, "no text of the ARM that was found has the base's tokens of the response");
     Ok(tree.answer())
 }

@@ -1,5 +1,7 @@
 //! The bytes of a vocabulary's tokens, in an order in which those that continue a text are found quickly.
 
+use std::ops::Range;
+
 use genarm::Token;
 
 /// What each token of a vocabulary writes.
@@ -33,7 +35,7 @@ impl TokenBytes {
         self.ends[token as usize]
     }
 
-    /// All tokens that write something.
+    /// All tokens that write something, in the order of their bytes.
     pub fn all(&self) -> &[Token] {
         &self.sorted
     }
@@ -41,18 +43,22 @@ impl TokenBytes {
     /// Tokens whose bytes begin `text`, or are all of it.
     pub fn within(&self, text: &[u8]) -> Vec<Token> {
         let lengths = 1..=self.longest.min(text.len());
-        lengths.flat_map(|n| self.range(&text[..n], |bytes| bytes == &text[..n])).copied().collect()
+        lengths.flat_map(|n| self.equal(&text[..n])).copied().collect()
     }
 
     /// Tokens whose bytes begin with `text` and go on.
-    pub fn beyond(&self, text: &[u8]) -> Vec<Token> {
-        let all = self.range(text, |bytes| bytes.starts_with(text));
-        all.iter().copied().filter(|token| self.bytes(*token).len() > text.len()).collect()
+    pub fn beyond(&self, text: &[u8]) -> &[Token] {
+        &self.sorted[self.going_on(text)]
     }
 
-    /// The tokens from `first` on for which `holds`.
-    fn range(&self, first: &[u8], holds: impl Fn(&[u8]) -> bool) -> &[Token] {
-        let from = &self.sorted[self.sorted.partition_point(|token| self.bytes(*token) < first)..];
-        &from[..from.partition_point(|token| holds(self.bytes(*token)))]
+    /// Which of all tokens, in their order, begin with `text` and go on.
+    pub fn going_on(&self, text: &[u8]) -> Range<usize> {
+        let from = self.sorted.partition_point(|token| self.bytes(*token) <= text);
+        from..from + self.sorted[from..].partition_point(|token| self.bytes(*token).starts_with(text))
+    }
+
+    fn equal(&self, text: &[u8]) -> &[Token] {
+        let from = &self.sorted[self.sorted.partition_point(|token| self.bytes(*token) < text)..];
+        &from[..from.partition_point(|token| self.bytes(*token) == text)]
     }
 }

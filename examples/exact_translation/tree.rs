@@ -6,43 +6,15 @@ use anyhow::{Context, Result};
 use genarm::Token;
 
 use super::answer::Answer;
+use super::path::{Open, Path};
+use super::prospects::Prospects;
 use super::question::{Decode, Question};
 use super::reading::{Next, Reader, Reading};
 
-/// A path, as its last token and the path before it.
-struct Path {
-    before: usize,
-    token: Token,
-    n_bytes: usize,
-    mass: f64,
-    /// Of its mass, what is known to begin with the text.
-    reached: f64,
-    /// The base's next token, as far as one can see.
-    next: Option<Token>,
-}
-
-/// A path that begins with the text and is still open, ordered by its mass.
-struct Open(f64, usize);
-
-impl PartialEq for Open {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Open {}
-
-impl PartialOrd for Open {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Open {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0).then(other.1.cmp(&self.1))
-    }
-}
+/// Most open paths turn out as they seem, so their mass is known well enough. Those that the base goes on from do not.
+const URGENCY: f64 = 30.0;
+/// The share of a path that is looked at in any case.
+const LARGE: f64 = 0.01;
 
 pub struct Tree<'a> {
     question: &'a Question<'a>,
@@ -53,12 +25,13 @@ pub struct Tree<'a> {
     /// Paths that are a part of the text, and not extended.
     short: Vec<usize>,
     open: BinaryHeap<Open>,
-    /// For every position of the text: how probable the rest of the text is after a path that ends there. An estimate.
-    prospects: Vec<f64>,
+    prospects: Prospects,
     /// Masses, not shares, until the end.
     found: Answer,
     /// Small children, by their next token.
     crumbs: BTreeMap<Option<Token>, f64>,
+    /// The mass of open paths without a next token.
+    unread: f64,
     /// Of the mass that is settled: what had become what it seemed to be, and what had not.
     kept: f64,
     changed: f64,
@@ -75,9 +48,10 @@ impl<'a> Tree<'a> {
             usual: Vec::new(),
             short: Vec::new(),
             open: BinaryHeap::new(),
-            prospects: vec![1.0; question.text.len() + 1],
+            prospects: Prospects::new(question.text.len()),
             found: Answer::default(),
             crumbs: BTreeMap::new(),
+            unread: 0.0,
             kept: 0.0,
             changed: 0.0,
             n_decodes: 0,
@@ -85,6 +59,7 @@ impl<'a> Tree<'a> {
         if question.text.is_empty() {
             tree.paths[0].reached = 1.0;
             tree.open.push(Open(1.0, 0));
+            tree.count_unread(0, 1.0);
         } else {
             tree.short.push(0);
         }
@@ -96,7 +71,7 @@ impl<'a> Tree<'a> {
         self.paths[0].reached
     }
 
-    /// Extends the ARM's own tokens of the text one by one, and learns from them how probable each part of it is.
+    /// Extends the ARM's own tokens of the text one by one, which shows how probable each part of it is.
     pub fn follow_usual(&mut self, reader: &mut Reader, decode: &mut Decode) -> Result<()> {
         let mut at = 0;
         let mut on_the_way = Vec::new();
@@ -115,32 +90,53 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Estimates anew how probable the rest of the text is from every position.
+    /// Estimates anew what short paths are worth.
     fn look_ahead(&mut self) {
-        let mut end = self.question.text.len();
-        let mut after = 1.0;
-        for path in self.usual.iter().rev().map(|path| &self.paths[*path]) {
-            // Between two tokens of its own: as if the rest of the token there were certain.
-            self.prospects[path.n_bytes + 1..=end].fill(after);
-            (end, after) = (path.n_bytes, path.reached / path.mass);
-        }
-        self.prospects[..=end].fill(after);
+        let shares = self.usual.iter().map(|path| &self.paths[*path]).map(|path| (path.n_bytes, path.share_reached()));
+        self.prospects.renew(&shares.collect::<Vec<_>>());
     }
 
-    /// What a path that is a part of the text may be worth.
+    /// What a path that is a part of the text may be worth: as much of it as of the paths that have been read.
     fn worth(&self, path: usize) -> f64 {
-        self.paths[path].mass * self.prospects[self.paths[path].n_bytes]
+        let agreeing = match self.whole() {
+            0.0 => 1.0,
+            whole => 1.0 - (self.found.disagree + self.found.control) / whole,
+        };
+        agreeing * self.paths[path].mass * self.prospects.after(self.paths[path].n_bytes)
+    }
+
+    /// What an open path is worth: its mass, or, as a share of the distribution under weight 1/2, what it may bring to
+    /// the base's tokens that it has begun. Large ones come before all others.
+    fn worth_of_open(&self, mass: f64, bytes: &[u8]) -> f64 {
+        if mass > LARGE * self.whole() {
+            return mass / LARGE;
+        }
+        let begun = (self.question.base)(&bytes[self.question.text.len()..]);
+        mass.max(URGENCY * begun * (mass * self.whole()).sqrt()).min(self.whole())
     }
 
     fn worth_of_short(&self) -> f64 {
         self.short.iter().map(|path| self.worth(*path)).sum()
     }
 
+    /// The mass of texts that the base reads as the chosen tokens and more, as far as one can see.
+    pub fn agreeing(&self) -> f64 {
+        self.whole() + self.worth_of_short() - self.found.disagree - self.found.control
+    }
+
     /// The share that is not certain.
     pub fn rest(&self) -> f64 {
-        let certain = self.found.settled.values().sum::<f64>() + self.found.disagree + self.found.control;
-        let short = self.worth_of_short();
-        (self.whole() - certain + short) / (self.whole() + short)
+        1.0 - self.found.settled.values().sum::<f64>() / self.agreeing()
+    }
+
+    /// The share that may be wrong, if open paths change as often as those before them did.
+    pub fn doubt(&self) -> f64 {
+        let unread = (self.unread + self.worth_of_short()) / self.agreeing();
+        self.rest() * self.share_changed() + unread
+    }
+
+    fn share_changed(&self) -> f64 {
+        self.changed / (self.kept + self.changed).max(f64::MIN_POSITIVE)
     }
 
     /// Takes out the paths that are worth most.
@@ -151,7 +147,11 @@ impl<'a> Tree<'a> {
         while best.len() < n {
             let worth = short.last().map_or(0.0, |(worth, _)| *worth);
             match self.open.peek() {
-                Some(Open(mass, _)) if *mass >= worth => best.extend(self.open.pop().map(|Open(_, path)| path)),
+                Some(Open(of_open, path)) if *of_open >= worth => {
+                    best.push(*path);
+                    self.count_unread(*path, -1.0);
+                    self.open.pop();
+                }
                 _ => match short.pop() {
                     Some((_, path)) => best.push(path),
                     None => break,
@@ -162,12 +162,14 @@ impl<'a> Tree<'a> {
     }
 
     pub fn extend(&mut self, paths: &[usize], reader: &mut Reader, decode: &mut Decode) -> Result<()> {
-        let histories: Vec<_> = paths.iter().map(|path| self.history(*path)).collect();
-        let rows = decode(&histories)?;
+        // In the order of their tokens, so that the ARM reads what they have in common once.
+        let mut paths: Vec<_> = paths.iter().map(|path| (self.history(*path), *path)).collect();
+        paths.sort();
         self.n_decodes += paths.len();
-        self.short.retain(|path| !paths.contains(path));
-        for (path, row) in paths.iter().zip(rows) {
-            self.add_children(*path, &probabilities(&row), reader);
+        self.short.retain(|path| !paths.iter().any(|(_, other)| other == path));
+        for (history, path) in paths {
+            let row = decode(&history)?;
+            self.add_children(path, &probabilities(&row), reader);
         }
         self.look_ahead();
         Ok(())
@@ -215,7 +217,7 @@ impl<'a> Tree<'a> {
         let grain = self.grain * self.whole();
         let next_of_path = self.paths[path].next;
         // Small children are only looked at one by one where the path itself has not shown the next token.
-        let least = if next_of_path.is_none() { grain / 10.0 } else { grain };
+        let least = if next_of_path.is_none() { grain / 1000.0 } else { grain };
         let mut small = 0.0;
         for token in reaching {
             if of(token) < least {
@@ -238,13 +240,21 @@ impl<'a> Tree<'a> {
                     self.compare(next_of_path, None, of(token));
                 }
                 Reading::Open(next) => {
-                    self.open.push(Open(of(token), self.paths.len()));
+                    self.open.push(Open(self.worth_of_open(of(token), &bytes), self.paths.len()));
                     let n_bytes = bytes.len();
                     self.paths.push(Path { before: path, token, n_bytes, mass: of(token), reached: of(token), next });
+                    self.count_unread(self.paths.len() - 1, 1.0);
                 }
             }
         }
         *self.crumbs.entry(next_of_path).or_default() += small;
+    }
+
+    /// Notes that an open path without a next token comes (1) or goes (-1).
+    fn count_unread(&mut self, path: usize, sign: f64) {
+        if self.paths[path].next.is_none() {
+            self.unread += sign * self.paths[path].mass;
+        }
     }
 
     /// Notes whether a path has become what it seemed to be.
@@ -273,7 +283,9 @@ impl<'a> Tree<'a> {
     fn add_reached(&mut self, path: usize, mass: f64) {
         let mut at = path;
         loop {
-            self.paths[at].reached += mass;
+            let path = &mut self.paths[at];
+            path.reached += mass;
+            self.prospects.note(path.n_bytes, path.share_reached());
             if at == 0 {
                 return;
             }
@@ -282,11 +294,12 @@ impl<'a> Tree<'a> {
     }
 
     pub fn answer(mut self) -> Answer {
-        let short = self.worth_of_short();
+        let (agreeing, short) = (self.agreeing(), self.worth_of_short());
         let whole = self.whole() + short;
         let mut found = std::mem::take(&mut self.found);
-        for Open(mass, path) in &self.open {
-            *self.crumbs.entry(self.paths[*path].next).or_default() += mass;
+        for Open(_, path) in &self.open {
+            let Path { next, mass, .. } = self.paths[*path];
+            *self.crumbs.entry(next).or_default() += mass;
         }
         for (next, mass) in &self.crumbs {
             match next {
@@ -295,13 +308,13 @@ impl<'a> Tree<'a> {
             }
         }
         found.unread += short;
-        for share in found.settled.values_mut().chain(found.open.values_mut()) {
+        for share in found.settled.values_mut().chain(found.open.values_mut()).chain([&mut found.unread]) {
+            *share /= agreeing;
+        }
+        for share in [&mut found.disagree, &mut found.control] {
             *share /= whole;
         }
-        for share in [&mut found.unread, &mut found.disagree, &mut found.control] {
-            *share /= whole;
-        }
-        found.changed = self.changed / (self.kept + self.changed).max(f64::MIN_POSITIVE);
+        found.changed = self.share_changed();
         found.ln_text = whole.ln();
         found.n_decodes = self.n_decodes;
         found

@@ -1,11 +1,16 @@
 //! The search of `examples/exact_translation`, against all texts that a small ARM can write.
 
 mod reads;
+mod real;
 mod searches;
 mod toy;
 
 #[path = "../../examples/exact_translation/answer.rs"]
 mod answer;
+#[path = "../../examples/exact_translation/path.rs"]
+mod path;
+#[path = "../../examples/exact_translation/prospects.rs"]
+mod prospects;
 #[path = "../../examples/exact_translation/question.rs"]
 mod question;
 #[path = "../../examples/exact_translation/reading.rs"]

@@ -1,11 +1,12 @@
 use genarm::Token;
 
 use super::reading::{CONTINUATIONS, Next, Reader, Reading};
+use super::token_bytes::TokenBytes;
 use super::toy::{self, Base};
 
 fn read(base: &Base, chosen: &[Token], bytes: &[u8]) -> Reading {
     let spell = |text: &str| base.spell(text);
-    Reader::new(&spell, chosen, &toy::CONTINUATIONS).read(bytes)
+    Reader::new(&base.vocabulary(), &spell, chosen, &toy::CONTINUATIONS).read(bytes)
 }
 
 #[test]
@@ -38,10 +39,11 @@ fn characters(text: &str) -> Option<Vec<Token>> {
 
 #[test]
 fn an_incomplete_character_is_open_and_the_one_before_it_settled() {
+    let vocabulary = TokenBytes::new((0..128u8).map(|byte| vec![byte]).collect(), &[]);
     for cut in ["é", "的", "🙂", "\u{900}", "\u{10000}", "\u{D000}", "\u{10FFFF}"] {
         for n in 1..cut.len() {
             let bytes = [&b"x"[..], &cut.as_bytes()[..n]].concat();
-            let reading = |chosen: &[Token]| Reader::new(&characters, chosen, &CONTINUATIONS).read(&bytes);
+            let reading = |chosen: &[Token]| Reader::new(&vocabulary, &characters, chosen, &CONTINUATIONS).read(&bytes);
             assert_eq!(reading(&[]), Reading::Settled(Next::Token('x' as Token)), "{cut:?} {n}");
             assert!(matches!(reading(&['x' as Token]), Reading::Open(Some(_))), "{cut:?} {n}");
             assert_eq!(reading(&['y' as Token]), Reading::Disagrees, "{cut:?} {n}");
@@ -53,7 +55,8 @@ fn an_incomplete_character_is_open_and_the_one_before_it_settled() {
 fn a_text_that_has_ended_gives_its_next_token_or_its_end() {
     let base = Base::new(&["ab"], false);
     let spell = |text: &str| base.spell(text);
-    let reader = Reader::new(&spell, &[0], &toy::CONTINUATIONS);
+    let vocabulary = base.vocabulary();
+    let reader = Reader::new(&vocabulary, &spell, &[0], &toy::CONTINUATIONS);
     assert_eq!(reader.ended(b"aab"), Some(Next::Token(3)));
     assert_eq!(reader.ended(b"a"), Some(Next::End));
     assert_eq!(reader.ended(b"ab"), None);

@@ -23,6 +23,10 @@ impl Base {
         Self { texts: ["a", "b", " "].iter().chain(merges).map(ToString::to_string).collect(), words }
     }
 
+    pub fn vocabulary(&self) -> TokenBytes {
+        TokenBytes::new(self.texts.iter().map(|text| text.as_bytes().to_vec()).collect(), &[])
+    }
+
     pub fn text(&self, tokens: &[Token]) -> String {
         tokens.iter().map(|token| &self.texts[*token as usize][..]).collect()
     }
