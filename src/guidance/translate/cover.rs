@@ -30,6 +30,8 @@ pub(super) struct Bounds {
     pub least: f64,
     /// The same for readings that the ARM's tokenizer would not write.
     pub least_odd: f64,
+    /// The same for those whose row would have to be read first.
+    pub least_odd_unread: f64,
     /// Tokens that reach across the end of the text, whose share of the likeliest one's is below this.
     pub least_token: f32,
     /// Readings at most.
@@ -37,7 +39,8 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub const DEFAULT: Self = Self { least: 1e-3, least_odd: 0.02, least_token: 1e-3, n_readings: 6 };
+    pub const DEFAULT: Self =
+        Self { least: 1e-3, least_odd: 0.02, least_odd_unread: 1.0, least_token: 1e-3, n_readings: 6 };
 }
 
 /// The readings after one token of the base.
@@ -201,7 +204,13 @@ impl Cover {
         self.truncate(from);
         rows.truncate(self.paths.len());
         for token in again {
-            let wide = Bounds { least: RARE, least_odd: RARE, n_readings: 2 * bounds.n_readings, ..bounds };
+            let wide = Bounds {
+                least: RARE,
+                least_odd: RARE,
+                least_odd_unread: RARE,
+                n_readings: 2 * bounds.n_readings,
+                ..bounds
+            };
             if !with.lexicon.base.adds_text(token) {
                 self.mark(with, rows, token)?;
             } else if !self.walk(with, rows, spellings, window, (token, wide))? {
@@ -234,7 +243,7 @@ impl Cover {
         self.open.extend(self.readings[last.readings..].iter().map(continued));
         self.write_window(with, before + 1, 0, window);
         let followers = spellings.followers(with, window);
-        let (least, least_odd) = (bounds.least.ln(), bounds.least_odd.ln());
+        let (least, least_odd, unread) = (bounds.least.ln(), bounds.least_odd.ln(), bounds.least_odd_unread.ln());
         let (mut best, mut n_read) = (f64::NEG_INFINITY, 0);
         while let Some(next) = (0..self.open.len()).max_by(|a, b| self.open[*a].mass.total_cmp(&self.open[*b].mass)) {
             let open = self.open.swap_remove(next);
@@ -278,8 +287,13 @@ impl Cover {
                 let (token, len, mass) = self.children[i];
                 let aligned = open.beyond == 0 && len == open.pending && twin == Some(token);
                 let odd = !aligned && !written.contains(&token);
+                let share = match odd {
+                    true if len < open.pending => unread,
+                    true => least_odd,
+                    false => least,
+                };
                 let too_much = odd && n_read > MAX_READ;
-                if mass == f64::NEG_INFINITY || too_much || mass < best + if odd { least_odd } else { least } {
+                if mass == f64::NEG_INFINITY || too_much || mass < best + share {
                     continue;
                 }
                 let path = self.paths.child(open.path, token);

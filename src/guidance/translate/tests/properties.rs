@@ -207,7 +207,7 @@ fn an_arm_of_equal_vocabulary_decodes_one_token_a_step() {
     let tokens = toy.tokens(b"the cat sat. the cat sat. the cat sat.\n\nthe cat");
     let mut translator = translator(&toy, &toy);
     // A toy writes odd texts more often than a model does.
-    translator.set_bounds(Bounds { least_odd: f64::INFINITY, ..Bounds::DEFAULT });
+    translator.set_bounds(Bounds { least_odd: f64::INFINITY, least_odd_unread: f64::INFINITY, ..Bounds::DEFAULT });
     for len in 0..=tokens.len() {
         let history = [&[END], &tokens[..len]].concat();
         translator.prepare(&history);

@@ -233,7 +233,13 @@ pub fn translator(base: &Toy, arm: &Toy) -> Translator {
 /// The same, leaving out next to nothing: a toy's odd texts are likelier than a model's.
 pub fn careful(base: &Toy, arm: &Toy) -> Translator {
     let mut translator = translator(base, arm);
-    translator.set_bounds(Bounds { least: 1e-9, least_odd: 1e-9, least_token: 1e-6, n_readings: 64 });
+    translator.set_bounds(Bounds {
+        least: 1e-9,
+        least_odd: 1e-9,
+        least_odd_unread: 1e-9,
+        least_token: 1e-6,
+        n_readings: 64,
+    });
     translator
 }
 
