@@ -5,6 +5,7 @@
 //! begins with them and reaches further. Readings that overlap do not exist: a path and its pending bytes follow from
 //! the ARM's text. So the masses of the readings add up to the probability that the ARM's text begins with this one.
 
+use super::doubts::Care;
 use super::lexicon::Translation;
 use super::paths::{Path, Paths, ROOT};
 use super::rows::KeptRows;
@@ -32,6 +33,9 @@ pub(super) struct Bounds {
     pub least_odd: f64,
     /// The same for those whose row would have to be read first.
     pub least_odd_unread: f64,
+    /// Also the probability of a token that the ARM's tokenizer would not write, for the row after it to be read: after
+    /// such a token the rest of the text is hardly likelier than in the usual spelling.
+    pub least_odd_p: f64,
     /// Tokens that reach across the end of the text, whose share of the likeliest one's is below this.
     pub least_token: f32,
     /// Readings at most.
@@ -39,8 +43,14 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub const DEFAULT: Self =
-        Self { least: 1e-3, least_odd: 0.02, least_odd_unread: 1.0, least_token: 1e-3, n_readings: 6 };
+    pub const DEFAULT: Self = Self {
+        least: 1e-3,
+        least_odd: 0.02,
+        least_odd_unread: 1.0,
+        least_odd_p: 0.1,
+        least_token: 1e-3,
+        n_readings: 6,
+    };
 }
 
 /// The readings after one token of the base.
@@ -62,6 +72,7 @@ struct Mark {
 pub(super) struct Cover {
     pub paths: Paths,
     pub bounds: Bounds,
+    pub care: Care,
     bytes: Vec<u8>,
     marks: Vec<Mark>,
     readings: Vec<Reading>,
@@ -83,11 +94,12 @@ struct Open {
 }
 
 impl Cover {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: Bounds, care: Care) -> Self {
         let root = Reading { path: ROOT, pending: 0, path_mass: 0.0, mass: 0.0 };
         Self {
             paths: Paths::new(),
             bounds,
+            care,
             bytes: Vec::new(),
             marks: vec![Mark { token: -1, readings: 0, n_bytes: 0, n_paths: 1, mass: 0.0 }],
             readings: vec![root],
@@ -208,6 +220,7 @@ impl Cover {
                 least: RARE,
                 least_odd: RARE,
                 least_odd_unread: RARE,
+                least_odd_p: RARE,
                 n_readings: 2 * bounds.n_readings,
                 ..bounds
             };
@@ -244,6 +257,7 @@ impl Cover {
         self.write_window(with, before + 1, 0, window);
         let followers = spellings.followers(with, window);
         let (least, least_odd, unread) = (bounds.least.ln(), bounds.least_odd.ln(), bounds.least_odd_unread.ln());
+        let least_odd_p = bounds.least_odd_p.ln();
         let (mut best, mut n_read) = (f64::NEG_INFINITY, 0);
         while let Some(next) = (0..self.open.len()).max_by(|a, b| self.open[*a].mass.total_cmp(&self.open[*b].mass)) {
             let open = self.open.swap_remove(next);
@@ -270,7 +284,7 @@ impl Cover {
                 self.write_window(with, before + 1, open.pending, window);
                 let likely = largest + bounds.least_token.ln();
                 let agree = across.iter().filter(|t| row.ln_p(**t) >= likely);
-                let agree = agree.filter(|t| !spellings.next(with, window, **t, open.pending).is_empty());
+                let agree = agree.filter(|t| !spellings.next(with, window, &[**t], open.pending).is_empty());
                 let share: f64 = agree.map(|t| f64::from(row.p(*t))).sum();
                 if share > 0.0 {
                     let mass = open.mass + share.ln();
@@ -287,12 +301,13 @@ impl Cover {
                 let (token, len, mass) = self.children[i];
                 let aligned = open.beyond == 0 && len == open.pending && twin == Some(token);
                 let odd = !aligned && !written.contains(&token);
+                let inside = len < open.pending;
                 let share = match odd {
-                    true if len < open.pending => unread,
+                    true if inside => unread,
                     true => least_odd,
                     false => least,
                 };
-                let too_much = odd && n_read > MAX_READ;
+                let too_much = odd && (n_read > MAX_READ || inside && mass < open.mass + least_odd_p);
                 if mass == f64::NEG_INFINITY || too_much || mass < best + share {
                     continue;
                 }

@@ -12,10 +12,12 @@
 //! Lexicon      what one vocabulary's tokens are in the other: built once a pair, and kept
 //! Cover        the ARM's readings of the text so far: paths of ARM tokens, each with its mass
 //! step         one row of the ARM per reading → one row over the base's tokens
+//! doubts       the row after a token of the ARM, where the base's longer tokens begin with it and it matters
 //! Translator   an ARM's expert behind all this
 //! ```
 
 mod cover;
+mod doubts;
 mod lexicon;
 mod paths;
 mod prompt;

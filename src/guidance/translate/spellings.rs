@@ -19,7 +19,7 @@ pub(super) struct Spellings {
     next: HashMap<Vec<Token>, Vec<Token>>,
     followers: HashMap<Vec<Token>, u8>,
     written: HashMap<(usize, u8, Vec<u8>), Vec<Token>>,
-    first: HashMap<Vec<u8>, Option<Token>>,
+    spelled: HashMap<Vec<u8>, Vec<Token>>,
     key: Vec<Token>,
     bytes: Vec<u8>,
     tokens: Vec<Token>,
@@ -27,23 +27,24 @@ pub(super) struct Spellings {
 
 impl Spellings {
     /// What the base may say after `window`, its own last tokens, where the text goes on with the bytes of the ARM's
-    /// token `arm` from the `from`-th on. Nothing where the base spells such a text in other tokens than `window`.
-    pub fn next(&mut self, with: &Translation, window: &[Token], arm: Token, from: usize) -> &[Token] {
+    /// tokens `arm` from the `from`-th on. Nothing where the base spells such a text in other tokens than `window`.
+    pub fn next(&mut self, with: &Translation, window: &[Token], arm: &[Token], from: usize) -> &[Token] {
         self.key.clear();
         self.key.extend_from_slice(window);
-        self.key.extend([arm, from as Token]);
+        self.key.extend_from_slice(arm);
+        self.key.extend([arm.len() as Token, from as Token]);
         if !self.next.contains_key(&self.key) {
-            let whole = with.lexicon.arm.get(arm);
+            let whole: Vec<u8> = arm.iter().flat_map(|token| with.lexicon.arm.get(*token)).copied().collect();
             let rest = &whole[from..];
             let mut found = Vec::new();
             for follower in followers(rest) {
                 // Only what the ARM would write so.
                 self.bytes.clear();
-                self.bytes.extend_from_slice(whole);
+                self.bytes.extend_from_slice(&whole);
                 self.bytes.extend_from_slice(follower.as_bytes());
                 self.tokens.clear();
                 with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut self.tokens);
-                if self.tokens.first() != Some(&arm) {
+                if !self.tokens.starts_with(arm) {
                     continue;
                 }
                 self.bytes.clear();
@@ -122,20 +123,18 @@ impl Spellings {
         found
     }
 
-    /// The ARM's first token of `pending` followed by the bytes of the base's token `base`.
-    pub fn first(&mut self, with: &Translation, pending: &[u8], base: Token) -> Option<Token> {
+    /// The ARM's tokens of `pending` followed by the bytes of the base's token `base`.
+    pub fn spelled(&mut self, with: &Translation, pending: &[u8], base: Token) -> &[Token] {
         self.bytes.clear();
         self.bytes.extend_from_slice(pending);
         self.bytes.extend_from_slice(with.lexicon.base.get(base));
-        if let Some(known) = self.first.get(&self.bytes) {
-            return *known;
+        if !self.spelled.contains_key(&self.bytes) {
+            self.tokens.clear();
+            with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut self.tokens);
+            make_room(&mut self.spelled);
+            self.spelled.insert(self.bytes.clone(), self.tokens.clone());
         }
-        self.tokens.clear();
-        with.lexicon.arm.spell(&*with.arm, &self.bytes, &mut self.tokens);
-        let first = self.tokens.first().copied();
-        make_room(&mut self.first);
-        self.first.insert(self.bytes.clone(), first);
-        first
+        &self.spelled[&self.bytes]
     }
 }
 

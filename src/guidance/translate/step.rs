@@ -1,10 +1,11 @@
 //! One step: the ARM's rows after its readings, as one row over the base's tokens.
 
 use super::cover::{Cover, Reading};
+use super::doubts::{Care, Doubts, LEAST_OPEN};
 use super::lexicon::Translation;
 use super::rows::{KeptRow, KeptRows};
 use super::spellings::Spellings;
-use crate::expert::Token;
+use crate::expert::{ExpertError, Token};
 use crate::guidance::exponential::{exp, ln};
 
 /// What a step works with; kept from step to step.
@@ -14,6 +15,7 @@ pub(super) struct Step {
     base: Vec<f32>,
     window: Vec<Token>,
     shared: Vec<Token>,
+    doubts: Doubts,
 }
 
 /// The share of a reading's mass below which a token that reaches across the end of the text is passed over.
@@ -30,12 +32,12 @@ impl Step {
     pub fn write(
         &mut self,
         with: &Translation,
-        cover: &Cover,
-        rows: &KeptRows,
+        cover: &mut Cover,
+        rows: &mut KeptRows,
         spellings: &mut Spellings,
         (at, base): (usize, Option<&[f32]>),
         q: &mut [f32],
-    ) {
+    ) -> Result<(), ExpertError> {
         self.base.clear();
         match base {
             Some(base) => {
@@ -51,13 +53,16 @@ impl Step {
             let Some(row) = rows.at(reading.path) else { unreachable!("the rows of a step are read before it") };
             let share = (reading.path_mass - cover.mass(at)).exp() as f32;
             if reading.pending == 0 {
-                self.add_aligned(with, row, share, q);
+                self.add_aligned(with, reading, row, share, q);
                 forbids |= row.forbids;
             } else {
                 self.add_across(with, cover, (at, reading), row, share, spellings, q);
             }
             floor = floor.min(row.floor);
         }
+        // Without the base's row there is no saying what matters.
+        let care = Care { n_rows: if base.is_some() { cover.care.n_rows } else { 0 }, ..cover.care };
+        self.doubts.settle(with, (cover, at), rows, spellings, care, &self.base, q)?;
         // Every token that is passed over takes the row's floor, so that a negative weight does not raise it without
         // bound. One that the ARM itself forbids stays forbidden.
         let alone = forbids && cover.readings(at).len() == 1;
@@ -68,22 +73,25 @@ impl Step {
                 *q = f32::NEG_INFINITY;
             }
         }
+        Ok(())
     }
 
     /// A reading that ends where the text does: each token of the ARM to what the base may say first for it.
-    fn add_aligned(&self, with: &Translation, row: &KeptRow, share: f32, q: &mut [f32]) {
+    fn add_aligned(&mut self, with: &Translation, reading: &Reading, row: &KeptRow, share: f32, q: &mut [f32]) {
         for (token, logit) in row.logits.iter().enumerate() {
             let p = if *logit == f32::NEG_INFINITY { 0.0 } else { share * exp(logit - row.lse) };
-            self.divide(with.lexicon.openings(token as Token), p, q);
+            self.divide((reading, token as Token), with.lexicon.openings(token as Token), p, q);
         }
     }
 
-    /// Divides `p` among tokens of the base, as the base would.
+    /// Divides the probability `p` of a token of the ARM among tokens of the base, as the base would. Where there is much
+    /// to divide, that is left open.
     #[inline(always)]
-    fn divide(&self, among: &[Token], p: f32, q: &mut [f32]) {
+    fn divide(&mut self, (reading, token): (&Reading, Token), among: &[Token], p: f32, q: &mut [f32]) {
         match among {
             [] => {}
             [only] => q[*only as usize] += p,
+            several if p >= LEAST_OPEN => self.doubts.add((reading.path, reading.pending), token, p, several),
             several => {
                 let all: f32 = several.iter().map(|token| self.base[*token as usize]).sum();
                 match p / all {
@@ -122,7 +130,7 @@ impl Step {
                 continue;
             }
             shared.clear();
-            shared.extend_from_slice(spellings.next(with, &window, *token, reading.pending));
+            shared.extend_from_slice(spellings.next(with, &window, &[*token], reading.pending));
             if shared.is_empty() {
                 continue;
             }
@@ -130,12 +138,12 @@ impl Step {
                 let rest = &with.lexicon.arm.get(*token)[reading.pending..];
                 let likely = |base: &&Token| self.base[**base as usize] >= LEAST_OF_BASE;
                 for base in with.lexicon.base.extending(rest).iter().filter(likely) {
-                    if !shared.contains(base) && spellings.first(with, pending, *base) == Some(*token) {
+                    if !shared.contains(base) && spellings.spelled(with, pending, *base).first() == Some(token) {
                         shared.push(*base);
                     }
                 }
             }
-            self.divide(&shared, share * p, q);
+            self.divide((reading, *token), &shared, share * p, q);
         }
         (self.window, self.shared) = (window, shared);
     }

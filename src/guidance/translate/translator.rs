@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cover::{Bounds, Cover};
+use super::doubts::Care;
 use super::lexicon::Translation;
 use super::paths::Path;
 use super::prompt::{render, text_start};
@@ -48,7 +49,7 @@ impl Translator {
         Self {
             with,
             rows: KeptRows::new(expert),
-            cover: Cover::new(Bounds::DEFAULT),
+            cover: Cover::new(Bounds::DEFAULT, Care::DEFAULT),
             spellings: Spellings::default(),
             step: Step::default(),
             own: None,
@@ -89,8 +90,13 @@ impl Translator {
 
     /// Leaves out less, or more.
     #[cfg(test)]
-    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
-        self.cover.bounds = bounds;
+    pub(super) fn set_bounds(&mut self, bounds: Bounds, care: Care) {
+        (self.cover.bounds, self.cover.care) = (bounds, care);
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_care(&mut self, care: Care) {
+        self.cover.care = care;
     }
 
     /// Readings of the text so far.
@@ -124,8 +130,7 @@ impl Translator {
     }
 
     fn drop_text(&mut self) {
-        let bounds = self.cover.bounds;
-        self.cover = Cover::new(bounds);
+        self.cover = Cover::new(self.cover.bounds, self.cover.care);
         self.rows.truncate(0);
         self.made = None;
     }
@@ -305,7 +310,7 @@ impl Translator {
                 self.read_rows(at)?;
                 let of_base = (width > 0).then(|| &base[i * width..][..width.min(n_base)]);
                 let Self { with, cover, rows, spellings, step, q, .. } = self;
-                step.write(with, cover, rows, spellings, (at, of_base), q);
+                step.write(with, cover, rows, spellings, (at, of_base), q)?;
                 self.made = of_base.map(|_| at);
             }
             if k > 1 {

@@ -4,6 +4,7 @@ use super::toys::{END, Splitter, Toy, careful, expert, log_prob, translation, tr
 use crate::Expert;
 use crate::expert::Token;
 use crate::guidance::translate::cover::Bounds;
+use crate::guidance::translate::doubts::Care;
 use crate::guidance::translate::{Hopeless, Lexicon, Translator};
 use crate::guidance::{Arm, Contract, Guide, Tail, Weights, log_softmax};
 
@@ -207,7 +208,8 @@ fn an_arm_of_equal_vocabulary_decodes_one_token_a_step() {
     let tokens = toy.tokens(b"the cat sat. the cat sat. the cat sat.\n\nthe cat");
     let mut translator = translator(&toy, &toy);
     // A toy writes odd texts more often than a model does.
-    translator.set_bounds(Bounds { least_odd: f64::INFINITY, least_odd_unread: f64::INFINITY, ..Bounds::DEFAULT });
+    let bounds = Bounds { least_odd: f64::INFINITY, least_odd_unread: f64::INFINITY, ..Bounds::DEFAULT };
+    translator.set_bounds(bounds, Care::DEFAULT);
     for len in 0..=tokens.len() {
         let history = [&[END], &tokens[..len]].concat();
         translator.prepare(&history);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::TableExpert;
 use crate::expert::Token;
 use crate::guidance::translate::cover::Bounds;
+use crate::guidance::translate::doubts::Care;
 use crate::guidance::translate::{Lexicon, Translation, Translator, WordKind, Words};
 
 /// How a toy cuts a text before it looks for the longest tokens.
@@ -233,13 +234,15 @@ pub fn translator(base: &Toy, arm: &Toy) -> Translator {
 /// The same, leaving out next to nothing: a toy's odd texts are likelier than a model's.
 pub fn careful(base: &Toy, arm: &Toy) -> Translator {
     let mut translator = translator(base, arm);
-    translator.set_bounds(Bounds {
+    let bounds = Bounds {
         least: 1e-9,
         least_odd: 1e-9,
         least_odd_unread: 1e-9,
+        least_odd_p: 1e-9,
         least_token: 1e-6,
         n_readings: 64,
-    });
+    };
+    translator.set_bounds(bounds, Care { least: 1e-9, n_rows: 64 });
     translator
 }
 
