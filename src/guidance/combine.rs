@@ -1,5 +1,7 @@
 //! The weighted sum, written once for rows of logits and for llama.cpp's candidates.
 
+use super::lanes;
+
 /// Adds `weight · arm[v]` to `logits[v]`, for every token `v`. Shapes: both `n_vocab`.
 ///
 /// A token that either side forbids (−inf) stays forbidden, under negative weights too: `−inf · −1` would otherwise
@@ -46,7 +48,7 @@ pub(crate) fn added(logit: f32, term: f32, weight: f32) -> f32 {
 
 /// The smallest finite logit of a row: what the law's sum takes for a token that the row does not have.
 pub(crate) fn floor(row: &[f32]) -> f32 {
-    let least = row.iter().copied().filter(|x| x.is_finite()).fold(f32::INFINITY, f32::min);
+    let least = lanes::least_finite(row);
     if least.is_finite() { least } else { 0.0 }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod exponential;
 mod gate;
 mod guide;
+mod lanes;
 mod law;
 mod report;
 pub mod score;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::error::GuideError;
 use super::guide::Guide;
+use super::lanes::max;
 use super::law::{Direction, Source};
 use crate::expert::Token;
 
@@ -122,10 +123,6 @@ pub fn log_sum_exp(row: &[f32]) -> f32 {
 fn log_sum_exp_below(row: &[f32], max: f32) -> f32 {
     // In f64: a sum of 128 thousand terms loses digits in f32.
     row.iter().map(|x| f64::from(x - max).exp()).sum::<f64>().ln() as f32
-}
-
-fn max(row: &[f32]) -> f32 {
-    row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Natural log-probabilities of `row / temp`. `temp` is above 0.

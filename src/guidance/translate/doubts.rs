@@ -9,6 +9,7 @@ use super::paths::Path;
 use super::rows::KeptRows;
 use super::spellings::Spellings;
 use crate::expert::{ExpertError, Token};
+use crate::guidance::lanes;
 
 /// A token of the base that may be next, and the ARM's token that it goes on with; `None` where it ends there, or where
 /// that is not known.
@@ -84,7 +85,7 @@ impl Doubts {
         q: &mut [f32],
     ) -> Result<(), ExpertError> {
         if care.n_rows > 0 && !self.open.is_empty() {
-            let settled: f32 = q.iter().zip(base).map(|(q, base)| q * base).sum();
+            let settled = lanes::dot(q, base);
             let least = care.least * (settled + self.open.iter().map(|doubt| doubt.guided(base)).sum::<f32>());
             // Most have so little that it does not matter how it is divided.
             for doubt in self.open.iter_mut().filter(|doubt| doubt.most(base) > least) {

@@ -4,6 +4,7 @@ use super::paths::{Path, Paths};
 use crate::expert::{Expert, ExpertError, Token, check_finite};
 use crate::guidance::combine::floor;
 use crate::guidance::exponential::{exp, sum_exp_below};
+use crate::guidance::lanes;
 
 /// A row of the ARM's logits.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ impl KeptRow {
         self.path = path;
         self.logits.clear();
         self.logits.extend_from_slice(logits);
-        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let max = lanes::max(logits);
         self.lse = max + sum_exp_below(logits, max).ln() as f32;
         self.floor = floor(logits) - self.lse;
         self.forbids = logits.contains(&f32::NEG_INFINITY);

@@ -7,6 +7,7 @@ use super::rows::{KeptRow, KeptRows};
 use super::spellings::Spellings;
 use crate::expert::{ExpertError, Token};
 use crate::guidance::exponential::{exp, ln};
+use crate::guidance::lanes;
 
 /// What a step works with; kept from step to step.
 #[derive(Default)]
@@ -41,7 +42,7 @@ impl Step {
         self.base.clear();
         match base {
             Some(base) => {
-                let max = base.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let max = lanes::max(base);
                 self.base.extend(base.iter().map(|logit| exp(logit - max)));
                 self.base.resize(q.len(), 0.0);
             }
