@@ -16,7 +16,7 @@
 //! - **A Gaussian prior** on θ in units of each reward's own spread ([`Fit`]), so that the first choices do not run off
 //!   to infinity. The loss is convex: Newton's method finds its one minimum, and its curvature gives standard errors.
 //! - **"Both are alike"** counts half for either side, as in `eval::stats`.
-//! - **Undo** is a fit without the last choice. Nothing else is kept.
+//! - **Undo** is a fit without the last choice ([`Choices`]). Nothing else is kept.
 //!
 //! A utility of the weights themselves, with a peak somewhere, would need d(d + 3)/2 numbers in place of d, and would
 //! blame the weights for the luck of one text. The rewards are those of the two texts that the user has read.
@@ -24,6 +24,7 @@
 //! The next pair is the one that teaches most: of a few answers under [`spread`] weights, the two with the largest
 //! p(1 − p) · xᵀ H⁻¹ x ([`most_telling`]). This is pure mathematics: `cli::duel` and the server make the answers.
 
+mod choices;
 mod direction;
 mod fit;
 mod next;
@@ -31,6 +32,7 @@ mod objectives;
 #[cfg(test)]
 mod tests;
 
+pub use choices::{Choice, Choices, Estimate, Learned};
 pub use direction::Direction;
 pub use fit::{Comparison, Fit, Scale};
 pub use next::{most_telling, spread};

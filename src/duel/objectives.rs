@@ -1,5 +1,7 @@
 //! What a user may care about, and the numbers that steer by it.
 
+use indexmap::IndexMap;
+
 use crate::guidance::Weights;
 use crate::guidance::score::TokenScore;
 
@@ -11,6 +13,11 @@ pub struct Objective {
     arm: usize,
     /// Of a PARM's: its place among all preferences.
     preference: Option<usize>,
+}
+
+/// To three digits: more have no effect that could be seen.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 /// The objectives of a configuration, in the order of its numbers.
@@ -67,7 +74,7 @@ impl Objectives {
             let total: f64 = own()
                 .map(|(objective, weight)| if objective.preference.is_some() { weight.max(0.0) } else { *weight })
                 .sum();
-            numbers[arm] = total as f32;
+            numbers[arm] = rounded(total) as f32;
             for (objective, weight) in own() {
                 let Some(at) = objective.preference.filter(|_| total > 0.0) else { continue };
                 numbers[n_arms + at] = self.within(at, weight.max(0.0) / total);
@@ -76,9 +83,15 @@ impl Objectives {
         numbers
     }
 
+    /// Numbers by their names.
+    pub fn named(&self, numbers: &[f32]) -> IndexMap<String, f64> {
+        let numbers = numbers.iter().map(|number| rounded(f64::from(*number)));
+        self.weights.names().iter().cloned().zip(numbers).collect()
+    }
+
     fn within(&self, preference: usize, value: f64) -> f32 {
         let [low, high] = self.weights.preferences()[preference].range;
-        (value as f32).max(low).min(high)
+        (rounded(value) as f32).max(low).min(high)
     }
 
     /// The numbers under which an answer is scored, so that every objective has a reward: once, or as often as a PARM
