@@ -99,6 +99,14 @@ fn each_choice_is_kept_at_once_as_a_pair_and_the_next_run_goes_on_from_there() {
     let arm = arm.display().to_string();
     let trained = stdout(&["train", "--dry-run", "--backbone", &base, "--pairs", &pairs, "--out", &arm]);
     assert!(trained.contains("4 used") && trained.contains("1 identical"), "{trained}");
+
+    // Conversations are kept as such.
+    let chat = TempDir::new().expect("a folder");
+    typed(&args(&chat, &["--chat", "--system", "Be kind."]), "2\n");
+    let pair = &lines(&chat)[0];
+    let roles: Vec<_> =
+        pair["prompt"].as_array().expect("messages").iter().filter_map(|message| message["role"].as_str()).collect();
+    assert_eq!((roles, &pair["chosen"][0]["role"]), (vec!["system", "user"], &"assistant".into()), "{pair}");
 }
 
 #[test]
