@@ -71,6 +71,8 @@ pub mod chat;
 pub mod cli;
 mod deep;
 #[doc(hidden)]
+pub mod duel;
+#[doc(hidden)]
 pub mod engine;
 #[cfg(feature = "eval")]
 #[doc(hidden)]

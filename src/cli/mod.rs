@@ -10,6 +10,7 @@ mod compare;
 mod completions;
 mod devices;
 mod download;
+mod duel;
 mod flags;
 mod generate;
 mod import;
@@ -81,6 +82,7 @@ enum Command {
     Sweep(Box<sweep::Args>),
     Compare(Box<compare::Args>),
     Calibrate(Box<calibrate::Args>),
+    Duel(Box<duel::Args>),
     Bench(Box<bench::Args>),
     Pairs(Box<pairs::Args>),
     Train(Box<train::Args>),
@@ -154,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => sweep::run(*args),
         Command::Compare(args) => compare::run(*args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Duel(args) => duel::run(*args),
         Command::Bench(args) => bench::run(*args),
         Command::Pairs(args) => pairs::run(*args),
         Command::Train(args) => train::run(*args),

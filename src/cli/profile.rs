@@ -22,12 +22,22 @@ pub fn write_profile(path: &Path, name: &str, weights: &[(&str, f32)]) -> anyhow
     write_whole(path, &added)
 }
 
-/// The text with the profile at the head of `profiles:`, or with a block of its own.
-fn with_profile(text: &str, name: &str, weights: &[(&str, f32)]) -> anyhow::Result<String> {
+/// A configuration's `profiles:` with this one alone.
+pub fn profiles(name: &str, weights: &[(&str, f32)]) -> anyhow::Result<String> {
+    Ok(format!("profiles:\n  {}\n", entry(name, weights)?))
+}
+
+/// A profile on one line. JSON's quotes are YAML's too.
+fn entry(name: &str, weights: &[(&str, f32)]) -> anyhow::Result<String> {
     let quoted = |s: &str| serde_json::to_string(s);
     let pairs =
         weights.iter().map(|(arm, w)| Ok(format!("{}: {w:?}", quoted(arm)?))).collect::<anyhow::Result<Vec<_>>>()?;
-    let entry = format!("{}: {{{}}}", quoted(name)?, pairs.join(", "));
+    Ok(format!("{}: {{{}}}", quoted(name)?, pairs.join(", ")))
+}
+
+/// The text with the profile at the head of `profiles:`, or with a block of its own.
+fn with_profile(text: &str, name: &str, weights: &[(&str, f32)]) -> anyhow::Result<String> {
+    let entry = entry(name, weights)?;
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let content = |line: &str| line.split('#').next().unwrap_or_default().trim_end().to_owned();
     let Some(at) = lines.iter().position(|line| line.starts_with("profiles:")) else {

@@ -86,6 +86,8 @@ impl Default for Limits {
 pub const MAX_PERSONAS: usize = 16;
 /// Bytes of a persona's system prompt.
 pub const MAX_PERSONA_BYTES: usize = 16 << 10;
+/// Choices of a request for a duel.
+pub const MAX_DUELS: usize = 1000;
 /// Changes of weights that a request may replay.
 pub const MAX_WEIGHT_CHANGES: usize = 4096;
 /// Texts that one request may ask for.

@@ -2,6 +2,7 @@
 
 mod browser;
 mod compare;
+mod duel;
 mod judge;
 mod pairs;
 mod score;

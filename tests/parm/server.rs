@@ -69,6 +69,39 @@ fn a_score_is_that_of_its_own_preferences() {
 }
 
 #[test]
+fn a_duel_gives_each_objective_the_reward_of_the_arm_under_it_alone() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--parallel", "2"]);
+    let body = json!({"prompt": PROMPT, "max_tokens": 8, "temperature": 1, "ignore_eos": true, "seed": 4});
+    let reply = server.ok("/v1/duel", &body);
+    let names: Vec<_> = reply["estimate"]["objectives"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|of| of["name"].as_str())
+        .collect();
+    assert_eq!((names, &reply["estimate"]["strength"]), (vec!["taste.helpful", "taste.harmless"], &json!(2.0)));
+    let of = |value: &Value| value.as_f64().expect("a number");
+    for answer in reply["answers"].as_array().expect("answers") {
+        for (name, alone) in [("taste.helpful", [1, 0]), ("taste.harmless", [0, 1])] {
+            let preferences = json!({"taste.helpful": alone[0], "taste.harmless": alone[1]});
+            let score = json!({"prompt": PROMPT, "response": answer["text"], "preferences": preferences});
+            let totals = server.ok("/v1/score", &score)["totals"].clone();
+            let mean = (of(&totals["arms"]["taste"]) - of(&totals["base"])) / of(&totals["n_tokens"]);
+            assert!((of(&answer["rewards"][name]) - mean).abs() < 1e-2, "{name}: {answer} {mean}");
+        }
+        let sum = of(&answer["weights"]["taste.helpful"]) + of(&answer["weights"]["taste.harmless"]);
+        assert!((sum - 1.0).abs() < 0.01 && of(&answer["weights"]["taste"]) <= 2.0, "{answer}");
+    }
+    assert!(
+        (of(&reply["answers"][0]["rewards"]["taste.helpful"]) - of(&reply["answers"][0]["rewards"]["taste.harmless"]))
+            .abs()
+            > 1e-3,
+        "{reply}"
+    );
+}
+
+#[test]
 fn a_log_of_changes_replays_preferences_too() {
     let folder = Folder::new();
     let server = folder.serve(&["--parallel", "2", "--max-personas", "1"]);

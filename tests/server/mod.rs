@@ -8,6 +8,7 @@ mod clients;
 mod contract;
 mod counted;
 pub mod doors;
+mod duel;
 mod fields;
 mod generations;
 mod grammars;

@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
         why: "it is for conversations, and generate continues the prompt as it is; add --chat, or use genarm chat",
     },
     Rule {
-        commands: &["score", "sweep", "compare"],
+        commands: &["score", "sweep", "compare", "duel"],
         flags: CONVERSATION,
         when: NO_CHAT,
         why: "it is for conversations; add --chat",
@@ -91,7 +91,7 @@ const RULES: &[Rule] = &[
     },
     Rule { commands: &["sweep"], flags: &["weights", "profile"], when: ALWAYS, why: "the weights are those of --grid" },
     Rule {
-        commands: &["sweep", "compare"],
+        commands: &["sweep", "compare", "duel"],
         flags: DRAFTING,
         when: ALWAYS,
         why: "texts are made many at once, without drafts",

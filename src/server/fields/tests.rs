@@ -6,7 +6,7 @@ use super::*;
 use crate::server::openai::chat::ChatRequest;
 use crate::server::openai::completion::CompletionRequest;
 use crate::server::openai::steering::Steering;
-use crate::server::routes::requests::{DetokenizeRequest, LlamaRequest, ScoreRequest, TokenizeRequest};
+use crate::server::routes::requests::{DetokenizeRequest, DuelRequest, LlamaRequest, ScoreRequest, TokenizeRequest};
 
 /// Words that mean something to a Rust programmer only.
 const RUST: [&str; 25] = [
@@ -109,6 +109,7 @@ fn an_error_about_a_field_of_any_route_names_it_and_no_type_of_this_program() {
     check::<LlamaRequest>("completion", &json!({ "prompt": "x" }));
     check::<Steering>("preferences", &json!({}));
     check::<ScoreRequest>("score", &json!({ "prompt": "x", "response": "y" }));
+    check::<DuelRequest>("duel", &json!({ "prompt": "x" }));
     check::<TokenizeRequest>("tokenize", &json!({ "content": "x" }));
     check::<DetokenizeRequest>("detokenize", &json!({ "tokens": [1] }));
 }

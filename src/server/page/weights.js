@@ -26,6 +26,7 @@ function showSliders() {
   const box = $("sliders");
   if (!state.arms.length) box.replaceChildren(make("p", { className: "quiet", textContent: "No ARM is loaded: answers come from the base alone." }));
   else box.replaceChildren(...state.arms.map(slider));
+  $("duel-open").hidden = !state.arms.length;
   $("persona-form").hidden = state.arms.filter((arm) => arm.system !== undefined).length >= state.maxPersonas;
   const colours = ["", ...state.arms.filter((arm) => !arm.isPreference).map((arm) => arm.name)];
   const chosen = $("colour").options.length && colours.includes($("colour").value) ? $("colour").value : (state.arms[0]?.name ?? "");

@@ -173,7 +173,11 @@ async fn answer(server: &Server, wanted: Wanted, head: Head, mut format: impl Fo
 }
 
 /// Waits for all texts.
-async fn collect(
+///
+/// # Errors
+///
+/// The first [`ApiError`] of any.
+pub(super) async fn collect(
     n_choices: usize,
     first: (usize, Event),
     mut events: mpsc::Receiver<(usize, Event)>,

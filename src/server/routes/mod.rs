@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod constraint;
 mod conversation;
+mod duel;
 mod generations;
 mod health;
 mod llama;
@@ -56,6 +57,7 @@ pub fn app(server: Arc<Server>) -> Router {
         .route("/apply-template", post(chat::apply_template))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/score", post(score::score))
+        .route("/v1/duel", post(duel::duel))
         .route("/v1/preferences", get(preferences::get).put(preferences::put))
         .route("/v1/generations/{id}", patch(generations::change))
         .route("/completion", post(llama::completion))
@@ -140,6 +142,7 @@ async fn harden(request: Request, next: Next) -> Response {
 /// The requests of all routes that are not OpenAI's, for tests over all of them.
 #[cfg(test)]
 pub(in crate::server) mod requests {
+    pub use super::duel::DuelRequest;
     pub use super::llama::{CompletionRequest as LlamaRequest, DetokenizeRequest, TokenizeRequest};
     pub use super::score::ScoreRequest;
 }

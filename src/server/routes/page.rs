@@ -18,7 +18,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// A file of the page: its path, its type and its text.
 type File = (&'static str, &'static str, &'static str);
 
-const FILES: [File; 12] = [
+const FILES: [File; 13] = [
     ("/", "text/html; charset=utf-8", include_str!("../page/page.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("../page/page.css")),
     ("/page.js", SCRIPT, include_str!("../page/page.js")),
@@ -28,6 +28,7 @@ const FILES: [File; 12] = [
     ("/rewards.js", SCRIPT, include_str!("../page/rewards.js")),
     ("/share.js", SCRIPT, include_str!("../page/share.js")),
     ("/talk.js", SCRIPT, include_str!("../page/talk.js")),
+    ("/duel.js", SCRIPT, include_str!("../page/duel.js")),
     ("/marked.js", SCRIPT, include_str!("../../../vendor/page/marked.umd.js")),
     ("/purify.js", SCRIPT, include_str!("../../../vendor/page/purify.min.js")),
     ("/favicon.svg", "image/svg+xml", include_str!("../page/favicon.svg")),

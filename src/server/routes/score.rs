@@ -20,7 +20,7 @@ use crate::server::openai::reply::{number, token_text, with};
 use crate::server::openai::steering::{Guidance, Steered};
 use crate::server::readers::Purpose;
 use crate::server::state::Server;
-use crate::session::{ChatInput, Personas, PromptError};
+use crate::session::{ChatInput, Personas, Prompt, PromptError};
 
 /// A prompt or a conversation, and the response to it.
 pub struct ScoreRequest {
@@ -30,9 +30,37 @@ pub struct ScoreRequest {
 }
 
 /// What a response follows.
-enum Context {
+pub(super) enum Context {
     Prompt(String),
     Messages(Vec<Message>),
+}
+
+impl Context {
+    /// `prompt` or `messages`, if one of them is there.
+    pub fn read(fields: &mut Fields) -> Result<Option<Self>, ApiError> {
+        let prompt: Option<String> = fields.take("prompt")?;
+        let messages: Option<Vec<ChatMessage>> = fields.take("messages")?;
+        match (prompt, messages) {
+            (Some(text), None) => Ok(Some(Self::Prompt(text))),
+            (None, Some(messages)) => Ok(Some(Self::Messages(messages.into_iter().map(|message| message.0).collect()))),
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => {
+                Err(ApiError::invalid("messages", "messages and prompt are both given; give one of them"))
+            }
+        }
+    }
+
+    /// Its tokens.
+    pub fn prompt(&self, prompts: &Personas<'_>) -> Result<Prompt, ApiError> {
+        let (field, prompt) = match self {
+            Self::Prompt(text) => ("prompt", prompts.text(text)),
+            Self::Messages(messages) => {
+                let input = ChatInput { messages, variables: &Map::new(), closing: "", begun: "" };
+                ("messages", prompts.chat(&input))
+            }
+        };
+        prompt.map_err(|error| ApiError::of_prompt(field, &error))
+    }
 }
 
 impl FromFields for ScoreRequest {
@@ -40,20 +68,13 @@ impl FromFields for ScoreRequest {
         fields.take::<String>("model")?;
         fields.ignore::<String>(&["user"])?;
         let guidance = Guidance::read(fields)?;
-        let prompt: Option<String> = fields.take("prompt")?;
-        let messages: Option<Vec<ChatMessage>> = fields.take("messages")?;
+        let context = Context::read(fields)?;
         let response: String = fields.need_last("response")?;
         if response.is_empty() {
             return Err(ApiError::invalid("response", "response is empty"));
         }
-        let context = match (prompt, messages) {
-            (Some(text), None) => Context::Prompt(text),
-            (None, Some(messages)) => Context::Messages(messages.into_iter().map(|message| message.0).collect()),
-            (None, None) => return Err(ApiError::invalid("prompt", "prompt is missing; give prompt or messages")),
-            (Some(_), Some(_)) => {
-                return Err(ApiError::invalid("messages", "messages and prompt are both given; give one of them"));
-            }
-        };
+        let missing = || ApiError::invalid("prompt", "prompt is missing; give prompt or messages");
+        let context = context.ok_or_else(missing)?;
         Ok(Self { context, response, guidance })
     }
 }
@@ -92,17 +113,7 @@ pub async fn score(State(server): State<Arc<Server>>, body: Body<ScoreRequest>) 
 
 /// The error under the field that it is about: what cannot be read without the response is not the response's fault.
 fn of_field(prompts: &Personas<'_>, context: &Context, error: &PromptError) -> ApiError {
-    let (field, alone) = match context {
-        Context::Prompt(text) => ("prompt", prompts.text(text)),
-        Context::Messages(messages) => {
-            let input = ChatInput { messages, variables: &Map::new(), closing: "", begun: "" };
-            ("messages", prompts.chat(&input))
-        }
-    };
-    match alone {
-        Ok(_) => ApiError::of_prompt("response", error),
-        Err(error) => ApiError::of_prompt(field, &error),
-    }
+    context.prompt(prompts).err().unwrap_or_else(|| ApiError::of_prompt("response", error))
 }
 
 fn report(server: &Server, config: &Config, weights: &[f32], scored: &Scored) -> Value {

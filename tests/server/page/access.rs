@@ -20,6 +20,9 @@ async fn faults(page: &fantoccini::Client, axe: &str) -> Vec<String> {
         .collect()
 }
 
+/// Opens a duel and asks for two answers.
+const DUEL: &str = "document.getElementById('duel-open').click(); document.getElementById('duel-next').click()";
+
 #[test]
 fn axe_finds_nothing_serious_in_either_theme_and_on_a_phone() {
     let Some(driver) = driver() else { return };
@@ -38,6 +41,9 @@ fn axe_finds_nothing_serious_in_either_theme_and_on_a_phone() {
             js(&page, markdown).await;
             until(&page, "document.querySelector('.rewards tbody')").await;
             assert_eq!(faults(&page, &axe).await, Vec::<String>::new(), "{size:?} dark {dark}, with answers");
+            js(&page, DUEL).await;
+            until(&page, "duel.shown").await;
+            assert_eq!(faults(&page, &axe).await, Vec::<String>::new(), "{size:?} dark {dark}, in a duel");
             page.close().await.expect("closed");
         }
     });
@@ -56,6 +62,11 @@ fn fingers_find_targets_of_44_pixels_on_a_phone() {
             return targets.map(e => [e.id || e.className || e.textContent, e.getBoundingClientRect()]).filter(([, b]) => b.width < 43.5 || b.height < 43.5).map(([name, b]) => `${name}: ${b.width} × ${b.height}`)";
         assert_eq!(js(&page, small).await, json!([]));
         assert_eq!(js(&page, "return document.documentElement.scrollWidth <= innerWidth").await, json!(true), "nothing sticks out");
+        js(&page, DUEL).await;
+        until(&page, "duel.shown").await;
+        assert_eq!(js(&page, small).await, json!([]), "in a duel");
+        let wide = "const e = document.getElementById('duel'); return e.scrollWidth <= e.clientWidth";
+        assert_eq!(js(&page, wide).await, json!(true), "nothing sticks out");
         page.close().await.expect("closed");
     });
 }

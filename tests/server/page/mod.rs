@@ -3,6 +3,7 @@
 mod access;
 mod compared;
 mod conversations;
+mod duel;
 mod objectives;
 mod text;
 
