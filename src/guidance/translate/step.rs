@@ -64,15 +64,17 @@ impl Step {
         // Without the base's row there is no saying what matters.
         let care = Care { n_rows: if base.is_some() { cover.care.n_rows } else { 0 }, ..cover.care };
         self.doubts.settle(with, (cover, at), rows, spellings, care, &self.base, q)?;
-        // Every token that is passed over takes the row's floor, so that a negative weight does not raise it without
-        // bound. One that the ARM itself forbids stays forbidden.
+        // What the ARM itself forbids stays forbidden.
         let alone = forbids && cover.readings(at).len() == 1;
-        for (i, q) in q.iter_mut().enumerate() {
-            let forbidden = alone && *q == 0.0 && with.lexicon.is_reachable(i);
-            *q = if *q >= f32::MIN_POSITIVE { ln(*q).max(floor) } else { floor };
-            if forbidden {
-                *q = f32::NEG_INFINITY;
+        if alone {
+            for (i, q) in q.iter_mut().enumerate() {
+                *q = match *q == 0.0 && with.lexicon.is_reachable(i) {
+                    true => f32::NEG_INFINITY,
+                    false => log(*q, floor),
+                };
             }
+        } else {
+            q.iter_mut().for_each(|q| *q = log(*q, floor));
         }
         Ok(())
     }
@@ -148,4 +150,12 @@ impl Step {
         }
         (self.window, self.shared) = (window, shared);
     }
+}
+
+/// ln q. A token that is passed over takes the row's floor, so that a negative weight does not raise it without bound.
+#[inline(always)]
+fn log(q: f32, floor: f32) -> f32 {
+    // The logarithm is computed in any case, so that a loop over a row has no branch.
+    let ln = ln(if q >= f32::MIN_POSITIVE { q } else { f32::MIN_POSITIVE });
+    if q >= f32::MIN_POSITIVE && ln > floor { ln } else { floor }
 }
