@@ -158,8 +158,15 @@ impl Probe {
         let n = u32::try_from(experts.len()).unwrap_or(u32::MAX);
         let params = ContextParams { n_ctx: N_PROBE, n_batch: 2 * n, n_ubatch: 2 * n, ..params.clone() };
         // First, because it names the adapter that cannot be loaded.
-        let one = |adapters: &Vec<Scaled<'_>>| Ok(apart(model, adapters, &params, 1)?.remove(0));
-        let apart = experts.iter().map(one).collect::<Result<Vec<_>, ShareError>>();
+        let one = |adapters: &Vec<Scaled<'_>>| -> Result<Sequence, ShareError> {
+            // llama.cpp adds the blocks of a PARM up in another order than a stack does. Where activations are quantised,
+            // that alone makes other logits.
+            Ok(match has_objectives(adapters)? {
+                true => together(model, &[adapters.clone()], &params, 1)?.remove(0).remove(0),
+                false => apart(model, adapters, &params, 1)?.remove(0),
+            })
+        };
+        let apart = experts.iter().map(one).collect::<Result<Vec<_>, _>>();
         let mut apart = apart.map_err(|error| ShareError::Apart(Box::new(error)))?;
         let mut together: Vec<_> = together(model, experts, &params, 1)?.into_iter().flatten().collect();
         // Of adapters with objectives, each block acts differently.
