@@ -3,6 +3,7 @@
 
 mod arms;
 mod law;
+mod parm;
 mod plain;
 mod train;
 
