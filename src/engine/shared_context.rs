@@ -4,6 +4,7 @@
 //! sequences one after the other, but what was announced is decoded together: the first request that needs anything new
 //! decodes everything that is due.
 
+mod fill;
 mod read_with;
 mod saved;
 
@@ -334,42 +335,6 @@ impl SharedContext {
             let seq = &mut self.seqs[at];
             seq.cached.extend_from_slice(&seq.wanted[first..n]);
             seq.min_prefix = seq.min_prefix.max(min_prefix);
-        }
-    }
-
-    /// Whether another sequence is about to decode what this one reads without its adapter.
-    fn waits(&self, at: usize) -> bool {
-        let seq = &self.seqs[at];
-        let is_due = |other: &Seq| {
-            let n = common_prefix(&other.wanted, &seq.wanted).min(seq.adapted_from);
-            other.part.is_none() && other.due > 0 && n > seq.cached.len() && n > other.cached.len()
-        };
-        seq.lacks_plain() && self.seqs.iter().any(is_due)
-    }
-
-    /// Puts a batch together from the sequences that are due.
-    fn fill(&mut self, batch: &mut Vec<BatchPart>) {
-        let mut n_logits = 0;
-        for (at, seq) in self.seqs.iter().enumerate().filter(|(_, seq)| seq.due > 0) {
-            if self.waits(at) {
-                continue;
-            }
-            let (left, room) = (seq.wanted.len() - seq.cached.len(), self.ctx.room());
-            // The last k tokens go into one batch.
-            let n_tokens = if left <= room { left } else { room.min(left - seq.due) };
-            if n_tokens == 0 {
-                continue;
-            }
-            let last = n_tokens == left;
-            let start = seq.cached.len();
-            let k = if last { seq.due } else { 0 };
-            let (plain, adapted) = seq.wanted[start..start + n_tokens].split_at(seq.n_plain(start, n_tokens));
-            let k_adapted = k.min(adapted.len());
-            let (part, coefficients) = (seq.part.map(|part| part.block), seq.read_with.now());
-            self.ctx.push(at, plain, start, k - k_adapted, None, coefficients);
-            self.ctx.push(at, adapted, start + plain.len(), k_adapted, part, coefficients);
-            batch.push(BatchPart { at, n_tokens, first: last.then_some(n_logits) });
-            n_logits += k;
         }
     }
 

@@ -372,8 +372,9 @@ impl Context {
     /// Lets sequence `to`, which ends at `first`, have the positions `first..end` of sequence `from` as well, if both
     /// lie in one pool of cells. Nothing is copied.
     pub fn share(&mut self, from: usize, to: usize, first: usize, end: usize) -> bool {
-        // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one.
-        let is_pool = self.mask.is_some();
+        // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one. Of a recurrent state
+        // there are no parts.
+        let is_pool = self.mask.is_some() && !self.model.is_recurrent();
         let (Some(from), Some(to)) = (self.seq(from), self.seq(to)) else { return false };
         let (Ok(first), Ok(end)) = (i32::try_from(first), i32::try_from(end)) else { return false };
         if !is_pool || from == to || first >= end {
@@ -382,6 +383,18 @@ impl Context {
         // SAFETY: see `truncate`; both are sequences of this context, whose cells are one pool (`kv_unified`).
         unsafe { sys::llama_memory_seq_cp(sys::llama_get_memory(self.raw.as_ptr()), from, to, first, end) }
         true
+    }
+
+    /// Whether the sequences of a batch must bring equally many tokens. llama.cpp computes a recurrent state for equal
+    /// pieces of the sequences, and reorders a batch into such; a mask needs the batch as it is.
+    pub fn is_in_step(&self) -> bool {
+        self.mask.is_some() && self.model.is_recurrent()
+    }
+
+    /// Whether sequence `next` can come after sequence `last` in a batch [in step](Self::is_in_step): without attention,
+    /// llama.cpp takes runs of their numbers together.
+    pub fn can_follow(&self, last: usize, next: usize) -> bool {
+        !self.is_in_step() || self.model.has_attention() || next == last + 1
     }
 
     /// Drops all sequences, and overwrites what they held.

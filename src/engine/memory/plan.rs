@@ -184,8 +184,7 @@ impl ExpertRequest {
     fn in_context_with(&self, other: &Self) -> bool {
         let alike = self.params == other.params && self.layers == other.layers && self.devices == other.devices;
         let same_weights = self.file == other.file && self.tensor_split == other.tensor_split;
-        let willing = |r: &Self| r.shares_batch && !r.parts.recurrent;
-        willing(self) && willing(other) && alike && same_weights
+        self.shares_batch && other.shares_batch && alike && same_weights
     }
 
     /// The buffers of one context for `n_experts` of its kind, whose sequences share one pool of cells.
