@@ -4,15 +4,18 @@
 //! sequences one after the other, but what was announced is decoded together: the first request that needs anything new
 //! decodes everything that is due.
 
+mod checkpoints;
 mod fill;
 mod read_with;
 mod saved;
 
 use std::mem;
 
-use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
+use super::llama::{Adapters, Context, ContextError, ContextParams, Model};
 use super::stack::Part;
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
+use checkpoints::Checkpoints;
+pub(super) use checkpoints::most as most_checkpoints;
 use read_with::ReadWith;
 use std::sync::Arc;
 
@@ -56,17 +59,12 @@ struct Seq {
     /// The rows of logits wanted; 0 when nothing is due.
     due: usize,
     n_decoded: u64,
-    checkpoint: Option<Checkpoint>,
+    checkpoints: Checkpoints,
+    /// Where in `wanted` further ones are saved; the next one last.
+    places: Vec<usize>,
     /// Shorter prefixes cannot be kept: a restored memory lacks what a window left out.
     min_prefix: usize,
     progress: Option<Progress>,
-}
-
-/// The state of a recurrent model after some tokens.
-#[derive(Default)]
-struct Checkpoint {
-    tokens: Vec<Token>,
-    state: SavedState,
 }
 
 /// What one sequence has in a batch.
@@ -115,9 +113,7 @@ impl SharedContext {
         if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
             return common;
         }
-        seq.checkpoint
-            .as_ref()
-            .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+        seq.kept(seq.checkpoints.within(common))
     }
 
     /// Says how many tokens of a sequence's histories are a prompt. Returns whether its logits may be others now.
@@ -197,9 +193,8 @@ impl SharedContext {
     pub(super) fn forget(&mut self, at: usize) {
         self.ctx.truncate(at, 0);
         let seq = &mut self.seqs[at];
-        (seq.held, seq.due, seq.adapted_from, seq.min_prefix, seq.checkpoint) = (0, 0, 0, 0, None);
-        seq.read_with.forget();
-        seq.cached.clear();
+        seq.due = 0;
+        seq.empty();
     }
 
     /// Brings a sequence to `history`, and with it all that are due. Returns the place of the wanted rows among those
@@ -269,11 +264,7 @@ impl SharedContext {
     /// Empties all memory, to the last number.
     fn clear(&mut self) {
         self.ctx.clear();
-        for seq in &mut self.seqs {
-            (seq.held, seq.min_prefix, seq.checkpoint, seq.adapted_from) = (0, 0, None, 0);
-            seq.cached.clear();
-            seq.read_with.forget();
-        }
+        self.seqs.iter_mut().for_each(Seq::empty);
     }
 
     /// Makes a sequence's memory hold a prefix of what is wanted.
@@ -290,8 +281,8 @@ impl SharedContext {
             seq.border = Some(adapted_from);
             seq.read_with.has_read_prompt();
         }
-        // A checkpoint was read with the same coefficients as what is no longer valid.
-        seq.checkpoint.take_if(|saved| saved.tokens.len() > n_valid);
+        // Checkpoints were read with the same coefficients as what is no longer valid.
+        seq.checkpoints.truncate(n_valid);
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
         let common = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
@@ -299,21 +290,13 @@ impl SharedContext {
         if n < seq.min_prefix {
             seq.min_prefix = 0;
         }
-        // Nothing of a memory is kept only where there is no earlier state of it either.
         if n == seq.cached.len() || (n > 0 && ctx.truncate(at, n)) {
             seq.cached.truncate(n);
-            return;
+        } else {
+            seq.go_back(ctx, at, n);
         }
-        match &seq.checkpoint {
-            Some(Checkpoint { tokens, state })
-                if tokens.len() <= common && seq.wanted.starts_with(tokens) && ctx.restore(at, state) =>
-            {
-                seq.cached.clone_from(tokens);
-            }
-            _ => {
-                ctx.truncate(at, 0);
-                seq.cached.clear();
-            }
+        if ctx.model().is_recurrent() {
+            seq.plan_checkpoints(ctx, at);
         }
     }
 
@@ -361,21 +344,29 @@ impl SharedContext {
                     *poisoned |= holds_nan(&seq.logits, ctx.n_vocab());
                     seq.fresh = true;
                 }
-                save_checkpoint(ctx, part.at, seq, part.n_tokens);
+            }
+            if seq.places.last() == Some(&seq.cached.len()) {
+                seq.places.pop();
+                seq.checkpoints.save(ctx, part.at, seq.cached.len());
             }
         }
     }
 
     /// After a failed batch llama.cpp may have stored a part of it; nothing is due any more.
     fn undo(&mut self, batch: &[BatchPart]) {
-        for part in batch {
-            let n = self.seqs[part.at].cached.len();
-            if !self.ctx.truncate(part.at, n) {
-                self.ctx.truncate(part.at, 0);
-                self.seqs[part.at].cached.clear();
+        let Self { ctx, seqs, .. } = self;
+        if ctx.model().is_recurrent() {
+            // llama.cpp moves states while it computes, also those of sequences that are not in the batch.
+            seqs.iter_mut().enumerate().for_each(|(at, seq)| seq.go_back(ctx, at, seq.cached.len()));
+        } else {
+            for part in batch {
+                let seq = &mut seqs[part.at];
+                if !ctx.truncate(part.at, seq.cached.len()) {
+                    seq.go_back(ctx, part.at, 0);
+                }
             }
         }
-        self.seqs.iter_mut().for_each(|seq| seq.due = 0);
+        seqs.iter_mut().for_each(|seq| seq.due = 0);
     }
 }
 
@@ -385,6 +376,39 @@ fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
 }
 
 impl Seq {
+    /// Forgets what was in memory.
+    fn empty(&mut self) {
+        (self.held, self.min_prefix, self.adapted_from) = (0, 0, 0);
+        self.checkpoints.truncate(0);
+        self.cached.clear();
+        self.read_with.forget();
+    }
+
+    /// Goes back to the longest earlier state within the first `n` tokens in memory; to nothing where there is none.
+    fn go_back(&mut self, ctx: &mut Context, at: usize, n: usize) {
+        let n = self.checkpoints.go_back(ctx, at, self.kept(n));
+        // What a window left out is missing in an earlier state too.
+        let n = if self.kept(n) == n { n } else { self.checkpoints.go_back(ctx, at, 0) };
+        self.cached.truncate(n);
+        (self.held, self.places) = (0, Vec::new());
+    }
+
+    /// Chooses where states are saved while what is wanted is read, and saves the first where reading begins there.
+    fn plan_checkpoints(&mut self, ctx: &mut Context, at: usize) {
+        self.checkpoints.truncate(self.cached.len());
+        let read = self.cached.len()..self.wanted.len() - self.due;
+        self.places.clear();
+        if read.is_empty() {
+            return;
+        }
+        let vocab = ctx.model().vocab();
+        self.places = checkpoints::places(&self.wanted, read, |token| vocab.is_control(token));
+        if self.places.last() == Some(&self.cached.len()) {
+            self.places.pop();
+            self.checkpoints.save(ctx, at, self.cached.len());
+        }
+    }
+
     /// Tokens in memory that are read as a history of `len` tokens wants them, where the adapter acts from `wanted` on.
     fn n_valid(&self, len: usize, wanted: usize) -> usize {
         let as_wanted = if self.adapted_from == wanted { usize::MAX } else { self.adapted_from.min(wanted) };
@@ -412,16 +436,5 @@ impl Seq {
         let oldest = self.cached.len() - self.held;
         let is_held = self.held > 0 && history.len() - k >= oldest && self.cached.starts_with(history);
         is_held.then(|| history.len() - k - oldest)
-    }
-}
-
-/// A recurrent model keeps its state after each prompt: a second answer to it, or the next turn, starts there.
-fn save_checkpoint(ctx: &mut Context, at: usize, seq: &mut Seq, n_new: usize) {
-    if n_new > 1 && ctx.model().is_recurrent() {
-        let mut checkpoint = mem::take(&mut seq.checkpoint).unwrap_or_default();
-        if ctx.save(at, &mut checkpoint.state) {
-            checkpoint.tokens.clone_from(&seq.cached);
-            seq.checkpoint = Some(checkpoint);
-        }
     }
 }

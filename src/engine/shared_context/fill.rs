@@ -22,7 +22,7 @@ impl SharedContext {
                 continue;
             }
             last_at = Some(at);
-            let last = n_tokens == seq.n_left();
+            let last = seq.cached.len() + n_tokens == seq.wanted.len();
             let start = seq.cached.len();
             let k = if last { seq.due } else { 0 };
             let (plain, adapted) = seq.wanted[start..start + n_tokens].split_at(seq.n_plain(start, n_tokens));
@@ -64,20 +64,25 @@ impl SharedContext {
 }
 
 impl Seq {
-    /// Tokens that are yet to be decoded.
+    /// Tokens until the next place where its state is saved, or until all are decoded.
     fn n_left(&self) -> usize {
-        self.wanted.len() - self.cached.len()
+        self.places.last().unwrap_or(&self.wanted.len()) - self.cached.len()
     }
 
-    /// How many of them a batch with this much room takes. The last `due` tokens go into one batch.
+    /// Of these the last ones that go into one batch.
+    fn n_together(&self) -> usize {
+        if self.places.is_empty() { self.due } else { 0 }
+    }
+
+    /// How many of them a batch with this much room takes.
     fn n_next(&self, room: usize) -> usize {
         let left = self.n_left();
-        if left <= room { left } else { room.min(left - self.due) }
+        if left <= room { left } else { room.min(left - self.n_together()) }
     }
 
     /// Whether a batch can take exactly `n` of them.
     fn can_take(&self, n: usize) -> bool {
         let left = self.n_left();
-        left == n || left - self.due >= n
+        left == n || left - self.n_together() >= n
     }
 }
