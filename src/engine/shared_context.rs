@@ -110,6 +110,9 @@ impl SharedContext {
     pub(super) fn n_cached(&self, at: usize, history: &[Token]) -> usize {
         let seq = &self.seqs[at];
         let common = seq.kept(common_prefix(history, &seq.cached).min(self.n_valid(at, history)));
+        if common < seq.cached.len() && !self.ctx.can_go_on_from(at, common) {
+            return 0;
+        }
         if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
             return common;
         }
@@ -286,7 +289,7 @@ impl SharedContext {
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
         let common = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
-        let n = seq.kept(common);
+        let n = if common == seq.cached.len() || ctx.can_go_on_from(at, common) { seq.kept(common) } else { 0 };
         if n < seq.min_prefix {
             seq.min_prefix = 0;
         }

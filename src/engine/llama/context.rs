@@ -369,15 +369,32 @@ impl Context {
         unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), seq, first, -1) }
     }
 
+    /// Whether every layer has what it needs of the first `n` positions of a sequence to go on from there. In a pool
+    /// llama.cpp gives cells that lie outside of a sequence's window to others, so that it cannot be taken back.
+    pub fn can_go_on_from(&self, seq: usize, n: usize) -> bool {
+        n == 0 || self.first_in_windows(seq) <= (n + 1).saturating_sub(self.model.window())
+    }
+
+    /// The first position of a sequence from which on layers with a window have all that they were given.
+    fn first_in_windows(&self, seq: usize) -> usize {
+        let Some(seq) = self.seq(seq).filter(|_| self.model.has_window() && !self.model.is_recurrent()) else {
+            return 0;
+        };
+        // SAFETY: see `truncate`.
+        let first = unsafe { sys::llama_memory_seq_pos_min(sys::llama_get_memory(self.raw.as_ptr()), seq) };
+        usize::try_from(first).unwrap_or(0)
+    }
+
     /// Lets sequence `to`, which ends at `first`, have the positions `first..end` of sequence `from` as well, if both
     /// lie in one pool of cells. Nothing is copied.
     pub fn share(&mut self, from: usize, to: usize, first: usize, end: usize) -> bool {
         // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one. Of a recurrent state
         // there are no parts.
         let is_pool = self.mask.is_some() && !self.model.is_recurrent();
+        let is_gone = self.first_in_windows(from) > first;
         let (Some(from), Some(to)) = (self.seq(from), self.seq(to)) else { return false };
         let (Ok(first), Ok(end)) = (i32::try_from(first), i32::try_from(end)) else { return false };
-        if !is_pool || from == to || first >= end {
+        if !is_pool || from == to || first >= end || is_gone {
             return false;
         }
         // SAFETY: see `truncate`; both are sequences of this context, whose cells are one pool (`kv_unified`).

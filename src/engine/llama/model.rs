@@ -214,8 +214,13 @@ impl Model {
 
     /// Whether some layers see a window of the last tokens only.
     pub(super) fn has_window(&self) -> bool {
+        self.window() > 0
+    }
+
+    /// How many tokens such layers see; 0 where there are none.
+    pub(super) fn window(&self) -> usize {
         // SAFETY: `raw` is a loaded model.
-        unsafe { sys::llama_model_n_swa(self.as_ptr()) > 0 }
+        usize::try_from(unsafe { sys::llama_model_n_swa(self.as_ptr()) }).unwrap_or(0)
     }
 
     /// Whether its memory notes positions in pictures beside those in the text.
