@@ -234,7 +234,7 @@ impl Probe {
 }
 
 /// Root mean square of the differences of two rows, after their means: a constant changes no probability.
-fn distance(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn distance(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().max(1) as f64;
     let differences = || a.iter().zip(b).map(|(a, b)| f64::from(a - b));
     let mean = differences().sum::<f64>() / n;

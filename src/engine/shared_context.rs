@@ -60,6 +60,8 @@ struct Seq {
     due: usize,
     n_decoded: u64,
     checkpoints: Checkpoints,
+    /// Tokens at the end that a recurrent model can take back without a checkpoint.
+    n_undo: usize,
     /// Where in `wanted` further ones are saved; the next one last.
     places: Vec<usize>,
     /// Shorter prefixes cannot be kept: a restored memory lacks what a window left out.
@@ -113,10 +115,15 @@ impl SharedContext {
         if common < seq.cached.len() && !self.ctx.can_go_on_from(at, common) {
             return 0;
         }
-        if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
+        if self.can_drop(at, seq.cached.len() - common) {
             return common;
         }
         seq.kept(seq.checkpoints.within(common))
+    }
+
+    /// Whether the last `n` tokens of a sequence can be dropped from its memory.
+    fn can_drop(&self, at: usize, n: usize) -> bool {
+        n == 0 || !self.ctx.model().is_recurrent() || n <= self.seqs[at].n_undo
     }
 
     /// Says how many tokens of a sequence's histories are a prompt. Returns whether its logits may be others now.
@@ -276,6 +283,7 @@ impl SharedContext {
             return;
         }
         let adapted_from = self.adapted_from(at, &self.seqs[at].wanted);
+        let is_recurrent = self.ctx.model().is_recurrent();
         let Self { ctx, seqs, .. } = self;
         let seq = &mut seqs[at];
         let n_valid = seq.n_valid(seq.wanted.len(), adapted_from);
@@ -293,12 +301,15 @@ impl SharedContext {
         if n < seq.min_prefix {
             seq.min_prefix = 0;
         }
-        if n == seq.cached.len() || (n > 0 && ctx.truncate(at, n)) {
+        let n_dropped = seq.cached.len() - n;
+        // llama.cpp also takes a state back that it has not kept.
+        let can_drop = n > 0 && (!is_recurrent || n_dropped <= seq.n_undo);
+        if n_dropped == 0 || (can_drop && ctx.truncate(at, n)) {
             seq.cached.truncate(n);
         } else {
             seq.go_back(ctx, at, n);
         }
-        if ctx.model().is_recurrent() {
+        if is_recurrent {
             seq.plan_checkpoints(ctx, at);
         }
     }
@@ -328,12 +339,18 @@ impl SharedContext {
     fn take(&mut self, batch: &[BatchPart]) {
         let Self { ctx, seqs, poisoned, .. } = self;
         let (alone, n_batch) = (seqs.len() == 1, ctx.n_batch());
+        // A further batch moves states, and snapshots stay where they are.
+        let n_snapshots = if batch.len() == 1 || ctx.is_in_step() { ctx.n_snapshots() } else { 0 };
+        if !batch.is_empty() {
+            seqs.iter_mut().for_each(|seq| seq.n_undo = 0);
+        }
         for part in batch {
             let seq = &mut seqs[part.at];
             let start = seq.cached.len();
             seq.read_with.note(start);
             seq.cached.extend_from_slice(&seq.wanted[start..start + part.n_tokens]);
             seq.n_decoded += part.n_tokens as u64;
+            seq.n_undo = n_snapshots.min(part.n_tokens - 1);
             if let Some(progress) = &mut seq.progress
                 && seq.wanted.len() > n_batch
             {
@@ -381,7 +398,7 @@ fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
 impl Seq {
     /// Forgets what was in memory.
     fn empty(&mut self) {
-        (self.held, self.min_prefix, self.adapted_from) = (0, 0, 0);
+        (self.held, self.n_undo, self.min_prefix, self.adapted_from) = (0, 0, 0, 0);
         self.checkpoints.truncate(0);
         self.cached.clear();
         self.read_with.forget();
@@ -393,7 +410,7 @@ impl Seq {
         // What a window left out is missing in an earlier state too.
         let n = if self.kept(n) == n { n } else { self.checkpoints.go_back(ctx, at, 0) };
         self.cached.truncate(n);
-        (self.held, self.places) = (0, Vec::new());
+        (self.held, self.n_undo, self.places) = (0, 0, Vec::new());
     }
 
     /// Chooses where states are saved while what is wanted is read, and saves the first where reading begins there.

@@ -106,7 +106,7 @@ fn rows_with_a_window_equal_contexts_of_their_own_after_every_way_back() {
     let family = Family { model: support::load(&path("model.gguf")), adapters, _folder: folder };
     let (mut rows, mut apart) = (family.together(1), family.apart(1));
     let mut noise = random::Noise(5);
-    let mut histories = vec![text(1, 20), text(2, 30)];
+    let mut histories = [text(1, 20), text(2, 30)];
     for step in 0..60 {
         let at = step % 2;
         let history = &mut histories[at];

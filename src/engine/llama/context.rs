@@ -119,6 +119,8 @@ impl Context {
         // Elsewhere each sequence has cells of its own: in a pool every token attends over the cells of all sequences,
         // most of them masked.
         raw.kv_unified = mask.is_some();
+        // The tokens that can be taken back, and the one before them, are computed at once.
+        raw.n_rs_seq = params.n_snapshots.min(params.n_ubatch.min(n_batch).saturating_sub(2));
         raw.n_threads = i32::try_from(params.n_threads).unwrap_or(i32::MAX);
         raw.n_threads_batch = i32::try_from(params.n_threads_batch).unwrap_or(i32::MAX);
         raw.type_k = params.type_k.raw();
@@ -208,6 +210,12 @@ impl Context {
         // SAFETY: see `n_ctx`.
         let n_ctx = u64::from(unsafe { sys::llama_n_ctx_seq(self.raw.as_ptr()) });
         Some(if n_ctx > n_short { format!("more than {n_short}") } else { format!("1 to {n_short}") })
+    }
+
+    /// Tokens that a recurrent state can be taken back by, as llama.cpp says: of those that the last batch brought.
+    pub fn n_snapshots(&self) -> usize {
+        // SAFETY: see `n_ctx`.
+        unsafe { sys::llama_n_rs_seq(self.raw.as_ptr()) as usize }
     }
 
     /// Tokens that one [`decode`](Self::decode) takes at most.

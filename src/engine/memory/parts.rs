@@ -97,12 +97,17 @@ impl MemoryParts {
         let row = |ty: CacheType, n: u64| ty.bytes(n.next_multiple_of(32));
         let (k, v) = self.rows[layer];
         let cells = n_cells.saturating_mul(row(params.type_k, k).saturating_add(row(params.type_v, v)));
-        cells.saturating_add(self.states[layer])
+        cells.saturating_add(self.states[layer].saturating_mul(1 + u64::from(params.n_snapshots)))
+    }
+
+    /// Bytes of the recurrent state of a sequence; 0 where it has none.
+    pub fn state(&self) -> u64 {
+        self.states.iter().fold(0, |sum, state| sum.saturating_add(*state))
     }
 
     /// Bytes of main memory that the earlier states of a sequence may take.
     pub fn checkpoints(&self) -> u64 {
-        let state = self.states.iter().fold(0u64, |sum, state| sum.saturating_add(*state));
+        let state = self.state();
         state.saturating_mul(most_checkpoints(usize::try_from(state).unwrap_or(usize::MAX)) as u64)
     }
 
