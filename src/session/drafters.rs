@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::draft_length::{LENGTH, LENGTH_LOOKUP};
 use super::open::{Loading, member};
 use super::params::model_params;
 use super::{ExpertText, ExpertTexts, SessionError};
@@ -16,26 +17,10 @@ use crate::guidance::check_vocabulary;
 use crate::sampling::HookState;
 use crate::sampling::params::Mirostat;
 
-/// Tokens that a named drafter drafts, unless the user says otherwise: with the token before them, batches of 4 and of
-/// 16. A long copy is seldom wrong, a model sooner.
-const LENGTH: usize = 3;
-const LENGTH_LOOKUP: usize = 15;
 /// The ARMs help to draft where reading them costs less than this share of reading the base.
 const CHEAP: f64 = 0.5;
 /// `auto` lets the base draft only where it is less than this share of a plain step.
 const SMALL_BASE: f64 = 0.6;
-
-/// Tokens that the drafter of a configuration drafts at most.
-pub(super) fn longest_draft(config: &Config) -> usize {
-    let longest = match config.speculate {
-        _ if config.sampling.mirostat != Mirostat::Off => return 0,
-        Speculate::Off => return 0,
-        Speculate::Auto => DRAFT_MAX,
-        Speculate::Lookup => LENGTH_LOOKUP,
-        Speculate::Base | Speculate::Backbone | Speculate::Draft(_) | Speculate::Arm(_) => LENGTH,
-    };
-    config.draft_max.map_or(longest, |n| n as usize)
-}
 
 /// The base's weights and the ARMs', which say what they cost before anything is measured: a token reads them all.
 struct DrafterParts<'a> {

@@ -5,6 +5,7 @@
 mod arms;
 mod cache;
 mod detokenizer;
+mod draft_length;
 mod drafters;
 mod error;
 mod experts;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::draft_length::n_snapshots;
 use super::experts::{ExpertSetup, Experts};
-use super::params::{context_params, model_params, n_snapshots};
+use super::params::{context_params, model_params};
 use super::share::{self, Member, Shared};
 use super::translate::{Bridge, Translations};
 use super::{ExpertText, SessionError, plan, template};

@@ -1,10 +1,8 @@
 //! A configuration in llama.cpp's terms.
 
-use super::drafters::longest_draft;
-use crate::config::{self, Config, ExpertSpec, GpuLayers, SplitMode, Switch};
+use crate::config::{self, ExpertSpec, GpuLayers, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
 use crate::engine::llama::{self, CacheType, ContextParams, FlashAttention, ModelParams};
-use crate::engine::memory::MemoryParts;
 use crate::engine::threads::n_cores;
 
 /// How to load the model of an expert.
@@ -61,17 +59,6 @@ pub fn context_params(spec: &ExpertSpec, file: &GgufFile) -> ContextParams {
         },
         n_snapshots: 0,
     }
-}
-
-/// Bytes that the snapshots of a sequence may take.
-const SNAPSHOT_BYTES: u64 = 128 << 20;
-
-/// Tokens of a draft that a recurrent model should be able to take back under this configuration; 0 for other models,
-/// and where nothing is drafted.
-pub(super) fn n_snapshots(config: &Config, file: &GgufFile) -> u32 {
-    let state = MemoryParts::of(file).state();
-    let longest = if state == 0 { 0 } else { longest_draft(config) };
-    u32::try_from((SNAPSHOT_BYTES / state.max(1)).min(longest as u64)).unwrap_or(0)
 }
 
 fn cache_type(ty: config::CacheType) -> CacheType {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::SessionError;
+use super::draft_length::n_snapshots;
 use super::error::Shortage;
 use super::experts::Experts;
-use super::params::{context_params, n_snapshots};
+use super::params::context_params;
 use crate::brief;
 use crate::config::{Config, ExpertSpec, GpuLayers, Reference, Speculate, SplitMode, Switch};
 use crate::engine::gguf::GgufFile;
