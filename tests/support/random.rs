@@ -194,7 +194,8 @@ pub fn copy_with(from: &Path, to: &Path, keys: &[(&str, Value)]) {
     copy(from, to, keys, Vec::new());
 }
 
-fn copy(from: &Path, to: &Path, keys: &[(&str, Value)], more: Vec<(&str, Vec<u64>, Vec<u8>)>) {
+/// The same with further tensors of F32: their names, dimensions and numbers.
+pub fn copy(from: &Path, to: &Path, keys: &[(&str, Value)], more: Vec<(&str, Vec<u64>, Vec<u8>)>) {
     let file = GgufFile::open(from).expect("a sound file");
     let bytes = std::fs::read(from).expect("the file");
     let kept = file.metadata().iter().filter(|(key, _)| keys.iter().all(|(other, _)| key != other));

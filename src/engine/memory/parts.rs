@@ -54,7 +54,11 @@ impl MemoryParts {
         let n_head = hparam("attention.head_count").unwrap_or(1).max(1);
         let head = hparam("embedding_length").unwrap_or(0) / n_head;
         let n_k = hparam("attention.key_length").unwrap_or(head);
-        let n_v = hparam("attention.value_length").unwrap_or(head);
+        // Multi-head latent attention computes the values from the keys.
+        let is_latent = ["attention.key_length_mla", "attention.value_length_mla"]
+            .iter()
+            .all(|name| hparam(name).is_some_and(|n| n > 0));
+        let n_v = if is_latent { 0 } else { hparam("attention.value_length").unwrap_or(head) };
         let row = |(layer, memory): (usize, &LayerMemory)| {
             let heads = if memory.keys || !memory.state { heads_kv(file, layer, n_head) } else { 0 };
             (n_k.saturating_mul(heads), n_v.saturating_mul(heads))
