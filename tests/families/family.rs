@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use flate2::read::GzDecoder;
@@ -121,7 +121,9 @@ impl Family {
         let line = error.to_string();
         assert!(!line.trim().is_empty() && !line.contains('\n'), "not a line: {line:?}");
         let folders = [self._folder.path(), support::models().base.parent().expect("a folder")];
-        let line = folders.iter().fold(line, |line, folder| line.replace(&format!("{}/", folder.display()), ""));
+        let line = folders
+            .iter()
+            .fold(line, |line, folder| line.replace(&format!("{}{MAIN_SEPARATOR}", folder.display()), ""));
         let line = line.replace(&format!("{}.", self.name), "….");
         let arch = self.model.file().architecture().expect("an architecture");
         Found::Refused(line.replace(&format!("`{arch}"), "`…"))

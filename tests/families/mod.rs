@@ -9,6 +9,8 @@ mod drafts;
 mod family;
 mod logits;
 mod others;
+#[cfg(target_os = "linux")]
+mod planned;
 mod shared;
 mod table;
 

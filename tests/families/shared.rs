@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use genarm::engine::Sequence;
 use genarm::engine::gguf::{GgufFile, GgufWriter, TensorInfo, TensorType, Value};
 use genarm::engine::share::{apart, together};
 use genarm::session::Session;
@@ -94,10 +95,17 @@ fn walk(family: &Family) -> Found {
     let mut sharing: Vec<_> = sharing.into_iter().flatten().collect();
     let mut alone =
         adapters.map(|adapters| apart(&family.model, &adapters, &params(), 1).expect("a context").remove(0));
+    wander(family, &mut sharing, &mut alone);
+    Found::Works
+}
+
+/// Sequences of one context and sequences alone, through steps, drafts, rejections and edits in any order; of several
+/// sequences now some are asked, now all.
+fn wander(family: &Family, sharing: &mut [Sequence], alone: &mut [Sequence]) {
     let mut random = Noise(3);
     let mut below = |n: usize| ((random.next() + 1.0) / 2.0 * n as f32) as usize % n;
     let mut history = family.golden.tokens[..40].to_vec();
-    for step in 0..120 {
+    for step in 0..80 {
         let n_back = [0, 0, 1, 3, 9, 25][below(6)].min(history.len() - 20);
         history.truncate(history.len() - n_back);
         let n = [1, 1, 1, 4, 16, 30][below(6)].min(N_CTX - history.len());
@@ -105,20 +113,31 @@ fn walk(family: &Family) -> Found {
         let start = below(60);
         history.extend(&more[start..start + n]);
         let k = 1 + below(n.clamp(1, 8));
-        let who = [&[0, 1][..], &[1], &[0]][below(3)];
-        who.iter().for_each(|at| sharing[*at].prepare(&history, k));
+        let who = below(sharing.len() + 1);
+        let who = if who == sharing.len() { 0..who } else { who..who + 1 };
+        sharing[who.clone()].iter_mut().for_each(|sequence| sequence.prepare(&history, k));
         for at in who {
-            let found = distance(
-                sharing[*at].advance(&history, k).expect("rows"),
-                alone[*at].advance(&history, k).expect("rows"),
-            );
-            assert!(found < family.noise(), "step {step}, expert {at}, {} tokens: {found:e}", history.len());
+            let rows = sharing[at].advance(&history, k).expect("rows");
+            let found = distance(rows, alone[at].advance(&history, k).expect("rows"));
+            assert!(found < family.noise(), "step {step}, sequence {at}, {} tokens: {found:e}", history.len());
         }
-        if history.len() > 230 {
+        if history.len() > 220 {
             history.truncate(30);
         }
     }
+}
+
+fn slots(family: &Family) -> Found {
+    let adapters = [(family.lora.as_path(), 1.0)];
+    let mut slots = apart(&family.model, &adapters, &params(), 3).expect("a context");
+    let mut alone = [(); 3].map(|()| family.alone(true));
+    wander(family, &mut slots, &mut alone);
     Found::Works
+}
+
+#[test]
+fn texts_in_slots_of_one_context_do_not_mix() {
+    Check::new(slots).works();
 }
 
 #[test]
