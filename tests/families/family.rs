@@ -20,7 +20,7 @@ use super::Found;
 use crate::support;
 
 /// All families of tests/families/models.
-pub const FAMILIES: [&str; 19] = [
+pub const FAMILIES: [&str; 31] = [
     "llama",
     "mistral",
     "smollm3",
@@ -29,16 +29,28 @@ pub const FAMILIES: [&str; 19] = [
     "qwen3moe",
     "qwen3next",
     "qwen35",
+    "qwen35moe",
     "gemma2",
     "gemma3",
+    "gemma4",
     "phi3",
     "granite",
+    "granitemoe",
     "granitehybrid",
     "lfm2",
+    "lfm2moe",
     "falconh1",
+    "nemotronh",
+    "mamba",
     "mamba2",
     "gptoss",
     "deepseek2",
+    "deepseek3",
+    "glm4",
+    "cohere2",
+    "exaone4",
+    "ernie45",
+    "seedoss",
     "olmo2",
 ];
 

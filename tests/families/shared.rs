@@ -66,7 +66,7 @@ fn a_shared_batch_gives_what_contexts_of_their_own_give() {
 
 /// Families with a sliding window: in one pool of cells llama.cpp lets other sequences overwrite what lies outside a
 /// sequence's window, so a sequence that is taken back lacks it.
-pub const KNOWN: [&str; 3] = ["gemma2", "gemma3", "gptoss"];
+pub const KNOWN: [&str; 5] = ["gemma2", "gemma3", "gemma4", "gptoss", "cohere2"];
 
 /// Writes the family's LoRA without what it has on experts.
 fn without_experts(family: &Family, path: &Path) {
@@ -84,7 +84,8 @@ fn without_experts(family: &Family, path: &Path) {
 
 /// Steps, drafts, rejections and edits in any order, each expert at its own pace, as rows of one batch and apart.
 fn walk(family: &Family) -> Found {
-    if family.model.is_recurrent() || KNOWN.contains(&family.name) {
+    let arm = family.session(&family.arm(), "speculate: \"off\"\nshare_batch: \"on\"").expect("a session");
+    if arm.shared().is_empty() || KNOWN.contains(&family.name) {
         return Found::Works;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -95,17 +96,17 @@ fn walk(family: &Family) -> Found {
     let mut sharing: Vec<_> = sharing.into_iter().flatten().collect();
     let mut alone =
         adapters.map(|adapters| apart(&family.model, &adapters, &params(), 1).expect("a context").remove(0));
-    wander(family, &mut sharing, &mut alone);
+    wander(family, 80, &mut sharing, &mut alone);
     Found::Works
 }
 
 /// Sequences of one context and sequences alone, through steps, drafts, rejections and edits in any order; of several
 /// sequences now some are asked, now all.
-fn wander(family: &Family, sharing: &mut [Sequence], alone: &mut [Sequence]) {
+fn wander(family: &Family, n_steps: usize, sharing: &mut [Sequence], alone: &mut [Sequence]) {
     let mut random = Noise(3);
     let mut below = |n: usize| ((random.next() + 1.0) / 2.0 * n as f32) as usize % n;
     let mut history = family.golden.tokens[..40].to_vec();
-    for step in 0..80 {
+    for step in 0..n_steps {
         let n_back = [0, 0, 1, 3, 9, 25][below(6)].min(history.len() - 20);
         history.truncate(history.len() - n_back);
         let n = [1, 1, 1, 4, 16, 30][below(6)].min(N_CTX - history.len());
@@ -131,7 +132,7 @@ fn slots(family: &Family) -> Found {
     let adapters = [(family.lora.as_path(), 1.0)];
     let mut slots = apart(&family.model, &adapters, &params(), 3).expect("a context");
     let mut alone = [(); 3].map(|()| family.alone(true));
-    wander(family, &mut slots, &mut alone);
+    wander(family, 25, &mut slots, &mut alone);
     Found::Works
 }
 
@@ -180,6 +181,8 @@ fn matrices(family: &Family) -> Found {
     let kinds: BTreeSet<_> = file.tensors().iter().filter_map(kind).collect();
     let history = &family.golden.tokens[..20];
     let plain = family.fresh(history);
+    let arm = family.session(&family.arm(), "speculate: \"off\"\nshare_batch: \"on\"").expect("a session");
+    let can_share = !arm.shared().is_empty();
     let [mut refused, mut apart_only, mut ignored] = [(); 3].map(|()| Vec::new());
     for kind in kinds {
         let path = folder.path().join("adapter.gguf");
@@ -201,7 +204,7 @@ fn matrices(family: &Family) -> Found {
             ignored.push(kind);
             continue;
         }
-        if family.model.is_recurrent() {
+        if !can_share {
             continue;
         }
         let mut sharing: Vec<_> = match together(&family.model, &adapters, &params(), 1) {
