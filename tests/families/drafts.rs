@@ -1,6 +1,7 @@
 //! Every drafter against plain decoding.
 
-use genarm::config::Speculate;
+use std::collections::BTreeMap;
+
 use genarm::sampling::params::SamplingParams;
 use genarm::session::{Session, SessionError};
 use genarm::{Flow, Token};
@@ -16,7 +17,7 @@ fn greedy(session: &mut Session, prompt: &[Token]) -> (Vec<Token>, u64) {
     let params = SamplingParams { temp: 0.0, ignore_eos: true, ..support::open_params() };
     let mut sampler = session.sampler(&params).expect("a sampler");
     let prompt = session.token_prompt(prompt.to_vec()).expect("a prompt");
-    let generated = session.generate(&mut sampler, &prompt, 24, &mut |_| Flow::Continue).expect("a text");
+    let generated = session.generate(&mut sampler, &prompt, 16, &mut |_| Flow::Continue).expect("a text");
     (generated.tokens, generated.speculation.accepted)
 }
 
@@ -31,40 +32,48 @@ fn same(family: &Family, session: &mut Session, prompt: &[Token], found: &[Token
 
 fn drafts(family: &Family) -> Found {
     let switch = if KNOWN.contains(&family.name) { "off" } else { "on" };
-    let more = format!("speculate: \"off\"\nshare_batch: \"{switch}\"");
-    let mut session = family.session(&family.arm(), &more).expect("a session");
+    let open = |speculate: &str| {
+        let session =
+            family.session(&family.arm(), &format!("speculate: \"{speculate}\"\nshare_batch: \"{switch}\""))?;
+        // The base alone is right now and then.
+        session.weights().set("a", 0.2).expect("a weight");
+        Ok(session)
+    };
+    let refused_by = |error: SessionError| match family.refused(&error) {
+        Found::Refused(line) if matches!(error, SessionError::Speculate(_)) => line,
+        other => panic!("{other:?}"),
+    };
+    let mut plain = open("off").map_err(refused_by).expect("a session");
     // A text that repeats itself, so that lookup finds something.
     let prompt = [&family.golden.tokens[..40], &family.golden.tokens[..30]].concat();
-    session.weights().set("a", 0.2).expect("a weight");
-    let (expected, _) = greedy(&mut session, &prompt);
-    let mut refused = None;
-    let drafters = [
-        Speculate::Lookup,
-        Speculate::Base,
-        Speculate::Arm(None),
-        Speculate::Draft(family.path.clone()),
-        Speculate::Auto,
-    ];
-    for speculate in drafters {
-        let speculator = match session.speculator(&speculate) {
-            Ok(speculator) => speculator,
-            Err(SessionError::Speculate(line)) => {
-                refused = Some(family.refused(line));
+    let (expected, _) = greedy(&mut plain, &prompt);
+    let draft = format!("draft:{}", family.path.display());
+    let (mut works, mut refused) = (Vec::new(), BTreeMap::<String, Vec<&str>>::new());
+    for (name, speculate) in
+        [("lookup", "lookup"), ("base", "base"), ("arm", "arm"), ("draft:FILE", &*draft), ("auto", "auto")]
+    {
+        let mut session = match open(speculate).map_err(refused_by) {
+            Ok(session) => session,
+            Err(line) => {
+                refused.entry(line).or_default().push(name);
                 continue;
             }
-            Err(error) => panic!("{speculate:?}: {error}"),
         };
-        session.replace_speculator(speculator);
         let (found, accepted) = greedy(&mut session, &prompt);
-        same(family, &mut session, &prompt, &found, &expected, &format!("{speculate:?}"));
-        // The base alone is right now and then.
-        assert!(accepted > 0 || !matches!(speculate, Speculate::Base), "{speculate:?}: no draft is kept");
-        // A context of a draft model takes back what is not kept: once more from the beginning.
+        same(family, &mut plain, &prompt, &found, &expected, name);
+        assert!(accepted > 0 || !matches!(name, "base" | "draft:FILE"), "{name}: no draft is kept");
+        // What is not kept is taken back: once more from the beginning.
         let (again, _) = greedy(&mut session, &prompt);
-        same(family, &mut session, &prompt, &again, &expected, &format!("{speculate:?}, the second time"));
-        session.replace_speculator(None);
+        same(family, &mut plain, &prompt, &again, &expected, &format!("{name}, the second time"));
+        works.push(name);
     }
-    refused.unwrap_or(Found::Works)
+    let lines: Vec<_> = refused.iter().map(|(line, names)| format!("{}: {line}", names.join(", "))).collect();
+    match works[..] {
+        _ if refused.is_empty() => Found::Works,
+        // Where all others are refused, auto decodes plainly.
+        ["auto"] => Found::Refused(refused.into_keys().collect::<Vec<_>>().join("; ")),
+        _ => Found::At(lines.join("; ")),
+    }
 }
 
 #[test]

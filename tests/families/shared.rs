@@ -96,7 +96,7 @@ fn walk(family: &Family) -> Found {
     let mut sharing: Vec<_> = sharing.into_iter().flatten().collect();
     let mut alone =
         adapters.map(|adapters| apart(&family.model, &adapters, &params(), 1).expect("a context").remove(0));
-    wander(family, 80, &mut sharing, &mut alone);
+    wander(family, 50, &mut sharing, &mut alone);
     Found::Works
 }
 
