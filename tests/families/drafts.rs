@@ -7,7 +7,7 @@ use genarm::session::{Session, SessionError};
 use genarm::{Flow, Token};
 
 use super::family::Family;
-use super::shared::{KNOWN, guided};
+use super::shared::guided;
 use super::{Check, Found};
 use crate::support;
 
@@ -31,10 +31,8 @@ fn same(family: &Family, session: &mut Session, prompt: &[Token], found: &[Token
 }
 
 fn drafts(family: &Family) -> Found {
-    let switch = if KNOWN.contains(&family.name) { "off" } else { "on" };
     let open = |speculate: &str| {
-        let session =
-            family.session(&family.arm(), &format!("speculate: \"{speculate}\"\nshare_batch: \"{switch}\""))?;
+        let session = family.session(&family.arm(), &format!("speculate: \"{speculate}\"\nshare_batch: \"on\""))?;
         // The base alone is right now and then.
         session.weights().set("a", 0.2).expect("a weight");
         Ok(session)

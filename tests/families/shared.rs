@@ -33,9 +33,6 @@ fn shared(family: &Family) -> Found {
     };
     let found = match on.shared() {
         [] => Found::Refused("contexts of their own: it is a recurrent model".into()),
-        [one] if one.shared && KNOWN.contains(&family.name) => Found::At(
-            "until a part of the text is taken back (a rejected draft, an edit): then the logits can be wrong, so take --share-batch off".into(),
-        ),
         [one] if one.shared => Found::Works,
         [one] => family.refused(one.why_not.as_ref().expect("a reason")),
         more => panic!("{more:?}"),
@@ -64,10 +61,6 @@ fn a_shared_batch_gives_what_contexts_of_their_own_give() {
     SHARED.run();
 }
 
-/// Families with a sliding window: in one pool of cells llama.cpp lets other sequences overwrite what lies outside a
-/// sequence's window, so a sequence that is taken back lacks it.
-pub const KNOWN: [&str; 5] = ["gemma2", "gemma3", "gemma4", "gptoss", "cohere2"];
-
 /// Writes the family's LoRA without what it has on experts.
 fn without_experts(family: &Family, path: &Path) {
     let file = GgufFile::open_adapter(&family.lora).expect("an adapter");
@@ -85,7 +78,7 @@ fn without_experts(family: &Family, path: &Path) {
 /// Steps, drafts, rejections and edits in any order, each expert at its own pace, as rows of one batch and apart.
 fn walk(family: &Family) -> Found {
     let arm = family.session(&family.arm(), "speculate: \"off\"\nshare_batch: \"on\"").expect("a session");
-    if arm.shared().is_empty() || KNOWN.contains(&family.name) {
+    if arm.shared().is_empty() {
         return Found::Works;
     }
     let folder = tempfile::tempdir().expect("a folder");
