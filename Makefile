@@ -54,8 +54,8 @@ test-real: ## Run the tests that need real models (98 MB; with Gemma 3 270M wher
 	@scripts/real-models
 	OMP_WAIT_POLICY=passive $(CARGO) test --release --test main -- --ignored --test-threads 1 --nocapture real:: $$(scripts/real-models --lacking)
 
-snapshots: ## Record anew what tests compare with: the texts of tests/cases, the help texts, the list of flags
-	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has cli::help
+snapshots: ## Record anew what tests compare with: the texts of tests/cases, the help texts, the list of flags, docs/models.md
+	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --test main -- cases::every_case_has cli::help families::table
 	GENARM_WRITE_SNAPSHOTS=1 $(CARGO) test --release --lib -- the_list_in_the_documents
 
 test-peers: build ## Run the tests of llama.cpp's server, unmodified, against genarm serve

@@ -9,6 +9,7 @@ mod documents;
 mod engine;
 mod eval;
 mod exact_translation;
+mod families;
 mod gguf;
 mod hardware;
 #[cfg(target_os = "linux")]

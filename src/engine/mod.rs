@@ -12,6 +12,7 @@ mod origin;
 mod parm;
 #[cfg(feature = "train")]
 pub mod quantize;
+pub mod rollback;
 mod sequence;
 pub mod share;
 mod shared_context;

@@ -14,7 +14,8 @@ use crate::expert::{CheckedState, Expert, ExpertError, ExpertState, Origin, Stat
 ///
 /// It remembers which tokens its memory holds and which rows of logits are still there, so a call decodes only what is
 /// new, and nothing where the rows are there. A recurrent model cannot drop a part of its memory: it goes back to the
-/// state that was saved after its last prompt, or starts again, behind the same call.
+/// state at the beginning of a message, or starts again, behind the same call. Where llama.cpp keeps snapshots of a state, it
+/// drops a draft as others do.
 ///
 /// Sequences made together share a context: those that are [prepared](Expert::prepare) are decoded in one batch.
 pub struct Sequence {
@@ -25,7 +26,7 @@ pub struct Sequence {
     n_vocab: usize,
     n_ctx: usize,
     max_rows: usize,
-    recurrent: bool,
+    n_undo_max: usize,
     /// What it was made of, where that is known.
     files: Option<Arc<OriginFiles>>,
 }
@@ -55,7 +56,8 @@ impl Sequence {
     ) -> Result<Vec<Self>, ContextError> {
         let rows = SharedContext::new(model, adapters, params, parts)?;
         let (n_vocab, n_ctx) = (rows.context().n_vocab(), rows.context().n_ctx());
-        let (max_rows, recurrent) = (rows.context().n_batch(), model.is_recurrent());
+        let max_rows = rows.context().n_batch();
+        let n_undo_max = if model.is_recurrent() { rows.context().n_snapshots() } else { usize::MAX };
         let rows = Arc::new(Mutex::new(rows));
         let one = |row| Self {
             rows: Arc::clone(&rows),
@@ -64,7 +66,7 @@ impl Sequence {
             n_vocab,
             n_ctx,
             max_rows,
-            recurrent,
+            n_undo_max,
             files: None,
         };
         Ok((0..parts.len()).map(one).collect())
@@ -95,9 +97,9 @@ impl Sequence {
         self.lock().n_batches()
     }
 
-    /// Whether a part of its history cannot be dropped cheaply.
-    pub fn is_recurrent(&self) -> bool {
-        self.recurrent
+    /// Tokens of a draft that it can take back at most, `usize::MAX` where it can take back any.
+    pub fn n_undo_max(&self) -> usize {
+        self.n_undo_max
     }
 
     fn lock(&self) -> MutexGuard<'_, SharedContext> {

@@ -73,10 +73,16 @@ pub fn together(
         Ok(Some(Part { block: next - 1, response_only: acts_on_responses_only(adapters)? }))
     };
     let parts = experts.iter().map(&mut part).collect::<Result<Vec<_>, StackError>>()?;
-    let parts: Vec<_> = parts.into_iter().flat_map(|part| vec![part; n_slots]).collect();
-    let mut rows = Sequence::together(model, adapters, params, &parts)?.into_iter();
-    let slots = |adapters: &Vec<Scaled<'_>>| of_files(rows.by_ref().take(n_slots).collect(), model, adapters, params);
-    Ok(experts.iter().map(slots).collect())
+    if let (true, Some(i)) = (model.is_recurrent(), parts.iter().position(|part| part.is_some_and(|p| p.response_only)))
+    {
+        return Err(StackError::Recurrent { path: experts[i][0].0.to_owned() }.into());
+    }
+    // The sequences of a slot follow each other: see `Context::can_follow`.
+    let rows = Sequence::together(model, adapters, params, &parts.repeat(n_slots))?;
+    let mut sequences: Vec<Vec<Sequence>> = experts.iter().map(|_| Vec::with_capacity(n_slots)).collect();
+    rows.into_iter().enumerate().for_each(|(i, row)| sequences[i % experts.len()].push(row));
+    let of_files = |(slots, adapters): (_, &Vec<_>)| of_files(slots, model, adapters, params);
+    Ok(sequences.into_iter().zip(experts).map(of_files).collect())
 }
 
 /// Notes what the sequences of one expert are made of.
@@ -104,9 +110,6 @@ pub fn apart(
     n_slots: usize,
 ) -> Result<Vec<Sequence>, ShareError> {
     if acts_on_responses_only(adapters)? {
-        if let (true, Some((path, _))) = (model.is_recurrent(), adapters.first()) {
-            return Err(StackError::Recurrent { path: path.to_path_buf() }.into());
-        }
         // Only in a stack the tokens of a batch can be read without their adapter.
         return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0));
     }
@@ -118,10 +121,6 @@ pub fn apart(
     let slots = match n_slots > 1 && has_objectives(adapters)? {
         false => context(n_slots)?,
         // Each slot has preferences of its own, and llama.cpp's factors on adapters are those of a whole context.
-        true if model.is_recurrent() => {
-            let contexts = (0..n_slots).map(|_| context(1)).collect::<Result<Vec<_>, _>>()?;
-            contexts.into_iter().flatten().collect()
-        }
         true => return Ok(together(model, &[adapters.to_vec()], params, n_slots)?.remove(0)),
     };
     Ok(of_files(slots, model, adapters, params))
@@ -242,7 +241,7 @@ impl Probe {
 }
 
 /// Root mean square of the differences of two rows, after their means: a constant changes no probability.
-fn distance(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn distance(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().max(1) as f64;
     let differences = || a.iter().zip(b).map(|(a, b)| f64::from(a - b));
     let mean = differences().sum::<f64>() / n;

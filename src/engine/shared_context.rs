@@ -4,14 +4,18 @@
 //! sequences one after the other, but what was announced is decoded together: the first request that needs anything new
 //! decodes everything that is due.
 
+mod checkpoints;
+mod fill;
 mod read_with;
 mod saved;
 
 use std::mem;
 
-use super::llama::{Adapters, Context, ContextError, ContextParams, Model, SavedState};
+use super::llama::{Adapters, Context, ContextError, ContextParams, Model};
 use super::stack::Part;
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
+use checkpoints::Checkpoints;
+pub(super) use checkpoints::most as most_checkpoints;
 use read_with::ReadWith;
 use std::sync::Arc;
 
@@ -55,17 +59,14 @@ struct Seq {
     /// The rows of logits wanted; 0 when nothing is due.
     due: usize,
     n_decoded: u64,
-    checkpoint: Option<Checkpoint>,
+    checkpoints: Checkpoints,
+    /// Tokens at the end that a recurrent model can take back without a checkpoint.
+    n_undo: usize,
+    /// Where in `wanted` further ones are saved; the next one last.
+    places: Vec<usize>,
     /// Shorter prefixes cannot be kept: a restored memory lacks what a window left out.
     min_prefix: usize,
     progress: Option<Progress>,
-}
-
-/// The state of a recurrent model after some tokens.
-#[derive(Default)]
-struct Checkpoint {
-    tokens: Vec<Token>,
-    state: SavedState,
 }
 
 /// What one sequence has in a batch.
@@ -111,12 +112,18 @@ impl SharedContext {
     pub(super) fn n_cached(&self, at: usize, history: &[Token]) -> usize {
         let seq = &self.seqs[at];
         let common = seq.kept(common_prefix(history, &seq.cached).min(self.n_valid(at, history)));
-        if common == seq.cached.len() || !self.ctx.model().is_recurrent() {
+        if common < seq.cached.len() && !self.ctx.can_go_on_from(at, common) {
+            return 0;
+        }
+        if self.can_drop(at, seq.cached.len() - common) {
             return common;
         }
-        seq.checkpoint
-            .as_ref()
-            .map_or(0, |saved| if history.starts_with(&saved.tokens) { saved.tokens.len() } else { 0 })
+        seq.kept(seq.checkpoints.within(common))
+    }
+
+    /// Whether the last `n` tokens of a sequence can be dropped from its memory.
+    fn can_drop(&self, at: usize, n: usize) -> bool {
+        n == 0 || !self.ctx.model().is_recurrent() || n <= self.seqs[at].n_undo
     }
 
     /// Says how many tokens of a sequence's histories are a prompt. Returns whether its logits may be others now.
@@ -196,9 +203,8 @@ impl SharedContext {
     pub(super) fn forget(&mut self, at: usize) {
         self.ctx.truncate(at, 0);
         let seq = &mut self.seqs[at];
-        (seq.held, seq.due, seq.adapted_from, seq.min_prefix, seq.checkpoint) = (0, 0, 0, 0, None);
-        seq.read_with.forget();
-        seq.cached.clear();
+        seq.due = 0;
+        seq.empty();
     }
 
     /// Brings a sequence to `history`, and with it all that are due. Returns the place of the wanted rows among those
@@ -268,11 +274,7 @@ impl SharedContext {
     /// Empties all memory, to the last number.
     fn clear(&mut self) {
         self.ctx.clear();
-        for seq in &mut self.seqs {
-            (seq.held, seq.min_prefix, seq.checkpoint, seq.adapted_from) = (0, 0, None, 0);
-            seq.cached.clear();
-            seq.read_with.forget();
-        }
+        self.seqs.iter_mut().for_each(Seq::empty);
     }
 
     /// Makes a sequence's memory hold a prefix of what is wanted.
@@ -281,6 +283,7 @@ impl SharedContext {
             return;
         }
         let adapted_from = self.adapted_from(at, &self.seqs[at].wanted);
+        let is_recurrent = self.ctx.model().is_recurrent();
         let Self { ctx, seqs, .. } = self;
         let seq = &mut seqs[at];
         let n_valid = seq.n_valid(seq.wanted.len(), adapted_from);
@@ -289,30 +292,25 @@ impl SharedContext {
             seq.border = Some(adapted_from);
             seq.read_with.has_read_prompt();
         }
-        // A checkpoint was read with the same coefficients as what is no longer valid.
-        seq.checkpoint.take_if(|saved| saved.tokens.len() > n_valid);
+        // Checkpoints were read with the same coefficients as what is no longer valid.
+        seq.checkpoints.truncate(n_valid);
         seq.held = 0;
         // The last k tokens must be decoded for their logits.
         let common = common_prefix(&seq.wanted, &seq.cached).min(seq.wanted.len() - seq.due).min(n_valid);
-        let n = seq.kept(common);
+        let n = if common == seq.cached.len() || ctx.can_go_on_from(at, common) { seq.kept(common) } else { 0 };
         if n < seq.min_prefix {
             seq.min_prefix = 0;
         }
-        // Nothing of a memory is kept only where there is no earlier state of it either.
-        if n == seq.cached.len() || (n > 0 && ctx.truncate(at, n)) {
+        let n_dropped = seq.cached.len() - n;
+        // llama.cpp also takes a state back that it has not kept.
+        let can_drop = n > 0 && (!is_recurrent || n_dropped <= seq.n_undo);
+        if n_dropped == 0 || (can_drop && ctx.truncate(at, n)) {
             seq.cached.truncate(n);
-            return;
+        } else {
+            seq.go_back(ctx, at, n);
         }
-        match &seq.checkpoint {
-            Some(Checkpoint { tokens, state })
-                if tokens.len() <= common && seq.wanted.starts_with(tokens) && ctx.restore(at, state) =>
-            {
-                seq.cached.clone_from(tokens);
-            }
-            _ => {
-                ctx.truncate(at, 0);
-                seq.cached.clear();
-            }
+        if is_recurrent {
+            seq.plan_checkpoints(ctx, at);
         }
     }
 
@@ -337,52 +335,22 @@ impl SharedContext {
         }
     }
 
-    /// Whether another sequence is about to decode what this one reads without its adapter.
-    fn waits(&self, at: usize) -> bool {
-        let seq = &self.seqs[at];
-        let is_due = |other: &Seq| {
-            let n = common_prefix(&other.wanted, &seq.wanted).min(seq.adapted_from);
-            other.part.is_none() && other.due > 0 && n > seq.cached.len() && n > other.cached.len()
-        };
-        seq.lacks_plain() && self.seqs.iter().any(is_due)
-    }
-
-    /// Puts a batch together from the sequences that are due.
-    fn fill(&mut self, batch: &mut Vec<BatchPart>) {
-        let mut n_logits = 0;
-        for (at, seq) in self.seqs.iter().enumerate().filter(|(_, seq)| seq.due > 0) {
-            if self.waits(at) {
-                continue;
-            }
-            let (left, room) = (seq.wanted.len() - seq.cached.len(), self.ctx.room());
-            // The last k tokens go into one batch.
-            let n_tokens = if left <= room { left } else { room.min(left - seq.due) };
-            if n_tokens == 0 {
-                continue;
-            }
-            let last = n_tokens == left;
-            let start = seq.cached.len();
-            let k = if last { seq.due } else { 0 };
-            let (plain, adapted) = seq.wanted[start..start + n_tokens].split_at(seq.n_plain(start, n_tokens));
-            let k_adapted = k.min(adapted.len());
-            let (part, coefficients) = (seq.part.map(|part| part.block), seq.read_with.now());
-            self.ctx.push(at, plain, start, k - k_adapted, None, coefficients);
-            self.ctx.push(at, adapted, start + plain.len(), k_adapted, part, coefficients);
-            batch.push(BatchPart { at, n_tokens, first: last.then_some(n_logits) });
-            n_logits += k;
-        }
-    }
-
     /// Notes what a batch has brought.
     fn take(&mut self, batch: &[BatchPart]) {
         let Self { ctx, seqs, poisoned, .. } = self;
         let (alone, n_batch) = (seqs.len() == 1, ctx.n_batch());
+        // A further batch moves states, and snapshots stay where they are.
+        let n_snapshots = if batch.len() == 1 || ctx.is_in_step() { ctx.n_snapshots() } else { 0 };
+        if !batch.is_empty() {
+            seqs.iter_mut().for_each(|seq| seq.n_undo = 0);
+        }
         for part in batch {
             let seq = &mut seqs[part.at];
             let start = seq.cached.len();
             seq.read_with.note(start);
             seq.cached.extend_from_slice(&seq.wanted[start..start + part.n_tokens]);
             seq.n_decoded += part.n_tokens as u64;
+            seq.n_undo = n_snapshots.min(part.n_tokens - 1);
             if let Some(progress) = &mut seq.progress
                 && seq.wanted.len() > n_batch
             {
@@ -396,21 +364,29 @@ impl SharedContext {
                     *poisoned |= holds_nan(&seq.logits, ctx.n_vocab());
                     seq.fresh = true;
                 }
-                save_checkpoint(ctx, part.at, seq, part.n_tokens);
+            }
+            if seq.places.last() == Some(&seq.cached.len()) {
+                seq.places.pop();
+                seq.checkpoints.save(ctx, part.at, seq.cached.len());
             }
         }
     }
 
     /// After a failed batch llama.cpp may have stored a part of it; nothing is due any more.
     fn undo(&mut self, batch: &[BatchPart]) {
-        for part in batch {
-            let n = self.seqs[part.at].cached.len();
-            if !self.ctx.truncate(part.at, n) {
-                self.ctx.truncate(part.at, 0);
-                self.seqs[part.at].cached.clear();
+        let Self { ctx, seqs, .. } = self;
+        if ctx.model().is_recurrent() {
+            // llama.cpp moves states while it computes, also those of sequences that are not in the batch.
+            seqs.iter_mut().enumerate().for_each(|(at, seq)| seq.go_back(ctx, at, seq.cached.len()));
+        } else {
+            for part in batch {
+                let seq = &mut seqs[part.at];
+                if !ctx.truncate(part.at, seq.cached.len()) {
+                    seq.go_back(ctx, part.at, 0);
+                }
             }
         }
-        self.seqs.iter_mut().for_each(|seq| seq.due = 0);
+        seqs.iter_mut().for_each(|seq| seq.due = 0);
     }
 }
 
@@ -420,6 +396,39 @@ fn holds_nan(rows: &[f32], n_vocab: usize) -> bool {
 }
 
 impl Seq {
+    /// Forgets what was in memory.
+    fn empty(&mut self) {
+        (self.held, self.n_undo, self.min_prefix, self.adapted_from) = (0, 0, 0, 0);
+        self.checkpoints.truncate(0);
+        self.cached.clear();
+        self.read_with.forget();
+    }
+
+    /// Goes back to the longest earlier state within the first `n` tokens in memory; to nothing where there is none.
+    fn go_back(&mut self, ctx: &mut Context, at: usize, n: usize) {
+        let n = self.checkpoints.go_back(ctx, at, self.kept(n));
+        // What a window left out is missing in an earlier state too.
+        let n = if self.kept(n) == n { n } else { self.checkpoints.go_back(ctx, at, 0) };
+        self.cached.truncate(n);
+        (self.held, self.n_undo, self.places) = (0, 0, Vec::new());
+    }
+
+    /// Chooses where states are saved while what is wanted is read, and saves the first where reading begins there.
+    fn plan_checkpoints(&mut self, ctx: &mut Context, at: usize) {
+        self.checkpoints.truncate(self.cached.len());
+        let read = self.cached.len()..self.wanted.len() - self.due;
+        self.places.clear();
+        if read.is_empty() {
+            return;
+        }
+        let vocab = ctx.model().vocab();
+        self.places = checkpoints::places(&self.wanted, read, |token| vocab.is_control(token));
+        if self.places.last() == Some(&self.cached.len()) {
+            self.places.pop();
+            self.checkpoints.save(ctx, at, self.cached.len());
+        }
+    }
+
     /// Tokens in memory that are read as a history of `len` tokens wants them, where the adapter acts from `wanted` on.
     fn n_valid(&self, len: usize, wanted: usize) -> usize {
         let as_wanted = if self.adapted_from == wanted { usize::MAX } else { self.adapted_from.min(wanted) };
@@ -447,16 +456,5 @@ impl Seq {
         let oldest = self.cached.len() - self.held;
         let is_held = self.held > 0 && history.len() - k >= oldest && self.cached.starts_with(history);
         is_held.then(|| history.len() - k - oldest)
-    }
-}
-
-/// A recurrent model keeps its state after each prompt: a second answer to it, or the next turn, starts there.
-fn save_checkpoint(ctx: &mut Context, at: usize, seq: &mut Seq, n_new: usize) {
-    if n_new > 1 && ctx.model().is_recurrent() {
-        let mut checkpoint = mem::take(&mut seq.checkpoint).unwrap_or_default();
-        if ctx.save(at, &mut checkpoint.state) {
-            checkpoint.tokens.clone_from(&seq.cached);
-            seq.checkpoint = Some(checkpoint);
-        }
     }
 }

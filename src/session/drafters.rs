@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::draft_length::{LENGTH, LENGTH_LOOKUP};
 use super::open::{Loading, member};
 use super::params::model_params;
 use super::{ExpertText, ExpertTexts, SessionError};
@@ -16,10 +17,6 @@ use crate::guidance::check_vocabulary;
 use crate::sampling::HookState;
 use crate::sampling::params::Mirostat;
 
-/// Tokens that a named drafter drafts, unless the user says otherwise: with the token before them, batches of 4 and of
-/// 16. A long copy is seldom wrong, a model sooner.
-const LENGTH: usize = 3;
-const LENGTH_LOOKUP: usize = 15;
 /// The ARMs help to draft where reading them costs less than this share of reading the base.
 const CHEAP: f64 = 0.5;
 /// `auto` lets the base draft only where it is less than this share of a plain step.
@@ -31,6 +28,8 @@ struct DrafterParts<'a> {
     base: &'a Arc<Model>,
     experts: &'a ExpertTexts,
     hook: &'a HookState,
+    /// Tokens of a draft that base and ARMs can take back.
+    draft_max: usize,
 }
 
 /// The speculator that the configuration asks for; `None` decodes plainly.
@@ -38,13 +37,14 @@ pub(super) fn speculator(
     config: &Config,
     base: &Arc<Model>,
     experts: &ExpertTexts,
+    draft_max: usize,
     hook: &HookState,
     loading: Loading<'_>,
 ) -> Result<Option<Speculator>, SessionError> {
     if config.speculate == Speculate::Off {
         return Ok(None);
     }
-    let parts = DrafterParts { config, base, experts, hook };
+    let parts = DrafterParts { config, base, experts, hook, draft_max };
     if let Some(obstacle) = parts.obstacle() {
         return match &config.speculate {
             Speculate::Auto => Ok(None),
@@ -55,12 +55,15 @@ pub(super) fn speculator(
         tracing::warn!("ARM \"{arm}\" has another vocabulary than the base, so it cannot draft; decoding is plain");
         return Ok(None);
     }
-    let max = |default| config.draft_max.map_or(default, |n| n as usize);
+    let max = |default| config.draft_max.map_or(default, |n| n as usize).min(draft_max);
     let fixed = |drafter: Box<dyn Drafter>, length| (vec![drafter], Policy::Fixed(max(length)));
     let (drafters, policy) = match &config.speculate {
         Speculate::Off => return Ok(None),
         Speculate::Auto => parts.auto(max(DRAFT_MAX))?,
         Speculate::Lookup => fixed(Box::new(LookupDrafter), LENGTH_LOOKUP),
+        Speculate::Base | Speculate::Arm(_) if parts.drafts_one_by_one().is_some() => {
+            return Err(SessionError::Speculate(parts.drafts_one_by_one().unwrap_or_default()));
+        }
         Speculate::Base => fixed(parts.needs_arms("base").map(|()| Box::new(BaseDrafter) as Box<dyn Drafter>)?, LENGTH),
         Speculate::Backbone => fixed(parts.backbone()?.ok_or_else(no_backbone)?, LENGTH),
         Speculate::Draft(file) => fixed(parts.draft(file, loading)?, LENGTH),
@@ -83,10 +86,22 @@ impl DrafterParts<'_> {
         if self.config.sampling.mirostat != Mirostat::Off {
             return Some("mirostat has no distribution to verify a draft against; use --speculate off".into());
         }
-        let recurrent = |model: &Arc<Model>| model.is_recurrent();
-        let arm = self.experts().find(|expert| recurrent(expert.vocab.model())).map(|expert| expert.who.clone());
-        let who = if recurrent(self.base) { Some("the base".into()) } else { arm };
-        who.map(|who| format!("{who} is a recurrent model, which cannot take back a draft; take --speculate off"))
+        let who = self.recurrent().filter(|_| self.draft_max == 0)?;
+        Some(format!("{who} is a recurrent model, which cannot take back a draft; take --speculate off"))
+    }
+
+    /// The first of base and ARMs that is a recurrent model.
+    fn recurrent(&self) -> Option<String> {
+        let arm = || self.experts().find(|expert| expert.vocab.model().is_recurrent()).map(|expert| expert.who.clone());
+        if self.base.is_recurrent() { Some("the base".into()) } else { arm() }
+    }
+
+    /// Why neither base nor ARMs can draft: a recurrent state is taken back within one batch, and they read a draft token
+    /// by token.
+    fn drafts_one_by_one(&self) -> Option<String> {
+        self.recurrent().map(|who| {
+            format!("{who} is a recurrent model, which takes back what it reads at once, and not what it drafts; take lookup or draft:FILE")
+        })
     }
 
     /// The ARM that is to draft and has other tokens than the base.
@@ -124,7 +139,10 @@ impl DrafterParts<'_> {
     /// base's own logits say, which a draft does not have.
     fn arms_are_cheap(&self) -> bool {
         let are_plain = self.experts().all(|expert| expert.translation.is_none());
-        are_plain && self.experts().next().is_some() && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
+        are_plain
+            && self.recurrent().is_none()
+            && self.experts().next().is_some()
+            && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
     }
 
     /// A drafter of a model, that adds the ARMs' logits where they are cheap.
@@ -192,7 +210,7 @@ impl DrafterParts<'_> {
         let row = 0.2;
         let mut drafters: Vec<Box<dyn Drafter>> = vec![Box::new(LookupDrafter)];
         let mut priors = vec![Prior { token: 0.0, row, acceptance: [0.3, 0.6, 0.9] }];
-        if let Some((_, model)) = self.backbone_of()
+        if let Some((_, model)) = self.backbone_of().filter(|(_, model)| !model.is_recurrent())
             && let Some(drafter) = self.backbone()?
         {
             let helpers = if self.arms_are_cheap() { self.arm_bytes() } else { 0.0 };
@@ -200,7 +218,7 @@ impl DrafterParts<'_> {
             priors.push(Prior { token: (model.n_bytes() as f64 + helpers) / step, row, acceptance: [0.7; 3] });
         }
         let share = self.base.n_bytes() as f64 / step;
-        if share < SMALL_BASE {
+        if share < SMALL_BASE && self.recurrent().is_none() {
             drafters.push(Box::new(BaseDrafter));
             priors.push(Prior { token: share, row: row * (1.0 - share), acceptance: [0.7; 3] });
         }

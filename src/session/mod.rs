@@ -5,6 +5,7 @@
 mod arms;
 mod cache;
 mod detokenizer;
+mod draft_length;
 mod drafters;
 mod error;
 mod experts;
@@ -66,6 +67,8 @@ pub struct Session {
     prompts: Arc<PromptRenderer>,
     /// `None` decodes plainly.
     speculator: Option<Speculator>,
+    /// Tokens of a draft that base and ARMs can take back.
+    draft_max: usize,
 }
 
 /// How an expert reads prompts.
@@ -117,9 +120,10 @@ impl Session {
         let slots: Vec<_> = opened.slots.into_iter().map(slot).collect();
         let (base_template, shared) = (opened.base_template, opened.shared);
         let experts = ExpertTexts { experts: opened.experts, of_arms: opened.of_arms };
-        let speculator = drafters::speculator(&config, &opened.base, &experts, slots[0].hook(), loading)?;
+        let draft_max = opened.draft_max;
+        let speculator = drafters::speculator(&config, &opened.base, &experts, draft_max, slots[0].hook(), loading)?;
         let prompts = Arc::new(PromptRenderer::new(vocab.clone(), base_template, &config.prompt, experts));
-        Ok(Self { config, vocab, slots, shared, prompts, speculator })
+        Ok(Self { config, vocab, slots, shared, prompts, speculator, draft_max })
     }
 
     /// Its slots, each with weights of its own.
@@ -211,7 +215,8 @@ impl Session {
     /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
     pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
         let config = Config { speculate: speculate.clone(), ..self.config.clone() };
-        drafters::speculator(&config, self.vocab.model(), self.prompts.experts(), self.hook(), &mut |_, _| true)
+        let (base, experts) = (self.vocab.model(), self.prompts.experts());
+        drafters::speculator(&config, base, experts, self.draft_max, self.hook(), &mut |_, _| true)
     }
 
     /// Takes another speculator from now on, and gives back the one of before.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::draft_length::n_snapshots;
 use super::experts::{ExpertSetup, Experts};
 use super::params::{context_params, model_params};
 use super::share::{self, Member, Shared};
@@ -12,6 +13,7 @@ use super::{ExpertText, SessionError, plan, template};
 use crate::chat::ChatTemplate;
 use crate::config::{Config, ExpertSpec};
 use crate::engine::llama::{FlashAttention, Model, ModelParams};
+use crate::engine::rollback::takes_back;
 use crate::engine::share::ShareError;
 use crate::engine::{Sequence, StackError, acts_on_responses_only};
 use crate::guidance::Guide;
@@ -29,6 +31,8 @@ pub(super) struct Opened {
     /// The expert of each ARM; `None` is the base itself.
     pub of_arms: Vec<Option<usize>>,
     pub shared: Vec<Shared>,
+    /// Tokens of a draft that all of them can take back.
+    pub draft_max: usize,
 }
 
 pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Result<Opened, SessionError> {
@@ -37,6 +41,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
     let base = models.get("base", &config.base)?;
     let base_template = template::of_base(config, base.file())?;
     refuse_response_only(&config.base)?;
+    let member = |who, model: &Arc<Model>, spec| member(who, model, spec).map(|member| with_snapshots(config, member));
     let mut members = vec![member("base".into(), &base, &config.base)?];
     let (mut bridges, mut texts) = (Vec::new(), Vec::new());
     let mut translations = Translations::new(config, base.file(), Some(base.vocab()));
@@ -53,6 +58,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
         members.push(member(setup.who(), &model, &setup.spec)?);
     }
     let (sequences, shared) = share::sequences(&members, config.share_batch, n_slots)?;
+    let draft_max = sequences.iter().flatten().map(Sequence::n_undo_max).min().unwrap_or(usize::MAX);
     let mut sequences: Vec<_> = sequences.into_iter().map(Vec::into_iter).collect();
     let mut slots = Vec::with_capacity(n_slots);
     for _ in 0..n_slots {
@@ -65,7 +71,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
         slots.push((base, guide));
     }
     let of_arms = experts.directions.iter().map(|direction| direction.arm.expert()).collect();
-    Ok(Opened { base, base_template, slots, experts: texts, of_arms, shared })
+    Ok(Opened { base, base_template, slots, experts: texts, of_arms, shared, draft_max })
 }
 
 /// One copy of the weights of each file, however many experts stand on it.
@@ -106,6 +112,15 @@ pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) 
         return Err(SessionError::QuantisedV { who, ty });
     }
     Ok(Member { who, model: Arc::clone(model), spec, params })
+}
+
+/// Lets a recurrent model take back a draft, where something drafts and llama.cpp can.
+fn with_snapshots<'a>(config: &Config, mut member: Member<'a>) -> Member<'a> {
+    let n = n_snapshots(config, member.model.file());
+    if n > 0 && takes_back(&member.model, &member.params) {
+        member.params.n_snapshots = n;
+    }
+    member
 }
 
 /// Refuses a base whose own adapter acts on responses alone: ARMs take over its keys and values.

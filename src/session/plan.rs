@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::SessionError;
+use super::draft_length::n_snapshots;
 use super::error::Shortage;
 use super::experts::Experts;
 use super::params::context_params;
@@ -60,6 +61,11 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
         requests.push(ExpertRequest { name, is_arm: !setup.is_reference && !setup.spare, ..request });
     }
     for request in &mut requests {
+        if with_base {
+            // Whether llama.cpp can keep them for the model is only known once it is loaded.
+            let file = GgufFile::open_model(&request.file);
+            request.params.n_snapshots = file.map_or(0, |file| n_snapshots(config, &file));
+        }
         request.n_sequences = u32::try_from(n_slots).unwrap_or(u32::MAX);
         // What `auto` finds to pay is only known once all is loaded; contexts of their own take more, as a rule.
         request.shares_batch = config.share_batch == Switch::On;

@@ -47,7 +47,7 @@ impl Member<'_> {
     }
 
     fn can_share_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.model, &other.model) && self.params == other.params && !self.model.is_recurrent()
+        Arc::ptr_eq(&self.model, &other.model) && self.params == other.params
     }
 }
 

@@ -63,7 +63,7 @@ pub enum TrainError {
         reason: String,
     },
     /// The backbone's architecture has no differentiable graph here.
-    #[error("{}: architecture `{arch}` cannot be trained; use a llama (mistral, smollm), qwen2 or qwen3 model", path.display())]
+    #[error("{}: architecture `{arch}` cannot be trained; use a llama (mistral, smollm), qwen2, qwen3 or gemma3 model", path.display())]
     Architecture {
         /// The file.
         path: PathBuf,

@@ -67,10 +67,9 @@ impl Shape {
         let bad = |reason: String| TrainError::Gguf { path: path.into(), reason };
         let arch = file.architecture().unwrap_or_default().to_string();
         let get = |key: &str| number(file, key);
-        if !["llama", "qwen2", "qwen3", "gemma3"].contains(&arch.as_str())
-            || get("expert_count").is_some_and(|n| n > 0.0)
-        {
-            let arch = if get("expert_count").is_some() { format!("{arch} with experts") } else { arch };
+        let has_experts = get("expert_count").is_some_and(|n| n > 0.0);
+        if !["llama", "qwen2", "qwen3", "gemma3"].contains(&arch.as_str()) || has_experts {
+            let arch = if has_experts { format!("{arch} with experts") } else { arch };
             return Err(TrainError::Architecture { path: path.into(), arch });
         }
         let need = |key: &str| {

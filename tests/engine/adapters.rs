@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use genarm::Expert;
+use genarm::engine::gguf::GgufFile;
 use genarm::engine::llama::{Adapters, Context, ContextError, Lora, Model};
 use genarm::engine::share::{Probe, apart, together};
 use tempfile::TempDir;
@@ -146,4 +147,23 @@ fn adapters_come_and_go_while_other_threads_decode_on_the_same_model() {
         }
     });
     assert_eq!(model.n_adapters(), 0);
+}
+
+/// A model's header is enough: its second layer has the projections of latent attention.
+#[test]
+fn an_adapter_that_llama_cpp_would_not_apply_is_told_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    random::model(&path("plain.gguf"), "llama");
+    let latent = vec![("blk.1.attn_kv_a_mqa.weight", vec![1], vec![0; 4])];
+    random::copy(&path("plain.gguf"), &path("model.gguf"), &[], latent);
+    let model = GgufFile::open(path("model.gguf")).expect("a sound file");
+    let inert = |target: &str| {
+        random::lora(&path("lora.gguf"), "llama", 4, &[target], 1, None);
+        GgufFile::open_adapter(path("lora.gguf")).expect("a sound adapter").inert_on(&model)
+    };
+    assert_eq!(inert("1.attn_q").as_deref(), Some("blk.1.attn_q.weight"));
+    for acts in ["0.attn_q", "1.attn_output", "1.ffn_up"] {
+        assert_eq!(inert(acts), None, "{acts}");
+    }
 }

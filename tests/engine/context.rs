@@ -38,7 +38,7 @@ fn a_sequence_that_a_context_does_not_have_is_no_reason_to_end_the_process() {
     let mut ctx = context(2);
     let mut state = SavedState::default();
     for seq in [2, 255, 256, 100_000, usize::MAX] {
-        assert!(!ctx.truncate(seq, 0) && !ctx.save(seq, &mut state) && !ctx.restore(seq, &state), "{seq}");
+        assert!(!ctx.truncate(seq, 0) && !ctx.save(seq, &mut state) && !ctx.go_back(seq, &state, 0), "{seq}");
     }
     ctx.push(0, &[1, 2], 0, 1, None, &[]);
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ctx.push(2, &[1], 0, 1, None, &[]))).is_err());
@@ -47,15 +47,15 @@ fn a_sequence_that_a_context_does_not_have_is_no_reason_to_end_the_process() {
 }
 
 #[test]
-fn a_state_is_restored_only_where_it_was_saved() {
+fn a_sequence_goes_back_only_to_what_its_context_has_saved() {
     let (mut ctx, mut other) = (context(1), context(1));
     ctx.push(0, &[1, 2, 3], 0, 1, None, &[]);
     ctx.decode().expect("decoded");
     let mut state = SavedState::default();
-    assert!(!ctx.restore(0, &state), "nothing was saved");
+    assert!(!ctx.go_back(0, &state, 3), "nothing was saved");
     assert!(ctx.save(0, &mut state));
-    assert!(!other.restore(0, &state), "another context");
-    assert!(ctx.restore(0, &state));
+    assert!(!other.go_back(0, &state, 3), "another context");
+    assert!(ctx.go_back(0, &state, 3));
     ctx.push(0, &[4], 3, 1, None, &[]);
     ctx.decode().expect("it goes on where it was saved");
 }

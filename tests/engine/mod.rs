@@ -3,6 +3,7 @@
 mod adapters;
 mod broken;
 mod context;
+mod hybrid;
 mod parm;
 mod response;
 mod saved;

@@ -10,7 +10,7 @@ use genarm::engine::{Part, Scaled, Sequence, stack};
 use genarm::{Expert, Token};
 use tempfile::TempDir;
 
-use crate::support::{self, random, tokens as text};
+use crate::support::{self, memory, random, tokens as text};
 
 /// A model and three adapters that differ in rank, targets and scale.
 struct Family {
@@ -92,6 +92,31 @@ fn every_row_equals_a_context_of_its_own() {
             histories.iter_mut().for_each(|h| h.splice(3.., text(9, 20)).for_each(drop));
             check(&histories, 2, "an edited turn");
         }
+    }
+}
+
+/// In a pool llama.cpp gives away cells that lie outside of a sequence's window, which a shorter history needs again.
+#[test]
+fn rows_with_a_window_equal_contexts_of_their_own_after_every_way_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    memory::model(&path("model.gguf"), "cohere2");
+    random::lora_on(&path("model.gguf"), &path("lora.gguf"), 3, 0.3, "all");
+    let adapters = [(path("lora.gguf"), 1.0)].into();
+    let family = Family { model: support::load(&path("model.gguf")), adapters, _folder: folder };
+    let (mut rows, mut apart) = (family.together(1), family.apart(1));
+    let mut noise = random::Noise(5);
+    let mut histories = [text(1, 20), text(2, 30)];
+    for step in 0..60 {
+        let at = step % 2;
+        let history = &mut histories[at];
+        let dropped = ((noise.next() + 1.0) * if step % 7 == 0 { 20.0 } else { 3.0 }) as usize;
+        history.truncate(history.len().saturating_sub(dropped).max(3));
+        history.extend(text(step as Token, 1 + (dropped * 5) % 9));
+        let found = rows[at].advance(history, 1).expect("a row");
+        let expected = apart[at].advance(history, 1).expect("a row");
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3, "step {step}, {} tokens: {worst}", history.len());
     }
 }
 

@@ -10,14 +10,19 @@ use super::random::{Noise, SHAPE};
 /// A tensor of a layer: name, dimensions, and the number around which its numbers are.
 type Tensor = (&'static str, Vec<u64>, f32);
 
-/// Writes a model: `mamba`, which keeps a state of its own; `jamba`, one layer of that and one of attention; `cohere2`,
-/// three of whose four layers see the last 16 tokens.
+/// Writes a model: `mamba`, which keeps a state of its own; `jamba`, one layer of that and one of attention; `lfm2`, two
+/// of short convolutions around one of attention, which llama.cpp takes back by a few tokens; `cohere2`, three of whose
+/// four layers see the last 16 tokens.
 pub fn model(path: &Path, arch: &str) {
     let file = GgufFile::open_model(&models().base).expect("a model");
     let n_vocab = file.vocabulary().expect("a vocabulary").n_tokens() as u64;
     let layers = match arch {
         "mamba" => vec![state(false); 2],
         "jamba" => vec![[state(true), normed_mlp()].concat(), [attention(), normed_mlp()].concat()],
+        "lfm2" => {
+            let attention = [attention(), head_norms()].concat();
+            [convolution(), attention, convolution()].map(|layer| [layer, normed_mlp()].concat()).into()
+        }
         _ => vec![[attention(), mlp()].concat(); 4],
     };
     let of_tokenizer = file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."));
@@ -28,7 +33,8 @@ pub fn model(path: &Path, arch: &str) {
     }
     let mut noise = Noise(7);
     let [d, ..] = SHAPE;
-    for (name, dims, around) in [("token_embd.weight", vec![d, n_vocab], 0.0), ("output_norm.weight", vec![d], 1.0)] {
+    let norm = if arch == "lfm2" { "token_embd_norm.weight" } else { "output_norm.weight" };
+    for (name, dims, around) in [("token_embd.weight", vec![d, n_vocab], 0.0), (norm, vec![d], 1.0)] {
         writer = writer.tensor(name, &dims, TensorType::F32, noise.bytes(&dims, around, 0.2));
     }
     for (at, layer) in layers.iter().enumerate() {
@@ -48,7 +54,7 @@ fn metadata(arch: &str, n_layers: u32) -> Vec<(&'static str, Value)> {
         ("block_count", n_layers.into()),
         ("feed_forward_length", (ff as u32).into()),
     ];
-    if arch != "cohere2" {
+    if matches!(arch, "mamba" | "jamba") {
         all.extend([
             ("ssm.conv_kernel", 4u32.into()),
             ("ssm.inner_size", (2 * d as u32).into()),
@@ -62,6 +68,12 @@ fn metadata(arch: &str, n_layers: u32) -> Vec<(&'static str, Value)> {
         "jamba" => all.extend([
             ("attention.head_count", 4u32.into()),
             ("attention.head_count_kv", Value::Array(Array::U32(vec![0, 2]))),
+        ]),
+        "lfm2" => all.extend([
+            ("attention.head_count", 4u32.into()),
+            ("attention.head_count_kv", Value::Array(Array::U32(vec![0, 2, 0]))),
+            ("shortconv.l_cache", 3u32.into()),
+            ("attention.layer_norm_rms_epsilon", 1e-6f32.into()),
         ]),
         _ => all.extend([
             ("attention.head_count", 4u32.into()),
@@ -106,6 +118,20 @@ fn attention() -> Vec<Tensor> {
         ("attn_k.weight", vec![d, kv], 0.0),
         ("attn_v.weight", vec![d, kv], 0.0),
         ("attn_output.weight", vec![d, d], 0.0),
+    ]
+}
+
+fn head_norms() -> Vec<Tensor> {
+    vec![("attn_q_norm.weight", vec![16], 1.0), ("attn_k_norm.weight", vec![16], 1.0)]
+}
+
+fn convolution() -> Vec<Tensor> {
+    let [d, ..] = SHAPE;
+    vec![
+        ("attn_norm.weight", vec![d], 1.0),
+        ("shortconv.conv.weight", vec![3, d], 0.0),
+        ("shortconv.in_proj.weight", vec![d, 3 * d], 0.0),
+        ("shortconv.out_proj.weight", vec![d, d], 0.0),
     ]
 }
 

@@ -139,6 +139,11 @@ fn write_lora(writer: GgufWriter<'_>, arch: &str, rank: u64, targets: &[&str], s
 
 /// Writes a LoRA of random numbers within `spread` on the attention of any model; `adapt` says where it acts.
 pub fn lora_on(model: &Path, path: &Path, seed: u64, spread: f32, adapt: &str) {
+    lora_on_matrices(model, path, seed, spread, adapt, &["attn_q", "attn_k", "attn_v", "attn_output"]);
+}
+
+/// The same on these matrices of the layers.
+pub fn lora_on_matrices(model: &Path, path: &Path, seed: u64, spread: f32, adapt: &str, matrices: &[&str]) {
     const RANK: u64 = 4;
     let file = GgufFile::open_model(model).expect("a model");
     let mut noise = Noise(seed);
@@ -148,8 +153,8 @@ pub fn lora_on(model: &Path, path: &Path, seed: u64, spread: f32, adapt: &str) {
         .meta("adapter.type", "lora")
         .meta("adapter.lora.alpha", 2.0 * RANK as f32)
         .meta(genarm::engine::ADAPT, adapt);
-    let matrices = ["attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight"];
-    for tensor in file.tensors().iter().filter(|tensor| matrices.iter().any(|name| tensor.name.ends_with(name))) {
+    let is_wanted = |name: &str| matrices.iter().any(|matrix| name.ends_with(&format!(".{matrix}.weight")));
+    for tensor in file.tensors().iter().filter(|tensor| is_wanted(&tensor.name)) {
         let (a, b) = ([tensor.dims[0], RANK], [RANK, tensor.dims[1]]);
         for (half, dims) in [("lora_a", a), ("lora_b", b)] {
             let name = format!("{}.{half}", tensor.name);
@@ -189,7 +194,8 @@ pub fn copy_with(from: &Path, to: &Path, keys: &[(&str, Value)]) {
     copy(from, to, keys, Vec::new());
 }
 
-fn copy(from: &Path, to: &Path, keys: &[(&str, Value)], more: Vec<(&str, Vec<u64>, Vec<u8>)>) {
+/// The same with further tensors of F32: their names, dimensions and numbers.
+pub fn copy(from: &Path, to: &Path, keys: &[(&str, Value)], more: Vec<(&str, Vec<u64>, Vec<u8>)>) {
     let file = GgufFile::open(from).expect("a sound file");
     let bytes = std::fs::read(from).expect("the file");
     let kept = file.metadata().iter().filter(|(key, _)| keys.iter().all(|(other, _)| key != other));

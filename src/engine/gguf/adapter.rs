@@ -69,6 +69,21 @@ pub(super) fn fits(adapter: &GgufFile, model: &GgufFile) -> Result<(), String> {
     Ok(())
 }
 
+/// The first tensor that an adapter acts on and that llama.cpp multiplies without adapters: a projection of multi-head
+/// latent attention, in any model that has them.
+pub(super) fn inert(adapter: &GgufFile, model: &GgufFile) -> Option<String> {
+    const PROJECTIONS: [&str; 7] =
+        ["attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "attn_k_b", "attn_v_b"];
+    let is_inert = |target: &str| {
+        let Some((layer, name)) = target.strip_suffix(".weight").and_then(|target| target.rsplit_once('.')) else {
+            return false;
+        };
+        PROJECTIONS.contains(&name) && model.any_tensor(&format!("{layer}.attn_kv_a_mqa.weight")).is_some()
+    };
+    let mut targets = adapter.tensors().iter().filter_map(|tensor| tensor.name.strip_suffix(".lora_a"));
+    targets.find(|target| is_inert(target)).map(str::to_owned)
+}
+
 /// A dimension as ggml sees it, which fills up with ones.
 fn dim(tensor: &TensorInfo, i: usize) -> u64 {
     tensor.dims.get(i).copied().unwrap_or(1)

@@ -144,10 +144,10 @@ pub(super) fn n_ctx_reach(file: &GgufFile) -> Option<u64> {
     Some(trained.max((original as f64 * factor) as u64))
 }
 
-/// Models with state-space or RWKV layers may have no attention heads at all.
+/// Models with state-space or RWKV layers, or short convolutions, may have no attention heads at all.
 pub(super) fn is_recurrent(file: &GgufFile) -> bool {
-    let (ssm, wkv) = (file.hparam_key("ssm."), file.hparam_key("wkv."));
-    file.metadata().iter().any(|(key, _)| key.starts_with(&ssm) || key.starts_with(&wkv))
+    let kinds = ["ssm.", "wkv.", "shortconv.", "kda."].map(|kind| file.hparam_key(kind));
+    file.metadata().iter().any(|(key, _)| kinds.iter().any(|kind| key.starts_with(kind)))
 }
 
 fn require(file: &GgufFile, name: &str, min: u64, max: u64) -> Result<u64, Fault> {

@@ -241,6 +241,11 @@ impl GgufFile {
         adapter::fits(self, model)
     }
 
+    /// The first tensor that this adapter acts on and that llama.cpp multiplies without adapters, if there is one.
+    pub fn inert_on(&self, model: &GgufFile) -> Option<String> {
+        adapter::inert(self, model)
+    }
+
     /// Whether it keeps a state of its own, beside keys and values or in place of them.
     pub fn is_recurrent(&self) -> bool {
         hparams::is_recurrent(self)

@@ -119,6 +119,8 @@ impl Context {
         // Elsewhere each sequence has cells of its own: in a pool every token attends over the cells of all sequences,
         // most of them masked.
         raw.kv_unified = mask.is_some();
+        // The tokens that can be taken back, and the one before them, are computed at once.
+        raw.n_rs_seq = params.n_snapshots.min(params.n_ubatch.min(n_batch).saturating_sub(2));
         raw.n_threads = i32::try_from(params.n_threads).unwrap_or(i32::MAX);
         raw.n_threads_batch = i32::try_from(params.n_threads_batch).unwrap_or(i32::MAX);
         raw.type_k = params.type_k.raw();
@@ -208,6 +210,12 @@ impl Context {
         // SAFETY: see `n_ctx`.
         let n_ctx = u64::from(unsafe { sys::llama_n_ctx_seq(self.raw.as_ptr()) });
         Some(if n_ctx > n_short { format!("more than {n_short}") } else { format!("1 to {n_short}") })
+    }
+
+    /// Tokens that a recurrent state can be taken back by, as llama.cpp says: of those that the last batch brought.
+    pub fn n_snapshots(&self) -> usize {
+        // SAFETY: see `n_ctx`.
+        unsafe { sys::llama_n_rs_seq(self.raw.as_ptr()) as usize }
     }
 
     /// Tokens that one [`decode`](Self::decode) takes at most.
@@ -369,19 +377,49 @@ impl Context {
         unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.raw.as_ptr()), seq, first, -1) }
     }
 
+    /// Whether every layer has what it needs of the first `n` positions of a sequence to go on from there. In a pool
+    /// llama.cpp gives cells that lie outside of a sequence's window to others, so that it cannot be taken back.
+    pub fn can_go_on_from(&self, seq: usize, n: usize) -> bool {
+        n == 0 || self.first_in_windows(seq) <= (n + 1).saturating_sub(self.model.window())
+    }
+
+    /// The first position of a sequence from which on layers with a window have all that they were given.
+    fn first_in_windows(&self, seq: usize) -> usize {
+        let Some(seq) = self.seq(seq).filter(|_| self.model.has_window() && !self.model.is_recurrent()) else {
+            return 0;
+        };
+        // SAFETY: see `truncate`.
+        let first = unsafe { sys::llama_memory_seq_pos_min(sys::llama_get_memory(self.raw.as_ptr()), seq) };
+        usize::try_from(first).unwrap_or(0)
+    }
+
     /// Lets sequence `to`, which ends at `first`, have the positions `first..end` of sequence `from` as well, if both
     /// lie in one pool of cells. Nothing is copied.
     pub fn share(&mut self, from: usize, to: usize, first: usize, end: usize) -> bool {
-        // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one.
-        let is_pool = self.mask.is_some();
+        // Elsewhere llama.cpp copies whole sequences only, and ends the process on a part of one. Of a recurrent state
+        // there are no parts.
+        let is_pool = self.mask.is_some() && !self.model.is_recurrent();
+        let is_gone = self.first_in_windows(from) > first;
         let (Some(from), Some(to)) = (self.seq(from), self.seq(to)) else { return false };
         let (Ok(first), Ok(end)) = (i32::try_from(first), i32::try_from(end)) else { return false };
-        if !is_pool || from == to || first >= end {
+        if !is_pool || from == to || first >= end || is_gone {
             return false;
         }
         // SAFETY: see `truncate`; both are sequences of this context, whose cells are one pool (`kv_unified`).
         unsafe { sys::llama_memory_seq_cp(sys::llama_get_memory(self.raw.as_ptr()), from, to, first, end) }
         true
+    }
+
+    /// Whether the sequences of a batch must bring equally many tokens. llama.cpp computes a recurrent state for equal
+    /// pieces of the sequences, and reorders a batch into such; a mask needs the batch as it is.
+    pub fn is_in_step(&self) -> bool {
+        self.mask.is_some() && self.model.is_recurrent()
+    }
+
+    /// Whether sequence `next` can come after sequence `last` in a batch [in step](Self::is_in_step): without attention,
+    /// llama.cpp takes runs of their numbers together.
+    pub fn can_follow(&self, last: usize, next: usize) -> bool {
+        !self.is_in_step() || self.model.has_attention() || next == last + 1
     }
 
     /// Drops all sequences, and overwrites what they held.

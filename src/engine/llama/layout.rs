@@ -51,6 +51,11 @@ pub(super) struct StateParts {
 }
 
 impl Layout {
+    /// The layout of the recurrent state without the caches.
+    pub fn recurrent_alone(self) -> Self {
+        Self { attention: false, window: false, ..self }
+    }
+
     /// Walks through a state of `n_tokens` tokens, which is at least one.
     ///
     /// # Errors

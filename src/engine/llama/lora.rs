@@ -30,6 +30,17 @@ pub enum LoraError {
         /// The first thing that does not fit.
         why: String,
     },
+    /// A part of it would not act.
+    #[error(
+        "{}: llama.cpp computes {name} without adapters, so this one would not act there; \
+         give one that is trained on other matrices", path.display()
+    )]
+    Inert {
+        /// The adapter.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
     /// llama.cpp refused it.
     #[error("{}: llama.cpp cannot load this adapter on {} (see --verbose)", path.display(), model.display())]
     Refused {
@@ -63,6 +74,9 @@ impl Lora {
         let of_model = || model.file().path().to_owned();
         let file = GgufFile::open_adapter(path)?;
         file.fits(model.file()).map_err(|why| LoraError::Unfit { path: path.to_owned(), model: of_model(), why })?;
+        if let Some(name) = file.inert_on(model.file()) {
+            return Err(LoraError::Inert { path: path.to_owned(), name });
+        }
         let c_path = c_path(path)?;
         let guard = model.change_adapters();
         // SAFETY: the model is loaded, `c_path` lives until the call returns, and nothing reads the model's list of

@@ -93,7 +93,9 @@ impl Mask {
         let tensor = unsafe { &*node };
         let Some(blocks) = find(&self.blocks, name) else { return };
         self.n_seen += 1;
-        let n_columns = usize::try_from(tensor.ne[1]).unwrap_or(0);
+        // Recurrent layers keep the tokens of each sequence in a plane of their own; the planes follow each other.
+        let n_columns = tensor.ne[1..].iter().map(|n| usize::try_from(*n).unwrap_or(0)).product();
+        let is_dense = (1..3).all(|i| tensor.nb[i + 1] == tensor.nb[i] * usize::try_from(tensor.ne[i]).unwrap_or(0));
         let n_rows = blocks.iter().map(|block| block.rows.end).max().unwrap_or(0);
         let columns = match n_columns {
             0 => {
@@ -104,7 +106,11 @@ impl Mask {
             n if n == self.outputs.len() => &self.outputs,
             _ => return,
         };
-        if tensor.type_ != sys::GGML_TYPE_F32 || tensor.ne[0] != n_rows as i64 || tensor.nb[0] != size_of::<f32>() {
+        if !is_dense
+            || tensor.type_ != sys::GGML_TYPE_F32
+            || tensor.ne[0] != n_rows as i64
+            || tensor.nb[0] != size_of::<f32>()
+        {
             return;
         }
         // SAFETY: as above; rows are numbers, and columns `nb[1]` bytes apart.

@@ -34,6 +34,8 @@ pub struct Model {
     n_adapters: AtomicUsize,
     /// Whether a context longer than the model's training has been reported.
     warned: AtomicBool,
+    /// Whether its state can be taken back, once that has been tried.
+    takes_back: OnceLock<bool>,
 }
 
 // SAFETY: llama.cpp only reads a loaded model, but for its list of adapters, which `adapters` guards.
@@ -116,9 +118,9 @@ impl Model {
         }
         let raw = raw.ok_or_else(|| LoadError::Refused { path: path.to_owned() })?;
         let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
-        let (tokenizer, rpc) = (OnceLock::new(), params.rpc.clone());
+        let (tokenizer, takes_back, rpc) = (OnceLock::new(), OnceLock::new(), params.rpc.clone());
         let (adapters, n_adapters, warned) = (RwLock::default(), AtomicUsize::new(0), AtomicBool::new(false));
-        let model = Model { raw, file, tokenizer, rpc, on_device, adapters, n_adapters, warned };
+        let model = Model { raw, file, tokenizer, takes_back, rpc, on_device, adapters, n_adapters, warned };
         N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = params.vocab_only
@@ -190,6 +192,11 @@ impl Model {
         unsafe { sys::llama_model_is_recurrent(self.as_ptr()) || sys::llama_model_is_hybrid(self.as_ptr()) }
     }
 
+    /// Whether its recurrent state can be taken back by some tokens: what `trial` found the first time.
+    pub(in crate::engine) fn takes_back(&self, trial: impl FnOnce() -> bool) -> bool {
+        *self.takes_back.get_or_init(trial)
+    }
+
     /// Whether it keeps keys and values.
     pub(super) fn has_attention(&self) -> bool {
         // SAFETY: `raw` is a loaded model.
@@ -214,8 +221,13 @@ impl Model {
 
     /// Whether some layers see a window of the last tokens only.
     pub(super) fn has_window(&self) -> bool {
+        self.window() > 0
+    }
+
+    /// How many tokens such layers see; 0 where there are none.
+    pub(super) fn window(&self) -> usize {
         // SAFETY: `raw` is a loaded model.
-        unsafe { sys::llama_model_n_swa(self.as_ptr()) > 0 }
+        usize::try_from(unsafe { sys::llama_model_n_swa(self.as_ptr()) }).unwrap_or(0)
     }
 
     /// Whether its memory notes positions in pictures beside those in the text.

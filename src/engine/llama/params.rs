@@ -87,6 +87,9 @@ pub struct ContextParams {
     pub type_v: CacheType,
     /// Flash attention.
     pub flash_attention: FlashAttention,
+    /// Tokens that a recurrent state can be taken back by, where llama.cpp can do that for the model: it keeps as many
+    /// states more.
+    pub n_snapshots: u32,
 }
 
 /// How to load a model (`llama_model_params`).

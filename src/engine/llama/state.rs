@@ -8,7 +8,8 @@ use super::context::Context;
 use super::layout::{Layout, StateParts};
 use crate::expert::StateError;
 
-/// The state of one sequence of one context, as [`Context::save`] made it.
+/// What a sequence cannot be taken back in by dropping positions, as [`Context::save`] copied it: its recurrent state,
+/// and the caches of windows.
 #[derive(Debug, Default)]
 pub struct SavedState {
     bytes: Vec<u8>,
@@ -26,24 +27,40 @@ pub struct CheckedMemory {
     context: u64,
 }
 
+/// Flags of llama.cpp's functions for states: all of a state …
+const WHOLE: u32 = 0;
+/// … or what cannot be taken back (`LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY`, which the bindings lack).
+const PARTIAL: u32 = 1;
+
+impl SavedState {
+    /// Its size.
+    pub fn n_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl Context {
-    /// A copy of a sequence's state, for memories that cannot be truncated. False where there is none.
+    /// A copy of what a sequence cannot be taken back in. False where there is none.
     pub fn save(&mut self, seq: usize, state: &mut SavedState) -> bool {
         state.context = 0;
-        let saved = self.copy_state(seq, &mut state.bytes).is_ok();
+        let saved = self.copy_state(seq, &mut state.bytes, PARTIAL).is_ok();
         if saved {
             state.context = self.id();
         }
         saved
     }
 
-    /// Puts a saved state in the place of what is there. False, and nothing is changed, where this context has not
-    /// saved it.
-    pub fn restore(&mut self, seq: usize, state: &SavedState) -> bool {
-        if state.context != self.id() {
-            return false;
-        }
-        self.put_state(seq, &state.bytes)
+    /// Takes a sequence back to its first `n_tokens` tokens, after which `state` was saved; keys and values of these are
+    /// still there. False where this context has not saved the state, or llama.cpp refuses it; then the sequence must be
+    /// emptied.
+    pub fn go_back(&mut self, seq: usize, state: &SavedState, n_tokens: usize) -> bool {
+        state.context == self.id() && self.put_state(seq, &state.bytes, PARTIAL) && self.truncate(seq, n_tokens)
+    }
+
+    /// A state that this context has [checked](Self::check_exported_partial), to go back to.
+    pub fn adopt(&self, state: &CheckedMemory) -> SavedState {
+        let context = if self.has_checked(state) { self.id() } else { 0 };
+        SavedState { bytes: state.bytes.to_vec(), context }
     }
 
     /// A sequence's state of `n_tokens` tokens, in a form that any context of the same model and cache types takes
@@ -56,24 +73,22 @@ impl Context {
     /// [`StateError::Memory`].
     pub fn export(&mut self, seq: usize, n_tokens: usize) -> Result<Vec<u8>, StateError> {
         let mut bytes = Vec::new();
-        self.copy_state(seq, &mut bytes)?;
-        self.one_stream(bytes, n_tokens)
+        self.copy_state(seq, &mut bytes, WHOLE)?;
+        let parts = self.layout().parts(&bytes, n_tokens).map_err(|_| StateError::Unsupported)?;
+        Ok(parts.into_one_stream(bytes))
     }
 
-    /// The same of a state that was [saved](Self::save) before.
+    /// The same of a state that was [saved](Self::save) before: the recurrent state alone.
     ///
     /// # Errors
     ///
     /// As [`export`](Self::export).
     pub fn export_saved(&self, state: &SavedState, n_tokens: usize) -> Result<Vec<u8>, StateError> {
+        let parts = self.layout().recurrent_alone().parts(&state.bytes, n_tokens);
+        let parts = parts.map_err(|_| StateError::Unsupported)?;
         let mut bytes = Vec::new();
         reserve(&mut bytes, state.bytes.len())?;
         bytes.extend_from_slice(&state.bytes);
-        self.one_stream(bytes, n_tokens)
-    }
-
-    fn one_stream(&self, bytes: Vec<u8>, n_tokens: usize) -> Result<Vec<u8>, StateError> {
-        let parts = self.layout().parts(&bytes, n_tokens).map_err(|_| StateError::Unsupported)?;
         Ok(parts.into_one_stream(bytes))
     }
 
@@ -83,11 +98,24 @@ impl Context {
     ///
     /// [`StateError::Broken`], [`StateError::TooLong`].
     pub fn check_exported(&self, bytes: &Arc<Vec<u8>>, n_tokens: usize) -> Result<CheckedMemory, StateError> {
+        self.check_parts(self.layout(), bytes, n_tokens)
+    }
+
+    /// The same of a state that [`export_saved`](Self::export_saved) returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`check_exported`](Self::check_exported).
+    pub fn check_exported_partial(&self, bytes: &Arc<Vec<u8>>, n_tokens: usize) -> Result<CheckedMemory, StateError> {
+        self.check_parts(self.layout().recurrent_alone(), bytes, n_tokens)
+    }
+
+    fn check_parts(&self, layout: Layout, bytes: &Arc<Vec<u8>>, n_tokens: usize) -> Result<CheckedMemory, StateError> {
         let n_ctx = self.n_ctx();
         if n_tokens > n_ctx {
             return Err(StateError::TooLong { n_tokens, n_ctx });
         }
-        let parts = self.layout().parts(bytes, n_tokens)?;
+        let parts = layout.parts(bytes, n_tokens)?;
         Ok(CheckedMemory { bytes: Arc::clone(bytes), parts, n_tokens, context: self.id() })
     }
 
@@ -110,7 +138,7 @@ impl Context {
         self.truncate(seq, 0);
         let n_bytes = state.bytes.len();
         let bytes = state.parts.in_streams(&state.bytes, self.n_streams()).ok_or(StateError::Memory { n_bytes })?;
-        let taken = self.put_state(seq, &bytes) && self.holds(seq, state);
+        let taken = self.put_state(seq, &bytes, WHOLE) && self.holds(seq, state);
         let lost = self.check_state_servers();
         if !taken || lost.is_err() {
             self.truncate(seq, 0);
@@ -144,26 +172,28 @@ impl Context {
         }
     }
 
-    fn copy_state(&mut self, seq: usize, bytes: &mut Vec<u8>) -> Result<(), StateError> {
+    fn copy_state(&mut self, seq: usize, bytes: &mut Vec<u8>, flags: u32) -> Result<(), StateError> {
         let Some(seq) = self.seq(seq) else { return Err(StateError::Unsupported) };
         // SAFETY: a context and a sequence of it.
-        let n_bytes = unsafe { sys::llama_state_seq_get_size(self.as_ptr(), seq) };
+        let n_bytes = unsafe { sys::llama_state_seq_get_size_ext(self.as_ptr(), seq, flags) };
         reserve(bytes, n_bytes)?;
         bytes.resize(n_bytes, 0);
         // SAFETY: as above; the buffer has the size that llama.cpp asks for.
-        let n_written = unsafe { sys::llama_state_seq_get_data(self.as_ptr(), bytes.as_mut_ptr(), n_bytes, seq) };
+        let n_written =
+            unsafe { sys::llama_state_seq_get_data_ext(self.as_ptr(), bytes.as_mut_ptr(), n_bytes, seq, flags) };
         // What a lost server would have sent is all zeros.
         self.check_state_servers()?;
         if n_written == n_bytes { Ok(()) } else { Err(StateError::Unsupported) }
     }
 
-    fn put_state(&mut self, seq: usize, bytes: &[u8]) -> bool {
+    fn put_state(&mut self, seq: usize, bytes: &[u8], flags: u32) -> bool {
         let Some(at) = self.seq(seq) else { return false };
-        self.truncate(seq, 0);
         // SAFETY: a context and a sequence of it. The bytes are this context's own, or were walked through by `Layout`:
         // positions and counts are those of a sequence that has room. llama.cpp compares types and sizes of rows with
         // its own, reads within the buffer, and catches its exceptions.
-        unsafe { sys::llama_state_seq_set_data(self.as_ptr(), bytes.as_ptr(), bytes.len(), at) == bytes.len() }
+        unsafe {
+            sys::llama_state_seq_set_data_ext(self.as_ptr(), bytes.as_ptr(), bytes.len(), at, flags) == bytes.len()
+        }
     }
 
     /// Refuses a copy from or to a server that is lost.

@@ -184,8 +184,7 @@ impl ExpertRequest {
     fn in_context_with(&self, other: &Self) -> bool {
         let alike = self.params == other.params && self.layers == other.layers && self.devices == other.devices;
         let same_weights = self.file == other.file && self.tensor_split == other.tensor_split;
-        let willing = |r: &Self| r.shares_batch && !r.parts.recurrent;
-        willing(self) && willing(other) && alike && same_weights
+        self.shares_batch && other.shares_batch && alike && same_weights
     }
 
     /// The buffers of one context for `n_experts` of its kind, whose sequences share one pool of cells.
@@ -221,6 +220,7 @@ impl ExpertRequest {
             need.weights = need.weights.saturating_add(*bytes);
             need.kv = need.kv.saturating_add(parts.kv_layer(layer, params).saturating_mul(sequences));
         }
+        needs[HOST].kv = needs[HOST].kv.saturating_add(parts.checkpoints().saturating_mul(sequences));
         let output = place(n_layer);
         needs[output].weights = needs[output].weights.saturating_add(parts.output);
         // A tied embedding is in the output already where that is in main memory too.

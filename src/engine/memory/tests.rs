@@ -44,6 +44,7 @@ fn params(n_ctx: u32) -> ContextParams {
         type_k: CacheType::F16,
         type_v: CacheType::F16,
         flash_attention: FlashAttention::Auto,
+        n_snapshots: 0,
     }
 }
 
@@ -97,9 +98,9 @@ fn rows_of_one_batch_have_caches_for_each_but_one_set_of_buffers() {
     assert_eq!(b.compute, parts(8).compute(&params(3 * 1024)) + parts::CONTEXT + small, "a pool of three contexts");
     let plan = Placement::of(&together, &devices(&[u64::MAX]));
     assert_eq!(plan.experts.iter().map(|e| e.shares_context).collect::<Vec<_>>(), [false, true, true]);
-    // Another context size, another placement or a recurrent model is a context of its own.
+    // Another context size or another placement is a context of its own.
     together[1].params.n_ctx = 512;
-    together[2].parts.recurrent = true;
+    together[2].layers = Layers::Count(0);
     assert!(Placement::of(&together, &devices(&[u64::MAX])).experts.iter().all(|e| !e.shares_context));
 }
 

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{Checkpoint, SharedContext};
+use super::SharedContext;
 use crate::engine::llama::{CheckedMemory, Context};
 use crate::expert::{CheckedState, ExpertState, StateError, Token};
 
@@ -22,9 +22,12 @@ impl SharedContext {
         let mut state = exported(ctx, at, &seq.cached)?;
         state.n_plain = seq.adapted_from;
         state.read_with = seq.read_with.spans();
-        if let Some(Checkpoint { tokens, state: earlier }) = &seq.checkpoint {
-            let memory = ctx.export_saved(earlier, tokens.len())?.into();
-            state.earlier = Some(Box::new(ExpertState { tokens: tokens.clone(), memory, ..ExpertState::default() }));
+        // One that cannot be exported is made again when the text is read again.
+        if let Some((n_tokens, earlier)) = seq.checkpoints.last()
+            && let Ok(memory) = ctx.export_saved(earlier, n_tokens)
+        {
+            let tokens = seq.cached[..n_tokens].to_vec();
+            state.earlier = Some(Box::new(ExpertState { tokens, memory: memory.into(), ..ExpertState::default() }));
         }
         Ok(state)
     }
@@ -35,13 +38,17 @@ impl SharedContext {
             return Ok(Vec::new());
         }
         let n_vocab = self.ctx.n_vocab();
-        let check = |state: &ExpertState| {
-            if state.tokens.iter().any(|token| usize::try_from(*token).map_or(true, |token| token >= n_vocab)) {
-                return Err(StateError::Broken { what: "a token is outside of the vocabulary" });
+        if state.tokens.iter().any(|token| usize::try_from(*token).map_or(true, |token| token >= n_vocab)) {
+            return Err(StateError::Broken { what: "a token is outside of the vocabulary" });
+        }
+        let mut checked = vec![self.ctx.check_exported(&state.memory, state.tokens.len())?];
+        if let Some(earlier) = &state.earlier {
+            if !self.ctx.model().is_recurrent() || !state.tokens.starts_with(&earlier.tokens) {
+                return Err(StateError::Broken { what: "its earlier state is not one of its own" });
             }
-            self.ctx.check_exported(&state.memory, state.tokens.len())
-        };
-        std::iter::once(state).chain(state.earlier.as_deref()).map(check).collect()
+            checked.push(self.ctx.check_exported_partial(&earlier.memory, earlier.tokens.len())?);
+        }
+        Ok(checked)
     }
 
     /// Puts a checked state in the place of what a sequence holds. Where llama.cpp refuses it, the sequence is empty.
@@ -62,13 +69,10 @@ impl SharedContext {
         let [now, then @ ..] = &checked[..] else { return Ok(()) };
         let Self { ctx, seqs, .. } = self;
         let seq = &mut seqs[at];
+        let first = ctx.import(at, now)?;
         if let (Some(earlier), [checked]) = (&state.earlier, then) {
-            ctx.import(at, checked)?;
-            let mut checkpoint = Checkpoint { tokens: earlier.tokens.clone(), ..Checkpoint::default() };
-            seq.checkpoint = ctx.save(at, &mut checkpoint.state).then_some(checkpoint);
+            seq.checkpoints.adopt(earlier.tokens.len(), ctx.adopt(checked));
         }
-        let imported = ctx.import(at, now);
-        let first = imported.inspect_err(|_| seq.checkpoint = None)?;
         seq.cached.clone_from(&state.tokens);
         seq.adapted_from = state.n_plain;
         seq.read_with.restore(&state.read_with);

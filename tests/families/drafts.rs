@@ -1,0 +1,80 @@
+//! Every drafter against plain decoding.
+
+use std::collections::BTreeMap;
+
+use genarm::sampling::params::SamplingParams;
+use genarm::session::{Session, SessionError};
+use genarm::{Flow, Token};
+
+use super::family::Family;
+use super::shared::guided;
+use super::{Check, Found};
+use crate::support;
+
+pub static DRAFTS: Check = Check::new(drafts);
+
+fn greedy(session: &mut Session, prompt: &[Token]) -> (Vec<Token>, u64) {
+    let params = SamplingParams { temp: 0.0, ignore_eos: true, ..support::open_params() };
+    let mut sampler = session.sampler(&params).expect("a sampler");
+    let prompt = session.token_prompt(prompt.to_vec()).expect("a prompt");
+    let generated = session.generate(&mut sampler, &prompt, 16, &mut |_| Flow::Continue).expect("a text");
+    (generated.tokens, generated.speculation.accepted)
+}
+
+/// That two texts are equal, or go on differently where their tokens are as likely but for noise.
+fn same(family: &Family, session: &mut Session, prompt: &[Token], found: &[Token], expected: &[Token], what: &str) {
+    let Some(at) = (0..expected.len()).find(|at| found[*at] != expected[*at]) else { return };
+    let row = guided(session, &[prompt, &expected[..at]].concat(), 1);
+    let of = |token: Token| row[token as usize];
+    let gap = of(expected[at]) - of(found[at]);
+    assert!(gap.abs() < family.noise(), "{what}: token {at} is {} and not {}, by {gap}", found[at], expected[at]);
+}
+
+fn drafts(family: &Family) -> Found {
+    let open = |speculate: &str| {
+        let session = family.session(&family.arm(), &format!("speculate: \"{speculate}\"\nshare_batch: \"on\""))?;
+        // The base alone is right now and then.
+        session.weights().set("a", 0.2).expect("a weight");
+        Ok(session)
+    };
+    let refused_by = |error: SessionError| match family.refused(&error) {
+        Found::Refused(line) if matches!(error, SessionError::Speculate(_)) => line,
+        other => panic!("{other:?}"),
+    };
+    let mut plain = open("off").map_err(refused_by).expect("a session");
+    // A text that repeats itself, so that lookup finds something.
+    let prompt = [&family.golden.tokens[..40], &family.golden.tokens[..30]].concat();
+    let (expected, _) = greedy(&mut plain, &prompt);
+    let draft = format!("draft:{}", family.path.display());
+    let (mut works, mut refused) = (Vec::new(), BTreeMap::<String, Vec<&str>>::new());
+    for (name, speculate) in
+        [("lookup", "lookup"), ("base", "base"), ("arm", "arm"), ("draft:FILE", &*draft), ("auto", "auto")]
+    {
+        let mut session = match open(speculate).map_err(refused_by) {
+            Ok(session) => session,
+            Err(line) => {
+                refused.entry(line).or_default().push(name);
+                continue;
+            }
+        };
+        let (found, accepted) = greedy(&mut session, &prompt);
+        same(family, &mut plain, &prompt, &found, &expected, name);
+        assert!(accepted > 0 || !matches!(name, "base" | "draft:FILE"), "{name}: no draft is kept");
+        // What is not kept is taken back: once more from the beginning.
+        let (again, _) = greedy(&mut session, &prompt);
+        same(family, &mut plain, &prompt, &again, &expected, &format!("{name}, the second time"));
+        works.push(name);
+    }
+    let lines: Vec<_> = refused.iter().map(|(line, names)| format!("{}: {line}", names.join(", "))).collect();
+    match works[..] {
+        _ if refused.is_empty() => Found::Works,
+        // Where all others are refused, auto decodes plainly.
+        ["auto"] => Found::Refused(refused.into_keys().collect::<Vec<_>>().join("; ")),
+        _ => Found::At(lines.join("; ")),
+    }
+}
+
+#[test]
+fn every_drafter_leaves_the_greedy_text_as_it_is() {
+    DRAFTS.run();
+}

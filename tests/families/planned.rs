@@ -1,0 +1,41 @@
+//! The memory plan of each family against what a process takes.
+
+use super::family::Family;
+use super::{Check, Found};
+use crate::support::binary::{json, resident_in_chat};
+
+/// Families whose caches are planned as larger than they are.
+const TOO_LARGE: [&str; 7] = ["qwen3next", "qwen35", "qwen35moe", "mamba", "mamba2", "deepseek2", "deepseek3"];
+
+/// Planned bytes of caches, and of caches and buffers; and the bytes that are resident.
+fn needs(family: &Family, n_ctx: u32) -> [f64; 3] {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("c.yaml");
+    let model = family.path.display();
+    let yaml = format!(
+        "prompt: {{chat_template: raw}}\nspeculate: \"off\"\nbase: {{model: {model}, use_mmap: false, n_ctx: {n_ctx}, n_batch: 128, n_ubatch: 128, threads: 1}}\n"
+    );
+    std::fs::write(&config, yaml).expect("written");
+    let config = config.display().to_string();
+    let plan = json(&["inspect", "--plan", "--json", "--config", &config]);
+    let of = |part: &str| plan["experts"][0]["needs"][0][part].as_f64().expect("bytes");
+    let resident = resident_in_chat(&["--config", &config, "-n", "2", "--ignore-eos"], &"hello ".repeat(20));
+    [of("kv"), of("kv") + of("compute"), resident as f64]
+}
+
+fn planned(family: &Family) -> Found {
+    // The difference of two lengths: a process that small holds much else. Buffers are resident only as far as they are filled.
+    let (short, long) = (needs(family, 1024), needs(family, 65_536));
+    let [caches, all, resident] = [0, 1, 2].map(|at| (long[at] - short[at]) / 1e6);
+    assert!(resident < 1.1 * all + 1.0, "{all} MB are planned, and {resident} MB taken");
+    if TOO_LARGE.contains(&family.name) {
+        return Found::Works;
+    }
+    assert!(resident > 0.9 * caches - 1.0, "{caches} MB of caches are planned, and {resident} MB taken in all");
+    Found::Works
+}
+
+#[test]
+fn the_memory_plan_knows_the_caches_of_every_family() {
+    Check::new(planned).works();
+}
