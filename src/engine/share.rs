@@ -161,7 +161,7 @@ impl Probe {
             // llama.cpp adds the blocks of a PARM up in another order than a stack does. Where activations are quantised,
             // that alone makes other logits.
             Ok(match has_objectives(adapters)? {
-                true => together(model, &[adapters.clone()], &params, 1)?.remove(0).remove(0),
+                true => together(model, std::slice::from_ref(adapters), &params, 1)?.remove(0).remove(0),
                 false => apart(model, adapters, &params, 1)?.remove(0),
             })
         };

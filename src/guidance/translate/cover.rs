@@ -5,7 +5,6 @@
 //! begins with them and reaches further. Readings that overlap do not exist: a path and its pending bytes follow from
 //! the ARM's text. So the masses of the readings add up to the probability that the ARM's text begins with this one.
 
-use super::doubts::Care;
 use super::lexicon::Translation;
 use super::paths::{Path, Paths, ROOT};
 use super::rows::KeptRows;
@@ -51,6 +50,19 @@ impl Bounds {
         least_token: 1e-3,
         n_readings: 6,
     };
+}
+
+/// When a step reads the row after a token of the ARM that several tokens of the base begin with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Care {
+    /// The share of the guided distribution that the base's own probabilities may divide.
+    pub least: f32,
+    /// Rows that a step reads at most.
+    pub n_rows: usize,
+}
+
+impl Care {
+    pub const DEFAULT: Self = Self { least: 0.02, n_rows: 4 };
 }
 
 /// The readings after one token of the base.

@@ -3,7 +3,7 @@
 //! The ARM's row says how likely the first token is, and not how it goes on. Where that matters, the row after it is read
 //! too; elsewhere the base's own probabilities divide what the token has.
 
-use super::cover::Cover;
+use super::cover::{Care, Cover};
 use super::lexicon::Translation;
 use super::paths::Path;
 use super::rows::KeptRows;
@@ -41,19 +41,6 @@ pub(super) struct Doubts {
     tokens: Vec<Token>,
     window: Vec<Token>,
     given: Vec<Token>,
-}
-
-/// When the row after a token is read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Care {
-    /// The share of the guided distribution that the base's own probabilities may divide.
-    pub least: f32,
-    /// Rows that a step reads at most.
-    pub n_rows: usize,
-}
-
-impl Care {
-    pub const DEFAULT: Self = Self { least: 0.02, n_rows: 4 };
 }
 
 /// The probability of a token of the ARM below which it is not worth a look.

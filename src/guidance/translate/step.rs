@@ -1,7 +1,7 @@
 //! One step: the ARM's rows after its readings, as one row over the base's tokens.
 
-use super::cover::{Cover, Reading};
-use super::doubts::{Care, Doubts, LEAST_OPEN};
+use super::cover::{Care, Cover, Reading};
+use super::doubts::{Doubts, LEAST_OPEN};
 use super::lexicon::Translation;
 use super::rows::{KeptRow, KeptRows};
 use super::spellings::Spellings;

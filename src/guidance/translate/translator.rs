@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cover::{Bounds, Cover};
-use super::doubts::Care;
+use super::cover::{Bounds, Care, Cover};
 use super::lexicon::Translation;
 use super::paths::Path;
 use super::prompt::{render, text_start};

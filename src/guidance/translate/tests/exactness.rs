@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::toys::{END, Splitter, Toy, careful, exact, log_prob, log_probs};
 use crate::expert::Token;
 use crate::guidance::translate::Words;
-use crate::guidance::translate::doubts::Care;
+use crate::guidance::translate::cover::Care;
 use crate::guidance::translate::token_bytes::without_followers;
 
 fn fine() -> Toy {

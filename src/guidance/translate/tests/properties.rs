@@ -3,8 +3,7 @@
 use super::toys::{END, Splitter, Toy, careful, expert, log_prob, translation, translator};
 use crate::Expert;
 use crate::expert::Token;
-use crate::guidance::translate::cover::Bounds;
-use crate::guidance::translate::doubts::Care;
+use crate::guidance::translate::cover::{Bounds, Care};
 use crate::guidance::translate::{Hopeless, Lexicon, Translator};
 use crate::guidance::{Arm, Contract, Guide, Tail, Weights, log_softmax};
 

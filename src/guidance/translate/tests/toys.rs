@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use crate::TableExpert;
 use crate::expert::Token;
-use crate::guidance::translate::cover::Bounds;
-use crate::guidance::translate::doubts::Care;
+use crate::guidance::translate::cover::{Bounds, Care};
 use crate::guidance::translate::{Lexicon, Translation, Translator, WordKind, Words};
 
 /// How a toy cuts a text before it looks for the longest tokens.
