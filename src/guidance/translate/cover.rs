@@ -39,6 +39,9 @@ pub(super) struct Bounds {
     pub least_token: f32,
     /// Readings at most.
     pub n_readings: usize,
+    /// Tokens at the end of two readings that make them one, if they are the same. Whatever lies before them the ARM has all
+    /// but forgotten, and it would have to read one reading after the other anew at every step.
+    pub n_alike: usize,
 }
 
 impl Bounds {
@@ -49,6 +52,7 @@ impl Bounds {
         least_odd_p: 0.1,
         least_token: 1e-3,
         n_readings: 6,
+        n_alike: 4,
     };
 }
 
@@ -356,9 +360,30 @@ impl Cover {
         self.settle(token, self.bounds);
     }
 
+    /// Adds a reading to a likelier one that ends in the same `n_alike` tokens.
+    fn join_alike(&mut self, n_alike: usize) {
+        let mut at = 1;
+        while at < self.found.len() {
+            let reading = self.found[at];
+            let is_alike = |other: &Reading| {
+                other.pending == reading.pending && self.paths.end_alike(other.path, reading.path, n_alike)
+            };
+            let Some(like) = self.found[..at].iter().position(is_alike) else {
+                at += 1;
+                continue;
+            };
+            let joined = &mut self.found[like];
+            let more = (reading.mass - joined.mass).exp().ln_1p();
+            joined.mass += more;
+            joined.path_mass += more;
+            self.found.remove(at);
+        }
+    }
+
     /// Keeps the readings that were found after `token`.
     fn settle(&mut self, token: Token, bounds: Bounds) {
         self.found.sort_unstable_by(|a, b| b.mass.total_cmp(&a.mass));
+        self.join_alike(bounds.n_alike);
         let best = self.found.first().map_or(0.0, |reading| reading.mass);
         let least = best + bounds.least.ln();
         self.found.truncate(bounds.n_readings);

@@ -49,6 +49,17 @@ impl Paths {
         (path != ROOT).then(|| self.0[path as usize].token)
     }
 
+    /// Whether the last `n` tokens of two readings are the same.
+    pub fn end_alike(&self, mut a: Path, mut b: Path, n: usize) -> bool {
+        for _ in 0..n {
+            if a == ROOT || b == ROOT || self.last(a) != self.last(b) {
+                return false;
+            }
+            (a, b) = (self.parent(a), self.parent(b));
+        }
+        true
+    }
+
     /// Tokens of a reading.
     pub fn depth(&self, path: Path) -> usize {
         self.0[path as usize].depth as usize

@@ -1,11 +1,11 @@
 //! Laws that hold for every pair of vocabularies.
 
 use super::toys::{END, Splitter, Toy, careful, expert, log_prob, translation, translator};
-use crate::Expert;
 use crate::expert::Token;
 use crate::guidance::translate::cover::{Bounds, Care};
-use crate::guidance::translate::{Hopeless, Lexicon, Translator};
+use crate::guidance::translate::{Hopeless, Lexicon, Translator, Words};
 use crate::guidance::{Arm, Contract, Guide, Tail, Weights, log_softmax};
+use crate::{Expert, TableExpert};
 
 fn spm() -> Toy {
     let texts = [
@@ -199,6 +199,29 @@ fn a_long_text_keeps_few_readings_and_does_not_drift() {
             row.iter().zip(fresh).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{len}: {a} {b}"));
         }
     }
+}
+
+#[test]
+fn two_spellings_of_a_word_long_ago_do_not_make_the_arm_read_the_text_again_and_again() {
+    let [base, arm] = [&["a", "b", " "][..], &["a", "b", " ", "ab"]].map(|texts| Toy::new(Splitter::None, texts));
+    let tokens = base.tokens(b"ab a b a b a b a b a b a b a b a b a b a b");
+    let decoded = |n_alike| {
+        // It writes "a" "b" a quarter as often as "ab", and forgets that it has.
+        let n_tokens = arm.n_tokens();
+        let byte: Vec<bool> = (0..n_tokens as Token).map(|token| arm.is_byte(token)).collect();
+        let expert = TableExpert::new(n_tokens, 4096, move |_, logits| {
+            logits.iter_mut().zip(&byte).for_each(|(logit, byte)| *logit = if *byte { -16.0 } else { 0.0 });
+        });
+        let mut translator = Translator::new(Box::new(expert), translation(&base, &arm));
+        translator.begin(Some(vec![END]), 1);
+        translator.set_bounds(Bounds { least_odd: 0.0, n_alike, ..Bounds::DEFAULT }, Care::DEFAULT);
+        for len in 0..=tokens.len() {
+            translator.rows(&[&[END], &tokens[..len]].concat(), 1, &[]).expect("a row");
+        }
+        translator.n_decoded()
+    };
+    let (joined, apart) = (decoded(Bounds::DEFAULT.n_alike), decoded(usize::MAX));
+    assert!(joined < 3 * tokens.len() as u64 && apart > 10 * tokens.len() as u64, "{joined} {apart}");
 }
 
 #[test]

@@ -240,6 +240,7 @@ pub fn careful(base: &Toy, arm: &Toy) -> Translator {
         least_odd_p: 1e-9,
         least_token: 1e-6,
         n_readings: 64,
+        n_alike: usize::MAX,
     };
     translator.set_bounds(bounds, Care { least: 1e-9, n_rows: 64 });
     translator
