@@ -104,7 +104,7 @@ def configuration(args, system, names, alphas, work):
     else:
         arms = {"taste": arm(system)}
         weights = lambda alpha: {"taste": args.weight, **{f"taste.{name}": a for name, a in zip(names, alpha)}}
-    config = {"base": {"model": base, "n_ctx": 2048}, "arms": arms}
+    config = {"base": {"model": base, "n_ctx": 512}, "arms": arms}
     config["profiles"] = {f"a{i}": weights(alpha) for i, alpha in enumerate(alphas)}
     if not args.chat:
         config["prompt"] = {"chat_template": "raw"}
@@ -121,7 +121,7 @@ def texts(args, system, names, alphas, work):
     command += [*(["--chat"] if args.chat else []), *(flag for scorer in args.scorer for flag in ("--scorer", scorer))]
     run(command, stdout=subprocess.DEVNULL)
     header, *records = lines(out)
-    profile = {point.get("profile") or "none": i for i, point in enumerate(header["points"])}
+    profile = {point.get("label", "none"): i for i, point in enumerate(header["points"])}
     rewards = lambda i: {r["prompt"]: [r["rewards"][name] for name in names] for r in records if r["point"] == i}
     return rewards(profile["none"]), [rewards(profile[f"a{i}"]) for i in range(len(alphas))]
 
