@@ -86,14 +86,23 @@ function take(answer, chunk, bytes) {
   }
 }
 
-/** Gives screen readers an answer sentence by sentence. */
+/** Sentences that screen readers have not been given yet. */
+let unsaid = "";
+
+/** Gives screen readers an answer sentence by sentence. What comes faster than they look is given together. */
 function announce(answer, isWhole) {
   const from = answer.announced ?? 0;
   const rest = answer.text.slice(from);
   const end = isWhole ? rest.length : Math.max(...[". ", "! ", "? ", "\n"].map((mark) => rest.lastIndexOf(mark))) + 1;
   if (end <= 0) return;
   answer.announced = from + end;
-  $("announce").textContent = rest.slice(0, end);
+  if (!unsaid) setTimeout(sayNext, 50);
+  unsaid += rest.slice(0, end);
+}
+
+function sayNext() {
+  $("announce").textContent = unsaid;
+  unsaid = "";
 }
 
 /** A message goes back to where it was written; what stands there stays. */
