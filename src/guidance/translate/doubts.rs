@@ -37,10 +37,24 @@ pub(super) struct Doubts {
     open: Vec<Doubt>,
     /// Lists to be used again.
     spare: Vec<Vec<Candidate>>,
+    /// The share of the ARM's texts that turned out to be none of those that the base would spell as it has.
+    lost: f32,
     /// The tokens of a path beyond its reading, the base's last tokens, and what of the ARM's row has been given away.
     tokens: Vec<Token>,
     window: Vec<Token>,
     given: Vec<Token>,
+}
+
+/// Where a step is, and what it can ask.
+pub(super) struct Place<'a> {
+    pub with: &'a Translation,
+    pub cover: &'a mut Cover,
+    /// Tokens of the text.
+    pub at: usize,
+    pub rows: &'a mut KeptRows,
+    pub spellings: &'a mut Spellings,
+    /// The base's probabilities, but for a factor.
+    pub base: &'a [f32],
 }
 
 /// The probability of a token of the ARM below which it is not worth a look.
@@ -51,6 +65,12 @@ const LEAST_NEXT: f32 = 1e-4;
 const LEAST_OF_BASE: f32 = 1e-5;
 
 impl Doubts {
+    /// Forgets what a step that failed has left.
+    pub fn clear(&mut self) {
+        self.spare.extend(self.open.drain(..).map(|doubt| cleared(doubt.candidates)));
+        self.lost = 0.0;
+    }
+
     /// Leaves open to which of `among` the probability `p` of the ARM's token after `path` goes.
     pub fn add(&mut self, (path, pending): (Path, usize), token: Token, p: f32, among: &[Token]) {
         let mut candidates = self.spare.pop().unwrap_or_default();
@@ -58,110 +78,93 @@ impl Doubts {
         self.open.push(Doubt { path, token, depth: 1, pending, p, weight: 0.0, candidates });
     }
 
-    /// Gives all that is open to tokens of the base. `base` are its probabilities but for a factor, `text` what has been
-    /// read.
-    #[allow(clippy::too_many_arguments)] // the parts of a translator
-    pub fn settle(
-        &mut self,
-        with: &Translation,
-        (cover, at): (&mut Cover, usize),
-        rows: &mut KeptRows,
-        spellings: &mut Spellings,
-        care: Care,
-        base: &[f32],
-        q: &mut [f32],
-    ) -> Result<(), ExpertError> {
+    /// Gives all that is open to tokens of the base. Returns how much of the ARM's probability is left: what the others
+    /// are shares of.
+    pub fn settle(&mut self, place: &mut Place<'_>, care: Care, q: &mut [f32]) -> Result<f32, ExpertError> {
         if care.n_rows > 0 && !self.open.is_empty() {
-            let settled = lanes::dot(q, base);
-            let least = care.least * (settled + self.open.iter().map(|doubt| doubt.guided(base)).sum::<f32>());
+            let settled = lanes::dot(q, place.base);
+            let least = care.least * (settled + self.open.iter().map(|doubt| doubt.guided(place.base)).sum::<f32>());
             // Most have so little that it does not matter how it is divided.
-            for doubt in self.open.iter_mut().filter(|doubt| doubt.most(base) > least) {
-                doubt.look(with, (cover, at), spellings, base);
+            for doubt in self.open.iter_mut().filter(|doubt| doubt.most(place.base) > least) {
+                doubt.look(place);
             }
             for _ in 0..care.n_rows {
                 let weights = self.open.iter().map(|doubt| doubt.weight);
                 let largest = weights.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
                 let Some((worst, _)) = largest.filter(|(_, weight)| *weight > least) else { break };
                 let doubt = self.open.swap_remove(worst);
-                self.read(doubt, with, (cover, at), rows, spellings, base, q)?;
+                self.read(doubt, place, q)?;
             }
         }
         for doubt in &self.open {
-            divide(&doubt.candidates, doubt.p, base, q);
+            divide(&doubt.candidates, doubt.p, place.base, q);
         }
-        self.spare.extend(self.open.drain(..).map(|doubt| cleared(doubt.candidates)));
-        Ok(())
+        let left = 1.0 - self.lost;
+        self.clear();
+        Ok(left)
     }
 
     /// Reads the row after a doubtful path, and gives each of its tokens to what the base says first for such a text.
-    #[allow(clippy::too_many_arguments)] // the parts of a translator
-    fn read(
-        &mut self,
-        doubt: Doubt,
-        with: &Translation,
-        (cover, at): (&mut Cover, usize),
-        rows: &mut KeptRows,
-        spellings: &mut Spellings,
-        base: &[f32],
-        q: &mut [f32],
-    ) -> Result<(), ExpertError> {
-        let path = cover.paths.child(doubt.path, doubt.token);
-        if rows.prompt.len() + cover.paths.depth(path) >= rows.expert.n_ctx() {
-            divide(&doubt.candidates, doubt.p, base, q);
+    fn read(&mut self, doubt: Doubt, place: &mut Place<'_>, q: &mut [f32]) -> Result<(), ExpertError> {
+        let path = place.cover.paths.child(doubt.path, doubt.token);
+        if place.rows.prompt.len() + place.cover.paths.depth(path) >= place.rows.expert.n_ctx() {
+            divide(&doubt.candidates, doubt.p, place.base, q);
             return Ok(());
         }
-        let row = rows.get(&cover.paths, path)?;
+        let row = place.rows.get(&place.cover.paths, path)?;
         let Doubt { pending, depth, .. } = doubt;
         self.tokens.clear();
-        cover.paths.tokens(path, &mut self.tokens);
+        place.cover.paths.tokens(path, &mut self.tokens);
         self.tokens.drain(..self.tokens.len() - depth);
         self.window.clear();
         if pending > 0 {
-            cover.write_window(with, at, pending, &mut self.window);
+            place.cover.write_window(place.with, place.at, pending, &mut self.window);
         }
-        let bytes = cover.bytes(at);
-        let before = &bytes[bytes.len() - pending..];
-        let (mut left, first) = (1.0, self.open.len());
         self.given.clear();
+        let (mut left, first) = (1.0, self.open.len());
+        let next = |token, p, candidates| Doubt { path, token, depth: depth + 1, pending, p, weight: 0.0, candidates };
         // What candidates go on with.
         for alike in doubt.candidates.chunk_by(|a, b| a.0 == b.0) {
             let Some(token) = alike[0].0 else { continue };
             let p = row.p(token);
             left -= p;
             self.given.push(token);
-            let p = doubt.p * p;
-            if p < LEAST_NEXT {
-                divide(alike, p, base, q);
-                continue;
+            match doubt.p * p {
+                p if p < LEAST_NEXT => divide(alike, p, place.base, q),
+                p => {
+                    let candidates = self.candidates(place.with, place.spellings, token, pending, alike);
+                    self.open.push(next(token, p, candidates));
+                }
             }
-            let candidates = self.candidates(with, spellings, token, pending, alike);
-            self.open.push(Doubt { path, token, depth: depth + 1, pending, p, weight: 0.0, candidates });
         }
         // What reaches across the end of a candidate.
-        let n_path: usize = self.tokens.iter().map(|token| with.lexicon.arm.get(*token).len()).sum();
-        for (_, candidate) in doubt.candidates.iter().filter(|(_, token)| base[*token as usize] >= LEAST_OF_BASE) {
-            let whole = before.len() + with.lexicon.base.get(*candidate).len();
-            if whole <= n_path {
+        let arm = &place.with.lexicon.arm;
+        let n_before = self.tokens.iter().map(|token| arm.get(*token).len()).sum::<usize>() - pending;
+        let likely = row.lse + (LEAST_NEXT / doubt.p).ln();
+        for (token, _) in row.logits.iter().enumerate().filter(|(_, logit)| **logit >= likely) {
+            let token = token as Token;
+            let across = |(_, candidate): &Candidate| {
+                let rest = place.with.lexicon.base.get(*candidate).get(n_before..).unwrap_or_default();
+                !rest.is_empty() && arm.get(token).len() > rest.len() && arm.get(token).starts_with(rest)
+            };
+            if self.given.contains(&token) || !doubt.candidates.iter().any(across) {
                 continue;
             }
-            let rest = &with.lexicon.base.get(*candidate)[n_path - before.len()..];
-            for token in with.lexicon.arm.extending(rest) {
-                let p = row.p(*token);
-                if doubt.p * p < LEAST_NEXT || self.given.contains(token) {
-                    continue;
-                }
-                let candidates = self.candidates(with, spellings, *token, pending, &[]);
-                if candidates.is_empty() {
-                    continue;
-                }
-                left -= p;
-                self.given.push(*token);
-                let (token, depth, p) = (*token, depth + 1, doubt.p * p);
-                self.open.push(Doubt { path, token, depth, pending, p, weight: 0.0, candidates });
+            let candidates = self.candidates(place.with, place.spellings, token, pending, &[]);
+            if candidates.is_empty() {
+                continue;
             }
+            let p = row.p(token);
+            left -= p;
+            self.open.push(next(token, doubt.p * p, candidates));
         }
-        let rest = doubt.candidates.partition_point(|(next, _)| next.is_none());
-        divide(&doubt.candidates[..rest], doubt.p * f32::max(left, 0.0), base, q);
+        // All others end the text here, for the base.
+        let rest = &doubt.candidates[..doubt.candidates.partition_point(|(next, _)| next.is_none())];
+        let p = doubt.p * f32::max(left, f32::EPSILON);
+        match rest {
+            [] => self.lost += p,
+            _ => divide(rest, p, place.base, q),
+        }
         self.spare.push(cleared(doubt.candidates));
         for i in (first..self.open.len()).rev() {
             if let [(_, only)] = self.open[i].candidates[..] {
@@ -169,7 +172,7 @@ impl Doubts {
                 q[only as usize] += done.p;
                 self.spare.push(cleared(done.candidates));
             } else {
-                self.open[i].look(with, (cover, at), spellings, base);
+                self.open[i].look(place);
             }
         }
         Ok(())
@@ -199,8 +202,9 @@ impl Doubts {
 
 impl Doubt {
     /// Finds what the candidates go on with, and puts those that go on alike side by side.
-    fn look(&mut self, with: &Translation, (cover, at): (&Cover, usize), spellings: &mut Spellings, base: &[f32]) {
-        let bytes = cover.bytes(at);
+    fn look(&mut self, place: &mut Place<'_>) {
+        let Place { with, base, .. } = *place;
+        let bytes = place.cover.bytes(place.at);
         let pending = &bytes[bytes.len() - self.pending..];
         for (next, candidate) in &mut self.candidates {
             if base[*candidate as usize] < LEAST_OF_BASE {
@@ -208,7 +212,7 @@ impl Doubt {
             }
             let spelling = match pending {
                 [] => with.lexicon.spelling(*candidate),
-                _ => spellings.spelled(with, pending, *candidate),
+                _ => place.spellings.spelled(with, pending, *candidate),
             };
             // Some begin so only before what may follow them.
             let begins = spelling.get(self.depth - 1) == Some(&self.token);

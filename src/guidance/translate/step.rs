@@ -1,7 +1,7 @@
 //! One step: the ARM's rows after its readings, as one row over the base's tokens.
 
 use super::cover::{Care, Cover, Reading};
-use super::doubts::{Doubts, LEAST_OPEN};
+use super::doubts::{Doubts, LEAST_OPEN, Place};
 use super::lexicon::Translation;
 use super::rows::{KeptRow, KeptRows};
 use super::spellings::Spellings;
@@ -49,6 +49,7 @@ impl Step {
             None => self.base.resize(q.len(), 1.0),
         }
         q.fill(0.0);
+        self.doubts.clear();
         let (mut floor, mut forbids) = (f32::INFINITY, false);
         for reading in cover.readings(at) {
             let Some(row) = rows.at(reading.path) else { unreachable!("the rows of a step are read before it") };
@@ -63,18 +64,20 @@ impl Step {
         }
         // Without the base's row there is no saying what matters.
         let care = Care { n_rows: if base.is_some() { cover.care.n_rows } else { 0 }, ..cover.care };
-        self.doubts.settle(with, (cover, at), rows, spellings, care, &self.base, q)?;
+        let mut place = Place { with, cover, at, rows, spellings, base: &self.base };
+        let left = self.doubts.settle(&mut place, care, q)?;
+        let whole = -left.max(f32::EPSILON).ln();
         // What the ARM itself forbids stays forbidden.
         let alone = forbids && cover.readings(at).len() == 1;
         if alone {
             for (i, q) in q.iter_mut().enumerate() {
                 *q = match *q == 0.0 && with.lexicon.is_reachable(i) {
                     true => f32::NEG_INFINITY,
-                    false => log(*q, floor),
+                    false => log(*q, whole, floor),
                 };
             }
         } else {
-            q.iter_mut().for_each(|q| *q = log(*q, floor));
+            q.iter_mut().for_each(|q| *q = log(*q, whole, floor));
         }
         Ok(())
     }
@@ -152,10 +155,11 @@ impl Step {
     }
 }
 
-/// ln q. A token that is passed over takes the row's floor, so that a negative weight does not raise it without bound.
+/// ln of a share q of a whole, of which `whole` is −ln. A token that is passed over takes the row's floor, so that a
+/// negative weight does not raise it without bound.
 #[inline(always)]
-fn log(q: f32, floor: f32) -> f32 {
+fn log(q: f32, whole: f32, floor: f32) -> f32 {
     // The logarithm is computed in any case, so that a loop over a row has no branch.
-    let ln = ln(if q >= f32::MIN_POSITIVE { q } else { f32::MIN_POSITIVE });
+    let ln = ln(if q >= f32::MIN_POSITIVE { q } else { f32::MIN_POSITIVE }) + whole;
     if q >= f32::MIN_POSITIVE && ln > floor { ln } else { floor }
 }

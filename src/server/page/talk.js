@@ -87,22 +87,21 @@ function take(answer, chunk, bytes) {
 }
 
 /** Sentences that screen readers have not been given yet. */
-let unsaid = "";
+const unsaid = [];
 
-/** Gives screen readers an answer sentence by sentence. What comes faster than they look is given together. */
+/** Gives screen readers an answer sentence by sentence, and no two before they have looked. */
 function announce(answer, isWhole) {
   const from = answer.announced ?? 0;
   const rest = answer.text.slice(from);
   const end = isWhole ? rest.length : Math.max(...[". ", "! ", "? ", "\n"].map((mark) => rest.lastIndexOf(mark))) + 1;
   if (end <= 0) return;
   answer.announced = from + end;
-  if (!unsaid) setTimeout(sayNext, 50);
-  unsaid += rest.slice(0, end);
+  if (unsaid.push(rest.slice(0, end)) === 1) setTimeout(sayNext, 50);
 }
 
 function sayNext() {
-  $("announce").textContent = unsaid;
-  unsaid = "";
+  $("announce").textContent = unsaid.shift();
+  if (unsaid.length) setTimeout(sayNext, 50);
 }
 
 /** A message goes back to where it was written; what stands there stays. */

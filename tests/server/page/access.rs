@@ -80,11 +80,12 @@ fn an_answer_is_announced_sentence_by_sentence() {
         js(&page, "window.announced = []; new MutationObserver(() => window.announced.push(document.getElementById('announce').textContent)).observe(document.getElementById('announce'), {childList: true})").await;
         answered(&page, 11, 60).await;
         until(&page, "window.announced.join('') === state.turns.at(-1).guided.text").await;
-        assert!(js(&page, "return window.announced.length").await.as_u64() > Some(1), "not all at once");
-        // Sentences that come in one piece are all announced.
+        let said = js(&page, "return [window.announced.length, window.announced.join('') === state.turns.at(-1).guided.text]").await;
+        assert!(said[0].as_u64() > Some(2) && said[1] == json!(true), "{said}");
+        // Sentences that come in one piece are all announced, one after the other.
         let at_once = "window.announced = []; announce({text: 'One. '}, false); announce({text: 'Two. '}, false);";
         js(&page, at_once).await;
-        until(&page, "window.announced.join('') === 'One.Two.'").await;
+        until(&page, "window.announced.length === 2 && window.announced.join('') === 'One.Two.'").await;
         page.close().await.expect("closed");
     });
 }

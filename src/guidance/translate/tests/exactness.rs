@@ -44,7 +44,7 @@ fn worst_of(base: &Toy, arm: &Toy, chosen: &[Token], ln_q: impl FnOnce(&[f32]) -
 }
 
 /// What the tests below allow: groups of tokens that overlap are divided by the base's row alone.
-const ALLOWED: f64 = 0.08;
+const ALLOWED: f64 = 0.025;
 
 const TEXTS: [&str; 9] = ["", "a", " ", "ab", "a ", "  ", "b a", " ab", "ab "];
 
@@ -129,7 +129,7 @@ fn the_probability_of_the_bytes_of_a_token_is_noticed_to_be_another() {
         };
         (0..base.n_tokens() as Token).map(|v| if v == END { row[0] as f32 } else { sum(base.text(&[v])) }).collect()
     };
-    assert!(worst_of_all(prefix_sums) > 5.0 * ALLOWED);
+    assert!(worst_of_all(prefix_sums) > 12.0 * ALLOWED);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_single_tokenisation_of_the_history_is_noticed() {
         translator.begin(Some(own), 1);
         translator.rows(&[END], 1, row).expect("a row").to_vec()
     };
-    assert!(worst_of_all(single) > 5.0 * ALLOWED);
+    assert!(worst_of_all(single) > 12.0 * ALLOWED);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn spellings_that_ignore_what_follows_a_space_are_noticed() {
         let history = [&[END], chosen].concat();
         without_followers(|| careful(base, arm).rows(&history, 1, row).expect("a row").to_vec())
     };
-    assert!(worst_of_all(ignorant) > 2.0 * ALLOWED);
+    assert!(worst_of_all(ignorant) > 5.0 * ALLOWED);
 }
 
 proptest! {
