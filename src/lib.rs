@@ -70,6 +70,7 @@ pub mod chat;
 #[doc(hidden)]
 pub mod cli;
 mod deep;
+mod dirichlet;
 #[doc(hidden)]
 pub mod duel;
 #[doc(hidden)]

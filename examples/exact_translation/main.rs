@@ -3,8 +3,8 @@
 //!     cargo run --release --example exact_translation -- --base gemma-3-270m.gguf --arm SmolLM2-135M.gguf \
 //!         --prompt "Once upon a time" --response ", there was a"
 //!
-//! q is the probability that the base's own tokens of the ARM's text go on with this one, found by a search over the ARM's
-//! texts. One answer takes some hundred decodes.
+//! q is the probability that the base's own tokens of the ARM's text go on with this one, found by a search over the
+//! ARM's texts. One answer takes some hundred decodes.
 
 mod answer;
 mod answers;

@@ -24,8 +24,8 @@ pub fn token_bytes(vocab: &Vocab) -> TokenBytes {
     TokenBytes::new((0..vocab.n_tokens() as Token).map(piece).collect(), &ends)
 }
 
-/// A sequence of a model. It computes one token at a time: the rounding of other batches moves logits of small models by
-/// tenths, and would be taken for a fault of the translation.
+/// A sequence of a model. It computes one token at a time: the rounding of other batches moves logits of small models
+/// by tenths, and would be taken for a fault of the translation.
 pub fn sequence(model: &Arc<Model>, n_threads: u32) -> Result<Sequence> {
     let params = ContextParams {
         n_ctx: 512,

@@ -118,8 +118,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The text, or two texts where its last character is incomplete: with the lowest and the highest bytes that may follow.
-/// `None` where no text begins with these bytes.
+/// The text, or two texts where its last character is incomplete: with the lowest and the highest bytes that may
+/// follow. `None` where no text begins with these bytes.
 fn whole_characters(bytes: &[u8]) -> Option<Vec<String>> {
     let error = match std::str::from_utf8(bytes) {
         Ok(text) => return Some(vec![text.to_owned()]),

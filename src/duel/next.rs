@@ -4,19 +4,12 @@ use rand::Rng;
 
 use super::Fit;
 use super::fit::difference;
+use crate::dirichlet::dirichlet;
 
 /// Weights for `n` objectives that are drawn far apart: none is negative, and their sum is at most `strength`. Many lie
 /// near a corner, one objective or the base alone; others between (Dirichlet, ½ each).
 pub fn spread(n: usize, strength: f64, rng: &mut impl Rng) -> Vec<f64> {
-    let parts: Vec<f64> = (0..=n).map(|_| squared_normal(rng)).collect();
-    let sum: f64 = parts.iter().sum();
-    parts[..n].iter().map(|part| strength * part / sum.max(f64::MIN_POSITIVE)).collect()
-}
-
-/// The square of a standard normal number, by Box and Muller.
-fn squared_normal(rng: &mut impl Rng) -> f64 {
-    let (u, turn): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-    -2.0 * u.ln() * (std::f64::consts::TAU * turn).cos().powi(2)
+    dirichlet(n + 1, 0.5, rng).iter().take(n).map(|part| strength * part).collect()
 }
 
 /// The two of these answers, by their rewards, between which a choice tells most of θ: the one that shrinks the

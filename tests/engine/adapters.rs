@@ -151,7 +151,7 @@ fn adapters_come_and_go_while_other_threads_decode_on_the_same_model() {
 
 /// A model's header is enough: its second layer has the projections of latent attention.
 #[test]
-fn an_adapter_that_llama_cpp_would_not_apply_is_told_by_name() {
+fn an_adapter_that_llama_cpp_would_not_apply_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     random::model(&path("plain.gguf"), "llama");

@@ -59,7 +59,7 @@ pub fn listen(input: &mut impl BufRead) -> anyhow::Result<Said> {
 }
 
 /// What is known now, on one line.
-pub fn tell(estimate: &Estimate) {
+pub fn show_estimate(estimate: &Estimate) {
     let one = |of: &crate::duel::Learned| format!("{} {:.2} ± {:.2}", of.name, of.weight, of.weight_error);
     eprintln!("weights: {}", estimate.objectives.iter().map(one).collect::<Vec<_>>().join(" · "));
 }

@@ -149,7 +149,7 @@ impl Duels<'_> {
                 }
                 Said::Quit => break,
             }
-            ask::tell(&self.choices.estimate());
+            ask::show_estimate(&self.choices.estimate());
         }
         Ok(())
     }

@@ -93,11 +93,6 @@ impl Translator {
         (self.cover.bounds, self.cover.care) = (bounds, care);
     }
 
-    #[cfg(test)]
-    pub(super) fn set_care(&mut self, care: Care) {
-        self.cover.care = care;
-    }
-
     /// Readings of the text so far.
     #[cfg(test)]
     pub fn n_readings(&self) -> usize {

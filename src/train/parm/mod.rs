@@ -15,7 +15,6 @@ mod factors;
 mod grid;
 mod mixture;
 
-pub use draw::dirichlet;
 pub(super) use draw::preferences;
 pub use factors::Factors;
 pub use grid::{ObjectiveAccuracy, Point};

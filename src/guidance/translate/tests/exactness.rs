@@ -2,10 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::toys::{END, Splitter, Toy, careful, exact, log_prob, log_probs};
+use super::toys::{END, Splitter, Toy, careful, careful_with, exact, log_prob, log_probs};
 use crate::expert::Token;
 use crate::guidance::translate::Words;
-use crate::guidance::translate::cover::Care;
 use crate::guidance::translate::token_bytes::without_followers;
 
 fn fine() -> Toy {
@@ -70,13 +69,11 @@ fn a_base_of_longer_tokens_is_exact_where_its_own_row_is() {
 }
 
 /// The same where the base's row says nothing, so that what is left to it is divided wrongly.
-fn worst_of_flat(base: &Toy, arm: &Toy, chosen: &[Token], care: Care) -> f64 {
+fn worst_of_flat(base: &Toy, arm: &Toy, chosen: &[Token], n_rows: usize) -> f64 {
     worst_of(base, arm, chosen, |row| {
         let history = [&[END], chosen].concat();
         let flat: Vec<f32> = row.iter().map(|logit| if *logit > -80.0 { 0.0 } else { -80.0 }).collect();
-        let mut translator = careful(base, arm);
-        translator.set_care(care);
-        translator.rows(&history, 1, &flat).expect("a row").to_vec()
+        careful_with(base, arm, n_rows).rows(&history, 1, &flat).expect("a row").to_vec()
     })
 }
 
@@ -85,8 +82,7 @@ fn what_the_arm_writes_as_several_tokens_is_asked_of_the_arm() {
     // The base has words of two letters, the ARM has letters. Whether a space is GPT-2's next word's takes one more look.
     for (base, allowed) in [(words(), 2e-3), (gpt2(), 0.03)] {
         let worst = |n_rows| {
-            let care = Care { least: 1e-9, n_rows };
-            let off = TEXTS.map(|text| worst_of_flat(&base, &fine(), &base.tokens(text.as_bytes()), care));
+            let off = TEXTS.map(|text| worst_of_flat(&base, &fine(), &base.tokens(text.as_bytes()), n_rows));
             off.into_iter().fold(0.0, f64::max)
         };
         let (asked, divided) = (worst(64), worst(0));

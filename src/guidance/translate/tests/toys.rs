@@ -232,6 +232,11 @@ pub fn translator(base: &Toy, arm: &Toy) -> Translator {
 
 /// The same, leaving out next to nothing: a toy's odd texts are likelier than a model's.
 pub fn careful(base: &Toy, arm: &Toy) -> Translator {
+    careful_with(base, arm, 64)
+}
+
+/// The same, reading so many rows in doubt at most.
+pub fn careful_with(base: &Toy, arm: &Toy, n_rows: usize) -> Translator {
     let mut translator = translator(base, arm);
     let bounds = Bounds {
         least: 1e-9,
@@ -242,7 +247,7 @@ pub fn careful(base: &Toy, arm: &Toy) -> Translator {
         n_readings: 64,
         n_alike: usize::MAX,
     };
-    translator.set_bounds(bounds, Care { least: 1e-9, n_rows: 64 });
+    translator.set_bounds(bounds, Care { least: 1e-9, n_rows });
     translator
 }
 
