@@ -62,6 +62,24 @@ pub fn together(
     params: &ContextParams,
     n_slots: usize,
 ) -> Result<Vec<Vec<Sequence>>, ShareError> {
+    together_with_spares(model, experts, &[], params, n_slots)
+}
+
+/// The same where the experts in `spares` are read only for some texts.
+///
+/// llama.cpp computes sequences of a batch in one go only where their numbers follow each other (`split_equal` in its
+/// llama-batch.cpp). So the sequences that most texts use do.
+///
+/// # Errors
+///
+/// [`ShareError`].
+pub fn together_with_spares(
+    model: &Arc<Model>,
+    experts: &[Vec<Scaled<'_>>],
+    spares: &[usize],
+    params: &ContextParams,
+    n_slots: usize,
+) -> Result<Vec<Vec<Sequence>>, ShareError> {
     let adapted: Vec<_> = experts.iter().filter(|adapters| !adapters.is_empty()).cloned().collect();
     let adapters = if adapted.is_empty() { Adapters::All(Vec::new()) } else { stack(model, &adapted)? };
     let mut next = 0;
@@ -77,12 +95,19 @@ pub fn together(
     {
         return Err(StackError::Recurrent { path: experts[i][0].0.to_owned() }.into());
     }
-    // The sequences of a slot follow each other: see `Context::can_follow`.
-    let rows = Sequence::together(model, adapters, params, &parts.repeat(n_slots))?;
+    let order = order(experts.len(), spares, n_slots);
+    let parts_in_order: Vec<_> = order.iter().map(|expert| parts[*expert]).collect();
+    let rows = Sequence::together(model, adapters, params, &parts_in_order)?;
     let mut sequences: Vec<Vec<Sequence>> = experts.iter().map(|_| Vec::with_capacity(n_slots)).collect();
-    rows.into_iter().enumerate().for_each(|(i, row)| sequences[i % experts.len()].push(row));
+    order.into_iter().zip(rows).for_each(|(expert, row)| sequences[expert].push(row));
     let of_files = |(slots, adapters): (_, &Vec<_>)| of_files(slots, model, adapters, params);
     Ok(sequences.into_iter().zip(experts).map(of_files).collect())
+}
+
+/// The expert of each sequence: those of a slot follow each other, but for the spares, which come last.
+fn order(n_experts: usize, spares: &[usize], n_slots: usize) -> Vec<usize> {
+    let (spares, common): (Vec<_>, Vec<_>) = (0..n_experts).partition(|expert| spares.contains(expert));
+    [common.repeat(n_slots), spares.repeat(n_slots)].concat()
 }
 
 /// Notes what the sequences of one expert are made of.
@@ -246,4 +271,16 @@ pub(super) fn distance(a: &[f32], b: &[f32]) -> f32 {
     let differences = || a.iter().zip(b).map(|(a, b)| f64::from(a - b));
     let mean = differences().sum::<f64>() / n;
     (differences().map(|d| (d - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_that_all_texts_use_follow_each_other() {
+        assert_eq!(order(2, &[], 3), [0, 1, 0, 1, 0, 1]);
+        assert_eq!(order(3, &[1, 2], 3), [0, 0, 0, 1, 2, 1, 2, 1, 2]);
+        assert_eq!(order(4, &[1], 2), [0, 2, 3, 0, 2, 3, 1, 1]);
+    }
 }

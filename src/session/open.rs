@@ -55,7 +55,7 @@ pub(super) fn open(config: &Config, n_slots: usize, loading: Loading<'_>) -> Res
         let (spare, translation, vocab) = (setup.spare, bridge.translation(), model.vocab());
         texts.push(ExpertText { who, vocab, template, templated, spec, reading, spare, translation });
         bridges.push(bridge);
-        members.push(member(setup.who(), &model, &setup.spec)?);
+        members.push(Member { is_spare: setup.spare, ..member(setup.who(), &model, &setup.spec)? });
     }
     let (sequences, shared) = share::sequences(&members, config.share_batch, n_slots)?;
     let draft_max = sequences.iter().flatten().map(Sequence::n_undo_max).min().unwrap_or(usize::MAX);
@@ -111,7 +111,7 @@ pub(super) fn member<'a>(who: String, model: &Arc<Model>, spec: &'a ExpertSpec) 
         let ty = format!("{:?}", params.type_v).to_lowercase();
         return Err(SessionError::QuantisedV { who, ty });
     }
-    Ok(Member { who, model: Arc::clone(model), spec, params })
+    Ok(Member { who, model: Arc::clone(model), spec, params, is_spare: false })
 }
 
 /// Lets a recurrent model take back a draft, where something drafts and llama.cpp can.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{SessionError, cache};
 use crate::config::{ExpertSpec, Switch};
 use crate::engine::llama::{ContextParams, Model};
-use crate::engine::share::{Costs, Probe, ShareError, apart, together};
+use crate::engine::share::{Costs, Probe, ShareError, apart, together_with_spares};
 use crate::engine::{Scaled, Sequence, threads};
 
 /// An expert that is about to get its sequences.
@@ -21,6 +21,8 @@ pub(super) struct Member<'a> {
     pub model: Arc<Model>,
     pub spec: &'a ExpertSpec,
     pub params: ContextParams,
+    /// Whether only some texts use it.
+    pub is_spare: bool,
 }
 
 /// Experts on the same weights, and whether they share batches.
@@ -150,7 +152,8 @@ fn try_share(
             return Ok(None);
         }
     }
-    together(model, &adapters, params, n_slots).map(Some)
+    let spares: Vec<_> = (0..experts.len()).filter(|i| experts[*i].is_spare).collect();
+    together_with_spares(model, &adapters, &spares, params, n_slots).map(Some)
 }
 
 /// What the costs of these experts depend on.
