@@ -12,7 +12,8 @@ use super::load::{ConfigArgs, catch_interrupts, open};
 use super::sample::SAMPLE;
 use crate::bench::inflate::{Inflated, inflate_adapter};
 use crate::bench::synthetic::{
-    ModelRequest, Quantization, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary, parse_shapes,
+    Architecture, ModelRequest, Quantization, Shape, Size, SyntheticLora, SyntheticModel, SyntheticVocabulary,
+    parse_shapes,
 };
 use crate::bench::timing::{Repeat, StepTimes, median, own_text, time_expert, time_guided};
 use crate::config::{ArmSpec, Config, LoraSpec, Speculate, Switch};
@@ -41,6 +42,9 @@ pub struct Args {
     /// Quantisation of synthetic models, Q4_0 or Q4_K_M
     #[arg(long, value_name = "TYPE", default_value = "Q4_0", requires = "synthetic")]
     quantization: Quantization,
+    /// Architecture of synthetic models, llama or lfm2 (a hybrid)
+    #[arg(long, value_name = "NAME", default_value = "llama", requires = "synthetic")]
+    architecture: Architecture,
     /// GGUF whose vocabulary the synthetic models get [default: 128256 tokens of bytes]
     #[arg(long, value_name = "FILE", requires = "synthetic")]
     vocabulary: Option<PathBuf>,
@@ -196,7 +200,7 @@ fn synthesise(args: &Args, shapes: &str, folder: &Path) -> anyhow::Result<Config
     let requests = parse_shapes(shapes).map_err(|e| Usage(e.to_string()))?;
     let base = requests.iter().find(|request| request.name == "base");
     let base_shape = match base.map(|request| request.size) {
-        Some(Size::Params(n)) => Shape::of_size(n, n_vocab)?,
+        Some(Size::Params(n)) => Shape::of_size(n, n_vocab)?.with_architecture(args.architecture),
         _ => unreachable!("parse_shapes demands a base"),
     };
     overrides.base = Some(folder.join("base.gguf"));
@@ -207,7 +211,7 @@ fn synthesise(args: &Args, shapes: &str, folder: &Path) -> anyhow::Result<Config
         match request.size {
             Size::Params(n_params) => {
                 let (name, quantization) = (request.name.as_str(), args.quantization);
-                let shape = Shape::of_size(n_params, n_vocab)?;
+                let shape = Shape::of_size(n_params, n_vocab)?.with_architecture(args.architecture);
                 let model =
                     SyntheticModel { name, shape, quantization, vocabulary: &vocabulary, n_ctx_train: 2048, seed };
                 model.write(&path)?;

@@ -147,6 +147,14 @@ fn bench_reports_every_part() {
 }
 
 #[test]
+fn bench_makes_a_hybrid_with_adapters() {
+    let models = "base=40M,arm=r4";
+    let few = ["--n-gen", "2", "--n-prompt", "4", "--repeats", "2", "-c", "64", "--json"];
+    let out = json(&[&["bench", "--synthetic", models, "--architecture", "lfm2"][..], &few].concat());
+    assert!(out["shared_batch"]["speedup"].as_f64().is_some_and(|x| x > 0.0), "{out}");
+}
+
+#[test]
 fn an_adapter_is_an_arm_by_itself_or_behind_its_model() {
     let (base, adapter) = (model("base.gguf"), model("arm-cheerful.gguf"));
     let folder = tempfile::tempdir().expect("a folder");

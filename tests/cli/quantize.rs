@@ -64,12 +64,13 @@ fn nothing_is_written_for_a_wrong_command_line() {
 #[test]
 #[cfg(unix)]
 fn an_interrupted_quantisation_leaves_nothing() {
-    use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+    use genarm::bench::synthetic::{Architecture, Quantization, Shape, SyntheticModel, SyntheticVocabulary};
     let folder = tempfile::tempdir().expect("a folder");
     let input = tempfile::tempdir().expect("a folder");
     let file = path(&input, "large.gguf");
     let vocabulary = SyntheticVocabulary::byte_level(2048);
-    let shape = Shape { n_layer: 24, n_embd: 512, n_ff: 2048, n_head: 8, n_head_kv: 8, tied: true };
+    let architecture = Architecture::Llama;
+    let shape = Shape { architecture, n_layer: 24, n_embd: 512, n_ff: 2048, n_head: 8, n_head_kv: 8, tied: true };
     let large = SyntheticModel {
         name: "large",
         shape,

@@ -3,7 +3,7 @@
 mod split;
 mod synthetic;
 
-use genarm::bench::synthetic::{Quantization, Shape, SyntheticModel, SyntheticVocabulary};
+use genarm::bench::synthetic::{Architecture, Quantization, Shape, SyntheticModel, SyntheticVocabulary};
 use genarm::engine::gguf::{GgufError, GgufFile, GgufWriter, ModelKind, Strings};
 use proptest::prelude::*;
 use std::fs::{self, OpenOptions};
@@ -16,8 +16,9 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// Writes a tiny synthetic model.
-fn write_tiny(path: &Path, quantization: Quantization, vocabulary: &SyntheticVocabulary) {
+fn write_tiny(path: &Path, architecture: Architecture, quantization: Quantization, vocabulary: &SyntheticVocabulary) {
     let shape = Shape::of_size(2_000_000, vocabulary.n_tokens() as u64).expect("a tiny shape");
+    let shape = shape.with_architecture(architecture);
     let model = SyntheticModel { name: "tiny", shape, quantization, vocabulary, n_ctx_train: 256, seed: 1 };
     model.write(path).expect("the model is written");
 }

@@ -1,7 +1,7 @@
 //! Synthetic models, loaded and run by llama.cpp.
 
 use super::{file, write_tiny};
-use genarm::bench::synthetic::{Quantization, SyntheticVocabulary};
+use genarm::bench::synthetic::{Architecture, Quantization, SyntheticVocabulary};
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -32,13 +32,15 @@ fn logits(path: &Path) -> Vec<f32> {
 fn llama_cpp_runs_a_synthetic_model_to_finite_logits() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny.gguf");
-    for quantization in [Quantization::Q4_0, Quantization::Q4_K_M] {
-        write_tiny(&path, quantization, &SyntheticVocabulary::byte_level(512));
+    let of_llama = [Quantization::Q4_0, Quantization::Q4_K_M].map(|quantization| (Architecture::Llama, quantization));
+    for (architecture, quantization) in of_llama.into_iter().chain([(Architecture::Lfm2, Quantization::Q4_0)]) {
+        let what = format!("{architecture:?}, {quantization:?}");
+        write_tiny(&path, architecture, quantization, &SyntheticVocabulary::byte_level(512));
         let logits = logits(&path);
         assert_eq!(logits.len(), 512);
-        assert!(logits.iter().all(|logit| logit.is_finite() && logit.abs() < 100.0), "{quantization:?}: {logits:?}");
+        assert!(logits.iter().all(|logit| logit.is_finite() && logit.abs() < 100.0), "{what}: {logits:?}");
         let spread = logits.iter().fold(0.0f32, |most, logit| most.max((logit - logits[0]).abs()));
-        assert!(spread > 0.01, "{quantization:?}: all logits are alike");
+        assert!(spread > 0.01, "{what}: all logits are alike");
     }
 }
 

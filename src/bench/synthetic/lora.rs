@@ -8,8 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use super::{Shape, SyntheticError};
 use crate::engine::gguf::{GgufWriter, TensorData, TensorType};
 
-/// A LoRA adapter on q, k and v, as in the paper's runs, of random numbers small enough to leave the model's own logits
-/// in charge.
+/// A LoRA adapter on q, k and v, as in the paper's runs, and on what a convolution has instead; of random numbers small
+/// enough to leave the model's own logits in charge.
 #[derive(Debug, Clone, Copy)]
 pub struct SyntheticLora {
     /// The model's shape.
@@ -30,14 +30,18 @@ impl SyntheticLora {
         let Shape { n_embd, n_layer, n_head, n_head_kv, .. } = self.shape;
         let n_embd_kv = n_embd / n_head * n_head_kv;
         let mut out = GgufWriter::new(path)
-            .meta("general.architecture", "llama")
+            .meta("general.architecture", self.shape.architecture.name())
             .meta("general.type", "adapter")
             .meta("adapter.type", "lora")
             .meta("adapter.lora.alpha", 2.0 * self.rank as f32);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         for layer in 0..n_layer {
-            for (name, n_out) in [("attn_q", n_embd), ("attn_k", n_embd_kv), ("attn_v", n_embd_kv)] {
-                for (side, dims) in [("a", [n_embd, self.rank]), ("b", [self.rank, n_out])] {
+            let matrices = match self.shape.attends(layer) {
+                true => &[("attn_q", n_embd), ("attn_k", n_embd_kv), ("attn_v", n_embd_kv)][..],
+                false => &[("shortconv.in_proj", 3 * n_embd)],
+            };
+            for (name, n_out) in matrices {
+                for (side, dims) in [("a", [n_embd, self.rank]), ("b", [self.rank, *n_out])] {
                     let mut own = ChaCha8Rng::seed_from_u64(rng.random());
                     let n: u64 = dims.iter().product();
                     let data = TensorData::stream(move |file| {

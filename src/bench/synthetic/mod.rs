@@ -1,7 +1,7 @@
 //! Random-weight models of a given size, so that speed can be measured without a download.
 //!
-//! The files are of llama architecture with a real vocabulary and real quantised blocks: a token costs exactly what it
-//! costs with a trained model of that shape. Their text is noise. The same seed gives the same bytes.
+//! The files have a real architecture, a real vocabulary and real quantised blocks: a token costs exactly what it costs
+//! with a trained model of that shape. Their text is noise. The same seed gives the same bytes.
 
 mod blocks;
 mod lora;
@@ -11,10 +11,11 @@ mod vocabulary;
 
 pub use lora::SyntheticLora;
 pub use request::{ModelRequest, RequestError, Size, parse_shapes};
-pub use shape::Shape;
+pub use shape::{Architecture, Shape};
 pub use vocabulary::SyntheticVocabulary;
 
-use crate::engine::gguf::{GgufError, GgufWriter, TensorData, TensorType};
+use crate::engine::gguf::{Array, GgufError, GgufWriter, TensorData, TensorType, Value};
+use shape::N_CONV;
 use std::path::Path;
 use std::str::FromStr;
 use thiserror::Error;
@@ -55,6 +56,12 @@ pub enum SyntheticError {
     /// An unknown quantisation.
     #[error("unknown quantisation {name}; give Q4_0 or Q4_K_M")]
     UnknownQuantization {
+        /// The name as given.
+        name: String,
+    },
+    /// An unknown architecture.
+    #[error("unknown architecture {name}; give llama or lfm2")]
+    UnknownArchitecture {
         /// The name as given.
         name: String,
     },
@@ -138,21 +145,15 @@ impl SyntheticModel<'_> {
     /// A 1.2B model in Q4_0 is 0.8 GB and takes about 3 s on two cores; no more memory than one buffer.
     pub fn write(&self, path: &Path) -> Result<u64, SyntheticError> {
         let shape = &self.shape;
+        let architecture = shape.architecture.name();
         let mut out = GgufWriter::new(path)
-            .meta("general.architecture", "llama")
+            .meta("general.architecture", architecture)
             .meta("general.name", self.name)
             .meta("general.file_type", self.quantization.file_type())
-            .meta("general.quantization_version", 2u32)
-            .meta("llama.context_length", self.n_ctx_train)
-            .meta("llama.vocab_size", self.vocabulary.n_tokens() as u32)
-            .meta("llama.block_count", shape.n_layer as u32)
-            .meta("llama.embedding_length", shape.n_embd as u32)
-            .meta("llama.feed_forward_length", shape.n_ff as u32)
-            .meta("llama.attention.head_count", shape.n_head as u32)
-            .meta("llama.attention.head_count_kv", shape.n_head_kv as u32)
-            .meta("llama.attention.layer_norm_rms_epsilon", 1e-5f32)
-            .meta("llama.rope.dimension_count", (shape.n_embd / shape.n_head) as u32)
-            .meta("llama.rope.freq_base", 500_000.0f32);
+            .meta("general.quantization_version", 2u32);
+        for (key, value) in self.hparams() {
+            out = out.meta(&format!("{architecture}.{key}"), value);
+        }
         for (key, value) in self.vocabulary.metadata() {
             out = out.meta(key, value.clone());
         }
@@ -169,33 +170,74 @@ impl SyntheticModel<'_> {
         Ok(out.finish()?)
     }
 
+    fn hparams(&self) -> Vec<(&'static str, Value)> {
+        let shape = &self.shape;
+        let mut hparams = vec![
+            ("context_length", Value::from(self.n_ctx_train)),
+            ("vocab_size", (self.vocabulary.n_tokens() as u32).into()),
+            ("block_count", (shape.n_layer as u32).into()),
+            ("embedding_length", (shape.n_embd as u32).into()),
+            ("feed_forward_length", (shape.n_ff as u32).into()),
+            ("attention.head_count", (shape.n_head as u32).into()),
+            ("attention.layer_norm_rms_epsilon", 1e-5f32.into()),
+            ("rope.dimension_count", ((shape.n_embd / shape.n_head) as u32).into()),
+            ("rope.freq_base", 500_000.0f32.into()),
+        ];
+        let n_head_kv = |layer| if shape.attends(layer) { shape.n_head_kv as u32 } else { 0 };
+        match shape.architecture {
+            Architecture::Llama => hparams.push(("attention.head_count_kv", n_head_kv(0).into())),
+            Architecture::Lfm2 => {
+                let n_head_kv = Array::U32((0..shape.n_layer).map(n_head_kv).collect());
+                hparams.push(("attention.head_count_kv", Value::Array(n_head_kv)));
+                hparams.push(("shortconv.l_cache", (N_CONV as u32).into()));
+            }
+        }
+        hparams
+    }
+
     /// Name, dimensions and type of every tensor.
     fn tensors(&self) -> Vec<(String, Vec<u64>, TensorType)> {
-        let Shape { n_embd, n_layer, n_ff, n_head, n_head_kv, tied } = self.shape;
-        let (n_vocab, n_embd_kv) = (self.vocabulary.n_tokens() as u64, n_embd / n_head * n_head_kv);
+        let Shape { architecture, n_embd, n_layer, n_ff, n_head, n_head_kv, tied } = self.shape;
+        let (n_vocab, head) = (self.vocabulary.n_tokens() as u64, n_embd / n_head);
+        let n_embd_kv = head * n_head_kv;
         let (bulk, output) = (self.quantization.bulk(), self.quantization.output());
         let embedding = if tied { output } else { bulk };
+        // llama.cpp calls LFM2's last norm by another name.
+        let last_norm = match architecture {
+            Architecture::Llama => "output_norm.weight",
+            Architecture::Lfm2 => "token_embd_norm.weight",
+        };
         let mut tensors = vec![
             ("token_embd.weight".to_owned(), vec![n_embd, n_vocab], embedding),
-            ("output_norm.weight".to_owned(), vec![n_embd], TensorType::F32),
+            (last_norm.to_owned(), vec![n_embd], TensorType::F32),
         ];
         if !tied {
             tensors.push(("output.weight".to_owned(), vec![n_embd, n_vocab], output));
         }
         for layer in 0..n_layer {
             let delicate = self.quantization.delicate(layer, n_layer);
-            let of_layer = [
+            let mut of_layer = vec![
                 ("attn_norm", vec![n_embd], TensorType::F32),
-                ("attn_q", vec![n_embd, n_embd], bulk),
-                ("attn_k", vec![n_embd, n_embd_kv], bulk),
-                ("attn_v", vec![n_embd, n_embd_kv], delicate),
-                ("attn_output", vec![n_embd, n_embd], bulk),
                 ("ffn_norm", vec![n_embd], TensorType::F32),
                 ("ffn_gate", vec![n_embd, n_ff], bulk),
                 ("ffn_up", vec![n_embd, n_ff], bulk),
                 ("ffn_down", vec![n_ff, n_embd], delicate),
             ];
-            tensors.extend(of_layer.map(|(name, dims, ty)| (format!("blk.{layer}.{name}.weight"), dims, ty)));
+            if self.shape.attends(layer) {
+                of_layer.push(("attn_q", vec![n_embd, n_embd], bulk));
+                of_layer.push(("attn_k", vec![n_embd, n_embd_kv], bulk));
+                of_layer.push(("attn_v", vec![n_embd, n_embd_kv], delicate));
+                of_layer.push(("attn_output", vec![n_embd, n_embd], bulk));
+                if architecture == Architecture::Lfm2 {
+                    of_layer.extend(["attn_q_norm", "attn_k_norm"].map(|name| (name, vec![head], TensorType::F32)));
+                }
+            } else {
+                of_layer.push(("shortconv.conv", vec![N_CONV, n_embd], TensorType::F32));
+                of_layer.push(("shortconv.in_proj", vec![n_embd, 3 * n_embd], bulk));
+                of_layer.push(("shortconv.out_proj", vec![n_embd, n_embd], bulk));
+            }
+            let name = |name| format!("blk.{layer}.{name}.weight");
+            tensors.extend(of_layer.into_iter().map(|(tensor, dims, ty)| (name(tensor), dims, ty)));
         }
         tensors
     }

@@ -2,7 +2,7 @@
 
 use super::GgufFile;
 use super::error::Fault;
-use super::value::Value;
+use super::value::{Array, Value};
 
 /// llama.cpp's limits (`LLAMA_MAX_LAYERS`, `LLAMA_MAX_EXPERTS`).
 const BLOCKS_MAX: u64 = 512;
@@ -39,6 +39,16 @@ fn check_heads(file: &GgufFile, n_embd: u64, n_blocks: u64) -> Result<(), Fault>
             Err(Fault::MissingKey(file.hparam_key("attention.head_count")))
         };
     };
+    let is_none = |array: &Array| match array {
+        Array::U32(n) => n.iter().all(|n| *n == 0),
+        Array::I32(n) => n.iter().all(|n| *n == 0),
+        _ => false,
+    };
+    if value.as_u64() != Some(0)
+        && file.hparam("attention.head_count_kv").and_then(Value::as_array).is_some_and(is_none)
+    {
+        return Err(bad(file, "attention.head_count_kv", "no layer has attention".into()));
+    }
     if let Some(array) = value.as_array() {
         let n = array.len() as u64;
         return match n == n_blocks {

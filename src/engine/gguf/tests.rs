@@ -175,6 +175,7 @@ fn a_key_that_llama_cpp_would_assert_on_is_an_error_that_names_it() {
         ("llama.attention.head_count", 3u32.into(), "not a multiple"),
         ("llama.attention.head_count", vec![2, 2].into(), "2 entries for 1 layers"),
         ("llama.attention.head_count_kv", 3u32.into(), "cannot share"),
+        ("llama.attention.head_count_kv", vec![0u32].into(), "no layer has attention"),
         ("llama.attention.layer_norm_rms_epsilon", f32::NAN.into(), "small positive"),
         ("llama.rope.scaling.type", "twist".into(), "none, linear"),
         ("llama.rope.dimension_count", 3u32.into(), "even"),
