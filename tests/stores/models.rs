@@ -218,6 +218,32 @@ fn the_recipe_for_a_base_is_a_configuration_that_generates() {
 }
 
 #[test]
+fn the_recipe_translates_arms_of_other_vocabularies() {
+    let home = Home::new();
+    let folder = home.path().join("folder");
+    std::fs::create_dir_all(&folder).expect("made");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["base.gguf", "arm-cheerful.gguf"] {
+        std::fs::copy(repository.join("models").join(file), folder.join(file)).expect("a copy");
+    }
+    lora(&folder.join("other.gguf"), "llama", 4, &["attn_q"], 1, None);
+    let base = repository.join("tests/models/stories260K.gguf").display().to_string();
+    let folder = folder.to_str().expect("UTF-8");
+    let yaml = text(&good(home.genarm(&["models", "--dir", folder, "--pairs", &base])).stdout);
+    let parsed: Json = serde_saphyr::from_str(&yaml).unwrap_or_else(|e| panic!("{e}: {yaml}"));
+    let cheerful = &parsed["arms"]["arm-cheerful"];
+    assert_eq!(cheerful["model"], format!("{folder}/base.gguf"), "{yaml}");
+    assert_eq!(cheerful["vocabulary"], "translate", "{yaml}");
+    // What fits the base itself needs no translation.
+    assert_eq!(parsed["arms"].as_object().map(serde_json::Map::len), Some(2), "{yaml}");
+    assert_eq!(parsed["arms"]["other"].get("vocabulary"), None, "{yaml}");
+    let config = home.path().join("prefs.yaml");
+    write(&config, yaml.replace("weight: 0.0", "weight: 0.5"));
+    let config = config.to_str().expect("UTF-8");
+    assert!(!good(home.genarm(&["generate", "-f", config, "-n", "4", "--seed", "1", "Once"])).stdout.is_empty());
+}
+
+#[test]
 fn a_base_that_nothing_steers_and_files_that_are_none_are_said() {
     let home = Home::new();
     let output = good(home.genarm(&["models"]));
@@ -225,7 +251,7 @@ fn a_base_that_nothing_steers_and_files_that_are_none_are_said() {
     assert_eq!(listed(&home, &[]), Vec::<Json>::new());
     let base = models().base.display().to_string();
     let (line, code) = bad(home.genarm(&["models", "--pairs", &base]));
-    assert!(line.contains("has the vocabulary of") && line.contains("--persona"), "{line}");
+    assert!(line.contains("can steer") && line.contains("--persona"), "{line}");
     assert_eq!(code, Some(1));
     let (line, _) = bad(home.genarm(&["models", "--pairs", "hf:me/x", "--offline"]));
     assert!(line.contains("run genarm pull hf:me/x"), "{line}");

@@ -87,7 +87,7 @@ fn pairs(args: &Args, mut catalogue: Catalogue, base: &std::path::Path) -> anyho
     match recipe::recipe(&catalogue, found) {
         Some(text) => print(&text),
         None => bail!(
-            "no adapter, no ARM and no tuned model on this machine has the vocabulary of {}; genarm pull downloads models, \
+            "no adapter, no ARM and no tuned model on this machine can steer {}; genarm pull downloads models, \
              --dir FOLDER adds those of a folder, and a persona needs none (--persona NAME=TEXT)",
             base.display()
         ),

@@ -37,10 +37,22 @@ pub fn recipe(catalogue: &Catalogue, base: &Listed) -> Option<String> {
     Some(out)
 }
 
-/// All ways, the likeliest to help first.
+/// All ways, the likeliest to help first: of the base's own vocabulary, then of others.
 fn ways(catalogue: &Catalogue, base: &Listed) -> Vec<Way> {
     let steers = |arm: &&Listed| arm.can_steer.iter().any(|steered| base.is_called(&steered.name));
-    let arms: Vec<_> = catalogue.all.iter().filter(|arm| !base.is_called(&arm.name)).filter(steers).collect();
+    let translates = |arm: &&Listed| !steers(arm) && arm.can_translate.iter().any(|name| base.is_called(name));
+    let arms = || catalogue.all.iter().filter(|arm| !base.is_called(&arm.name));
+    let mut ways = ways_of(catalogue, base, &arms().filter(steers).collect::<Vec<_>>());
+    let mut translated = ways_of(catalogue, base, &arms().filter(translates).collect::<Vec<_>>());
+    for way in &mut translated {
+        way.about += ", of another vocabulary";
+        way.keys.push(("vocabulary", "translate".to_owned()));
+    }
+    ways.append(&mut translated);
+    ways
+}
+
+fn ways_of(catalogue: &Catalogue, base: &Listed, arms: &[&Listed]) -> Vec<Way> {
     let is_arm = |arm: &Listed| arm.objective.as_deref() == Some("arm");
     let mut ways = Vec::new();
     for trained in [true, false] {
@@ -55,17 +67,20 @@ fn ways(catalogue: &Catalogue, base: &Listed) -> Vec<Way> {
 fn adapter(catalogue: &Catalogue, base: &Listed, arm: &Listed, trained: bool) -> Option<Way> {
     let on_base = arm.fits.iter().any(|name| base.is_called(name));
     let backbones = catalogue.all.iter().filter(|model| arm.fits.contains(&model.name));
-    let mut keys = Vec::new();
-    let mut about = "an adapter on the base".to_owned();
+    let (mut keys, mut about) = (Vec::new(), "an adapter on the base".to_owned());
+    let mut reference = ("base".to_owned(), "the base".to_owned());
     if !on_base {
         let backbone = backbones.min_by_key(|model| (!arm.was_trained_on(model), model.bytes))?;
         keys.push(("model", scalar(backbone)));
         about = format!("an adapter on {}", quoted(&backbone.name));
+        if arm.can_translate.iter().any(|name| base.is_called(name)) {
+            reference = (scalar(backbone), "that model".to_owned());
+        }
     }
     keys.push(("lora", scalar(arm)));
     if !trained {
-        keys.push(("reference", "base".to_owned()));
-        about += ", less the base";
+        keys.push(("reference", reference.0));
+        about += &format!(", less {}", reference.1);
     }
     Some(Way { name: short(arm), about, keys })
 }
