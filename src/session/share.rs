@@ -6,10 +6,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::params::model_params;
 use super::{SessionError, cache};
-use crate::config::{ExpertSpec, Switch};
+use crate::config::{ExpertSpec, LoraSpec, Switch};
 use crate::engine::llama::{ContextParams, Model};
 use crate::engine::share::{Costs, Probe, ShareError, apart, together_with_spares};
 use crate::engine::{Scaled, Sequence, threads};
@@ -130,77 +131,83 @@ fn try_share(
 ) -> Result<Option<Vec<Vec<Sequence>>>, ShareError> {
     let (model, params) = (&experts[0].model, &experts[0].params);
     let adapters: Vec<_> = experts.iter().map(|expert| expert.adapters()).collect();
-    let mut probe = Probe::new(model, &adapters, params)?;
-    probe.check()?;
-    if switch == Switch::Auto {
-        let key = key(experts);
-        let costs = match recall(&key) {
-            Some(costs) => costs,
-            None => {
-                let n_reduced = threads::n_reduced();
-                let costs = probe.measure()?;
-                // What holds on fewer threads need not hold on all.
-                if threads::n_reduced() == n_reduced {
-                    remember(key, costs);
-                }
-                costs
-            }
-        };
-        report.costs = Some(costs);
-        if costs.apart < costs.together * GAIN {
-            report.why_not = Some("it does not pay on this machine".into());
-            return Ok(None);
+    let key = key(experts);
+    let known = recall(&key);
+    let is_auto = switch == Switch::Auto;
+    report.costs = known.and_then(|known| known.costs).filter(|_| is_auto);
+    if known.is_none() || is_auto && report.costs.is_none() {
+        let mut probe = Probe::new(model, &adapters, params)?;
+        if known.is_none() {
+            probe.check()?;
         }
+        let n_reduced = threads::n_reduced();
+        report.costs = if is_auto { Some(probe.measure()?) } else { None };
+        // What holds on fewer threads need not hold on all.
+        let found = Passed { costs: report.costs.filter(|_| threads::n_reduced() == n_reduced) };
+        if known != Some(found) {
+            remember(key, found);
+        }
+    }
+    if report.costs.is_some_and(|costs| costs.apart < costs.together * GAIN) {
+        report.why_not = Some("it does not pay on this machine".into());
+        return Ok(None);
     }
     let spares: Vec<_> = (0..experts.len()).filter(|i| experts[*i].is_spare).collect();
     together_with_spares(model, &adapters, &spares, params, n_slots).map(Some)
 }
 
-/// What the costs of these experts depend on.
+/// What it depends on whether these experts give the same in a shared batch, and what that costs.
 fn key(experts: &[&Member<'_>]) -> String {
     let stamp = |path: &Path| {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let changed = fs::metadata(&path).and_then(|m| m.modified()).ok();
-        let seconds = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
-        format!("{}@{seconds}", path.display())
+        let about = fs::metadata(&path).ok();
+        let changed = about.as_ref().and_then(|about| about.modified().ok());
+        let since = changed.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+        format!("{}@{}.{:09}+{}", path.display(), since.as_secs(), since.subsec_nanos(), about.map_or(0, |a| a.len()))
     };
-    let expert =
-        |member: &&Member<'_>| member.spec.lora.iter().map(|lora| stamp(&lora.path)).collect::<Vec<_>>().join("+");
-    let params = &experts[0].params;
+    let lora = |lora: &LoraSpec| format!("{}*{}", stamp(&lora.path), lora.scale);
+    let expert = |member: &&Member<'_>| member.spec.lora.iter().map(lora).collect::<Vec<_>>().join("+");
     let host = sysinfo::System::host_name().unwrap_or_default();
     let adapters: Vec<_> = experts.iter().map(expert).collect();
-    let model = stamp(&experts[0].spec.model);
-    format!("{} {host} {model} [{}] {} threads", env!("CARGO_PKG_VERSION"), adapters.join(","), params.n_threads)
+    let (model, settings) = (stamp(&experts[0].spec.model), (&experts[0].params, model_params(experts[0].spec)));
+    format!("{} {host} {model} [{}] {settings:?}", env!("CARGO_PKG_VERSION"), adapters.join(","))
 }
 
-/// Where what was measured is kept.
+/// Where what was found is kept.
 fn file() -> Option<PathBuf> {
     Some(cache::folder()?.join("share-batch.json"))
 }
 
-type Cache = BTreeMap<String, Costs>;
+/// Experts that give the same in a shared batch as in contexts of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Passed {
+    /// What a token costs them, where it was measured on all threads.
+    costs: Option<Costs>,
+}
+
+type Cache = BTreeMap<String, Passed>;
 
 fn read(path: &Path) -> Cache {
     fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-fn recall(key: &str) -> Option<Costs> {
+fn recall(key: &str) -> Option<Passed> {
     read(&file()?).remove(key)
 }
 
-/// Keeps a measurement; a cache that cannot be written only means measuring again.
-fn remember(key: String, costs: Costs) {
+/// Keeps what was found; a cache that cannot be written only means trying again.
+fn remember(key: String, found: Passed) {
     let write = || -> Option<()> {
         let path = file()?;
         let folder = path.parent()?;
         fs::create_dir_all(folder).ok()?;
         let mut all = read(&path);
-        all.insert(key, costs);
+        all.insert(key, found);
         let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
         file.write_all(&serde_json::to_vec_pretty(&all).ok()?).ok()?;
         file.persist(&path).ok().map(|_| ())
     };
     if write().is_none() {
-        tracing::debug!("what was measured cannot be kept");
+        tracing::debug!("what was found of a shared batch cannot be kept");
     }
 }

@@ -1,11 +1,12 @@
 //! Base and LoRA ARMs as rows of one batch, through the binary.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use genarm::engine::llama::{Model, ModelParams};
 
 use super::{demo, json, run};
-use crate::support::random;
+use crate::support::{binary, random};
 
 const PROMPT: &str = "Once upon a time, there was a little girl named Lily.";
 
@@ -74,4 +75,28 @@ fn an_adapter_that_cannot_share_runs_in_a_context_of_its_own_and_says_so() {
 fn vocabulary_size(model: &Path) -> u64 {
     let model = Model::load(model, &ModelParams::default(), &mut |_| true).expect("a model");
     model.vocab().n_tokens() as u64
+}
+
+#[test]
+fn what_was_found_of_a_shared_batch_holds_until_a_file_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [model, lora, config] = ["model.gguf", "lora.gguf", "c.yaml"].map(|name| folder.path().join(name));
+    random::model(&model, "llama");
+    std::fs::write(&config, "base: {model: model.gguf}\narms: {a: {lora: [{path: lora.gguf}]}}\n").expect("written");
+    let found = || {
+        // One thread: there are then no fewer of them beside other processes, and what is measured is kept.
+        let args = ["generate", "-t", "1", "--temp", "0", "-n", "2", "--prompt-tokens", "5,6", "--config"];
+        let output = binary::genarm(&args).arg(&config).env("XDG_CACHE_HOME", folder.path()).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        let cache = folder.path().join("genarm/share-batch.json");
+        let cache = std::fs::read_to_string(cache).expect("a cache");
+        serde_json::from_str::<BTreeMap<String, serde_json::Value>>(&cache).expect("JSON")
+    };
+    random::lora(&lora, "llama", 4, &["attn_q"], 1, None);
+    let first = found();
+    let [costs] = first.values().collect::<Vec<_>>()[..] else { panic!("{first:?}") };
+    assert!(costs["costs"]["together"].as_f64().is_some_and(|seconds| seconds > 0.0), "{first:?}");
+    assert_eq!(found(), first, "nothing was measured again");
+    random::lora(&lora, "llama", 4, &["attn_q"], 2, None);
+    assert_eq!(found().len(), 2, "another adapter of the same name");
 }
