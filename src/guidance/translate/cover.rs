@@ -214,7 +214,8 @@ impl Cover {
     /// Reads a token of the base that adds text: every reading of the text before it, continued.
     ///
     /// A reading that was left out may turn out to be the only one, at a rare character that is spelled in bytes for
-    /// example. Then the last tokens are read once more, with less left out.
+    /// example: then the last tokens are read once more, with less left out. Or it turns out to be the likeliest, where a
+    /// word goes on as no other reading expects ("gratis" after "gr"): as a rule it is the tokenizer's own.
     pub fn read(
         &mut self,
         with: &Translation,
@@ -223,29 +224,93 @@ impl Cover {
         window: &mut Vec<Token>,
         token: Token,
     ) -> Result<(), ExpertError> {
-        let bounds = self.bounds;
+        let (bounds, before) = (self.bounds, self.len());
+        let in_word = self.goes_on(before, with.lexicon.base.get(token));
         if self.walk(with, rows, spellings, window, (token, bounds))? {
-            return Ok(());
+            let is_rare = self.mass(before + 1) - self.mass(before) < bounds.least.ln();
+            return if in_word && is_rare { self.add_own_spelling(with, rows) } else { Ok(()) };
         }
-        let from = self.len().saturating_sub(LOOK_BACK);
-        let again: Vec<_> = self.marks[from + 1..].iter().map(|mark| mark.token).chain([token]).collect();
-        self.truncate(from);
-        rows.truncate(self.paths.len());
-        for token in again {
-            let wide = Bounds {
-                least: RARE,
-                least_odd: RARE,
-                least_odd_unread: RARE,
-                least_odd_p: RARE,
-                n_readings: 2 * bounds.n_readings,
-                ..bounds
-            };
+        self.read_again(with, rows, spellings, window, (before, token))
+    }
+
+    /// Adds the reading in which the ARM writes the last word as its tokenizer does.
+    fn add_own_spelling(&mut self, with: &Translation, rows: &mut KeptRows) -> Result<(), ExpertError> {
+        let at = self.len();
+        let is_aligned = |from: &usize| self.readings(*from).first().is_some_and(|main| main.pending == 0);
+        let added = |from: usize| with.lexicon.base.get(self.marks[from + 1].token);
+        let in_reach = (at.saturating_sub(MAX_WINDOW)..at).rev().filter(is_aligned);
+        let Some(from) = in_reach.clone().find(|from| !self.goes_on(*from, added(*from))).or(in_reach.last()) else {
+            return Ok(());
+        };
+        let (main, word) = (self.readings(from)[0], &self.bytes[self.marks[from].n_bytes..]);
+        let (mut bytes, mut tokens) = (Vec::new(), Vec::new());
+        let previous = self.paths.last(main.path).filter(|token| with.lexicon.arm.adds_text(*token));
+        previous.iter().for_each(|token| bytes.extend_from_slice(with.lexicon.arm.get(*token)));
+        bytes.extend_from_slice(word);
+        with.lexicon.arm.spell(&*with.arm, &bytes, &mut tokens);
+        // The ARM might write the word and what is before it as one token.
+        let Some(tokens) = tokens.strip_prefix(previous.as_slice()) else { return Ok(()) };
+        let (mut path, mut mass) = (main.path, main.path_mass);
+        for token in tokens {
+            mass += f64::from(rows.get(&self.paths, path)?.ln_p(*token));
+            path = self.paths.child(path, *token);
+        }
+        if mass > f64::NEG_INFINITY && !self.readings(at).iter().any(|known| known.path == path) {
+            let last = self.marks.remove(at);
+            self.found = self.readings.split_off(last.readings);
+            self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
+            self.settle(last.token, self.bounds);
+        }
+        Ok(())
+    }
+
+    /// Whether `added` goes on, after `at` tokens, within a word, a number or a run of signs: elsewhere the ARM's tokens end
+    /// too, as a rule, and no other reading explains a rare token better.
+    fn goes_on(&self, at: usize, added: &[u8]) -> bool {
+        let kind = |byte: &u8| (byte.is_ascii_whitespace(), byte.is_ascii_alphanumeric() || !byte.is_ascii());
+        self.bytes(at).last().map(kind).is_some_and(|last| added.first().map(kind) == Some(last))
+    }
+
+    /// Reads the last of the first `before` tokens once more, and then `token`, with less left out. Of what comes out, the
+    /// readings after `token` are kept: a row must not depend on what follows it.
+    fn read_again(
+        &mut self,
+        with: &Translation,
+        rows: &mut KeptRows,
+        spellings: &mut Spellings,
+        window: &mut Vec<Token>,
+        (before, token): (usize, Token),
+    ) -> Result<(), ExpertError> {
+        let wide = Bounds {
+            least: RARE,
+            least_odd: RARE,
+            least_odd_unread: RARE,
+            least_odd_p: RARE,
+            n_readings: 2 * self.bounds.n_readings,
+            ..self.bounds
+        };
+        let from = before.saturating_sub(LOOK_BACK);
+        let kept_marks = self.marks[from + 1..=before].to_vec();
+        let (first, end) = (self.end_of_readings(from), self.end_of_readings(before));
+        let kept_readings = self.readings[first..end].to_vec();
+        self.marks.truncate(from + 1);
+        self.readings.truncate(first);
+        self.bytes.truncate(self.marks[from].n_bytes);
+        for token in kept_marks.iter().map(|mark| mark.token).chain([token]) {
             if !with.lexicon.base.adds_text(token) {
                 self.mark(with, rows, token)?;
             } else if !self.walk(with, rows, spellings, window, (token, wide))? {
                 self.begin_anew(with, token);
             }
         }
+        let last = self.marks[before + 1];
+        let readings = self.readings.split_off(last.readings);
+        self.marks.truncate(from + 1);
+        self.readings.truncate(first);
+        self.marks.extend(kept_marks);
+        self.readings.extend(kept_readings);
+        self.marks.push(Mark { readings: self.readings.len(), ..last });
+        self.readings.extend(readings);
         Ok(())
     }
 

@@ -202,6 +202,31 @@ fn a_long_text_keeps_few_readings_and_does_not_drift() {
 }
 
 #[test]
+fn a_reading_that_was_left_out_comes_back_where_the_word_goes_on_as_it_expects() {
+    let base = Toy::new(Splitter::None, &["ab", "cd", "e"]);
+    let arm = Toy::new(Splitter::None, &["ab", "abc", "cd", "d", "e"]);
+    // It writes "ab" far more often than "abc", but "cd" never follows it.
+    let [ab, abc, d, e] = ["ab", "abc", "d", "e"].map(|text| arm.tokens(text.as_bytes())[0]);
+    let expert = TableExpert::new(arm.n_tokens(), 64, move |history, logits| {
+        logits.fill(-30.0);
+        let likely: &[(Token, f32)] = match history.last() {
+            Some(last) if *last == abc => &[(d, 0.0)],
+            Some(last) if *last == d => &[(e, 0.0)],
+            Some(last) if *last == ab => &[(ab, 0.0)],
+            _ => &[(ab, 0.0), (abc, -9.0)],
+        };
+        likely.iter().for_each(|(token, logit)| logits[*token as usize] = *logit);
+    });
+    let mut translator = Translator::new(Box::new(expert), translation(&base, &arm));
+    translator.begin(Some(vec![END]), 1);
+    let text = base.tokens(b"abcde");
+    assert_eq!(text.len(), 3, "ab, cd, e");
+    let row = translator.rows(&[&[END], &text[..2]].concat(), 1, &[]).expect("a row").to_vec();
+    let share = row[text[2] as usize].exp() / row.iter().map(|ln_q| ln_q.exp()).sum::<f32>();
+    assert!(share > 0.9, "the ARM has read abc, d: {share}");
+}
+
+#[test]
 fn two_spellings_of_a_word_long_ago_do_not_make_the_arm_read_the_text_again_and_again() {
     let [base, arm] = [&["a", "b", " "][..], &["a", "b", " ", "ab"]].map(|texts| Toy::new(Splitter::None, texts));
     let tokens = base.tokens(b"ab a b a b a b a b a b a b a b a b a b a b");
