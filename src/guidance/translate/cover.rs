@@ -224,11 +224,11 @@ impl Cover {
         window: &mut Vec<Token>,
         token: Token,
     ) -> Result<(), ExpertError> {
-        let (bounds, before) = (self.bounds, self.len());
+        let before = self.len();
         let in_word = self.goes_on(before, with.lexicon.base.get(token));
-        if self.walk(with, rows, spellings, window, (token, bounds))? {
-            let is_rare = self.mass(before + 1) - self.mass(before) < bounds.least.ln();
-            return if in_word && is_rare { self.add_own_spelling(with, rows) } else { Ok(()) };
+        if self.walk(with, rows, spellings, window, (token, self.bounds))? {
+            let ln_p = self.mass(before + 1) - self.mass(before);
+            return if in_word && ln_p < UNEXPECTED.ln() { self.add_own_spelling(with, rows) } else { Ok(()) };
         }
         self.read_again(with, rows, spellings, window, (before, token))
     }
@@ -265,10 +265,13 @@ impl Cover {
     }
 
     /// Whether `added` goes on, after `at` tokens, within a word, a number or a run of signs: elsewhere the ARM's tokens end
-    /// too, as a rule, and no other reading explains a rare token better.
+    /// too, as a rule, and no other reading explains a rare token better. How white space is spelled depends on what follows.
     fn goes_on(&self, at: usize, added: &[u8]) -> bool {
-        let kind = |byte: &u8| (byte.is_ascii_whitespace(), byte.is_ascii_alphanumeric() || !byte.is_ascii());
-        self.bytes(at).last().map(kind).is_some_and(|last| added.first().map(kind) == Some(last))
+        let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || !byte.is_ascii();
+        match (self.bytes(at).last(), added.first()) {
+            (Some(last), Some(first)) => is_of_word(*last) == is_of_word(*first) && !first.is_ascii_whitespace(),
+            _ => false,
+        }
     }
 
     /// Reads the last of the first `before` tokens once more, and then `token`, with less left out. Of what comes out, the
@@ -467,6 +470,8 @@ const MAX_WINDOW: usize = 8;
 const LOOK_BACK: usize = 4;
 /// What is left out then.
 const RARE: f64 = 1e-12;
+/// The probability below which a token that goes on with a word makes the tokenizer's own spelling a reading.
+const UNEXPECTED: f64 = 0.05;
 
 /// KeptRows that a walk reads before it follows only what the ARM's tokenizer would write.
 const MAX_READ: usize = 32;
