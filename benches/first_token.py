@@ -3,8 +3,7 @@
 
     benches/first_token.py SmolLM2.gguf --peer llama-completion --config models/smollm2/demo.yaml
 
-Both take turns on the same prompt, with the files in the page cache. With --config, genarm starts with its ARMs as well, whose own
-reading is not llama.cpp's: the last column subtracts nothing.
+Both take turns on the same prompt, with the files in the page cache. With --config, genarm starts with ARMs too, in the last column.
 """
 
 import argparse

@@ -238,10 +238,9 @@ impl Cover {
         let at = self.len();
         let is_aligned = |from: &usize| self.readings(*from).first().is_some_and(|main| main.pending == 0);
         let added = |from: usize| with.lexicon.base.get(self.marks[from + 1].token);
-        let in_reach = (at.saturating_sub(MAX_WINDOW)..at).rev().filter(is_aligned);
-        let Some(from) = in_reach.clone().find(|from| !self.goes_on(*from, added(*from))).or(in_reach.last()) else {
-            return Ok(());
-        };
+        let mut in_reach = (at.saturating_sub(MAX_WINDOW)..at).rev().filter(is_aligned);
+        let start = in_reach.clone().find(|from| !self.goes_on(*from, added(*from)));
+        let Some(from) = start.or_else(|| in_reach.next_back()) else { return Ok(()) };
         let (main, word) = (self.readings(from)[0], &self.bytes[self.marks[from].n_bytes..]);
         let (mut bytes, mut tokens) = (Vec::new(), Vec::new());
         let previous = self.paths.last(main.path).filter(|token| with.lexicon.arm.adds_text(*token));
