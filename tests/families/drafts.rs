@@ -31,8 +31,13 @@ fn same(family: &Family, session: &mut Session, prompt: &[Token], found: &[Token
 }
 
 fn drafts(family: &Family) -> Found {
+    // Another file is another model, so that the ARM has a backbone of its own.
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("backbone.gguf");
+    std::fs::copy(&family.path, &copy).expect("a copy");
     let open = |speculate: &str| {
-        let session = family.session(&family.arm(), &format!("speculate: \"{speculate}\"\nshare_batch: \"on\""))?;
+        let arm = family.arm_on(if speculate == "backbone" { &copy } else { &family.path });
+        let session = family.session(&arm, &format!("speculate: \"{speculate}\"\nshare_batch: \"on\""))?;
         // The base alone is right now and then.
         session.weights().set("a", 0.2).expect("a weight");
         Ok(session)
@@ -47,9 +52,8 @@ fn drafts(family: &Family) -> Found {
     let (expected, _) = greedy(&mut plain, &prompt);
     let draft = format!("draft:{}", family.path.display());
     let (mut works, mut refused) = (Vec::new(), BTreeMap::<String, Vec<&str>>::new());
-    for (name, speculate) in
-        [("lookup", "lookup"), ("base", "base"), ("arm", "arm"), ("draft:FILE", &*draft), ("auto", "auto")]
-    {
+    let named = ["lookup", "base", "arm", "backbone", "auto"].map(|name| (name, name));
+    for (name, speculate) in named.into_iter().chain([("draft:FILE", &*draft)]) {
         let mut session = match open(speculate).map_err(refused_by) {
             Ok(session) => session,
             Err(line) => {
@@ -59,7 +63,7 @@ fn drafts(family: &Family) -> Found {
         };
         let (found, accepted) = greedy(&mut session, &prompt);
         same(family, &mut plain, &prompt, &found, &expected, name);
-        assert!(accepted > 0 || !matches!(name, "base" | "draft:FILE"), "{name}: no draft is kept");
+        assert!(accepted > 0 || !matches!(name, "base" | "backbone" | "draft:FILE"), "{name}: no draft is kept");
         // What is not kept is taken back: once more from the beginning.
         let (again, _) = greedy(&mut session, &prompt);
         same(family, &mut plain, &prompt, &again, &expected, &format!("{name}, the second time"));

@@ -167,7 +167,12 @@ impl Family {
 
     /// The LoRA as an ARM, in YAML.
     pub fn arm(&self) -> String {
-        let [model, lora] = [&self.path, &self.lora].map(|path| path.display());
+        self.arm_on(&self.path)
+    }
+
+    /// The same on a file with the model's bytes.
+    pub fn arm_on(&self, model: &Path) -> String {
+        let [model, lora] = [model, &self.lora].map(Path::display);
         format!("a: {{model: {model}, {SETTINGS}, lora: [{{path: {lora}}}], reference: base, weight: 0.7}}")
     }
 }
