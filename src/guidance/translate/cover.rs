@@ -213,9 +213,9 @@ impl Cover {
 
     /// Reads a token of the base that adds text: every reading of the text before it, continued.
     ///
-    /// A reading that was left out may turn out to be the only one, at a rare character that is spelled in bytes for
-    /// example: then the last tokens are read once more, with less left out. Or it turns out to be the likeliest, where a
-    /// word goes on as no other reading expects ("gratis" after "gr"): as a rule it is the tokenizer's own.
+    /// A reading that was left out may turn out to be the likeliest, where a word goes on as no other reading expects ("gratis"
+    /// after "gr"), or the only one. As a rule it is the tokenizer's own. Inside a character there is none: then the last
+    /// tokens are read once more, with less left out.
     pub fn read(
         &mut self,
         with: &Translation,
@@ -230,17 +230,61 @@ impl Cover {
             let ln_p = self.mass(before + 1) - self.mass(before);
             return if in_word && ln_p < UNEXPECTED.ln() { self.add_own_spelling(with, rows) } else { Ok(()) };
         }
+        if self.read_own_spelling(with, rows, token)? {
+            return Ok(());
+        }
         self.read_again(with, rows, spellings, window, (before, token))
     }
 
     /// Adds the reading in which the ARM writes the last word as its tokenizer does.
     fn add_own_spelling(&mut self, with: &Translation, rows: &mut KeptRows) -> Result<(), ExpertError> {
         let at = self.len();
+        let Some(own) = self.own_spelling(with, rows)? else { return Ok(()) };
+        if !self.readings(at).iter().any(|known| known.path == own.path) {
+            let last = self.marks.remove(at);
+            self.found = self.readings.split_off(last.readings);
+            self.found.push(own);
+            self.settle(last.token, self.bounds);
+        }
+        Ok(())
+    }
+
+    /// Goes on with that reading alone; false, with nothing changed, where there is none.
+    fn read_own_spelling(
+        &mut self,
+        with: &Translation,
+        rows: &mut KeptRows,
+        token: Token,
+    ) -> Result<bool, ExpertError> {
+        let last = self.marks[self.len()];
+        self.bytes.extend_from_slice(with.lexicon.base.get(token));
+        if ends_inside_a_character(&self.bytes) {
+            self.bytes.truncate(last.n_bytes);
+            return Ok(false);
+        }
+        self.marks.push(Mark { token, n_bytes: self.bytes.len(), readings: self.readings.len(), ..last });
+        let own = self.own_spelling(with, rows);
+        self.marks.pop();
+        let own = own?;
+        match own {
+            Some(own) => {
+                self.found.clear();
+                self.found.push(own);
+                self.settle(token, self.bounds);
+            }
+            None => self.bytes.truncate(last.n_bytes),
+        }
+        Ok(own.is_some())
+    }
+
+    /// The reading in which the ARM writes the last word as its tokenizer does.
+    fn own_spelling(&mut self, with: &Translation, rows: &mut KeptRows) -> Result<Option<Reading>, ExpertError> {
+        let at = self.len();
         let is_aligned = |from: &usize| self.readings(*from).first().is_some_and(|main| main.pending == 0);
         let added = |from: usize| with.lexicon.base.get(self.marks[from + 1].token);
         let mut in_reach = (at.saturating_sub(MAX_WINDOW)..at).rev().filter(is_aligned);
         let start = in_reach.clone().find(|from| !self.goes_on(*from, added(*from)));
-        let Some(from) = start.or_else(|| in_reach.next_back()) else { return Ok(()) };
+        let Some(from) = start.or_else(|| in_reach.next_back()) else { return Ok(None) };
         let (main, word) = (self.readings(from)[0], &self.bytes[self.marks[from].n_bytes..]);
         let (mut bytes, mut tokens) = (Vec::new(), Vec::new());
         let previous = self.paths.last(main.path).filter(|token| with.lexicon.arm.adds_text(*token));
@@ -248,19 +292,13 @@ impl Cover {
         bytes.extend_from_slice(word);
         with.lexicon.arm.spell(&*with.arm, &bytes, &mut tokens);
         // The ARM might write the word and what is before it as one token.
-        let Some(tokens) = tokens.strip_prefix(previous.as_slice()) else { return Ok(()) };
+        let Some(tokens) = tokens.strip_prefix(previous.as_slice()) else { return Ok(None) };
         let (mut path, mut mass) = (main.path, main.path_mass);
         for token in tokens {
             mass += f64::from(rows.get(&self.paths, path)?.ln_p(*token));
             path = self.paths.child(path, *token);
         }
-        if mass > f64::NEG_INFINITY && !self.readings(at).iter().any(|known| known.path == path) {
-            let last = self.marks.remove(at);
-            self.found = self.readings.split_off(last.readings);
-            self.found.push(Reading { path, pending: 0, path_mass: mass, mass });
-            self.settle(last.token, self.bounds);
-        }
-        Ok(())
+        Ok((mass > f64::NEG_INFINITY).then_some(Reading { path, pending: 0, path_mass: mass, mass }))
     }
 
     /// Whether `added` goes on, after `at` tokens, within a word, a number or a run of signs: elsewhere the ARM's tokens end
@@ -460,6 +498,12 @@ impl Cover {
         self.readings.append(&mut self.found);
         self.marks.push(Mark { token, readings, n_bytes: self.bytes.len(), n_paths: self.paths.len(), mass });
     }
+}
+
+/// Whether a text is cut within the bytes of a character.
+fn ends_inside_a_character(text: &[u8]) -> bool {
+    let lead = text.iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80);
+    lead.is_some_and(|n_after| text[text.len() - 1 - n_after].leading_ones() as usize > n_after + 1)
 }
 
 /// Tokens that a window goes back at most, before the one in which its bytes begin.
