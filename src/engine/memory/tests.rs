@@ -89,8 +89,8 @@ fn rows_of_one_batch_have_caches_for_each_but_one_set_of_buffers() {
     let apart = [("base", 0.0), ("x", 1.0), ("y", 0.5)].map(|(name, w)| request(name, "a", w, &[], Layers::Auto));
     let mut together = apart.clone();
     together.iter_mut().for_each(|r| r.shares_batch = true);
-    // And the small contexts in which they are compared before.
-    let small = 5 * parts::CONTEXT;
+    // And what the process keeps of the five small contexts in which they are compared before.
+    let small = 4 * parts::CONTEXT;
     let need = |requests: &[ExpertRequest]| Placement::of(requests, &devices(&[u64::MAX])).need(0);
     let (a, b) = (need(&apart), need(&together));
     assert_eq!((a.weights, a.kv), (b.weights, b.kv));
