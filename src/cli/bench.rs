@@ -65,7 +65,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["drafters", "synthetic", "inflate"])]
     noise: Option<PathBuf>,
     /// Tokens of that text at most
-    #[arg(long, value_name = "N", default_value_t = 2048, requires = "noise", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2048,
+        requires = "noise",
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
     noise_tokens: u32,
     /// Keep the models that are made in this folder
     #[arg(long, value_name = "FOLDER")]

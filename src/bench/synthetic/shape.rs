@@ -103,8 +103,8 @@ impl Shape {
         tables * self.n_embd * n_vocab + self.n_embd + layers
     }
 
-    /// Layers of the same sizes in another architecture. A hybrid has at least three, so that there is attention, and the
-    /// embedding is tied; its convolutions have up to twice the parameters of attention with shared keys and values.
+    /// Layers of the same sizes in another architecture. A hybrid has at least three, so that there is attention, and
+    /// the embedding is tied; its convolutions have up to twice the parameters of attention with shared keys and values.
     #[must_use]
     pub fn with_architecture(self, architecture: Architecture) -> Self {
         match architecture {

@@ -39,11 +39,7 @@ fn check_heads(file: &GgufFile, n_embd: u64, n_blocks: u64) -> Result<(), Fault>
             Err(Fault::MissingKey(file.hparam_key("attention.head_count")))
         };
     };
-    let is_none = |array: &Array| match array {
-        Array::U32(n) => n.iter().all(|n| *n == 0),
-        Array::I32(n) => n.iter().all(|n| *n == 0),
-        _ => false,
-    };
+    let is_none = |array: &Array| (0..array.len()).all(|layer| array.u64_at(layer) == Some(0));
     if value.as_u64() != Some(0)
         && file.hparam("attention.head_count_kv").and_then(Value::as_array).is_some_and(is_none)
     {

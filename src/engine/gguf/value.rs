@@ -110,6 +110,15 @@ impl Array {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// An item as a count, where the items are 32-bit integers: what a file says layer by layer.
+    pub fn u64_at(&self, index: usize) -> Option<u64> {
+        match self {
+            Self::I32(values) => values.get(index).and_then(|n| u64::try_from(*n).ok()),
+            Self::U32(values) => values.get(index).map(|n| u64::from(*n)),
+            _ => None,
+        }
+    }
 }
 
 /// Many strings in one buffer: a vocabulary of 128 thousand tokens is two allocations.

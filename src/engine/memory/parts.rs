@@ -1,6 +1,6 @@
 //! What one file needs, layer by layer.
 
-use crate::engine::gguf::{Array, GgufFile, Value};
+use crate::engine::gguf::{GgufFile, Value};
 use crate::engine::llama::{CacheType, ContextParams, FlashAttention};
 use crate::engine::shared_context::most_checkpoints;
 
@@ -74,7 +74,9 @@ impl MemoryParts {
             n_vocab: file.vocabulary().map_or(0, |v| v.n_tokens() as u64),
             n_embd: hparam("embedding_length").unwrap_or(0),
             n_ff: match file.hparam("feed_forward_length") {
-                Some(Value::Array(array)) => (0..array.len()).filter_map(|l| layer_value(array, l)).max().unwrap_or(0),
+                Some(Value::Array(array)) => {
+                    (0..array.len()).filter_map(|layer| array.u64_at(layer)).max().unwrap_or(0)
+                }
                 _ => hparam("feed_forward_length").unwrap_or(0),
             },
             n_head,
@@ -177,16 +179,8 @@ fn state_bytes(file: &GgufFile) -> u64 {
 /// Key-value heads of a layer; zero in layers without attention.
 fn heads_kv(file: &GgufFile, layer: usize, n_head: u64) -> u64 {
     match file.hparam("attention.head_count_kv") {
-        Some(Value::Array(array)) => layer_value(array, layer).unwrap_or(0),
+        Some(Value::Array(array)) => array.u64_at(layer).unwrap_or(0),
         Some(value) => value.as_u64().unwrap_or(n_head),
         None => n_head,
-    }
-}
-
-fn layer_value(array: &Array, layer: usize) -> Option<u64> {
-    match array {
-        Array::I32(values) => values.get(layer).and_then(|n| u64::try_from(*n).ok()),
-        Array::U32(values) => values.get(layer).map(|n| u64::from(*n)),
-        _ => None,
     }
 }

@@ -189,8 +189,8 @@ impl ExpertRequest {
 
     /// The buffers of one context for `n_experts` of its kind, whose sequences share one pool of cells.
     ///
-    /// At the first start they are compared in small contexts: one each, and two of all. The process keeps most of what these
-    /// free, all but half a context to two contexts, as seen.
+    /// At the first start they are compared in small contexts: one each, and two of all. The process keeps most of what
+    /// these free, all but half a context to two contexts, as seen.
     fn pooled(&self, n_sequences: u32, n_experts: u64) -> Buffers {
         let n_ctx = self.params.n_ctx.saturating_mul(n_sequences);
         Buffers { params: ContextParams { n_ctx, ..self.params.clone() }, n_contexts: n_experts + 2 }

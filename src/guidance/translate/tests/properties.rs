@@ -205,25 +205,51 @@ fn a_long_text_keeps_few_readings_and_does_not_drift() {
 fn a_reading_that_was_left_out_comes_back_where_the_word_goes_on_as_it_expects() {
     let base = Toy::new(Splitter::None, &["ab", "cd", "e"]);
     let arm = Toy::new(Splitter::None, &["ab", "abc", "cd", "d", "e"]);
-    // It writes "ab" far more often than "abc", but "cd" never follows it.
+    // It writes "ab" far more often than "abc", but hardly "cd" after it.
     let [ab, abc, d, e] = ["ab", "abc", "d", "e"].map(|text| arm.tokens(text.as_bytes())[0]);
-    let expert = TableExpert::new(arm.n_tokens(), 64, move |history, logits| {
-        logits.fill(-30.0);
-        let likely: &[(Token, f32)] = match history.last() {
-            Some(last) if *last == abc => &[(d, 0.0)],
-            Some(last) if *last == d => &[(e, 0.0)],
-            Some(last) if *last == ab => &[(ab, 0.0)],
-            _ => &[(ab, 0.0), (abc, -9.0)],
-        };
-        likely.iter().for_each(|(token, logit)| logits[*token as usize] = *logit);
-    });
-    let mut translator = Translator::new(Box::new(expert), translation(&base, &arm));
-    translator.begin(Some(vec![END]), 1);
+    let next = move |history: &[Token]| match history.last() {
+        Some(last) if *last == abc => vec![(d, 0.0)],
+        Some(last) if *last == d => vec![(e, 0.0)],
+        Some(last) if *last == ab => vec![(ab, 0.0)],
+        _ => vec![(ab, 0.0), (abc, -9.0)],
+    };
     let text = base.tokens(b"abcde");
     assert_eq!(text.len(), 3, "ab, cd, e");
-    let row = translator.rows(&[&[END], &text[..2]].concat(), 1, &[]).expect("a row").to_vec();
-    let share = row[text[2] as usize].exp() / row.iter().map(|ln_q| ln_q.exp()).sum::<f32>();
+    let share = share_of_last(&base, &arm, next, &text);
     assert!(share > 0.9, "the ARM has read abc, d: {share}");
+}
+
+#[test]
+fn a_control_token_ends_a_word() {
+    let toy = Toy::new(Splitter::None, &["ab", "cd", "e", "f"]);
+    // It writes no end after "ab", and "cd" far more often after "ab" than after an end.
+    let [ab, cd, e, f] = ["ab", "cd", "e", "f"].map(|text| toy.tokens(text.as_bytes())[0]);
+    let next = move |history: &[Token]| match history {
+        [.., END, last] if *last == cd => vec![(f, 0.0)],
+        [.., last] if *last == cd => vec![(e, 0.0)],
+        [.., last] if *last == ab => vec![(cd, 0.0)],
+        _ => vec![(ab, 0.0)],
+    };
+    let share = share_of_last(&toy, &toy, next, &[ab, END, cd, f]);
+    assert!(share > 0.9, "the ARM has read ab, an end, cd: {share}");
+}
+
+/// The share of the last token after the others, where the ARM writes what `next` names and hardly anything else.
+fn share_of_last(
+    base: &Toy,
+    arm: &Toy,
+    next: impl Fn(&[Token]) -> Vec<(Token, f32)> + Send + 'static,
+    text: &[Token],
+) -> f32 {
+    let expert = TableExpert::new(arm.n_tokens(), 64, move |history, logits| {
+        logits.fill(-30.0);
+        next(history).into_iter().for_each(|(token, logit)| logits[token as usize] = logit);
+    });
+    let mut translator = Translator::new(Box::new(expert), translation(base, arm));
+    translator.begin(Some(vec![END]), 1);
+    let [before @ .., last] = text else { return 0.0 };
+    let row = translator.rows(&[&[END], before].concat(), 1, &[]).expect("a row").to_vec();
+    row[*last as usize].exp() / row.iter().map(|ln_q| ln_q.exp()).sum::<f32>()
 }
 
 #[test]
