@@ -1,7 +1,7 @@
 //! Laws that hold for every pair of vocabularies.
 
 use super::toys::{END, Splitter, Toy, careful, expert, log_prob, translation, translator};
-use crate::expert::Token;
+use crate::expert::{ExpertError, Token};
 use crate::guidance::translate::cover::{Bounds, Care};
 use crate::guidance::translate::{Hopeless, Lexicon, Translator, Words};
 use crate::guidance::{Arm, Contract, Guide, Tail, Weights, log_softmax};
@@ -163,6 +163,72 @@ fn a_rolled_back_text_is_a_fresh_one() {
                 kept.iter().zip(fresh).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{text:?} {len}: {a} {b}"));
             }
         }
+    }
+}
+
+/// An expert that fails once.
+struct Failing {
+    expert: TableExpert,
+    /// Calls until it does.
+    left: usize,
+}
+
+impl Expert for Failing {
+    fn n_vocab(&self) -> usize {
+        self.expert.n_vocab()
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.expert.n_ctx()
+    }
+
+    fn advance(&mut self, history: &[Token], k: usize) -> Result<&[f32], ExpertError> {
+        self.left = self.left.wrapping_sub(1);
+        if self.left == 0 { Err(ExpertError::Interrupted) } else { self.expert.advance(history, k) }
+    }
+
+    fn prepare(&mut self, history: &[Token], k: usize) {
+        self.expert.prepare(history, k);
+    }
+
+    fn start(&mut self) -> bool {
+        self.expert.start()
+    }
+
+    fn n_cached(&self, history: &[Token]) -> usize {
+        self.expert.n_cached(history)
+    }
+
+    fn read(&mut self) -> Result<(), ExpertError> {
+        self.expert.read()
+    }
+
+    fn forget(&mut self) {
+        self.expert.forget();
+    }
+
+    fn n_decoded(&self) -> u64 {
+        self.expert.n_decoded()
+    }
+}
+
+#[test]
+fn a_text_goes_on_after_an_error_of_the_arm() {
+    // Rare characters and rare words, so that what was left out is looked for.
+    let (base, arm) = (spm().without("é"), gpt2());
+    let tokens = base.tokens("é the catsat 123 é\n\n():".as_bytes());
+    let history = [&[END], &tokens[..]].concat();
+    let fresh = translator(&base, &arm).rows(&history, 1, &[]).expect("a row").to_vec();
+    for left in 1.. {
+        let failing = Failing { expert: expert(&arm), left };
+        let mut translator = Translator::new(Box::new(failing), translation(&base, &arm));
+        translator.begin(Some(vec![END]), 1);
+        if translator.rows(&history, 1, &[]).is_ok() {
+            assert!(left > 3, "the text is read in {left} calls");
+            break;
+        }
+        let row = translator.rows(&history, 1, &[]).expect("a row");
+        row.iter().zip(&fresh).for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "call {left} failed: {a} for {b}"));
     }
 }
 
