@@ -8,6 +8,13 @@ their batch, as a collator pads them; padding is not counted as tokens.
 
     python -m venv target/torch && target/torch/bin/pip install torch numpy
     target/torch/bin/python benches/peers/torch_train.py --objective arm --genarm target/release/genarm
+
+With --peft the model is that of transformers with adapters of peft, as a TRL user has it:
+
+    target/torch/bin/pip install transformers peft
+    target/torch/bin/python benches/peers/torch_train.py --peft --backbone SmolLM2.gguf --targets q,k,v,o,gate,up,down --batch 8 --micro-batch 4
+
+Memory is the peak of each process; that of PyTorch has the libraries in it.
 """
 
 import argparse
@@ -15,6 +22,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -98,6 +106,32 @@ class Llama(nn.Module):
         return self.norm(x) @ self.embed.weight.T  # tied, as in the demo base
 
 
+class Hub(nn.Module):
+    """The same model of transformers, with adapters of peft."""
+
+    def __init__(self, shape, lora):
+        super().__init__()
+        from peft import LoraConfig, get_peft_model
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            vocab_size=shape.n_vocab,
+            hidden_size=shape.n_embd,
+            intermediate_size=shape.n_ff,
+            num_hidden_layers=shape.n_layer,
+            num_attention_heads=shape.n_head,
+            num_key_value_heads=shape.n_head_kv,
+            tie_word_embeddings=True,
+        )
+        # peft knows the matrices by the names of transformers.
+        names = [f"{name}_proj" for name in lora.targets]
+        adapters = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=names, task_type="CAUSAL_LM")
+        self.model = get_peft_model(LlamaForCausalLM(config), adapters)
+
+    def forward(self, tokens):
+        return self.model(input_ids=tokens, use_cache=False).logits
+
+
 def log_probs(model, batch):
     """Sum of log-probabilities of the response tokens of every sequence."""
     tokens, mask = batch
@@ -149,7 +183,7 @@ def write_pairs(path, n, seed):
 
 
 def ours(args, folder, max_steps):
-    """Runs `genarm train`, and returns its summary."""
+    """Runs `genarm train`, and returns its summary and its peak memory in MB."""
     pairs = folder / f"{args.objective}.jsonl"
     write_pairs(pairs, max_steps * args.batch + 8, 1)
     out = folder / "out.gguf"
@@ -160,14 +194,23 @@ def ours(args, folder, max_steps):
         command += ["--full"]
     else:
         command += ["--lora-rank", args.rank, "--lora-targets", ",".join(args.targets)]
-    result = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
-    return json.loads(result.stdout)
+    words = [sys.executable, "-c", MEASURED, *map(str, command)]
+    result = subprocess.run(words, check=True, capture_output=True, text=True)
+    return json.loads(result.stdout), int(result.stderr.split()[-1]) * 1024 / 1e6
+
+
+# A small process between: Linux counts the memory of the one that starts a program as that program's.
+MEASURED = """import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)"""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objective", choices=["arm", "sft"], default="arm")
     parser.add_argument("--full", action="store_true", help="train every weight, not a LoRA adapter")
+    parser.add_argument("--peft", action="store_true", help="the model of transformers, with adapters of peft")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--alpha", type=float, default=16.0)
     parser.add_argument("--targets", type=lambda s: s.split(","), default=["q", "k", "v"])
@@ -180,6 +223,8 @@ def main():
     parser.add_argument("--backbone", default=str(ROOT / "models/base.gguf"))
     parser.add_argument("--genarm", default=str(ROOT / "target/release/genarm"))
     args = parser.parse_args()
+    if args.peft and args.full:
+        parser.error("--peft is for adapters: leave out --full")
     # What `genarm inspect --all` says of models/base.gguf.
     inspected = subprocess.run([args.genarm, "inspect", "--json", args.backbone], check=True, capture_output=True).stdout
     meta = json.loads(inspected)[0]["metadata"]
@@ -196,18 +241,19 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     lora = argparse.Namespace(rank=0 if args.full else args.rank, alpha=args.alpha, targets=args.targets)
-    model = Llama(shape, lora, 512)
-    if not args.full:
+    model = Hub(shape, lora) if args.peft else Llama(shape, lora, 512)
+    if not args.full and not args.peft:
         for name, p in model.named_parameters():
             p.requires_grad = name.endswith((".a", ".b"))
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-4, weight_decay=0.05)
 
-    results = []
+    results, peaks = [], []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for turn in range(args.turns):
-            summary = ours(args, folder, args.steps)
+            summary, peak = ours(args, folder, args.steps)
+            peaks.append(peak)
             # The lengths that genarm saw: all its tokens over all its sequences, spread as the texts are.
             n_seqs = args.steps * args.batch * (2 if args.objective == "arm" else 1)
             mean = summary["n_tokens"] / n_seqs
@@ -228,11 +274,13 @@ def main():
             results.append((summary["tokens_per_s"], theirs))
             print(f"turn {turn + 1}: genarm {results[-1][0]:.0f}, PyTorch {theirs:.0f} tokens/s", file=sys.stderr)
     print(json.dumps({
-        "torch": torch.__version__,
+        "torch": torch.__version__ + (" with peft" if args.peft else ""),
         "run": f"{args.objective} {'full' if args.full else 'LoRA ' + str(args.rank) + ' on ' + ','.join(args.targets)}",
         "genarm": statistics.median(a for a, _ in results),
         "pytorch": statistics.median(b for _, b in results),
         "ratio": statistics.median(a / b for a, b in results),
+        "genarm_peak_mb": max(peaks),
+        "pytorch_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
     }, indent=2))
 
 

@@ -37,6 +37,7 @@ pub fn sequence(model: &Arc<Model>, n_threads: u32) -> Result<Sequence> {
         type_k: CacheType::F32,
         type_v: CacheType::F32,
         flash_attention: FlashAttention::Off,
+        swa_full: true,
         n_snapshots: 0,
         fewer_threads: false,
     };

@@ -82,7 +82,8 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
         args.config.unescape()?;
     }
     args.config.takes_prompt = true;
-    let config = args.config.resolve_to_draft()?;
+    let mut config = args.config.resolve_to_draft()?;
+    config.goes_on();
     let source = Source::of(args.prompt.as_deref().or(args.prompt_flag.as_deref()), args.file.as_deref());
     let instead_of_stdin = match (&args.prompt_tokens, &source) {
         (Some(_), _) => Some("--prompt-tokens"),

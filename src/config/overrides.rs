@@ -144,6 +144,10 @@ pub struct EngineOptions {
     /// Flash attention [default: auto]
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHEN"))]
     pub flash_attn: Option<Switch>,
+    /// Whether layers with a sliding window keep all tokens, so that any number can be taken back; auto: they do, except
+    /// in generate [default: auto]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "on"))]
+    pub swa_full: Option<Switch>,
     /// Map the files into memory instead of reading them [default: true]
     #[cfg_attr(feature = "clap", arg(long = "mmap", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true"))]
     pub use_mmap: Option<bool>,
@@ -178,6 +182,7 @@ impl EngineOptions {
             cache_type_k: self.cache_type_k.or(fallback.cache_type_k),
             cache_type_v: self.cache_type_v.or(fallback.cache_type_v),
             flash_attn: self.flash_attn.or(fallback.flash_attn),
+            swa_full: self.swa_full.or(fallback.swa_full),
             use_mmap: self.use_mmap.or(fallback.use_mmap),
             use_mlock: self.use_mlock.or(fallback.use_mlock),
             device: self.device.clone().or_else(|| fallback.device.clone()),

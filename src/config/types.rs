@@ -63,6 +63,8 @@ pub struct ExpertSpec {
     pub cache_type_v: CacheType,
     /// Flash attention.
     pub flash_attn: Switch,
+    /// Whether layers with a sliding window keep all tokens; `auto`: unless [no text takes many back](Config::goes_on).
+    pub swa_full: Switch,
     /// Map the file into memory.
     pub use_mmap: bool,
     /// Keep the model in RAM.
@@ -250,6 +252,15 @@ impl Config {
     /// The same, to be changed.
     pub fn specs_mut(&mut self) -> impl Iterator<Item = &mut ExpertSpec> {
         std::iter::once(&mut self.base).chain(self.arms.iter_mut().flat_map(ArmSpec::specs_mut))
+    }
+
+    /// Lets sliding windows keep what a text needs that only goes on, where nothing else is asked for.
+    pub fn goes_on(&mut self) {
+        // A translated ARM reads what it has read in another way.
+        if self.arms.iter().all(|arm| arm.vocabulary == VocabularyUse::Same) {
+            let undecided = self.specs_mut().filter(|spec| spec.swa_full == Switch::Auto);
+            undecided.for_each(|spec| spec.swa_full = Switch::Off);
+        }
     }
 
     /// Adds room for `n` personas that come with requests.

@@ -88,6 +88,9 @@ macro_rules! expert_wire {
             pub cache_type_v: Option<CacheType>,
             /// Flash attention. Default: auto.
             pub flash_attn: Option<Switch>,
+            /// Whether layers with a sliding window keep all tokens, so that any number can be taken back without reading
+            /// anew. `auto`: they do, except in `genarm generate`. Default: auto.
+            pub swa_full: Option<Switch>,
             /// Map the file into memory instead of reading it. Default: true.
             pub use_mmap: Option<bool>,
             /// Keep the model in RAM, never swapped. Default: false.
@@ -133,6 +136,7 @@ macro_rules! expert_wire {
                     cache_type_k: self.cache_type_k,
                     cache_type_v: self.cache_type_v,
                     flash_attn: self.flash_attn,
+                    swa_full: self.swa_full,
                     use_mmap: self.use_mmap,
                     use_mlock: self.use_mlock,
                     device: self.device.clone(),

@@ -10,6 +10,7 @@ mod drafters;
 mod error;
 mod experts;
 mod open;
+mod pace;
 mod params;
 mod plan;
 mod prompt;

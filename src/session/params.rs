@@ -57,6 +57,7 @@ pub fn context_params(spec: &ExpertSpec, file: &GgufFile) -> ContextParams {
             Switch::On => FlashAttention::On,
             Switch::Off => FlashAttention::Off,
         },
+        swa_full: spec.swa_full != Switch::Off,
         n_snapshots: 0,
     }
 }

@@ -70,6 +70,11 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
         // What `auto` finds to pay is only known once all is loaded; contexts of their own take more, as a rule.
         request.shares_batch = config.share_batch == Switch::On;
     }
+    // In a batch of several experts windows keep all tokens.
+    let files: Vec<_> = requests.iter().map(|request| request.file.clone()).collect();
+    for request in requests.iter_mut().filter(|_| config.share_batch != Switch::Off) {
+        request.params.swa_full |= files.iter().filter(|file| **file == request.file).count() > 1;
+    }
     if let Some(spec) = drafter(config).filter(|_| with_base) {
         let drafter = request(DRAFTER, &spec, 0.0, &local, remote.len())?;
         requests.push(ExpertRequest { layers: Layers::AsBase, ..drafter });

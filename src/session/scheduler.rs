@@ -1,13 +1,15 @@
 //! The one loop over texts in slots: choose a slot, read prompts in chunks, prepare all, step all.
 
 use std::cmp::Reverse;
+use std::time::Instant;
 
 use super::Slot;
+use super::pace::Pace;
 use crate::decode::Speculator;
 use crate::expert::{Expert, Token};
 
-/// Tokens of prompts that are read in a step beside texts that are being generated: a step then takes a few times as
-/// long, no more.
+/// Tokens of prompts that are read in a step beside texts that are being generated, where no reader waits for them: a step
+/// then takes a few times as long, no more.
 const CHUNK_BESIDE: usize = 64;
 /// The same when no text is being generated.
 const CHUNK_ALONE: usize = 512;
@@ -42,6 +44,8 @@ pub(crate) struct Scheduler<T> {
     /// When each slot was last given away.
     used: Vec<u64>,
     n_given: u64,
+    /// Where readers follow the texts as they are generated.
+    pace: Option<Pace>,
 }
 
 struct Place<T> {
@@ -53,7 +57,14 @@ struct Place<T> {
 impl<T> Scheduler<T> {
     /// For a session with `n_slots` slots, all free.
     pub fn new(n_slots: usize) -> Self {
-        Self { places: (0..n_slots).map(|_| None).collect(), used: vec![0; n_slots], n_given: 0 }
+        Self { places: (0..n_slots).map(|_| None).collect(), used: vec![0; n_slots], n_given: 0, pace: None }
+    }
+
+    /// The same for texts that are read as they are generated: prompts are read so slowly that these go on. How many
+    /// tokens of them a step reads depends on the machine, and so does rounding.
+    #[cfg(feature = "server")]
+    pub fn live(n_slots: usize) -> Self {
+        Self { pace: Some(Pace::default()), ..Self::new(n_slots) }
     }
 
     /// The number of running texts.
@@ -124,7 +135,9 @@ impl<T: SlotText> Scheduler<T> {
             return true;
         }
         let n_reading = active.iter().filter(|(place, _)| place.reading).count();
-        let chunk = chunk(n_reading, active.len() - n_reading);
+        let beside = self.pace.as_ref().map_or(CHUNK_BESIDE, Pace::n_tokens);
+        let chunk = chunk(n_reading, active.len() - n_reading, beside);
+        let started = Instant::now();
         for (place, slot) in &mut active {
             place.reading = place.text.prepare_chunk(slot, chunk);
             if !place.reading {
@@ -137,13 +150,18 @@ impl<T: SlotText> Scheduler<T> {
                 false => place.text.step(slot, None),
             }
         }
+        // The end of a prompt is read with the step that follows it, of how many tokens is not known here.
+        let n_chunks = active.iter().filter(|(place, _)| place.reading).count();
+        if let Some(pace) = self.pace.as_mut().filter(|_| n_chunks == n_reading) {
+            pace.record(active.len() - n_chunks, n_chunks * chunk, started.elapsed().as_secs_f64());
+        }
         !active.is_empty()
     }
 }
 
 /// Tokens that each text reads of its prompt in a step, where `n_reading` texts do and `n_generating` others are being
-/// generated.
-fn chunk(n_reading: usize, n_generating: usize) -> usize {
-    let budget = if n_generating == 0 { CHUNK_ALONE } else { CHUNK_BESIDE };
+/// generated; `beside` these for all prompts together.
+fn chunk(n_reading: usize, n_generating: usize, beside: usize) -> usize {
+    let budget = if n_generating == 0 { CHUNK_ALONE } else { beside };
     (budget / n_reading.max(1)).max(1)
 }

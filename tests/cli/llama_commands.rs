@@ -150,7 +150,7 @@ const GENERATED: &[(&str, &str)] = &[
     ),
     (
         "-m m.gguf --no-context-shift --swa-full --keep 0 -lm mmap -fit on -n 8 -p 'Tom ran.'",
-        "--base m.gguf --n-predict 8 'Tom ran.'",
+        "--base m.gguf --swa-full=on --n-predict 8 'Tom ran.'",
     ),
 ];
 

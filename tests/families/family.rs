@@ -147,6 +147,11 @@ impl Family {
         apart(&self.model, &adapters, &params(), 1).expect("a context").remove(0)
     }
 
+    /// A context of its own with these settings.
+    pub fn with(&self, params: &ContextParams) -> Sequence {
+        apart(&self.model, &[], params, 1).expect("a context").remove(0)
+    }
+
     /// Logits after a history, of a context that has read nothing else.
     pub fn fresh(&self, history: &[Token]) -> Vec<f32> {
         self.alone(false).advance(history, 1).expect("a row").to_vec()

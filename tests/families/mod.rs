@@ -13,6 +13,7 @@ mod others;
 mod planned;
 mod shared;
 mod table;
+mod windows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;

@@ -5,12 +5,12 @@ use super::{Check, Found};
 use crate::support::binary::{json, resident_in_chat};
 
 /// Planned bytes of caches, and of caches and buffers; and the bytes that are resident.
-fn needs(family: &Family, n_ctx: u32) -> [f64; 3] {
+fn needs(family: &Family, swa_full: &str, n_ctx: u32) -> [f64; 3] {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("c.yaml");
     let model = family.path.display();
     let yaml = format!(
-        "prompt: {{chat_template: raw}}\nspeculate: \"off\"\nbase: {{model: {model}, use_mmap: false, n_ctx: {n_ctx}, n_batch: 128, n_ubatch: 128, threads: 1}}\n"
+        "prompt: {{chat_template: raw}}\nspeculate: \"off\"\nbase: {{model: {model}, use_mmap: false, n_ctx: {n_ctx}, n_batch: 128, n_ubatch: 128, swa_full: {swa_full}, threads: 1}}\n"
     );
     std::fs::write(&config, yaml).expect("written");
     let config = config.display().to_string();
@@ -20,16 +20,33 @@ fn needs(family: &Family, n_ctx: u32) -> [f64; 3] {
     [of("kv"), of("kv") + of("compute"), resident as f64]
 }
 
-fn planned(family: &Family) -> Found {
+/// Finds the planned bytes of caches right, in million.
+fn check(family: &Family, swa_full: &str) -> f64 {
     // The difference of two lengths: a process that small holds much else. Buffers are resident only as far as they are filled.
-    let (short, long) = (needs(family, 1024), needs(family, 65_536));
+    let (short, long) = (needs(family, swa_full, 1024), needs(family, swa_full, 65_536));
     let [caches, all, resident] = [0, 1, 2].map(|at| (long[at] - short[at]) / 1e6);
-    assert!(resident < 1.1 * all + 1.0, "{all} MB are planned, and {resident} MB taken");
-    assert!(resident > 0.9 * caches - 1.0, "{caches} MB of caches are planned, and {resident} MB taken in all");
+    assert!(resident < 1.1 * all + 1.0, "{swa_full}: {all} MB are planned, and {resident} MB taken");
+    assert!(
+        resident > 0.9 * caches - 1.0,
+        "{swa_full}: {caches} MB of caches are planned, and {resident} MB taken in all"
+    );
+    caches
+}
+
+fn planned(family: &Family) -> Found {
+    check(family, "on");
     Found::Works
 }
 
 #[test]
 fn the_memory_plan_knows_the_caches_of_every_family() {
     Check::new(planned).works();
+}
+
+#[test]
+fn windows_that_forget_take_less_memory_and_the_plan_knows_it() {
+    let of =
+        |swa_full| ["gemma2", "gemma3", "gemma4", "gptoss", "cohere2"].map(|name| check(Family::of(name), swa_full));
+    let (kept, forgotten) = (of("on"), of("off"));
+    assert!(kept.iter().zip(&forgotten).all(|(kept, forgotten)| *forgotten < 0.6 * kept), "{kept:?} {forgotten:?}");
 }

@@ -86,6 +86,7 @@ pub fn context_params() -> ContextParams {
         type_k: CacheType::F32,
         type_v: CacheType::F32,
         flash_attention: FlashAttention::Off,
+        swa_full: true,
         n_snapshots: 0,
     }
 }

@@ -17,7 +17,6 @@ const SO_ALREADY: &[(&str, bool)] = &[
     ("LLAMA_ARG_PREFILL_ASSISTANT", true),
     ("LLAMA_ARG_KV_OFFLOAD", true),
     ("LLAMA_ARG_REPACK", true),
-    ("LLAMA_ARG_SWA_FULL", true),
     ("LLAMA_ARG_KV_UNIFIED", false),
     ("LLAMA_ARG_CONTEXT_SHIFT", false),
     ("LLAMA_ARG_CACHE_IDLE_SLOTS", false),

@@ -392,6 +392,7 @@ impl ExpertSpec {
             cache_type_k: engine.cache_type_k.unwrap_or_default(),
             cache_type_v: engine.cache_type_v.unwrap_or_default(),
             flash_attn: engine.flash_attn.unwrap_or_default(),
+            swa_full: engine.swa_full.unwrap_or_default(),
             use_mmap: engine.use_mmap.unwrap_or(true),
             use_mlock: engine.use_mlock.unwrap_or(false),
             device: engine.device.clone(),

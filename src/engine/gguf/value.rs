@@ -111,11 +111,13 @@ impl Array {
         self.len() == 0
     }
 
-    /// An item as a count, where the items are 32-bit integers: what a file says layer by layer.
+    /// An item as a count, where the items are 32-bit integers, or 0 or 1 for whether it is so: what a file says layer
+    /// by layer.
     pub fn u64_at(&self, index: usize) -> Option<u64> {
         match self {
             Self::I32(values) => values.get(index).and_then(|n| u64::try_from(*n).ok()),
             Self::U32(values) => values.get(index).map(|n| u64::from(*n)),
+            Self::Bool(values) => values.get(index).map(|is_so| u64::from(*is_so)),
             _ => None,
         }
     }

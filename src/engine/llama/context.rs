@@ -119,6 +119,9 @@ impl Context {
         // Elsewhere each sequence has cells of its own: in a pool every token attends over the cells of all sequences,
         // most of them masked.
         raw.kv_unified = mask.is_some();
+        // In a pool, cells that two sequences share are never given to others; and of a model that also has a recurrent
+        // state, what was far back is taken up again.
+        raw.swa_full = params.swa_full || mask.is_some() || model.is_recurrent();
         // The tokens that can be taken back, and the one before them, are computed at once.
         raw.n_rs_seq = params.n_snapshots.min(params.n_ubatch.min(n_batch).saturating_sub(2));
         raw.n_threads = i32::try_from(params.n_threads).unwrap_or(i32::MAX);

@@ -87,6 +87,9 @@ pub struct ContextParams {
     pub type_v: CacheType,
     /// Flash attention.
     pub flash_attention: FlashAttention,
+    /// Whether layers with a sliding window keep all tokens. Otherwise they keep the window and `n_ubatch` tokens, and
+    /// what is taken back further is read again.
+    pub swa_full: bool,
     /// Tokens that a recurrent state can be taken back by, where llama.cpp can do that for the model: it keeps as many
     /// states more.
     pub n_snapshots: u32,

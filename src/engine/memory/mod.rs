@@ -9,6 +9,7 @@ mod parts;
 mod plan;
 #[cfg(all(test, feature = "eval"))] // they make models
 mod tests;
+mod windows;
 
 pub use changes::{Change, changes};
 pub use parts::MemoryParts;

@@ -1,5 +1,6 @@
 //! What one file needs, layer by layer.
 
+use super::windows::windows;
 use crate::engine::gguf::{GgufFile, Value};
 use crate::engine::llama::{CacheType, ContextParams, FlashAttention};
 use crate::engine::shared_context::most_checkpoints;
@@ -22,6 +23,8 @@ pub struct MemoryParts {
     rows: Vec<(u64, u64)>,
     /// Bytes of the recurrent state of each layer; 0 where it has none.
     states: Vec<u64>,
+    /// Tokens of the window of each layer; 0 where it attends to all.
+    windows: Vec<u64>,
     n_vocab: u64,
     n_embd: u64,
     n_ff: u64,
@@ -67,6 +70,7 @@ impl MemoryParts {
         Self {
             rows: memories.iter().enumerate().map(row).collect(),
             states: memories.iter().map(|memory| if memory.state { state } else { 0 }).collect(),
+            windows: windows(file, n_layer),
             layers,
             output: if tied { output.saturating_add(input) } else { output },
             input,
@@ -98,12 +102,22 @@ impl MemoryParts {
 
     /// Bytes of the K and V caches of a layer, or of its recurrent state.
     pub fn kv_layer(&self, layer: usize, params: &ContextParams) -> u64 {
+        let n_ctx = u64::from(params.n_ctx);
+        let n = match self.windows[layer] {
+            window if window > 0 && !self.keeps_windows(params) => n_ctx.min(window + u64::from(params.n_ubatch)),
+            _ => n_ctx,
+        };
         // llama.cpp rounds the cells of a cache up to a multiple of 256.
-        let n_cells = u64::from(params.n_ctx).next_multiple_of(256);
+        let n_cells = n.next_multiple_of(256);
         let row = |ty: CacheType, n: u64| ty.bytes(n.next_multiple_of(32));
         let (k, v) = self.rows[layer];
         let cells = n_cells.saturating_mul(row(params.type_k, k).saturating_add(row(params.type_v, v)));
         cells.saturating_add(self.states[layer].saturating_mul(1 + u64::from(params.n_snapshots)))
+    }
+
+    /// Whether layers with a window keep all tokens: those of a model with a recurrent state always do.
+    fn keeps_windows(&self, params: &ContextParams) -> bool {
+        params.swa_full || self.state() > 0
     }
 
     /// Bytes of the recurrent state of a sequence; 0 where it has none.

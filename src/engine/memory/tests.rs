@@ -44,6 +44,7 @@ fn params(n_ctx: u32) -> ContextParams {
         type_k: CacheType::F16,
         type_v: CacheType::F16,
         flash_attention: FlashAttention::Auto,
+        swa_full: true,
         n_snapshots: 0,
     }
 }

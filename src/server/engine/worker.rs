@@ -27,7 +27,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub fn new(mut session: Session, queue: Arc<Queue>, limits: Limits, metrics: Metrics) -> Self {
-        let (vocab, scheduler) = (session.vocab().clone(), Scheduler::new(session.slots().len()));
+        let (vocab, scheduler) = (session.vocab().clone(), Scheduler::live(session.slots().len()));
         Self { session, vocab, scheduler, queue, limits, metrics }
     }
 

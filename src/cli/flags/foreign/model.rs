@@ -11,8 +11,7 @@ const PLACE: &str = "whole layers are placed: --n-gpu-layers N, --device, --spli
 const PROCESSORS: &str = "start genarm under taskset, nice or numactl; --threads N sets how many threads compute";
 const ROPE: &str = "the context's scaling is read from the file; gguf_set_metadata.py of llama.cpp changes it there";
 const OWN_CACHE: &str = "each slot has a KV cache of its own, of --n-ctx tokens; --parallel N makes N slots";
-const WHOLE_WINDOW: &str = "sliding windows keep their whole cache";
-const CHECKPOINTS: &str = "sliding windows keep their whole cache, which needs no checkpoints, so leave it out";
+const CHECKPOINTS: &str = "under --swa-full sliding windows keep their whole cache, which needs no checkpoints";
 const FITS: &str = "what does not fit is reported before anything is loaded; genarm inspect --plan shows where it goes";
 const PRESET: &str = "name the model: --base FILE";
 
@@ -146,7 +145,7 @@ pub const FLAGS: &[Flag] = &[
         "attention is the model's own, so leave it out; --n-ctx N sets the context",
     ),
     value(&["-dt", "--defrag-thold"], "accepted: without effect in llama.cpp, too", values::defrag_thold),
-    already(&["--swa-full"], WHOLE_WINDOW),
+    same(&["--swa-full"], "swa-full").variable("LLAMA_ARG_SWA_FULL"),
     value(&["-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"], "`0` is so already", values::checkpoints),
     instead(&["-cms", "--checkpoint-min-step"], CHECKPOINTS),
     already(&["-no-kvu", "--no-kv-unified"], "each slot has a KV cache of its own, of --n-ctx tokens"),
