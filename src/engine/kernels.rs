@@ -153,6 +153,12 @@ mod tests {
         types.into_iter().filter(|ty| !kernels.are_for(&matrix(ty, 64))).collect()
     }
 
+    /// GCC up to 14 compiles them wrongly (.cargo/config.toml): the first prompt would end the process.
+    #[test]
+    fn kernels_for_amx_are_left_out_of_the_build() {
+        assert!(!Kernels::here().has("AMX_INT8"));
+    }
+
     #[test]
     fn what_is_slow_depends_on_the_processor() {
         let desktop =
