@@ -79,8 +79,9 @@ def main():
                 differences = [value - measure(texts["none"][prompt]["text"]) for prompt, value in own.items()]
                 cells += [mean(own.values()), mean(differences) if name != "none" else ""]
             print(f"| {label} | {name} | {' | '.join(map(str, cells))} | {mean(r['kl'] for r in of.values())} |", flush=True)
+    prompts = pathlib.Path(args.prompts).read_text(encoding="utf-8").splitlines()
     for prompt in list(texts["none"])[: args.show]:
-        print(f"\n**{prompt}**\n")
+        print(f"\n**{prompts[prompt]}**\n")
         for name, of in texts.items():
             print(f"- *{name}*: {' '.join(of[prompt]['text'].split())}")
 
