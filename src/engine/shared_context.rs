@@ -381,7 +381,9 @@ impl SharedContext {
         } else {
             for part in batch {
                 let seq = &mut seqs[part.at];
-                if !ctx.truncate(part.at, seq.cached.len()) {
+                let n = seq.cached.len();
+                // What was stored may lie where the end of the window was.
+                if !(ctx.truncate(part.at, n) && ctx.can_go_on_from(part.at, n)) {
                     seq.go_back(ctx, part.at, 0);
                 }
             }
