@@ -8,8 +8,8 @@ use super::pace::Pace;
 use crate::decode::Speculator;
 use crate::expert::{Expert, Token};
 
-/// Tokens of prompts that are read in a step beside texts that are being generated, where no reader waits for them: a step
-/// then takes a few times as long, no more.
+/// Tokens of prompts that are read in a step beside texts that are being generated, where no reader waits for these: a
+/// step then takes a few times as long, no more.
 const CHUNK_BESIDE: usize = 64;
 /// The same when no text is being generated.
 const CHUNK_ALONE: usize = 512;
