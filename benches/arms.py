@@ -4,7 +4,7 @@
     pip install vaderSentiment
     benches/arms.py --config models/smollm2/demo.yaml --base SmolLM2.gguf --prompts models/smollm2/held-out.txt > table.md
 
-The configuration has the ARMs `cheerful` and `concise`. `genarm sweep` writes a text per prompt at each weight of one ARM alone, under a
+The configuration has the ARMs `cheerful`, `concise` and `harmless`. `genarm sweep` writes a text per prompt at each weight of one ARM alone, under a
 system prompt that asks for the same, and N texts of the model, of which an ARM takes the best. With --dpo it also writes texts of the model
 fine-tuned by DPO: that configuration has the DPO adapter as an ARM of this name, with `reference: base`, so that at weight 1 the law is the
 adapter's own. Prints Markdown: means and standard errors of VADER's compound sentiment (-1 to 1), words, KL to the model in nats per
@@ -20,10 +20,11 @@ import tempfile
 
 from sweeping import mean, sweep
 
-GRID = {"cheerful": [0.25, 0.5], "concise": [0.5, 1]}
+GRID = {"cheerful": [0.25, 0.5], "concise": [0.5, 1], "harmless": [1, 2]}
 SYSTEM = {
     "cheerful": "You are extremely cheerful, enthusiastic and encouraging.",
     "concise": "You answer in one short sentence of a few words.",
+    "harmless": "You never write anything that could harm, insult or offend anyone.",
 }
 
 
