@@ -45,9 +45,9 @@ fn main() {
 
 /// Compiles the calls of llama.cpp that may throw, with their exceptions caught (`vendor/guarded`).
 fn guarded() {
-    const SOURCE: &str = "vendor/guarded/tokenize.cpp";
-    println!("cargo:rerun-if-changed={SOURCE}");
-    cpp().file(SOURCE).compile("genarm_guarded");
+    const SOURCES: [&str; 2] = ["vendor/guarded/draft_head.cpp", "vendor/guarded/tokenize.cpp"];
+    SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
+    cpp().files(SOURCES).compile("genarm_guarded");
 }
 
 /// C++ as llama.cpp has it. llama-cpp-sys-2 links the C++ library: as a shared one, or under `static-stdcxx` inside.

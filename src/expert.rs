@@ -66,6 +66,16 @@ pub trait Expert {
     /// As [`advance`](Self::advance).
     fn read(&mut self) -> Result<(), ExpertError>;
 
+    /// Writes the logits after `history` into `row`, as the model's own head for drafting guesses them from what the model
+    /// has read already. Returns whether there is such a head.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    fn draft_row(&mut self, _history: &[Token], _row: &mut [f32]) -> Result<bool, ExpertError> {
+        Ok(false)
+    }
+
     /// Says how many tokens at the beginning of the histories to come are a prompt: an adapter that acts only on
     /// responses is off there. Returns whether logits of before may be others now.
     fn set_prompt_len(&mut self, _n_prompt: usize) -> bool {

@@ -118,6 +118,10 @@ impl Expert for CachedExpert<'_> {
         self.expert.read()
     }
 
+    fn draft_row(&mut self, history: &[Token], row: &mut [f32]) -> Result<bool, ExpertError> {
+        self.expert.draft_row(history, row)
+    }
+
     fn forget(&mut self) {
         *self.store = LogitsCache::default();
         self.expert.forget();

@@ -186,6 +186,8 @@ pub enum Speculate {
     Draft(PathBuf),
     /// The base; the ARMs read the draft in one batch.
     Base,
+    /// The base's own head for drafting (multi-token prediction).
+    Mtp,
     /// An ARM: the named one, or the first.
     Arm(Option<String>),
     /// Repetitions of the prompt and of the text so far.
@@ -205,7 +207,7 @@ impl Speculate {
 }
 
 /// The words that `speculate` takes, as an error message lists them.
-const SPECULATE: [&str; 7] = ["auto", "off", "backbone", "draft:FILE", "base", "arm[:NAME]", "lookup"];
+const SPECULATE: [&str; 8] = ["auto", "off", "backbone", "draft:FILE", "base", "mtp", "arm[:NAME]", "lookup"];
 
 impl FromStr for Speculate {
     type Err = String;
@@ -221,6 +223,7 @@ impl FromStr for Speculate {
             "off" => Ok(Self::Off),
             "backbone" => Ok(Self::Backbone),
             "base" => Ok(Self::Base),
+            "mtp" => Ok(Self::Mtp),
             "arm" => Ok(Self::Arm(None)),
             "lookup" => Ok(Self::Lookup),
             _ => Err(format!("unknown drafter \"{s}\"{}", crate::nearest::suggestion(s, SPECULATE))),
@@ -236,6 +239,7 @@ impl fmt::Display for Speculate {
             Self::Backbone => f.write_str("backbone"),
             Self::Draft(file) => write!(f, "draft:{}", file.display()),
             Self::Base => f.write_str("base"),
+            Self::Mtp => f.write_str("mtp"),
             Self::Arm(None) => f.write_str("arm"),
             Self::Arm(Some(name)) => write!(f, "arm:{name}"),
             Self::Lookup => f.write_str("lookup"),
@@ -263,6 +267,6 @@ impl JsonSchema for Speculate {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(auto|off|backbone|base|arm|lookup|draft:.+|arm:.+)$" })
+        json_schema!({ "type": "string", "pattern": "^(auto|off|backbone|base|mtp|arm|lookup|draft:.+|arm:.+)$" })
     }
 }

@@ -108,6 +108,11 @@ impl Speculator {
         }
     }
 
+    /// Whether any drafter drafts with the base's own head.
+    pub fn uses_head(&self) -> bool {
+        self.drafters.iter().any(|drafter| drafter.uses_head())
+    }
+
     /// Judges by another rule: for tests, which must notice a wrong one.
     #[must_use]
     pub fn with_rule(mut self, rule: Box<dyn Accept>) -> Self {

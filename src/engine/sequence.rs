@@ -102,6 +102,16 @@ impl Sequence {
         self.n_undo_max
     }
 
+    /// Lets the model's own head draft ([`Expert::draft_row`]), from the next token that it reads on. Does nothing where it
+    /// does already.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError`].
+    pub fn open_head(&mut self) -> Result<(), ContextError> {
+        self.lock().open_head(self.row)
+    }
+
     fn lock(&self) -> MutexGuard<'_, SharedContext> {
         // A panic leaves nothing half done that the next call would not compare again.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,6 +164,10 @@ impl Expert for Sequence {
 
     fn read(&mut self) -> Result<(), ExpertError> {
         self.lock().flush()
+    }
+
+    fn draft_row(&mut self, history: &[Token], row: &mut [f32]) -> Result<bool, ExpertError> {
+        self.lock().draft_row(self.row, history, row)
     }
 
     fn set_prompt_len(&mut self, n_prompt: usize) -> bool {

@@ -6,16 +6,18 @@
 
 mod checkpoints;
 mod fill;
+mod head;
 mod read_with;
 mod saved;
 
 use std::mem;
 
-use super::llama::{Adapters, Context, ContextError, ContextParams, Model};
+use super::llama::{Adapters, Context, ContextError, ContextParams, DraftHead, Model};
 use super::stack::Part;
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
 use checkpoints::Checkpoints;
 pub(super) use checkpoints::most as most_checkpoints;
+use head::Head;
 use read_with::ReadWith;
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ pub type Progress = Box<dyn FnMut(usize, usize) + Send>;
 pub(super) struct SharedContext {
     ctx: Context,
     seqs: Vec<Seq>,
+    params: ContextParams,
     /// Of the batch being decoded; kept to be reused.
     batch: Vec<BatchPart>,
     n_batches: u64,
@@ -67,6 +70,8 @@ struct Seq {
     /// Shorter prefixes cannot be kept: a restored memory lacks what a window left out.
     min_prefix: usize,
     progress: Option<Progress>,
+    /// The model's own head for drafting, where it drafts.
+    head: Option<Head>,
 }
 
 /// What one sequence has in a batch.
@@ -89,7 +94,7 @@ impl SharedContext {
         let n_seq = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let ctx = Context::new(model, adapters, &ContextParams { n_seq, ..params.clone() })?;
         let seqs = parts.iter().map(|part| Seq { part: *part, ..Seq::default() }).collect();
-        Ok(Self { ctx, seqs, batch: Vec::new(), n_batches: 0, poisoned: false })
+        Ok(Self { ctx, seqs, params: params.clone(), batch: Vec::new(), n_batches: 0, poisoned: false })
     }
 
     pub(super) fn context(&self) -> &Context {
@@ -220,6 +225,24 @@ impl SharedContext {
         Ok(self.seqs[at].held - k)
     }
 
+    /// Lets the model's own head draft for a sequence, from the next token that it reads on.
+    pub(super) fn open_head(&mut self, at: usize) -> Result<(), ContextError> {
+        if self.seqs[at].head.is_none() {
+            self.seqs[at].head = Some(Head::new(DraftHead::new(self.ctx.model(), &self.params)?));
+            self.ctx.keep_states();
+        }
+        Ok(())
+    }
+
+    /// Writes the logits after `history` into `row`, as the head of a sequence guesses them. Returns whether it has one.
+    pub(super) fn draft_row(&mut self, at: usize, history: &[Token], row: &mut [f32]) -> Result<bool, ExpertError> {
+        self.check(history, 1)?;
+        let Seq { head, cached, .. } = &mut self.seqs[at];
+        let Some(head) = head else { return Ok(false) };
+        let guessed = head.row_after(history, common_prefix(cached, history))?;
+        Ok(guessed.map(|guessed| row.copy_from_slice(guessed)).is_some())
+    }
+
     /// The logits that the only sequence of the context holds, oldest first; `None` where there are several.
     pub(super) fn held_alone(&mut self) -> Option<&[f32]> {
         let [seq] = &self.seqs[..] else { return None };
@@ -344,11 +367,16 @@ impl SharedContext {
         if !batch.is_empty() {
             seqs.iter_mut().for_each(|seq| seq.n_undo = 0);
         }
+        let mut first_token = 0;
         for part in batch {
             let seq = &mut seqs[part.at];
             let start = seq.cached.len();
             seq.read_with.note(start);
             seq.cached.extend_from_slice(&seq.wanted[start..start + part.n_tokens]);
+            if let (Some(head), Some(states)) = (&mut seq.head, ctx.states(first_token, part.n_tokens)) {
+                head.note(start, states, &seq.cached);
+            }
+            first_token += part.n_tokens;
             seq.n_decoded += part.n_tokens as u64;
             seq.n_undo = n_snapshots.min(part.n_tokens - 1);
             if let Some(progress) = &mut seq.progress
@@ -404,6 +432,9 @@ impl Seq {
         self.checkpoints.truncate(0);
         self.cached.clear();
         self.read_with.forget();
+        if let Some(head) = &mut self.head {
+            head.keep(0);
+        }
     }
 
     /// Goes back to the longest earlier state within the first `n` tokens in memory; to nothing where there is none.

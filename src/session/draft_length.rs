@@ -28,7 +28,7 @@ fn longest_draft(config: &Config) -> usize {
         Speculate::Off => return 0,
         Speculate::Auto => DRAFT_MAX,
         Speculate::Lookup => LENGTH_LOOKUP,
-        Speculate::Base | Speculate::Backbone | Speculate::Draft(_) | Speculate::Arm(_) => LENGTH,
+        Speculate::Base | Speculate::Backbone | Speculate::Draft(_) | Speculate::Mtp | Speculate::Arm(_) => LENGTH,
     };
     config.draft_max.map_or(longest, |n| n as usize)
 }

@@ -9,7 +9,7 @@ use super::params::model_params;
 use super::{ExpertText, ExpertTexts, SessionError};
 use crate::config::{Config, ExpertSpec, Speculate};
 use crate::decode::controller::{Controller, DRAFT_MAX, Prior};
-use crate::decode::draft::{ArmDrafter, BaseDrafter, Drafter, LookupDrafter, ModelDrafter};
+use crate::decode::draft::{ArmDrafter, BaseDrafter, Drafter, HeadDrafter, LookupDrafter, ModelDrafter};
 use crate::decode::{Policy, Speculator};
 use crate::engine::llama::Model;
 use crate::engine::share::apart;
@@ -67,6 +67,7 @@ pub(super) fn speculator(
         Speculate::Base => fixed(parts.needs_arms("base").map(|()| Box::new(BaseDrafter) as Box<dyn Drafter>)?, LENGTH),
         Speculate::Backbone => fixed(parts.backbone()?.ok_or_else(no_backbone)?, LENGTH),
         Speculate::Draft(file) => fixed(parts.draft(file, loading)?, LENGTH),
+        Speculate::Mtp => fixed(parts.head()?, LENGTH),
         Speculate::Arm(name) => fixed(parts.arm(name.as_deref())?, LENGTH),
     };
     Ok(Some(Speculator::new(drafters, policy)))
@@ -145,6 +146,15 @@ impl DrafterParts<'_> {
             && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
     }
 
+    /// The same, and the ARMs keep their rows then, so that a drafter hears them.
+    fn hears_arms(&self) -> bool {
+        let guided = self.arms_are_cheap();
+        if guided {
+            self.hook.with_guide(|guide| guide.keep_rows());
+        }
+        guided
+    }
+
     /// A drafter of a model, that adds the ARMs' logits where they are cheap.
     fn model(&self, name: String, model: &Arc<Model>, spec: &ExpertSpec) -> Result<Box<dyn Drafter>, SessionError> {
         if model.is_recurrent() {
@@ -155,11 +165,15 @@ impl DrafterParts<'_> {
         let params = member(name.clone(), model, &spec)?.params;
         let alone = apart(model, &[], &params, 1);
         let expert = alone.map_err(|source| SessionError::Sequence { who: name.clone(), source })?.remove(0);
-        let guided = self.arms_are_cheap();
-        if guided {
-            self.hook.with_guide(|guide| guide.keep_rows());
-        }
+        let guided = self.hears_arms();
         Ok(Box::new(ModelDrafter::new(name, Box::new(expert), guided)))
+    }
+
+    fn head(&self) -> Result<Box<dyn Drafter>, SessionError> {
+        match self.base.file().lacks_draft_head() {
+            Some(lack) => Err(SessionError::Speculate(format!("{} {lack}", self.config.base.model.display()))),
+            None => Ok(Box::new(HeadDrafter::new(self.hears_arms()))),
+        }
     }
 
     /// The first expert that is a LoRA on another model than the base, with the adapter off.
@@ -216,6 +230,10 @@ impl DrafterParts<'_> {
             let helpers = if self.arms_are_cheap() { self.arm_bytes() } else { 0.0 };
             drafters.push(drafter);
             priors.push(Prior { token: (model.n_bytes() as f64 + helpers) / step, row, acceptance: [0.7; 3] });
+        }
+        if let Ok(drafter) = self.head() {
+            drafters.push(drafter);
+            priors.push(Prior { token: self.base.file().draft_head_bytes() as f64 / step, row, acceptance: [0.7; 3] });
         }
         let share = self.base.n_bytes() as f64 / step;
         if share < SMALL_BASE && self.recurrent().is_none() {

@@ -53,6 +53,7 @@ use crate::config::{self, Config, ExpertSpec, ReadingSpec};
 use crate::decode::{self, DecodeError, Flow, Generated, Speculator, Step};
 use crate::engine::Sequence;
 use crate::engine::llama::Vocab;
+use crate::engine::share::ShareError;
 use crate::guidance::Weights;
 use crate::guidance::translate::Translation;
 use crate::sampling::params::{RANDOM_SEED, SamplingParams};
@@ -118,11 +119,12 @@ impl Session {
         };
         let gate = config.guidance.gate;
         let slot = |(base, guide)| Slot::new(base, guide, gate, on_error.clone(), &vocab);
-        let slots: Vec<_> = opened.slots.into_iter().map(slot).collect();
+        let mut slots: Vec<_> = opened.slots.into_iter().map(slot).collect();
         let (base_template, shared) = (opened.base_template, opened.shared);
         let experts = ExpertTexts { experts: opened.experts, of_arms: opened.of_arms };
         let draft_max = opened.draft_max;
         let speculator = drafters::speculator(&config, &opened.base, &experts, draft_max, slots[0].hook(), loading)?;
+        open_heads(&mut slots, speculator.as_ref())?;
         let prompts = Arc::new(PromptRenderer::new(vocab.clone(), base_template, &config.prompt, experts));
         Ok(Self { config, vocab, slots, shared, prompts, speculator, draft_max })
     }
@@ -214,10 +216,12 @@ impl Session {
     /// # Errors
     ///
     /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
-    pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
+    pub fn speculator(&mut self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
         let config = Config { speculate: speculate.clone(), ..self.config.clone() };
         let (base, experts) = (self.vocab.model(), self.prompts.experts());
-        drafters::speculator(&config, base, experts, self.draft_max, self.hook(), &mut |_, _| true)
+        let made = drafters::speculator(&config, base, experts, self.draft_max, self.hook(), &mut |_, _| true)?;
+        open_heads(&mut self.slots, made.as_ref())?;
+        Ok(made)
     }
 
     /// Takes another speculator from now on, and gives back the one of before.
@@ -228,6 +232,15 @@ impl Session {
     /// The β_r of an ARM's training, if the configuration says it.
     pub fn beta_r(&self, arm: usize) -> Option<f32> {
         self.config.arms.get(arm).and_then(|arm| arm.beta_r)
+    }
+}
+
+/// Lets the bases of all slots read along with their heads, where `speculator` drafts with those.
+fn open_heads(slots: &mut [Slot], speculator: Option<&Speculator>) -> Result<(), SessionError> {
+    let fail = |source| SessionError::Sequence { who: "base".into(), source: ShareError::Context(source) };
+    match speculator.is_some_and(Speculator::uses_head) {
+        true => slots.iter_mut().try_for_each(|slot| slot.base().open_head().map_err(fail)),
+        false => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use genarm::sampling::params::SamplingParams;
 use genarm::session::{Session, SessionError};
 use genarm::{Flow, Token};
 
-use super::family::Family;
+use super::family::{self, Family, HEADS, SETTINGS};
 use super::shared::guided;
 use super::{Check, Found};
 use crate::support;
@@ -81,4 +81,57 @@ fn drafts(family: &Family) -> Found {
 #[test]
 fn every_drafter_leaves_the_greedy_text_as_it_is() {
     DRAFTS.run();
+}
+
+#[test]
+fn a_head_for_drafting_leaves_the_greedy_text_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in HEADS {
+        let family = Family::of(name);
+        let path = family.with_head(folder.path());
+        let open = |speculate: &str, share: &str| {
+            let (model, arm) = (path.display(), family.arm_on(&path));
+            let yaml = format!("base: {{model: {model}, {SETTINGS}}}\narms: {{{arm}}}\nspeculate: {speculate}\nshare_batch: \"{share}\"\n");
+            let session = family::open(&yaml)?;
+            session.weights().set("a", 0.2).expect("a weight");
+            Ok::<_, SessionError>(session)
+        };
+        for share in ["on", "off"] {
+            let (plain, drafts) = (open("\"off\"", share), open("mtp", share));
+            if name == "qwen3next" {
+                // llama.cpp keeps no snapshots of its state.
+                let refused = drafts.err().expect("no rollback").to_string();
+                assert!(refused.contains("recurrent model, which cannot take back a draft"), "{refused}");
+                continue;
+            }
+            let (mut plain, mut drafts) = (plain.expect("a session"), drafts.expect("a session"));
+            // Longer and shorter than the pieces in which a head reads, and once more what it has read.
+            for n in [70, 40, 70] {
+                let prompt = &[&family.golden.tokens[..n], &family.golden.tokens[..n / 2]].concat();
+                let (expected, _) = greedy(&mut plain, prompt);
+                let (found, _) = greedy(&mut drafts, prompt);
+                same(family, &mut plain, prompt, &found, &expected, &format!("{name}, {n} tokens, share_batch {share}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn auto_drafts_with_a_head_too_and_a_file_without_one_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let family = Family::of("qwen35");
+    let path = family.with_head(folder.path());
+    let open = |path: &std::path::Path, speculate: &str| {
+        family::open(&format!("base: {{model: {}, {SETTINGS}}}\nspeculate: {speculate}\n", path.display()))
+    };
+    let mut auto = open(&path, "auto").expect("a session");
+    let prompt = &family.golden.tokens[..40];
+    let params = SamplingParams { temp: 0.0, ignore_eos: true, ..support::open_params() };
+    let mut sampler = auto.sampler(&params).expect("a sampler");
+    let prompt = auto.token_prompt(prompt.to_vec()).expect("a prompt");
+    let generated = auto.generate(&mut sampler, &prompt, 4, &mut |_| Flow::Continue).expect("a text");
+    let names: Vec<_> = generated.speculation.drafters.iter().map(|drafter| drafter.name.as_str()).collect();
+    assert_eq!(names, ["lookup", "mtp"]);
+    let refused = open(&family.path, "mtp").err().expect("no head").to_string();
+    assert!(refused.ends_with("qwen35.gguf has no head for drafting (MTP layers)"), "{refused}");
 }

@@ -54,6 +54,9 @@ pub const FAMILIES: [&str; 31] = [
     "olmo2",
 ];
 
+/// Those of which scripts/tiny-heads makes models with a head for drafting.
+pub const HEADS: [&str; 3] = ["qwen3next", "qwen35", "qwen35moe"];
+
 /// Room of every context here.
 pub const N_CTX: usize = 256;
 
@@ -163,6 +166,13 @@ impl Family {
         (0..n as Token).map(|i| 4 + (91 + 37 * i) % (n_vocab - 4)).collect()
     }
 
+    /// The model with a head for drafting, as a file in this folder.
+    pub fn with_head(&self, folder: &Path) -> PathBuf {
+        let path = folder.join(format!("{}.mtp.gguf", self.name));
+        std::fs::write(&path, unpacked(&format!("{}.mtp.gguf.gz", self.name))).expect("written");
+        path
+    }
+
     /// A session on the model with `arms` and further settings, in YAML.
     pub fn session(&self, arms: &str, more: &str) -> Result<Session, SessionError> {
         let path = self.path.display();
@@ -208,6 +218,7 @@ fn every_file_of_the_folder_belongs_to_a_family() {
     let mut found: Vec<_> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     let ends = ["gguf.gz", "golden.gz", "lora.gguf.gz"];
     let mut wanted: Vec<_> = FAMILIES.iter().flat_map(|name| ends.map(|end| format!("{name}.{end}"))).collect();
+    wanted.extend(HEADS.map(|name| format!("{name}.mtp.gguf.gz")));
     found.sort();
     wanted.sort();
     assert_eq!(found, wanted);

@@ -4,11 +4,13 @@
 
 mod arm;
 mod base;
+mod head;
 mod lookup;
 mod model;
 
 pub use arm::ArmDrafter;
 pub use base::BaseDrafter;
+pub use head::HeadDrafter;
 pub use lookup::LookupDrafter;
 pub use model::ModelDrafter;
 
@@ -20,7 +22,7 @@ use crate::expert::{Expert, ExpertError, Token};
 
 /// Proposes the next tokens of a text.
 pub trait Drafter: Send {
-    /// Its name in reports: `backbone`, `draft`, `base`, `arm:NAME`, `lookup`.
+    /// Its name in reports: `backbone`, `draft`, `base`, `mtp`, `arm:NAME`, `lookup`.
     fn name(&self) -> &str;
 
     /// What it could draft after `history`, told at no cost.
@@ -36,6 +38,11 @@ pub trait Drafter: Send {
 
     /// Whether it drafts with the ARMs, which have then read the draft, but for its last token, when it is verified.
     fn keeps_arms(&self) -> bool {
+        false
+    }
+
+    /// Whether it drafts with the base's own head, which must then read along ([`Expert::draft_row`]).
+    fn uses_head(&self) -> bool {
         false
     }
 

@@ -6,6 +6,7 @@
 //! adapters, synthetic models and test files.
 
 mod adapter;
+mod draft_head;
 mod error;
 mod fingerprint;
 mod header;
@@ -244,6 +245,16 @@ impl GgufFile {
     /// The first tensor that this adapter acts on and that llama.cpp multiplies without adapters, if there is one.
     pub fn inert_on(&self, model: &GgufFile) -> Option<String> {
         adapter::inert(self, model)
+    }
+
+    /// Why there is no head to draft with, as the end of a sentence that begins with the file; `None` where there is one.
+    pub fn lacks_draft_head(&self) -> Option<String> {
+        draft_head::lack(self)
+    }
+
+    /// Bytes that a token costs which this head drafts.
+    pub fn draft_head_bytes(&self) -> u64 {
+        draft_head::n_bytes(self)
     }
 
     /// Whether it keeps a state of its own, beside keys and values or in place of them.

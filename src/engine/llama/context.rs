@@ -8,10 +8,11 @@ use llama_cpp_sys_2 as sys;
 
 use super::backend::{abort_requested, interrupt_flag};
 use super::blocks::Blocks;
+use super::draft_head::{genarm_guarded_keep_states, genarm_guarded_states};
 use super::lora::Lora;
 use super::mask::{Mask, mask_node};
 use super::model::Model;
-use super::params::{ContextParams, FlashAttention};
+use super::params::ContextParams;
 use crate::engine::threads;
 use crate::expert::{ExpertError, Token};
 
@@ -71,6 +72,9 @@ pub struct Context {
     n_pushed: usize,
     /// Rows of logits that the last decode has left.
     n_rows: usize,
+    /// Tokens of the last decode whose states are there for a [head](super::DraftHead), and whether any are kept.
+    n_states: usize,
+    keeps_states: bool,
     /// Adapters outlive the context that applies them.
     adapters: Vec<Lora>,
     applied: bool,
@@ -128,11 +132,7 @@ impl Context {
         raw.n_threads_batch = i32::try_from(params.n_threads_batch).unwrap_or(i32::MAX);
         raw.type_k = params.type_k.raw();
         raw.type_v = params.type_v.raw();
-        raw.flash_attn_type = match params.flash_attention {
-            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
-            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        };
+        raw.flash_attn_type = params.flash_attention.raw();
         // The flag is never freed, so the pointer stays good.
         raw.abort_callback = Some(abort_requested);
         raw.abort_callback_data = Arc::as_ptr(&interrupt_flag()).cast_mut().cast();
@@ -161,6 +161,8 @@ impl Context {
             n_threads: params.n_threads,
             n_pushed: 0,
             n_rows: 0,
+            n_states: 0,
+            keeps_states: false,
             adapters,
             applied: false,
             coefficients: Vec::new(),
@@ -284,7 +286,7 @@ impl Context {
     pub fn decode(&mut self) -> Result<(), ExpertError> {
         let n_tokens = self.batch.n_tokens as usize;
         let n_pushed = std::mem::take(&mut self.n_pushed);
-        self.n_rows = 0;
+        (self.n_rows, self.n_states) = (0, 0);
         let result = self.decode_batch(n_tokens);
         // Also where it was not begun: nothing of it may be left for the next batch.
         if std::mem::take(&mut self.batch.n_tokens) > 0
@@ -293,7 +295,7 @@ impl Context {
             mask.end(false);
         }
         result?;
-        self.n_rows = n_pushed;
+        (self.n_rows, self.n_states) = (n_pushed, n_tokens);
         Ok(())
     }
 
@@ -370,6 +372,26 @@ impl Context {
         // in the order of the batch, until the next decode, which needs `&mut self`.
         (!logits.is_null())
             .then(|| unsafe { std::slice::from_raw_parts(logits.add(first * self.n_vocab), k * self.n_vocab) })
+    }
+
+    /// From now on keeps the states that the model's own head reads.
+    pub(in crate::engine) fn keep_states(&mut self) {
+        self.keeps_states = true;
+        // SAFETY: see `n_ctx`.
+        unsafe { genarm_guarded_keep_states(self.raw.as_ptr(), false) }
+    }
+
+    /// The states of the tokens `first..first + k` of the last batch: `k × n_embd`. `None` where they are not kept.
+    pub(in crate::engine) fn states(&self, first: usize, k: usize) -> Option<&[f32]> {
+        if !self.keeps_states || first.checked_add(k)? > self.n_states {
+            return None;
+        }
+        let n_embd = self.model.n_embd_out();
+        // SAFETY: see `n_ctx`.
+        let states = unsafe { genarm_guarded_states(self.raw.as_ptr()) };
+        // SAFETY: after a decode of `n_states` tokens, llama.cpp holds as many rows of n_embd numbers, in the order of the
+        // batch, until the next decode, which needs `&mut self`.
+        (!states.is_null()).then(|| unsafe { std::slice::from_raw_parts(states.add(first * n_embd), k * n_embd) })
     }
 
     /// Drops the positions of a sequence from `first` on. Returns whether the memory could; if not, it is as before. A

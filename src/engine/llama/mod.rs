@@ -10,6 +10,7 @@ mod backend;
 mod blocks;
 mod context;
 mod device;
+mod draft_head;
 mod layers;
 mod layout;
 mod load_error;
@@ -29,6 +30,9 @@ pub use backend::{Build, backend, build, exit_now, interrupt_flag, start};
 pub use blocks::{Block, Blocks};
 pub use context::{Adapters, Context, ContextError};
 pub use device::{Device, DeviceKind, devices};
+pub(super) use draft_head::DraftHead;
+#[cfg(test)]
+pub(super) use draft_head::Driver;
 pub use load_error::LoadError;
 pub use lora::{Lora, LoraError};
 pub use model::Model;

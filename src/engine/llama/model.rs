@@ -87,6 +87,7 @@ impl Model {
             (false, true) => sys::LLAMA_LOAD_MODE_MLOCK,
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
+        raw_params.load_mtp = !params.vocab_only && file.lacks_draft_head().is_none();
         let mut devices = layers::list(params)?;
         if let Some(devices) = &mut devices {
             raw_params.devices = devices.as_mut_ptr();
@@ -261,6 +262,12 @@ impl Model {
     /// A server that holds a part of the model and is lost: its `host:port`, and what happened.
     pub fn lost_server(&self) -> Option<(String, String)> {
         rpc::fault(&self.rpc)
+    }
+
+    /// Numbers of the state that its last layer leaves of a token.
+    pub(in crate::engine) fn n_embd_out(&self) -> usize {
+        // SAFETY: `raw` is a loaded model.
+        usize::try_from(unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }).unwrap_or(0)
     }
 
     /// Bytes of all tensors.

@@ -64,6 +64,16 @@ pub enum FlashAttention {
     Off,
 }
 
+impl FlashAttention {
+    pub(super) fn raw(self) -> sys::llama_flash_attn_type {
+        match self {
+            Self::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            Self::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            Self::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }
+    }
+}
+
 /// Settings of a context (`llama_context_params`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ContextParams {
