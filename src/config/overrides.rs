@@ -61,8 +61,8 @@ pub struct Overrides {
     /// What to do when an ARM fails during a text [default: base]
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHAT", help_heading = "Engine"))]
     pub on_error: Option<OnError>,
-    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, arm or arm:NAME or lookup [default:
-    /// auto; with a seed auto drafts nothing, as the text would depend on measured times]
+    /// Drafter for lossless speculation: auto, off, backbone, draft:FILE, base, mtp, arm or arm:NAME or lookup
+    /// [default: auto; with a seed auto drafts nothing, as the text would depend on measured times]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DRAFTER", help_heading = "Engine"))]
     pub speculate: Option<Speculate>,
     /// Largest number of tokens drafted at once

@@ -50,7 +50,9 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
     places.extend(remote.iter().map(|d| DeviceMemory { name: format!("{} ({})", d.name, d.description), ..memory(d) }));
     let mut requests = Vec::new();
     if with_base {
-        requests.push(request("base", &config.base, 0.0, &local, remote.len())?);
+        let base = request("base", &config.base, 0.0, &local, remote.len())?;
+        let drafts = matches!(config.speculate, Speculate::Auto | Speculate::Mtp);
+        requests.push(if drafts { ExpertRequest { parts: base.parts.drafting(), ..base } } else { base });
     }
     for setup in &Experts::of(config, with_base).setups {
         let n_remote = if setup.spec.rpc.is_empty() { 0 } else { remote.len() };

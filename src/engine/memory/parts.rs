@@ -25,6 +25,9 @@ pub struct MemoryParts {
     states: Vec<u64>,
     /// Tokens of the window of each layer; 0 where it attends to all.
     windows: Vec<u64>,
+    /// The row of the layer of the head for drafting, which has caches only where it drafts, and whether it does.
+    head: Option<(usize, (u64, u64))>,
+    drafts: bool,
     n_vocab: u64,
     n_embd: u64,
     n_ff: u64,
@@ -67,8 +70,15 @@ impl MemoryParts {
             (n_k.saturating_mul(heads), n_v.saturating_mul(heads))
         };
         let state = state_bytes(file);
+        let mut rows: Vec<_> = memories.iter().enumerate().map(row).collect();
+        let n_heads = usize::try_from(hparam("nextn_predict_layers").unwrap_or(0)).unwrap_or(0).min(n_layer);
+        let heads = rows.split_at_mut(n_layer - n_heads).1;
+        let head = heads.first().map(|row| (n_layer - n_heads, *row)).filter(|_| file.lacks_draft_head().is_none());
+        heads.fill((0, 0));
         Self {
-            rows: memories.iter().enumerate().map(row).collect(),
+            rows,
+            head,
+            drafts: false,
             states: memories.iter().map(|memory| if memory.state { state } else { 0 }).collect(),
             windows: windows(file, n_layer),
             layers,
@@ -86,6 +96,21 @@ impl MemoryParts {
             n_head,
             n_embd_q: n_k.saturating_mul(n_head),
         }
+    }
+
+    /// The same where the model's own head drafts, if it has one.
+    #[must_use]
+    pub fn drafting(mut self) -> Self {
+        if let Some((layer, row)) = self.head {
+            self.rows[layer] = row;
+            self.drafts = true;
+        }
+        self
+    }
+
+    /// Contexts of heads for drafting that a sequence has.
+    pub(super) fn n_heads(&self) -> u64 {
+        u64::from(self.drafts)
     }
 
     /// Bytes of all weights, in one place.

@@ -221,6 +221,7 @@ impl ExpertRequest {
             need.kv = need.kv.saturating_add(parts.kv_layer(layer, params).saturating_mul(sequences));
         }
         needs[HOST].kv = needs[HOST].kv.saturating_add(parts.checkpoints().saturating_mul(sequences));
+        needs[HOST].compute = CONTEXT.saturating_mul(parts.n_heads().saturating_mul(sequences));
         let output = place(n_layer);
         needs[output].weights = needs[output].weights.saturating_add(parts.output);
         // A tied embedding is in the output already where that is in main memory too.
@@ -232,13 +233,14 @@ impl ExpertRequest {
         }
         needs[HOST].weights = needs[HOST].weights.saturating_add(self.adapters);
         let Some(Buffers { params, n_contexts }) = buffers else { return needs };
+        let heads = needs[HOST].compute;
         let on_devices = n_gpu_layers > 0;
         for device in self.devices.iter().filter(|_| on_devices) {
             needs[*device].compute = parts.compute(params);
         }
         needs[HOST].compute =
             if on_devices && first == 0 { parts.compute_inputs(params) } else { parts.compute(params) };
-        needs[HOST].compute = needs[HOST].compute.saturating_add(CONTEXT.saturating_mul(*n_contexts));
+        needs[HOST].compute = needs[HOST].compute.saturating_add(CONTEXT.saturating_mul(*n_contexts)).saturating_add(heads);
         needs
     }
 

@@ -280,10 +280,11 @@ pub fn draft_min(value: &str) -> Words {
 pub fn spec_type(value: &str) -> Words {
     match value {
         "none" => one("--speculate=off".to_owned()),
+        "draft-mtp" => one("--speculate=mtp".to_owned()),
         // The model itself comes with -md.
         "draft-simple" => none(),
         _ if value.starts_with("ngram-") && !value.contains(',') => one("--speculate=lookup".to_owned()),
-        _ => Err("the drafters are those of --speculate: off, lookup, draft:FILE, backbone, arm or base".to_owned()),
+        _ => Err("the drafters are those of --speculate: off, lookup, mtp, draft:FILE, backbone, arm or base".to_owned()),
     }
 }
 
