@@ -91,7 +91,9 @@ fn a_head_for_drafting_leaves_the_greedy_text_as_it_is() {
         let path = family.with_head(folder.path());
         let open = |speculate: &str, share: &str| {
             let (model, arm) = (path.display(), family.arm_on(&path));
-            let yaml = format!("base: {{model: {model}, {SETTINGS}}}\narms: {{{arm}}}\nspeculate: {speculate}\nshare_batch: \"{share}\"\n");
+            let yaml = format!(
+                "base: {{model: {model}, {SETTINGS}}}\narms: {{{arm}}}\nspeculate: {speculate}\nshare_batch: \"{share}\"\n"
+            );
             let session = family::open(&yaml)?;
             session.weights().set("a", 0.2).expect("a weight");
             Ok::<_, SessionError>(session)
@@ -110,7 +112,14 @@ fn a_head_for_drafting_leaves_the_greedy_text_as_it_is() {
                 let prompt = &[&family.golden.tokens[..n], &family.golden.tokens[..n / 2]].concat();
                 let (expected, _) = greedy(&mut plain, prompt);
                 let (found, _) = greedy(&mut drafts, prompt);
-                same(family, &mut plain, prompt, &found, &expected, &format!("{name}, {n} tokens, share_batch {share}"));
+                same(
+                    family,
+                    &mut plain,
+                    prompt,
+                    &found,
+                    &expected,
+                    &format!("{name}, {n} tokens, share_batch {share}"),
+                );
             }
         }
     }

@@ -19,10 +19,7 @@ pub(super) fn lack(file: &GgufFile) -> Option<String> {
         return Some(format!("has {n_heads} heads for drafting, and genarm drafts with one"));
     }
     (!ARCHITECTURES.contains(&architecture)).then(|| {
-        format!(
-            "is of the architecture {architecture}; genarm drafts with the heads of {}",
-            ARCHITECTURES.join(", ")
-        )
+        format!("is of the architecture {architecture}; genarm drafts with the heads of {}", ARCHITECTURES.join(", "))
     })
 }
 

@@ -8,7 +8,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::backend::{abort_requested, interrupt_flag};
 use super::blocks::Blocks;
-use super::draft_head::{genarm_guarded_keep_states, genarm_guarded_states};
+use super::guarded::{genarm_guarded_keep_states, genarm_guarded_states};
 use super::lora::Lora;
 use super::mask::{Mask, mask_node};
 use super::model::Model;

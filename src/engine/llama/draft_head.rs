@@ -8,6 +8,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::backend::{abort_requested, interrupt_flag};
 use super::context::ContextError;
+use super::guarded::{genarm_guarded_add, genarm_guarded_decode, genarm_guarded_keep_states, genarm_guarded_states};
 use super::model::Model;
 use super::params::ContextParams;
 use crate::engine::threads;
@@ -15,21 +16,6 @@ use crate::expert::{ExpertError, Token};
 
 /// Tokens that it reads at once: of a text it lacks few, and a prompt comes in pieces.
 const N_BATCH: u32 = 64;
-
-// In `vendor/guarded`, which says what each does.
-unsafe extern "C" {
-    pub(super) fn genarm_guarded_keep_states(ctx: *mut sys::llama_context, masked: bool);
-    pub(super) fn genarm_guarded_states(ctx: *mut sys::llama_context) -> *const f32;
-    fn genarm_guarded_add(
-        batch: *mut sys::llama_batch_ext,
-        token: Token,
-        pos: i32,
-        state: *const f32,
-        n_embd: usize,
-        output: bool,
-    ) -> bool;
-    fn genarm_guarded_decode(ctx: *mut sys::llama_context, batch: *mut sys::llama_batch_ext) -> i32;
-}
 
 /// A head with its memory of one text.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod blocks;
 mod context;
 mod device;
 mod draft_head;
+mod guarded;
 mod layers;
 mod layout;
 mod load_error;

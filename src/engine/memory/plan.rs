@@ -240,7 +240,8 @@ impl ExpertRequest {
         }
         needs[HOST].compute =
             if on_devices && first == 0 { parts.compute_inputs(params) } else { parts.compute(params) };
-        needs[HOST].compute = needs[HOST].compute.saturating_add(CONTEXT.saturating_mul(*n_contexts)).saturating_add(heads);
+        needs[HOST].compute =
+            needs[HOST].compute.saturating_add(CONTEXT.saturating_mul(*n_contexts)).saturating_add(heads);
         needs
     }
 

@@ -181,7 +181,8 @@ mod tests {
     fn a_head_drafts_what_the_driver_of_llama_cpp_drafts_with_it() {
         for name in ["qwen35", "qwen35moe", "qwen3next"] {
             let (_folder, model) = model(name);
-            let mut context = SharedContext::new(&model, Adapters::All(Vec::new()), &params(), &[None]).expect("a context");
+            let mut context =
+                SharedContext::new(&model, Adapters::All(Vec::new()), &params(), &[None]).expect("a context");
             context.open_head(0).expect("a head");
             let mut row = vec![0.0; context.context().n_vocab()];
             let text: Vec<Token> = (0..150).map(|i| (40 + i * 7919 % 300) as Token).collect();

@@ -22,8 +22,12 @@ pub const FLAGS: &[Flag] = &[
         "`0` is so already",
         values::draft_min,
     ),
-    value(&["--spec-type"], "`--speculate`: `none` is `off`, `ngram-…` is `lookup`, `draft-mtp` is `mtp`", values::spec_type)
-        .variable("LLAMA_ARG_SPEC_TYPE"),
+    value(
+        &["--spec-type"],
+        "`--speculate`: `none` is `off`, `ngram-…` is `lookup`, `draft-mtp` is `mtp`",
+        values::spec_type,
+    )
+    .variable("LLAMA_ARG_SPEC_TYPE"),
     words(&["--spec-default"], &["--speculate=lookup"]).of(TOOLS),
     already(&["--no-spec-draft-backend-sampling"], "drafts are drawn on the processor"),
     instead(

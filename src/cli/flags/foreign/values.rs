@@ -284,7 +284,9 @@ pub fn spec_type(value: &str) -> Words {
         // The model itself comes with -md.
         "draft-simple" => none(),
         _ if value.starts_with("ngram-") && !value.contains(',') => one("--speculate=lookup".to_owned()),
-        _ => Err("the drafters are those of --speculate: off, lookup, mtp, draft:FILE, backbone, arm or base".to_owned()),
+        _ => {
+            Err("the drafters are those of --speculate: off, lookup, mtp, draft:FILE, backbone, arm or base".to_owned())
+        }
     }
 }
 
