@@ -71,8 +71,14 @@ pub fn available_memory() -> u64 {
         u64::MAX
     } else {
         let free = system.available_memory();
-        system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory))
+        system.cgroup_limits().map_or(free, |limits| free.min(free_of_group(&limits)))
     };
     let limit = std::env::var(MEMORY_LIMIT).ok().and_then(|bytes| bytes.parse().ok());
     limit.map_or(free, |limit: u64| free.min(limit))
+}
+
+/// What a control group has left. Pages of files that were read lie in its memory too until others need the room: models
+/// above all, which were read a moment ago. So they count as free, as they do for the machine.
+fn free_of_group(limits: &sysinfo::CGroupLimits) -> u64 {
+    limits.total_memory.saturating_sub(limits.rss)
 }

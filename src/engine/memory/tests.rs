@@ -256,3 +256,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn pages_of_files_that_were_read_count_as_free_in_a_control_group() {
+    // A container of 24 GiB whose page cache holds the models of before.
+    let limits = sysinfo::CGroupLimits { total_memory: 24 << 30, free_memory: 4 << 30, free_swap: 0, rss: 1 << 30 };
+    assert_eq!(free_of_group(&limits), 23 << 30);
+    let over = sysinfo::CGroupLimits { rss: 25 << 30, ..limits };
+    assert_eq!(free_of_group(&over), 0);
+}
