@@ -112,6 +112,11 @@ impl Sequence {
         self.lock().open_head(self.row)
     }
 
+    /// Takes the head away again.
+    pub fn close_head(&mut self) {
+        self.lock().close_head(self.row);
+    }
+
     fn lock(&self) -> MutexGuard<'_, SharedContext> {
         // A panic leaves nothing half done that the next call would not compare again.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)

@@ -31,6 +31,8 @@ pub(super) struct SharedContext {
     params: ContextParams,
     /// Of the batch being decoded; kept to be reused.
     batch: Vec<BatchPart>,
+    /// What the last batch brought to sequences with a head, whose states are not asked for yet: that waits for a device.
+    fresh_states: Vec<FreshStates>,
     n_batches: u64,
     /// A row came out as NaN: its keys and values are in memory, and masking does not keep NaN from others.
     poisoned: bool,
@@ -74,6 +76,15 @@ struct Seq {
     head: Option<Head>,
 }
 
+/// States that a batch left: those of the tokens `first..first + n` of it, which are the positions of a sequence from
+/// `start` on.
+struct FreshStates {
+    at: usize,
+    start: usize,
+    first: usize,
+    n: usize,
+}
+
 /// What one sequence has in a batch.
 #[derive(Clone, Copy)]
 struct BatchPart {
@@ -94,7 +105,15 @@ impl SharedContext {
         let n_seq = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let ctx = Context::new(model, adapters, &ContextParams { n_seq, ..params.clone() })?;
         let seqs = parts.iter().map(|part| Seq { part: *part, ..Seq::default() }).collect();
-        Ok(Self { ctx, seqs, params: params.clone(), batch: Vec::new(), n_batches: 0, poisoned: false })
+        Ok(Self {
+            ctx,
+            seqs,
+            params: params.clone(),
+            batch: Vec::new(),
+            fresh_states: Vec::new(),
+            n_batches: 0,
+            poisoned: false,
+        })
     }
 
     pub(super) fn context(&self) -> &Context {
@@ -207,6 +226,7 @@ impl SharedContext {
     /// Empties a sequence.
     pub(super) fn forget(&mut self, at: usize) {
         self.ctx.truncate(at, 0);
+        self.fresh_states.retain(|fresh| fresh.at != at);
         let seq = &mut self.seqs[at];
         seq.due = 0;
         seq.empty();
@@ -229,14 +249,34 @@ impl SharedContext {
     pub(super) fn open_head(&mut self, at: usize) -> Result<(), ContextError> {
         if self.seqs[at].head.is_none() {
             self.seqs[at].head = Some(Head::new(DraftHead::new(self.ctx.model(), &self.params)?));
-            self.ctx.keep_states();
+            self.ctx.keep_states(true);
         }
         Ok(())
+    }
+
+    /// Takes the head of a sequence away again.
+    pub(super) fn close_head(&mut self, at: usize) {
+        self.seqs[at].head = None;
+        self.fresh_states.retain(|fresh| fresh.at != at);
+        if self.seqs.iter().all(|seq| seq.head.is_none()) {
+            self.ctx.keep_states(false);
+        }
+    }
+
+    /// Hands the states of the last batch to the heads.
+    fn take_states(&mut self) {
+        for FreshStates { at, start, first, n } in self.fresh_states.drain(..) {
+            let Seq { head, cached, .. } = &mut self.seqs[at];
+            if let (Some(head), Some(states)) = (head, self.ctx.states(first, n)) {
+                head.note(start, states, &cached[..start + n]);
+            }
+        }
     }
 
     /// Writes the logits after `history` into `row`, as the head of a sequence guesses them. Returns whether it has one.
     pub(super) fn draft_row(&mut self, at: usize, history: &[Token], row: &mut [f32]) -> Result<bool, ExpertError> {
         self.check(history, 1)?;
+        self.take_states();
         let Seq { head, cached, .. } = &mut self.seqs[at];
         let Some(head) = head else { return Ok(false) };
         let guessed = head.row_after(history, common_prefix(cached, history))?;
@@ -273,10 +313,12 @@ impl SharedContext {
         if mem::take(&mut self.poisoned) {
             self.clear();
         }
+        self.take_states();
         for at in 0..self.seqs.len() {
             self.begin(at);
         }
         loop {
+            self.take_states();
             let mut batch = mem::take(&mut self.batch);
             batch.clear();
             (0..self.seqs.len()).for_each(|at| self.share(at));
@@ -297,6 +339,7 @@ impl SharedContext {
     /// Empties all memory, to the last number.
     fn clear(&mut self) {
         self.ctx.clear();
+        self.fresh_states.clear();
         self.seqs.iter_mut().for_each(Seq::empty);
     }
 
@@ -360,7 +403,7 @@ impl SharedContext {
 
     /// Notes what a batch has brought.
     fn take(&mut self, batch: &[BatchPart]) {
-        let Self { ctx, seqs, poisoned, .. } = self;
+        let Self { ctx, seqs, poisoned, fresh_states, .. } = self;
         let (alone, n_batch) = (seqs.len() == 1, ctx.n_batch());
         // A further batch moves states, and snapshots stay where they are.
         let n_snapshots = if batch.len() == 1 || ctx.is_in_step() { ctx.n_snapshots() } else { 0 };
@@ -373,8 +416,8 @@ impl SharedContext {
             let start = seq.cached.len();
             seq.read_with.note(start);
             seq.cached.extend_from_slice(&seq.wanted[start..start + part.n_tokens]);
-            if let (Some(head), Some(states)) = (&mut seq.head, ctx.states(first_token, part.n_tokens)) {
-                head.note(start, states, &seq.cached);
+            if seq.head.is_some() {
+                fresh_states.push(FreshStates { at: part.at, start, first: first_token, n: part.n_tokens });
             }
             first_token += part.n_tokens;
             seq.n_decoded += part.n_tokens as u64;
@@ -433,7 +476,7 @@ impl Seq {
         self.cached.clear();
         self.read_with.forget();
         if let Some(head) = &mut self.head {
-            head.keep(0);
+            head.empty();
         }
     }
 

@@ -170,7 +170,7 @@ impl DrafterParts<'_> {
     }
 
     fn head(&self) -> Result<Box<dyn Drafter>, SessionError> {
-        match self.base.file().lacks_draft_head() {
+        match self.base.lacks_draft_head() {
             Some(lack) => Err(SessionError::Speculate(format!("{} {lack}", self.config.base.model.display()))),
             None => Ok(Box::new(HeadDrafter::new(self.hears_arms()))),
         }

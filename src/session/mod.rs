@@ -124,7 +124,11 @@ impl Session {
         let experts = ExpertTexts { experts: opened.experts, of_arms: opened.of_arms };
         let draft_max = opened.draft_max;
         let speculator = drafters::speculator(&config, &opened.base, &experts, draft_max, slots[0].hook(), loading)?;
-        open_heads(&mut slots, speculator.as_ref())?;
+        match set_heads(&mut slots, speculator.as_ref()) {
+            Err(error) if config.speculate == config::Speculate::Mtp => return Err(error),
+            Err(error) => tracing::warn!("{error}; nothing is drafted with the base's own head"),
+            Ok(()) => {}
+        }
         let prompts = Arc::new(PromptRenderer::new(vocab.clone(), base_template, &config.prompt, experts));
         Ok(Self { config, vocab, slots, shared, prompts, speculator, draft_max })
     }
@@ -216,16 +220,18 @@ impl Session {
     /// # Errors
     ///
     /// [`SessionError::Speculate`] where that drafter cannot draft here; what loading a draft model reports.
-    pub fn speculator(&mut self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
+    pub fn speculator(&self, speculate: &config::Speculate) -> Result<Option<Speculator>, SessionError> {
         let config = Config { speculate: speculate.clone(), ..self.config.clone() };
         let (base, experts) = (self.vocab.model(), self.prompts.experts());
-        let made = drafters::speculator(&config, base, experts, self.draft_max, self.hook(), &mut |_, _| true)?;
-        open_heads(&mut self.slots, made.as_ref())?;
-        Ok(made)
+        drafters::speculator(&config, base, experts, self.draft_max, self.hook(), &mut |_, _| true)
     }
 
-    /// Takes another speculator from now on, and gives back the one of before.
+    /// Takes another speculator from now on, and gives back the one of before. The base's own head reads along from the next
+    /// token on where that is to draft, and no longer where it is not.
     pub fn replace_speculator(&mut self, speculator: Option<Speculator>) -> Option<Speculator> {
+        if let Err(error) = set_heads(&mut self.slots, speculator.as_ref()) {
+            tracing::warn!("{error}; nothing is drafted with the base's own head");
+        }
         std::mem::replace(&mut self.speculator, speculator)
     }
 
@@ -235,12 +241,15 @@ impl Session {
     }
 }
 
-/// Lets the bases of all slots read along with their heads, where `speculator` drafts with those.
-fn open_heads(slots: &mut [Slot], speculator: Option<&Speculator>) -> Result<(), SessionError> {
+/// Lets the bases of all slots read along with their heads where `speculator` drafts with those, and not elsewhere.
+fn set_heads(slots: &mut [Slot], speculator: Option<&Speculator>) -> Result<(), SessionError> {
     let fail = |source| SessionError::Sequence { who: "base".into(), source: ShareError::Context(source) };
     match speculator.is_some_and(Speculator::uses_head) {
         true => slots.iter_mut().try_for_each(|slot| slot.base().open_head().map_err(fail)),
-        false => Ok(()),
+        false => {
+            slots.iter_mut().for_each(|slot| slot.base().close_head());
+            Ok(())
+        }
     }
 }
 

@@ -29,9 +29,9 @@ extern "C" {
 void    llama_set_embeddings_nextn(llama_context * ctx, bool value, bool masked);
 float * llama_get_embeddings_nextn(llama_context * ctx);
 
-// Lets a context keep the states that a head reads: of all tokens of a batch, or with `masked` of those that get logits.
-extern "C" void genarm_guarded_keep_states(llama_context * ctx, bool masked) noexcept {
-    llama_set_embeddings_nextn(ctx, true, masked);
+// Lets a context keep the states that a head reads, or no longer: of all tokens of a batch, or with `masked` of those that get logits.
+extern "C" void genarm_guarded_keep_states(llama_context * ctx, bool keep, bool masked) noexcept {
+    llama_set_embeddings_nextn(ctx, keep, masked);
 }
 
 // The states that the last batch left, in its order; null where there are none.

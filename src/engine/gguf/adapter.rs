@@ -1,6 +1,7 @@
 //! LoRA adapters: what llama.cpp asserts about them.
 
 use super::GgufFile;
+use super::draft_head;
 use super::error::Fault;
 use super::parm;
 use super::tensor::TensorInfo;
@@ -70,11 +71,14 @@ pub(super) fn fits(adapter: &GgufFile, model: &GgufFile) -> Result<(), String> {
 }
 
 /// The first tensor that an adapter acts on and that llama.cpp multiplies without adapters: a projection of multi-head
-/// latent attention, in any model that has them.
+/// latent attention, in any model that has them, or a head for drafting.
 pub(super) fn inert(adapter: &GgufFile, model: &GgufFile) -> Option<String> {
     const PROJECTIONS: [&str; 7] =
         ["attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "attn_k_b", "attn_v_b"];
     let is_inert = |target: &str| {
+        if draft_head::holds(model, target) {
+            return true;
+        }
         let Some((layer, name)) = target.strip_suffix(".weight").and_then(|target| target.rsplit_once('.')) else {
             return false;
         };

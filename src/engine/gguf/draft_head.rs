@@ -10,17 +10,36 @@ pub(super) fn lack(file: &GgufFile) -> Option<String> {
     let architecture = file.architecture().unwrap_or_default();
     let (n_heads, first) = heads(file);
     // Some files say that there is a head, and leave it out.
-    let is_there = |name| file.any_tensor(&format!("blk.{first}.nextn.{name}.weight")).is_some();
-    if n_heads == 0 || first == 0 || !["eh_proj", "enorm", "hnorm"].into_iter().all(is_there) {
+    let dims = |name| file.any_tensor(&format!("blk.{first}.nextn.{name}.weight")).map(|tensor| &tensor.dims[..]);
+    let parts = [dims("eh_proj"), dims("enorm"), dims("hnorm")];
+    if n_heads == 0 || first == 0 || parts.contains(&None) {
         return Some("has no head for drafting (MTP layers)".into());
     }
     // llama.cpp ends the process on others.
     if n_heads > 1 {
         return Some(format!("has {n_heads} heads for drafting, and genarm drafts with one"));
     }
-    (!ARCHITECTURES.contains(&architecture)).then(|| {
-        format!("is of the architecture {architecture}; genarm drafts with the heads of {}", ARCHITECTURES.join(", "))
-    })
+    if !ARCHITECTURES.contains(&architecture) {
+        let known = ARCHITECTURES.join(", ");
+        return Some(format!("is of the architecture {architecture}; genarm drafts with the heads of {known}"));
+    }
+    // Its states are as wide as the model, and its heads as many as those of the first layer: llama.cpp takes both for granted.
+    let n_embd = file.hparam_u64("embedding_length").unwrap_or(0);
+    let is_wide = file.hparam("embedding_length_out").is_none_or(|n| n.as_u64() == Some(n_embd));
+    let is_even = ["attention.head_count", "attention.head_count_kv"]
+        .into_iter()
+        .all(|name| file.hparam(name).is_none_or(|n| n.as_u64().is_some()));
+    let wanted: [Option<&[u64]>; 3] = [Some(&[2 * n_embd, n_embd]), Some(&[n_embd]), Some(&[n_embd])];
+    (parts != wanted || !is_wide || !is_even)
+        .then(|| "has a head for drafting whose shape does not fit the model".into())
+}
+
+/// Whether a tensor belongs to a head for drafting, which no adapter reaches.
+pub(super) fn holds(file: &GgufFile, tensor: &str) -> bool {
+    let (n_heads, first) = heads(file);
+    let layer =
+        tensor.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map(|(layer, _)| layer.parse::<u64>());
+    n_heads > 0 && layer.is_some_and(|layer| layer.is_ok_and(|layer| layer >= first))
 }
 
 /// Bytes that a token of a draft reads: the head, and the matrix of the logits.

@@ -374,11 +374,11 @@ impl Context {
             .then(|| unsafe { std::slice::from_raw_parts(logits.add(first * self.n_vocab), k * self.n_vocab) })
     }
 
-    /// From now on keeps the states that the model's own head reads.
-    pub(in crate::engine) fn keep_states(&mut self) {
-        self.keeps_states = true;
+    /// From now on keeps the states that the model's own head reads, or does not.
+    pub(in crate::engine) fn keep_states(&mut self, keep: bool) {
+        self.keeps_states = keep;
         // SAFETY: see `n_ctx`.
-        unsafe { genarm_guarded_keep_states(self.raw.as_ptr(), false) }
+        unsafe { genarm_guarded_keep_states(self.raw.as_ptr(), keep, false) }
     }
 
     /// The states of the tokens `first..first + k` of the last batch: `k × n_embd`. `None` where they are not kept.

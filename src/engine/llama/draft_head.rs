@@ -38,7 +38,7 @@ unsafe impl Send for DraftHead {}
 
 impl DraftHead {
     /// Makes the memory of a head, for texts of as many tokens as `params` says. The model's file has a head
-    /// ([`GgufFile::lacks_draft_head`](crate::engine::gguf::GgufFile::lacks_draft_head)).
+    /// ([`Model::lacks_draft_head`]).
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl DraftHead {
             n_ctx: params.n_ctx,
             model: format!("the head for drafting of {}", model.file().path().display()),
         };
-        if model.file().lacks_draft_head().is_some() {
+        if model.lacks_draft_head().is_some() {
             return Err(refused());
         }
         // SAFETY: no arguments.
@@ -80,7 +80,7 @@ impl DraftHead {
             return Err(refused());
         };
         // SAFETY: a context.
-        unsafe { genarm_guarded_keep_states(ctx.as_ptr(), true) };
+        unsafe { genarm_guarded_keep_states(ctx.as_ptr(), true, true) };
         Ok(Self {
             raw: ctx,
             batch,
@@ -192,6 +192,13 @@ impl DraftHead {
         let state = unsafe { genarm_guarded_states(self.raw.as_ptr()) };
         // SAFETY: as for `row`.
         (!state.is_null()).then(|| unsafe { std::slice::from_raw_parts(state, self.n_embd) })
+    }
+
+    /// Drops all, and overwrites it.
+    pub fn clear(&mut self) {
+        self.has_row = false;
+        // SAFETY: `raw` is a context.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw.as_ptr()), true) };
     }
 
     /// Drops the positions from `first` on.

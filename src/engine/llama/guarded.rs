@@ -5,7 +5,7 @@ use llama_cpp_sys_2 as sys;
 use crate::expert::Token;
 
 unsafe extern "C" {
-    pub(super) fn genarm_guarded_keep_states(ctx: *mut sys::llama_context, masked: bool);
+    pub(super) fn genarm_guarded_keep_states(ctx: *mut sys::llama_context, keep: bool, masked: bool);
     pub(super) fn genarm_guarded_states(ctx: *mut sys::llama_context) -> *const f32;
     pub(super) fn genarm_guarded_add(
         batch: *mut sys::llama_batch_ext,

@@ -36,6 +36,8 @@ pub struct Model {
     warned: AtomicBool,
     /// Whether its state can be taken back, once that has been tried.
     takes_back: OnceLock<bool>,
+    /// Whether its own head for drafting is loaded.
+    has_head: bool,
 }
 
 // SAFETY: llama.cpp only reads a loaded model, but for its list of adapters, which `adapters` guards.
@@ -88,6 +90,7 @@ impl Model {
             (false, false) => sys::LLAMA_LOAD_MODE_NONE,
         };
         raw_params.load_mtp = !params.vocab_only && file.lacks_draft_head().is_none();
+        let mut has_head = raw_params.load_mtp;
         let mut devices = layers::list(params)?;
         if let Some(devices) = &mut devices {
             raw_params.devices = devices.as_mut_ptr();
@@ -105,13 +108,23 @@ impl Model {
             shares.resize(unsafe { sys::llama_max_devices() }.max(shares.len()), 0.0);
             raw_params.tensor_split = shares.as_ptr();
         }
-        let mut callback: &mut dyn FnMut(f32) -> bool = progress;
+        let mut goes_on = true;
+        let mut noted = |share| {
+            goes_on = progress(share);
+            goes_on
+        };
+        let mut callback: &mut dyn FnMut(f32) -> bool = &mut noted;
         raw_params.progress_callback = Some(report_progress);
         raw_params.progress_callback_user_data = (&raw mut callback).cast();
         // SAFETY: `c_path`, `devices`, `shares` and `callback` live until the call returns, and the file has passed the
         // checks of `GgufFile`.
-        let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), raw_params) };
-        let raw = NonNull::new(raw);
+        let load = |params| NonNull::new(unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), params) });
+        let mut raw = load(raw_params);
+        if raw.is_none() && has_head && goes_on {
+            // A head that llama.cpp does not take is no reason to do without the model.
+            (has_head, raw_params.load_mtp) = (false, false);
+            raw = load(raw_params);
+        }
         if let Some((endpoint, reason)) = rpc::fault(&params.rpc) {
             // SAFETY: nothing stands on the model yet.
             raw.into_iter().for_each(|raw| unsafe { sys::llama_model_free(raw.as_ptr()) });
@@ -121,7 +134,7 @@ impl Model {
         let on_device = params.n_gpu_layers != Some(0) && device::any_used(devices.as_deref());
         let (tokenizer, takes_back, rpc) = (OnceLock::new(), OnceLock::new(), params.rpc.clone());
         let (adapters, n_adapters, warned) = (RwLock::default(), AtomicUsize::new(0), AtomicBool::new(false));
-        let model = Model { raw, file, tokenizer, takes_back, rpc, on_device, adapters, n_adapters, warned };
+        let model = Model { raw, file, tokenizer, takes_back, rpc, on_device, adapters, n_adapters, warned, has_head };
         N_ON_DEVICE.fetch_add(usize::from(on_device), Ordering::Relaxed);
         // SAFETY: `raw` is a loaded model.
         let generates = params.vocab_only
@@ -268,6 +281,12 @@ impl Model {
     pub(in crate::engine) fn n_embd_out(&self) -> usize {
         // SAFETY: `raw` is a loaded model.
         usize::try_from(unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }).unwrap_or(0)
+    }
+
+    /// Why it cannot draft with a head of its own, as the end of a sentence that begins with its file; `None` where it can.
+    pub fn lacks_draft_head(&self) -> Option<String> {
+        let damaged = || Some("has a head for drafting that llama.cpp does not take (see --verbose)".into());
+        self.file.lacks_draft_head().or_else(|| if self.has_head { None } else { damaged() })
     }
 
     /// Bytes of all tensors.

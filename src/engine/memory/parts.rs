@@ -74,7 +74,9 @@ impl MemoryParts {
         let n_heads = usize::try_from(hparam("nextn_predict_layers").unwrap_or(0)).unwrap_or(0).min(n_layer);
         let heads = rows.split_at_mut(n_layer - n_heads).1;
         let head = heads.first().map(|row| (n_layer - n_heads, *row)).filter(|_| file.lacks_draft_head().is_none());
-        heads.fill((0, 0));
+        if head.is_some() {
+            heads.fill((0, 0));
+        }
         Self {
             rows,
             head,
@@ -108,9 +110,13 @@ impl MemoryParts {
         self
     }
 
-    /// Contexts of heads for drafting that a sequence has.
-    pub(super) fn n_heads(&self) -> u64 {
-        u64::from(self.drafts)
+    /// Bytes beside the caches that a head for drafting takes for a sequence: a context that reads a few tokens at once, and
+    /// the states of a batch.
+    pub(super) fn head(&self, params: &ContextParams) -> u64 {
+        let n_ubatch = params.n_ubatch.min(64);
+        let few = self.compute(&ContextParams { n_ubatch, ..params.clone() });
+        let states = u64::from(params.n_batch).saturating_mul(self.n_embd * 4);
+        if self.drafts { CONTEXT.saturating_add(few).saturating_add(states) } else { 0 }
     }
 
     /// Bytes of all weights, in one place.

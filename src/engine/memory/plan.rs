@@ -221,7 +221,7 @@ impl ExpertRequest {
             need.kv = need.kv.saturating_add(parts.kv_layer(layer, params).saturating_mul(sequences));
         }
         needs[HOST].kv = needs[HOST].kv.saturating_add(parts.checkpoints().saturating_mul(sequences));
-        needs[HOST].compute = CONTEXT.saturating_mul(parts.n_heads().saturating_mul(sequences));
+        needs[HOST].compute = parts.head(params).saturating_mul(sequences);
         let output = place(n_layer);
         needs[output].weights = needs[output].weights.saturating_add(parts.output);
         // A tied embedding is in the output already where that is in main memory too.

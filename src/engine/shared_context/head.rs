@@ -46,6 +46,10 @@ impl Head {
     /// Notes the states of the positions from `start` on; `text` is all that the model has read.
     pub(super) fn note(&mut self, start: usize, states: &[f32], text: &[Token]) {
         self.keep(start);
+        if start < self.first {
+            // The model reads again what the head lacks.
+            self.begin_at(0);
+        }
         if self.end_state() < start {
             // What lies between was read without the head.
             self.states.clear();
@@ -56,16 +60,23 @@ impl Head {
         self.states.extend_from_slice(states);
         if self.end_state() - self.first_state > N_STATES && self.read(text, false).is_err() {
             // It drafts badly for a while; the text does not depend on it.
-            self.forget();
+            self.states.clear();
         }
     }
 
-    /// Forgets all that it has read.
-    fn forget(&mut self) {
+    /// Forgets all that it has read, and the states, to the last number.
+    pub(super) fn empty(&mut self) {
+        self.states.clear();
+        self.begin_at(0);
+        self.ctx.clear();
+    }
+
+    /// Begins anew with the token at `first`.
+    fn begin_at(&mut self, first: usize) {
         self.ctx.truncate(0);
         self.cached.clear();
         self.own.clear();
-        (self.first, self.n_sure) = (0, 0);
+        (self.first, self.n_sure) = (first, 0);
     }
 
     /// The logits of the token after `text`, of which the model has read the first `n_read` tokens. `None` where the text
@@ -75,8 +86,9 @@ impl Head {
         let Some((&token, before)) = text.split_last() else { return Ok(None) };
         let goes_on = !self.own.is_empty() && self.cached == before && self.end_state() < before.len();
         if goes_on {
-            self.ctx.decode_last(token, before.len(), &self.own).inspect_err(|_| self.forget())?;
+            let decoded = self.ctx.decode_last(token, before.len(), &self.own);
             self.own.clear();
+            decoded.inspect_err(|_| self.ctx.truncate(before.len()))?;
             self.cached.push(token);
         } else {
             self.read(text, true)?;
@@ -97,8 +109,7 @@ impl Head {
         // The state before the first one is missing after a jump. Where more is missing, it begins anew.
         if start < self.first || start < first_state {
             start = (first_state + 1).min(end.saturating_sub(usize::from(row)));
-            self.forget();
-            self.first = start;
+            self.begin_at(start);
         }
         self.ctx.truncate(start);
         self.cached.truncate(start);
@@ -119,7 +130,7 @@ impl Head {
             }
             if row { ctx.decode_last(text[end - 1], end - 1, state_before(end - 1)) } else { Ok(()) }
         };
-        decode_all().inspect_err(|_| self.forget())?;
+        decode_all().inspect_err(|_| self.ctx.truncate(start))?;
         self.cached.clear();
         self.cached.extend_from_slice(&text[..end]);
         self.n_sure = end.min(end_state + 1);
@@ -177,15 +188,45 @@ mod tests {
         (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b])).expect("a vocabulary") as Token
     }
 
+    fn context(model: &Arc<Model>) -> SharedContext {
+        SharedContext::new(model, Adapters::All(Vec::new()), &params(), &[None]).expect("a context")
+    }
+
+    fn text() -> Vec<Token> {
+        (0..150).map(|i| (40 + i * 7919 % 300) as Token).collect()
+    }
+
+    #[test]
+    fn a_head_that_begins_late_drafts_and_after_forgetting_it_drafts_as_a_new_one() {
+        let (_folder, model) = model("qwen35");
+        let text = text();
+        let mut rows = [vec![0.0; 384], vec![0.0; 384], vec![0.0; 384]];
+        let mut new = context(&model);
+        new.open_head(0).expect("a head");
+        new.advance(0, &text[..100], 1).expect("rows");
+        assert!(new.draft_row(0, &text[..101], &mut rows[0]).expect("drafted"));
+        let mut late = context(&model);
+        late.advance(0, &text[..60], 1).expect("rows");
+        late.open_head(0).expect("a head");
+        late.advance(0, &text[..100], 1).expect("rows");
+        assert!(late.draft_row(0, &text[..101], &mut rows[1]).expect("drafted"));
+        assert_ne!(rows[0], rows[1], "it cannot know the beginning");
+        late.forget(0);
+        late.advance(0, &text[..100], 1).expect("rows");
+        assert!(late.draft_row(0, &text[..101], &mut rows[2]).expect("drafted"));
+        assert_eq!(rows[0], rows[2]);
+        late.close_head(0);
+        assert!(!late.draft_row(0, &text[..101], &mut rows[2]).expect("none"));
+    }
+
     #[test]
     fn a_head_drafts_what_the_driver_of_llama_cpp_drafts_with_it() {
         for name in ["qwen35", "qwen35moe", "qwen3next"] {
             let (_folder, model) = model(name);
-            let mut context =
-                SharedContext::new(&model, Adapters::All(Vec::new()), &params(), &[None]).expect("a context");
+            let mut context = context(&model);
             context.open_head(0).expect("a head");
             let mut row = vec![0.0; context.context().n_vocab()];
-            let text: Vec<Token> = (0..150).map(|i| (40 + i * 7919 % 300) as Token).collect();
+            let text = text();
             let mut drivers: Vec<_> = (1..=N_DRAFT).map(|n| Driver::new(&model, &params(), n as i32)).collect();
             // A prompt of many batches, steps of one token, and drafts of which a part is kept.
             let mut n_read = 0;
