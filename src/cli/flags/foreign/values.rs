@@ -309,6 +309,7 @@ mod tests {
             (verbosity("5"), "-vv"),
             (model_draft("d.gguf"), "--speculate=draft:d.gguf"),
             (spec_type("ngram-mod"), "--speculate=lookup"),
+            (spec_type("draft-mtp"), "--speculate=mtp"),
             (cors_origins("http://a, http://b"), "--cors-origin=http://a --cors-origin=http://b"),
         ] {
             assert_eq!(said(words), expected);
@@ -320,7 +321,7 @@ mod tests {
             (reasoning_budget("512"), "0 turns them off"),
             (cache_reuse("256"), "leave it out"),
             (load_mode("dio"), "--mmap=false"),
-            (spec_type("draft-mtp"), "--speculate"),
+            (spec_type("draft-eagle3"), "--speculate"),
             (draft_min("4"), "--draft-max"),
         ] {
             assert!(said(words.clone()).contains(advice) && words.is_err(), "{}: {advice}", said(words));
