@@ -5,6 +5,7 @@
 //! decodes everything that is due.
 
 mod checkpoints;
+mod drafting;
 mod fill;
 mod head;
 mod read_with;
@@ -12,11 +13,12 @@ mod saved;
 
 use std::mem;
 
-use super::llama::{Adapters, Context, ContextError, ContextParams, DraftHead, Model};
+use super::llama::{Adapters, Context, ContextError, ContextParams, Model};
 use super::stack::Part;
 use crate::expert::{ExpertError, Token, check_request, common_prefix};
 use checkpoints::Checkpoints;
 pub(super) use checkpoints::most as most_checkpoints;
+use drafting::FreshStates;
 use head::Head;
 use read_with::ReadWith;
 use std::sync::Arc;
@@ -74,15 +76,6 @@ struct Seq {
     progress: Option<Progress>,
     /// The model's own head for drafting, where it drafts.
     head: Option<Head>,
-}
-
-/// States that a batch left: those of the tokens `first..first + n` of it, which are the positions of a sequence from
-/// `start` on.
-struct FreshStates {
-    at: usize,
-    start: usize,
-    first: usize,
-    n: usize,
 }
 
 /// What one sequence has in a batch.
@@ -245,44 +238,6 @@ impl SharedContext {
         Ok(self.seqs[at].held - k)
     }
 
-    /// Lets the model's own head draft for a sequence, from the next token that it reads on.
-    pub(super) fn open_head(&mut self, at: usize) -> Result<(), ContextError> {
-        if self.seqs[at].head.is_none() {
-            self.seqs[at].head = Some(Head::new(DraftHead::new(self.ctx.model(), &self.params)?));
-            self.ctx.keep_states(true);
-        }
-        Ok(())
-    }
-
-    /// Takes the head of a sequence away again.
-    pub(super) fn close_head(&mut self, at: usize) {
-        self.seqs[at].head = None;
-        self.fresh_states.retain(|fresh| fresh.at != at);
-        if self.seqs.iter().all(|seq| seq.head.is_none()) {
-            self.ctx.keep_states(false);
-        }
-    }
-
-    /// Hands the states of the last batch to the heads.
-    fn take_states(&mut self) {
-        for FreshStates { at, start, first, n } in self.fresh_states.drain(..) {
-            let Seq { head, cached, .. } = &mut self.seqs[at];
-            if let (Some(head), Some(states)) = (head, self.ctx.states(first, n)) {
-                head.note(start, states, &cached[..start + n]);
-            }
-        }
-    }
-
-    /// Writes the logits after `history` into `row`, as the head of a sequence guesses them. Returns whether it has one.
-    pub(super) fn draft_row(&mut self, at: usize, history: &[Token], row: &mut [f32]) -> Result<bool, ExpertError> {
-        self.check(history, 1)?;
-        self.take_states();
-        let Seq { head, cached, .. } = &mut self.seqs[at];
-        let Some(head) = head else { return Ok(false) };
-        let guessed = head.row_after(history, common_prefix(cached, history))?;
-        Ok(guessed.map(|guessed| row.copy_from_slice(guessed)).is_some())
-    }
-
     /// The logits that the only sequence of the context holds, oldest first; `None` where there are several.
     pub(super) fn held_alone(&mut self) -> Option<&[f32]> {
         let [seq] = &self.seqs[..] else { return None };
@@ -318,7 +273,6 @@ impl SharedContext {
             self.begin(at);
         }
         loop {
-            self.take_states();
             let mut batch = mem::take(&mut self.batch);
             batch.clear();
             (0..self.seqs.len()).for_each(|at| self.share(at));
@@ -333,6 +287,7 @@ impl SharedContext {
             if !result? {
                 return Ok(());
             }
+            self.take_states();
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) fn n_snapshots(config: &Config, file: &GgufFile) -> u32 {
 }
 
 /// Tokens that the drafter of a configuration drafts at most.
-fn longest_draft(config: &Config) -> usize {
+pub(super) fn longest_draft(config: &Config) -> usize {
     let longest = match config.speculate {
         _ if config.sampling.mirostat != Mirostat::Off => return 0,
         Speculate::Off => return 0,

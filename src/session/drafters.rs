@@ -146,8 +146,8 @@ impl DrafterParts<'_> {
             && self.arm_bytes() < CHEAP * self.base.n_bytes() as f64
     }
 
-    /// The same, and the ARMs keep their rows then, so that a drafter hears them.
-    fn hears_arms(&self) -> bool {
+    /// Whether a drafter adds the ARMs' logits: where they are cheap. The ARMs then keep their rows.
+    fn guides_drafts(&self) -> bool {
         let guided = self.arms_are_cheap();
         if guided {
             self.hook.with_guide(|guide| guide.keep_rows());
@@ -165,14 +165,14 @@ impl DrafterParts<'_> {
         let params = member(name.clone(), model, &spec)?.params;
         let alone = apart(model, &[], &params, 1);
         let expert = alone.map_err(|source| SessionError::Sequence { who: name.clone(), source })?.remove(0);
-        let guided = self.hears_arms();
+        let guided = self.guides_drafts();
         Ok(Box::new(ModelDrafter::new(name, Box::new(expert), guided)))
     }
 
     fn head(&self) -> Result<Box<dyn Drafter>, SessionError> {
         match self.base.lacks_draft_head() {
             Some(lack) => Err(SessionError::Speculate(format!("{} {lack}", self.config.base.model.display()))),
-            None => Ok(Box::new(HeadDrafter::new(self.hears_arms()))),
+            None => Ok(Box::new(HeadDrafter::new(self.guides_drafts()))),
         }
     }
 
@@ -224,16 +224,18 @@ impl DrafterParts<'_> {
         let row = 0.2;
         let mut drafters: Vec<Box<dyn Drafter>> = vec![Box::new(LookupDrafter)];
         let mut priors = vec![Prior { token: 0.0, row, acceptance: [0.3, 0.6, 0.9] }];
+        // What the ARMs add to a token of a draft.
+        let helpers = if self.arms_are_cheap() { self.arm_bytes() } else { 0.0 };
         if let Some((_, model)) = self.backbone_of().filter(|(_, model)| !model.is_recurrent())
             && let Some(drafter) = self.backbone()?
         {
-            let helpers = if self.arms_are_cheap() { self.arm_bytes() } else { 0.0 };
             drafters.push(drafter);
             priors.push(Prior { token: (model.n_bytes() as f64 + helpers) / step, row, acceptance: [0.7; 3] });
         }
         if let Ok(drafter) = self.head() {
             drafters.push(drafter);
-            priors.push(Prior { token: self.base.file().draft_head_bytes() as f64 / step, row, acceptance: [0.7; 3] });
+            let bytes = self.base.file().draft_head_bytes() as f64;
+            priors.push(Prior { token: (bytes + helpers) / step, row, acceptance: [0.7; 3] });
         }
         let share = self.base.n_bytes() as f64 / step;
         if share < SMALL_BASE && self.recurrent().is_none() {

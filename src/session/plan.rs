@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::SessionError;
-use super::draft_length::n_snapshots;
+use super::draft_length::{longest_draft, n_snapshots};
 use super::error::Shortage;
 use super::experts::Experts;
 use super::params::context_params;
@@ -51,7 +51,7 @@ fn plan_experts(config: &Config, with_base: bool, n_slots: usize) -> Result<Memo
     let mut requests = Vec::new();
     if with_base {
         let base = request("base", &config.base, 0.0, &local, remote.len())?;
-        let drafts = matches!(config.speculate, Speculate::Auto | Speculate::Mtp);
+        let drafts = matches!(config.speculate, Speculate::Auto | Speculate::Mtp) && longest_draft(config) > 0;
         requests.push(if drafts { ExpertRequest { parts: base.parts.drafting(), ..base } } else { base });
     }
     for setup in &Experts::of(config, with_base).setups {

@@ -13,7 +13,7 @@ pub struct HeadDrafter {
 }
 
 impl HeadDrafter {
-    /// A drafter that hears the ARMs if `guided`.
+    /// A drafter that adds the ARMs' weighted logits if `guided`.
     pub fn new(guided: bool) -> Self {
         Self { guided, logits: Vec::new() }
     }

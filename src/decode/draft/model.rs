@@ -15,7 +15,7 @@ pub struct ModelDrafter {
 }
 
 impl ModelDrafter {
-    /// A drafter called `name` that hears the ARMs if `guided`. The expert's tokens are the base's.
+    /// A drafter called `name` that adds the ARMs' weighted logits if `guided`. The expert's tokens are the base's.
     pub fn new(name: impl Into<String>, expert: Box<dyn Expert + Send>, guided: bool) -> Self {
         Self { name: name.into(), expert, guided, logits: Vec::new() }
     }

@@ -13,7 +13,7 @@ use super::lora::Lora;
 use super::mask::{Mask, mask_node};
 use super::model::Model;
 use super::params::ContextParams;
-use crate::engine::threads;
+use crate::engine::threads::Threads;
 use crate::expert::{ExpertError, Token};
 
 /// Why there is no context.
@@ -65,9 +65,7 @@ pub struct Context {
     n_vocab: usize,
     n_ctx: usize,
     n_seq: usize,
-    /// Threads on a quiet machine, where there may be fewer; and those that are set.
-    most_threads: Option<u32>,
-    n_threads: u32,
+    threads: Threads,
     /// Tokens of the batch that get logits.
     n_pushed: usize,
     /// Rows of logits that the last decode has left.
@@ -157,8 +155,7 @@ impl Context {
             n_ctx: params.n_ctx as usize,
             n_seq: params.n_seq as usize,
             // Where a device computes, its driver's waiting is no sign of a busy machine.
-            most_threads: (params.fewer_threads && !model.is_on_device()).then_some(params.n_threads),
-            n_threads: params.n_threads,
+            threads: Threads::new(params.n_threads, params.fewer_threads && !model.is_on_device()),
             n_pushed: 0,
             n_rows: 0,
             n_states: 0,
@@ -306,15 +303,14 @@ impl Context {
             self.apply_adapters(adapted).map_err(|()| failed(-1))?;
         }
         self.check_servers()?;
-        self.fit_threads();
-        let start = self.most_threads.map(threads::begin);
+        if let Some(n) = self.threads.changed() {
+            // SAFETY: see `n_ctx`.
+            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n, n) };
+        }
         let guard = self.model.read_adapters();
         // SAFETY: the batch is filled as llama_decode reads it; it refuses token ids outside the vocabulary.
-        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch) };
+        let code = self.threads.decode(|| unsafe { sys::llama_decode(self.raw.as_ptr(), self.batch) });
         drop(guard);
-        if let (Some(most), Some(start)) = (self.most_threads, start) {
-            threads::end(most, start);
-        }
         self.batch.n_tokens = 0;
         // A device may still be computing: the mask is part of that.
         let masked = match &mut self.mask {
@@ -330,16 +326,6 @@ impl Context {
             0 => Err(ExpertError::Unmasked),
             2 => Err(ExpertError::Interrupted),
             code => Err(failed(code)),
-        }
-    }
-
-    /// Takes as many threads as fit the machine now.
-    fn fit_threads(&mut self) {
-        let Some(n_threads) = self.most_threads.map(threads::fitting) else { return };
-        if std::mem::replace(&mut self.n_threads, n_threads) != n_threads {
-            let n = i32::try_from(n_threads).unwrap_or(i32::MAX);
-            // SAFETY: see `n_ctx`.
-            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n, n) };
         }
     }
 

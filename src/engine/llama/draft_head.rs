@@ -11,7 +11,7 @@ use super::context::ContextError;
 use super::guarded::{genarm_guarded_add, genarm_guarded_decode, genarm_guarded_keep_states, genarm_guarded_states};
 use super::model::Model;
 use super::params::ContextParams;
-use crate::engine::threads;
+use crate::engine::threads::Threads;
 use crate::expert::{ExpertError, Token};
 
 /// Tokens that it reads at once: of a text it lacks few, and a prompt comes in pieces.
@@ -27,9 +27,7 @@ pub struct DraftHead {
     n_vocab: usize,
     /// Whether the last decode left a row of logits and a state.
     has_row: bool,
-    /// Threads on a quiet machine, where there may be fewer; and those that are set.
-    most_threads: Option<u32>,
-    n_threads: u32,
+    threads: Threads,
     model: Arc<Model>,
 }
 
@@ -88,8 +86,7 @@ impl DraftHead {
             n_embd: model.n_embd_out(),
             n_vocab: model.vocab().n_tokens(),
             has_row: false,
-            most_threads: (params.fewer_threads && !model.is_on_device()).then_some(params.n_threads),
-            n_threads: params.n_threads,
+            threads: Threads::new(params.n_threads, params.fewer_threads && !model.is_on_device()),
             model: Arc::clone(model),
         })
     }
@@ -143,31 +140,20 @@ impl DraftHead {
     pub fn decode(&mut self) -> Result<(), ExpertError> {
         self.has_row = false;
         let n_tokens = std::mem::take(&mut self.n_pushed);
-        self.fit_threads();
-        let start = self.most_threads.map(threads::begin);
+        if let Some(n) = self.threads.changed() {
+            // SAFETY: `raw` is a context.
+            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n, n) };
+        }
         let guard = self.model.read_adapters();
         // SAFETY: a batch of this context.
-        let code = unsafe { genarm_guarded_decode(self.raw.as_ptr(), self.batch.as_ptr()) };
+        let code = self.threads.decode(|| unsafe { genarm_guarded_decode(self.raw.as_ptr(), self.batch.as_ptr()) });
         drop(guard);
-        if let (Some(most), Some(start)) = (self.most_threads, start) {
-            threads::end(most, start);
-        }
         // SAFETY: a batch of this context.
         unsafe { sys::llama_batch_ext_clear(self.batch.as_ptr()) };
         match code {
             0 => Ok(()),
             2 => Err(ExpertError::Interrupted),
             code => Err(ExpertError::Decode { code, n_tokens }),
-        }
-    }
-
-    /// Takes as many threads as fit the machine now.
-    fn fit_threads(&mut self) {
-        let Some(n_threads) = self.most_threads.map(threads::fitting) else { return };
-        if std::mem::replace(&mut self.n_threads, n_threads) != n_threads {
-            let n = i32::try_from(n_threads).unwrap_or(i32::MAX);
-            // SAFETY: `raw` is a context.
-            unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n, n) };
         }
     }
 

@@ -105,6 +105,27 @@ pub struct ContextParams {
     pub n_snapshots: u32,
 }
 
+#[cfg(test)]
+impl ContextParams {
+    /// Small, on one thread, for tests.
+    pub(in crate::engine) fn small(n_ctx: u32) -> Self {
+        Self {
+            n_ctx,
+            n_seq: 1,
+            n_batch: 32,
+            n_ubatch: 32,
+            n_threads: 1,
+            n_threads_batch: 1,
+            fewer_threads: false,
+            type_k: CacheType::F16,
+            type_v: CacheType::F16,
+            flash_attention: FlashAttention::Auto,
+            swa_full: true,
+            n_snapshots: 0,
+        }
+    }
+}
+
 /// How to load a model (`llama_model_params`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelParams {

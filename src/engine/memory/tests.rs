@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::llama::{CacheType, FlashAttention};
+use crate::engine::llama::CacheType;
 
 const MB: u64 = 1 << 20;
 
@@ -32,30 +32,13 @@ fn parts(n_layer: usize) -> MemoryParts {
     MemoryParts::of(&GgufFile::open(&path).expect("a header"))
 }
 
-fn params(n_ctx: u32) -> ContextParams {
-    ContextParams {
-        n_ctx,
-        n_seq: 1,
-        n_batch: 32,
-        n_ubatch: 32,
-        n_threads: 1,
-        n_threads_batch: 1,
-        fewer_threads: false,
-        type_k: CacheType::F16,
-        type_v: CacheType::F16,
-        flash_attention: FlashAttention::Auto,
-        swa_full: true,
-        n_snapshots: 0,
-    }
-}
-
 fn request(name: &str, file: &str, weight: f32, devices: &[usize], layers: Layers) -> ExpertRequest {
     ExpertRequest {
         name: name.into(),
         file: file.into(),
         parts: parts(8),
         adapters: 0,
-        params: params(1024),
+        params: ContextParams::small(1024),
         n_sequences: 1,
         shares_batch: false,
         layers,
@@ -95,8 +78,12 @@ fn rows_of_one_batch_have_caches_for_each_but_one_set_of_buffers() {
     let need = |requests: &[ExpertRequest]| Placement::of(requests, &devices(&[u64::MAX])).need(0);
     let (a, b) = (need(&apart), need(&together));
     assert_eq!((a.weights, a.kv), (b.weights, b.kv));
-    assert_eq!(a.compute, 3 * (parts(8).compute(&params(1024)) + parts::CONTEXT));
-    assert_eq!(b.compute, parts(8).compute(&params(3 * 1024)) + parts::CONTEXT + small, "a pool of three contexts");
+    assert_eq!(a.compute, 3 * (parts(8).compute(&ContextParams::small(1024)) + parts::CONTEXT));
+    assert_eq!(
+        b.compute,
+        parts(8).compute(&ContextParams::small(3 * 1024)) + parts::CONTEXT + small,
+        "a pool of three contexts"
+    );
     let plan = Placement::of(&together, &devices(&[u64::MAX]));
     assert_eq!(plan.experts.iter().map(|e| e.shares_context).collect::<Vec<_>>(), [false, true, true]);
     // Another context size or another placement is a context of its own.

@@ -149,7 +149,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::SharedContext;
-    use crate::engine::llama::{Adapters, ContextParams, Driver, Model, ModelParams};
+    use crate::engine::llama::{Adapters, CacheType, ContextParams, Driver, FlashAttention, Model, ModelParams};
     use crate::expert::Token;
 
     const N_DRAFT: usize = 4;
@@ -167,21 +167,10 @@ mod tests {
         (folder, Model::load(&path, &params, &mut |_| true).expect("a model"))
     }
 
+    /// In which only the model's own numbers are left.
     fn params() -> ContextParams {
-        ContextParams {
-            n_ctx: 256,
-            n_seq: 1,
-            n_batch: 32,
-            n_ubatch: 32,
-            n_threads: 1,
-            n_threads_batch: 1,
-            fewer_threads: false,
-            type_k: crate::engine::llama::CacheType::F32,
-            type_v: crate::engine::llama::CacheType::F32,
-            flash_attention: crate::engine::llama::FlashAttention::Off,
-            swa_full: true,
-            n_snapshots: 8,
-        }
+        let (type_k, type_v, flash_attention) = (CacheType::F32, CacheType::F32, FlashAttention::Off);
+        ContextParams { type_k, type_v, flash_attention, n_snapshots: 8, ..ContextParams::small(256) }
     }
 
     fn likeliest(row: &[f32]) -> Token {

@@ -27,7 +27,7 @@ static N_REDUCED: AtomicU64 = AtomicU64::new(0);
 static MONITOR: Mutex<Option<Monitor>> = Mutex::new(None);
 
 /// Of `n` threads, those that fit the machine now.
-pub fn fitting(n: u32) -> u32 {
+fn fitting(n: u32) -> u32 {
     n.min(LIMIT.load(Ordering::Relaxed))
 }
 
@@ -42,7 +42,7 @@ pub fn n_reduced() -> u64 {
 }
 
 /// Takes note that a batch begins.
-pub fn begin(n: u32) -> Instant {
+fn begin(n: u32) -> Instant {
     let now = Instant::now();
     if n > 1 {
         let mut monitor = MONITOR.lock().unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +52,7 @@ pub fn begin(n: u32) -> Instant {
 }
 
 /// Takes note of a batch that was decoded on [`fitting`]`(n)` threads since it [began](begin).
-pub fn end(n: u32, start: Instant) {
+fn end(n: u32, start: Instant) {
     if fitting(n) < n {
         N_REDUCED.fetch_add(1, Ordering::Relaxed);
     }
@@ -62,6 +62,37 @@ pub fn end(n: u32, start: Instant) {
         tracing::info!("decoding on {limit} of {} threads", monitor.policy.most());
         LIMIT.store(if limit == monitor.policy.most() { u32::MAX } else { limit }, Ordering::Relaxed);
         N_CHANGES.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The threads of a context: a number that stays, or at most so many, as they fit the machine.
+#[derive(Debug)]
+pub struct Threads {
+    most: Option<u32>,
+    set: u32,
+}
+
+impl Threads {
+    /// Of a context that is made with `n` threads, which may become fewer under `fewer`.
+    pub fn new(n: u32, fewer: bool) -> Self {
+        Self { most: fewer.then_some(n), set: n }
+    }
+
+    /// The number to set before the next batch, where it is another one.
+    pub fn changed(&mut self) -> Option<i32> {
+        let now = fitting(self.most?);
+        let changes = std::mem::replace(&mut self.set, now) != now;
+        changes.then(|| i32::try_from(now).unwrap_or(i32::MAX))
+    }
+
+    /// Decodes a batch, and takes note of it.
+    pub fn decode<T>(&self, decode: impl FnOnce() -> T) -> T {
+        let start = self.most.map(begin);
+        let decoded = decode();
+        if let (Some(most), Some(start)) = (self.most, start) {
+            end(most, start);
+        }
+        decoded
     }
 }
 
